@@ -1,0 +1,28 @@
+"""Diffusion and flow-matching samplers that can stop, fork, rewind and resume; nothing of search."""
+
+from samplers import ddim, flow_matching
+from samplers.base import Run, Sampler
+from samplers.ddim import DDIM
+from samplers.denoiser import DenoiserSampler
+from samplers.flow_matching import FlowMatching
+from samplers.pipeline import PipelineSampler
+from samplers.recipe import Operation, Recipe
+from samplers.rule import StepRule
+from samplers.space import NoiseSpace
+from samplers.state import State
+
+__all__ = [
+    "DDIM",
+    "DenoiserSampler",
+    "FlowMatching",
+    "NoiseSpace",
+    "Operation",
+    "PipelineSampler",
+    "Recipe",
+    "Run",
+    "Sampler",
+    "State",
+    "StepRule",
+    "ddim",
+    "flow_matching",
+]

@@ -1,0 +1,126 @@
+"""`Sampler`: what a search needs of a diffusion model, and nothing else."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from samplers.rule import Point, rho_from_eta
+from samplers.space import NoiseSpace
+from samplers.state import State
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `Sampler.run` returns.
+
+    Attributes:
+        final: the rows at `stop`, in the order given.
+        kept: the rows at each grid point asked for on the way.
+        denoiser_rows: rows that went through denoiser modules during the call, as forward hooks would count
+            them (guidance that doubles the batch, or calls twice, doubles them).
+    """
+
+    final: State
+    kept: Mapping[int, State] = field(default_factory=lambda: MappingProxyType({}))
+    denoiser_rows: int = 0
+
+
+class Sampler(ABC):
+    """A diffusion or flow-matching model over one grid: noise in, states and images out.
+
+    Attributes:
+        can_stop: False where only whole runs from 0 to the end are possible.
+        rows_per_evaluation: denoiser rows per NFE (2 with guidance); estimated until the first run.
+        text_encodings: distinct prompts encoded so far.
+        denoiser_rows: rows that went through denoiser modules so far, those of runs that failed included.
+    """
+
+    can_stop: bool
+    rows_per_evaluation: int
+    text_encodings: int
+    denoiser_rows: int = 0
+
+    @abstractmethod
+    def space(self) -> NoiseSpace:
+        """The noise space: row shape and grid."""
+
+    @abstractmethod
+    def condition(self, prompt: str) -> int:
+        """The index of a prompt, for `State.conditions`; each distinct prompt is encoded once per sampler."""
+
+    @abstractmethod
+    def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
+        """Advance exactly these rows, as one batch, to grid point `stop`.
+
+        `rho` mixes fresh noise into each step (1 = deterministic, 0 = all fresh); None is the sampler's own.
+        `keep` names grid points between the state's step and `stop` whose states are returned. Costs `stop -
+        step` NFE per row. The states given are not changed. Raises ValueError for states of another grid, or
+        points out of order.
+        """
+
+    @abstractmethod
+    def decode(self, states: State) -> Float[Tensor, " batch 3 height width"]:
+        """Images, float32 in [0, 1]: of x at the end, of x0 before it; ValueError where there is none."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Plain JSON: everything that changes results."""
+
+    def close(self) -> None:  # noqa: B027  (a sampler that holds nothing has nothing to free)
+        """Free what the sampler holds at the end of a search; a later call starts afresh."""
+
+    def __enter__(self) -> "Sampler":
+        """The sampler, for one search."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close."""
+        self.close()
+
+
+def check_run(space: NoiseSpace, states: State, stop: int, rho: float | None, keep: Sequence[int]) -> None:
+    """Raise ValueError unless `run(states, stop, rho=rho, keep=keep)` is well formed over `space`."""
+    if states.grid != space.id:
+        raise ValueError(f"the states belong to grid {states.grid}, the sampler runs {space.id}: use sampler.space()")
+    if len(states) == 0:
+        raise ValueError("run needs at least one row, got none")
+    if not states.step <= stop <= space.end:
+        raise ValueError(f"stop must be in [{states.step}, {space.end}] (the states' step, the end), got {stop}")
+    if rho is not None and not 0 <= rho <= 1:
+        raise ValueError(f"rho must be in [0, 1] (1 = deterministic) or None, got {rho}")
+    outside = [k for k in keep if not states.step <= k <= stop]
+    if outside:
+        raise ValueError(f"keep must lie in [{states.step}, {stop}] (the states' step, stop), got {outside}")
+
+
+def step_rho(space: NoiseSpace, step: int, rho: float | None, eta: float) -> float:
+    """The rho of the step that starts at `step`: `rho`, or what `eta` means there."""
+    if rho is not None:
+        return rho
+    points = [Point(space.alphas[i], space.sigmas[i]) for i in (step, step + 1)]
+    return rho_from_eta(eta, *points)
+
+
+def arrived(
+    states: State, space: NoiseSpace, step: int, x: Tensor, x0: Tensor | None, how: tuple[float | None, float]
+) -> State:
+    """`states` after a run to `step` with `how` = (rho, eta), its recipes included."""
+    if step == states.step:
+        return states
+    rho, eta = how
+    rho = float(rho) if rho is not None else None if eta else 1.0  # the same thing gets the same recipe
+    recipes = tuple(r.then_run(states.step, step, space.id, rho, eta) for r in states.recipes)
+    return replace(states, x=x, x0=x0, step=step, recipes=recipes)
+
+
+def joined(parts: list[Run], groups: list[list[int]]) -> Run:
+    """Runs of groups of rows, as one run in the order of the rows."""
+    order = [row for group in groups for row in group]
+    back = sorted(range(len(order)), key=order.__getitem__)
+    kept = {k: State.cat([p.kept[k] for p in parts])[back] for k in parts[0].kept}
+    return Run(State.cat([p.final for p in parts])[back], MappingProxyType(kept), sum(p.denoiser_rows for p in parts))

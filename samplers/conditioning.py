@@ -1,0 +1,129 @@
+"""`PromptMemo`: each distinct prompt is encoded once, as one row, and batches are gathered from the rows."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
+
+
+class UnequalPrompts(BaseException):
+    """Rows whose encodings cannot share a batch; carries the groups of row indices that can.
+
+    A BaseException, so that no `except Exception` of a pipeline swallows it; it never leaves this package.
+    """
+
+    def __init__(self, groups: list[list[int]]) -> None:
+        """Carry the groups."""
+        super().__init__(groups)
+        self.groups = groups
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """What `encode_prompt` returned for one row, and what it may share a batch with."""
+
+    value: Any
+    kind: str
+
+
+class PromptMemo:
+    """A memo over a pipeline's `encode_prompt`, whatever it takes and returns.
+
+    Tensors with a batch row (first axis 1) are concatenated, lists joined, tensors without one (FLUX's
+    `text_ids`) shared. Prompts share a batch only where all their tensors have equal shapes.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._rows: dict[str, _Encoding] = {}
+        self.encoded: list[Any] = []
+
+    def clear(self) -> None:
+        """Forget the encodings, as text encoders may change between searches."""
+        self._rows.clear()
+
+    def install(self, view: Any) -> None:
+        """Shadow `encode_prompt` on the view; pipelines without one are left alone."""
+        method = getattr(view, "encode_prompt", None)
+        if method is not None:
+            vars(view)["encode_prompt"] = lambda *args, **kwargs: self._encode(method, args, kwargs)
+
+    def _encode(self, method: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        bound = inspect.signature(method).bind(*args, **kwargs)
+        bound.apply_defaults()
+        batch = bound.arguments.get("prompt")
+        if not isinstance(batch, list) or not all(isinstance(p, str) for p in batch):
+            return method(*args, **kwargs)
+        rows = [_row(bound.arguments, i, len(batch)) for i in range(len(batch))]
+        if not all(_plain(row) for row in rows):
+            return method(*args, **kwargs)  # tensors or images among the arguments: nothing to key by
+        encodings = [self._row_encoding(method, bound, row) for row in rows]
+        return _gather(encodings)
+
+    def _row_encoding(
+        self, method: Callable[..., Any], bound: inspect.BoundArguments, row: dict[str, Any]
+    ) -> _Encoding:
+        key = repr(sorted(row.items()))
+        if key not in self._rows:
+            alone = inspect.BoundArguments(bound.signature, type(bound.arguments)(row))
+            value = method(*alone.args, **alone.kwargs)
+            self.encoded.append(row["prompt"][0])
+            self._rows[key] = _Encoding(value, _kind(value))
+        return self._rows[key]
+
+
+def _row(arguments: dict[str, Any], index: int, rows: int) -> dict[str, Any]:
+    """The arguments of one row: lists of one string per row are cut to it."""
+
+    def cut(value: Any) -> Any:
+        texts = isinstance(value, list) and len(value) == rows and all(isinstance(v, str) for v in value)
+        return [value[index]] if texts else value
+
+    return {name: cut(value) for name, value in arguments.items()}
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_plain(v) for v in value.values())
+    if isinstance(value, list | tuple):
+        return all(_plain(v) for v in value)
+    return isinstance(value, PLAIN)
+
+
+def _kind(value: Any) -> str:
+    """A text that is equal for encodings that may share a batch."""
+    if isinstance(value, Tensor):
+        if _has_row(value):
+            return f"rows{tuple(value.shape)}{value.dtype}"
+        return f"shared{tuple(value.shape)}{hashlib.sha256(value.float().cpu().numpy().tobytes()).hexdigest()}"
+    if isinstance(value, tuple):
+        return f"({','.join(_kind(v) for v in value)})"
+    return f"list{len(value)}" if isinstance(value, list) else repr(value)
+
+
+def _has_row(value: Tensor) -> bool:
+    return value.ndim > 1 and value.shape[0] == 1
+
+
+def _gather(encodings: list[_Encoding]) -> Any:
+    kinds = list(dict.fromkeys(e.kind for e in encodings))
+    if len(kinds) > 1:
+        raise UnequalPrompts([[i for i, e in enumerate(encodings) if e.kind == kind] for kind in kinds])
+    return _join([e.value for e in encodings])
+
+
+def _join(values: list[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values) if _has_row(first) else first
+    if isinstance(first, tuple):
+        return tuple(_join(list(column)) for column in zip(*values, strict=True))
+    if isinstance(first, list):
+        return [item for value in values for item in value]
+    return first

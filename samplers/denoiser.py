@@ -1,0 +1,145 @@
+"""`DenoiserSampler`: a sampler over any callable, for research models and closed-form tests."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from samplers.base import Run, Sampler, arrived, check_run, step_rho
+from samplers.ddim import DDIM
+from samplers.flow_matching import FlowMatching
+from samplers.noise import step_noise
+from samplers.rule import Batch, Point, StepRule
+from samplers.space import NoiseSpace
+from samplers.state import State
+
+Denoise = Callable[[Tensor, float, float, list[str]], Tensor]
+DenoiserPrediction = Literal["x0", "sample", "epsilon", "v_prediction", "velocity"]
+
+
+class DenoiserSampler(Sampler):
+    """Samples from `fn(x, alpha, sigma, prompts) -> model output` over a given noise space.
+
+    Example:
+        >>> space = NoiseSpace((3, 8, 8), ("channel", "height", "width"), *flow_matching.grid([1.0, 0.5]))
+        >>> sampler = DenoiserSampler(lambda x, alpha, sigma, prompts: 0 * x, space, prediction="x0")
+        >>> run = sampler.run(space.fresh([0, 1], sampler.condition("grey")), space.end)
+        >>> sampler.decode(run.final).mean()
+        tensor(0.5000)
+    """
+
+    can_stop = True
+    rows_per_evaluation = 1
+
+    def __init__(
+        self,
+        fn: Denoise,
+        space: NoiseSpace,
+        *,
+        prediction: DenoiserPrediction = "x0",
+        rule: StepRule | None = None,
+        decode: Callable[[Tensor], Tensor] | None = None,
+        eta: float = 0.0,
+        name: str = "denoiser",
+    ) -> None:
+        """Wrap `fn`.
+
+        Args:
+            fn: the denoiser; x is float32 on the device of the states, one prompt per row.
+            space: the noise space.
+            prediction: what `fn` returns; "x0" and "sample" are the same.
+            rule: the step rule, in place of the one that `prediction` implies.
+            decode: from clean x to images; where None, x of shape [3, height, width] is read as images in
+                [-1, 1].
+            eta: DDIM's eta for runs without rho: 0 deterministic, 1 ancestral.
+            name: recorded by `describe`.
+        """
+        self._fn, self._space, self._decode, self._eta, self._name = fn, space, decode, eta, name
+        self._prompts: list[str] = []
+        self._rule = rule or _rule(prediction)
+        self._rule.check(Point(space.alphas[0], space.sigmas[0]))
+
+    @property
+    def text_encodings(self) -> int:  # type: ignore[override]
+        """Distinct prompts seen."""
+        return len(self._prompts)
+
+    def space(self) -> NoiseSpace:
+        """The noise space given."""
+        return self._space
+
+    def condition(self, prompt: str) -> int:
+        """The index of a prompt."""
+        if prompt not in self._prompts:
+            self._prompts.append(prompt)
+        return self._prompts.index(prompt)
+
+    @torch.no_grad()
+    def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
+        """Advance the rows to `stop`; see `Sampler.run`."""
+        space = self._space
+        check_run(space, states, stop, rho, keep)
+        x, x0, points = states.x, states.x0, {states.step: states}
+        prompts = self._row_prompts(states)
+        for step in range(states.step, stop):
+            x, x0 = self._step(x, step, step_rho(space, step, rho, self._eta), states, prompts)
+            if step + 1 in (*keep, stop):
+                points[step + 1] = arrived(states, space, step + 1, x, x0, (rho, self._eta))
+        rows = len(states) * (stop - states.step)
+        return Run(points[stop], {k: points[k] for k in keep}, rows)
+
+    def decode(self, states: State) -> Float[Tensor, " batch 3 height width"]:
+        """Images of x at the end, of x0 before it."""
+        latent = clean_latent(states, self._space)
+        if self._decode is not None:
+            return self._decode(latent)
+        if latent.ndim != 4 or latent.shape[1] != 3:
+            raise ValueError(
+                f"cannot show rows of shape {self._space.shape} as images: pass decode= to DenoiserSampler"
+            )
+        return (latent / 2 + 0.5).clamp(0, 1)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, rule, grid and eta; the weights behind `fn` are the caller's to name."""
+        return {
+            "sampler": type(self).__name__,
+            "name": self._name,
+            "rule": repr(self._rule),
+            "grid": self._space.id,
+            "steps": self._space.end,
+            "shape": list(self._space.shape),
+            "eta": self._eta,
+        }
+
+    def _step(self, x: Batch, step: int, rho: float, states: State, prompts: list[str]) -> tuple[Batch, Batch]:
+        space = self._space
+        here, there = (Point(space.alphas[i], space.sigmas[i]) for i in (step, step + 1))
+        self.denoiser_rows += len(x)
+        output = self._fn(x, here.alpha, here.sigma, prompts)
+        z = step_noise([r.stream for r in states.recipes], step, space.shape).to(x.device) if rho < 1 else None
+        return self._rule.step(x, output, here, there, rho, z)
+
+    def _row_prompts(self, states: State) -> list[str]:
+        unknown = [c for c in states.conditions if not 0 <= c < max(len(self._prompts), 1)]
+        if unknown:
+            raise ValueError(f"conditions {unknown} are not indices from condition() ({len(self._prompts)} so far)")
+        return [self._prompts[c] if self._prompts else "" for c in states.conditions]
+
+
+def clean_latent(states: State, space: NoiseSpace) -> Batch:
+    """What there is to decode: x at the end, x0 before it. Raises ValueError where there is none."""
+    if states.grid != space.id:
+        raise ValueError(f"the states belong to grid {states.grid}, the sampler runs {space.id}: use sampler.space()")
+    if states.step == space.end:
+        return states.x
+    if states.x0 is None:
+        raise ValueError(f"nothing to decode at grid point {states.step}: no x0 prediction yet; run at least one step")
+    return states.x0
+
+
+def _rule(prediction: DenoiserPrediction) -> StepRule:
+    if prediction == "velocity":
+        return FlowMatching()
+    return DDIM("sample" if prediction == "x0" else prediction)

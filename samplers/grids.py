@@ -1,0 +1,198 @@
+"""The grid a diffusers scheduler would walk, and the first-order rule for it: only tables are read."""
+
+import copy
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplers import ddim, flow_matching
+from samplers.ddim import DDIM
+from samplers.flow_matching import FlowMatching
+from samplers.rule import StepRule
+
+ALPHA_TABLE = {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"}
+SCALED_BY_SIGMA = {"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "LMSDiscreteScheduler"}
+SIGMA_TABLE = SCALED_BY_SIGMA | {
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+    "DEISMultistepScheduler",
+}
+FLOW = {"FlowMatchEulerDiscreteScheduler"}
+REPEATING = {  # their timesteps repeat or interleave: rebuilt from their configuration
+    "PNDMScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "DPMSolverSDEScheduler",
+}
+REPEATING_FLOW = {"FlowMatchHeunDiscreteScheduler"}
+SUPPORTED = ALPHA_TABLE | SIGMA_TABLE | FLOW | REPEATING | REPEATING_FLOW
+FIRST_ORDER = {"DDIMScheduler", "DDIMParallelScheduler", "EulerDiscreteScheduler"} | FLOW
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid as a pipeline asks for it.
+
+    Attributes:
+        timesteps: what the model is told at each point but the last, on the CPU.
+        alphas: signal scale at each point, from noise to clean.
+        sigmas: noise scale at each point.
+        rule: the step rule.
+        start_scale: what the scheduler multiplies pure noise by (in variance-preserving units); 1 but for a
+            sigma-scaled scheduler with `linspace` or `trailing` spacing.
+    """
+
+    timesteps: Tensor
+    alphas: tuple[float, ...]
+    sigmas: tuple[float, ...]
+    rule: StepRule
+    start_scale: float = 1.0
+
+
+def build(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
+    """The grid of `scheduler` for the `set_timesteps` arguments a pipeline passed.
+
+    Args:
+        scheduler: the user's scheduler; a deep copy of it is asked, so it is never changed.
+        asked: any of num_inference_steps, timesteps, sigmas, mu.
+
+    Raises:
+        ValueError: a scheduler or prediction type without a first-order rule here, a zero-terminal-SNR grid
+            for an epsilon model, or arguments that the scheduler cannot take.
+    """
+    name = type(scheduler).__name__
+    if name not in SUPPORTED:
+        raise ValueError(
+            f"{name} has no first-order rule here: pass scheduler='keep' for whole runs, or give the "
+            f"pipeline one of {', '.join(sorted(SUPPORTED))}"
+        )
+    config = scheduler.config
+    if name in ALPHA_TABLE:
+        return _alpha_table(_asked(scheduler, asked), config)
+    if name in REPEATING:
+        return _rebuilt(scheduler, asked)
+    if name in REPEATING_FLOW:
+        return _rebuilt_flow(scheduler, asked)
+    if name in FLOW or uses_flow(config):
+        return _flow_table(_asked(scheduler, asked), config)
+    return _sigma_table(_asked(scheduler, asked), config)
+
+
+def uses_flow(config: Mapping[str, Any]) -> bool:
+    """Whether a scheduler that serves both worlds is configured for flow matching."""
+    return bool(config.get("use_flow_sigmas")) or config.get("prediction_type") == "flow_prediction"
+
+
+def _asked(scheduler: Any, asked: Mapping[str, Any]) -> Any:
+    """A copy of the scheduler after `set_timesteps` with the arguments it accepts."""
+    accepted = inspect.signature(scheduler.set_timesteps).parameters
+    given = {k: v for k, v in asked.items() if v is not None}
+    refused = [k for k in ("timesteps", "sigmas") if k in given and k not in accepted]
+    if refused:
+        raise ValueError(f"{type(scheduler).__name__} takes no custom {' or '.join(refused)}: leave the argument out")
+    own = copy.deepcopy(scheduler)
+    own.set_timesteps(**{k: v for k, v in given.items() if k in accepted}, device="cpu")
+    return own
+
+
+def _alpha_table(own: Any, config: Mapping[str, Any]) -> Grid:
+    timesteps = own.timesteps[own.timesteps >= 0]  # trailing spacing may end at t = -1
+    final = float(getattr(own, "final_alpha_cumprod", 1.0))
+    alphas, sigmas = ddim.grid(own.alphas_cumprod[timesteps].double().tolist(), final)
+    return Grid(timesteps, alphas, sigmas, _vp_rule(config))
+
+
+def _sigma_table(own: Any, config: Mapping[str, Any]) -> Grid:
+    """VE sigmas in variance-preserving units: A = 1 / (1 + sigma^2)."""
+    raw = torch.as_tensor(own.sigmas).double()
+    alphas, sigmas = ddim.grid((1 / (1 + raw[:-1] ** 2)).tolist(), float(1 / (1 + raw[-1] ** 2)))
+    scale = 1.0
+    if type(own).__name__ in SCALED_BY_SIGMA:
+        scale = float(own.init_noise_sigma) / math.sqrt(1 + float(raw[0]) ** 2)
+        scale = 1.0 if abs(scale - 1) < 1e-6 else scale
+    return _matching(own.timesteps, Grid(own.timesteps, alphas, sigmas, _vp_rule(config), scale))
+
+
+def _flow_table(own: Any, config: Mapping[str, Any]) -> Grid:
+    if config.get("invert_sigmas"):
+        raise ValueError("a FlowMatchEulerDiscreteScheduler with invert_sigmas=True is not supported")
+    sigmas = tuple(torch.as_tensor(own.sigmas).double().tolist())
+    return _matching(own.timesteps, Grid(own.timesteps, tuple(1 - s for s in sigmas), sigmas, FlowMatching()))
+
+
+def _rebuilt(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
+    steps, config = _plain_steps(scheduler, asked), scheduler.config
+    spacing, offset = config.get("timestep_spacing", "leading"), int(config.get("steps_offset", 0))
+    points = ddim.timesteps(steps, spacing, int(config["num_train_timesteps"]), offset)
+    final = float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+    alphas, sigmas = ddim.grid(scheduler.alphas_cumprod[points].double().tolist(), final)
+    return Grid(torch.tensor(points), alphas, sigmas, _vp_rule(config))
+
+
+def _rebuilt_flow(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
+    steps, config = _plain_steps(scheduler, asked), scheduler.config
+    base = torch.linspace(float(scheduler.sigma_max), float(scheduler.sigma_min), steps, dtype=torch.float64).tolist()
+    alphas, sigmas = flow_matching.grid(flow_matching.shift_sigmas(base, float(config["shift"])))
+    timesteps = torch.tensor(sigmas[:-1], dtype=torch.float32) * config["num_train_timesteps"]
+    return Grid(timesteps, alphas, sigmas, FlowMatching())
+
+
+def _plain_steps(scheduler: Any, asked: Mapping[str, Any]) -> int:
+    custom = [k for k in ("timesteps", "sigmas") if asked.get(k) is not None]
+    if custom or asked.get("num_inference_steps") is None:
+        raise ValueError(f"{type(scheduler).__name__} takes a number of steps only, got {', '.join(custom) or 'none'}")
+    return int(asked["num_inference_steps"])
+
+
+def _vp_rule(config: Mapping[str, Any]) -> DDIM:
+    prediction = config.get("prediction_type", "epsilon")
+    if prediction not in ("epsilon", "v_prediction", "sample"):
+        raise ValueError(f"prediction_type {prediction!r} has no rule here: expected epsilon, v_prediction or sample")
+    if prediction == "epsilon" and config.get("rescale_betas_zero_snr"):
+        raise ValueError(
+            "rescale_betas_zero_snr=True with prediction_type='epsilon' divides by zero at the first step: "
+            "use a v_prediction model, or a scheduler with rescale_betas_zero_snr=False"
+        )
+    threshold = float(config["dynamic_thresholding_ratio"]) if config.get("thresholding") else None
+    clip = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample") else None
+    return DDIM(prediction, clip, threshold, float(config.get("sample_max_value", 1.0)))
+
+
+def _matching(timesteps: Tensor, grid: Grid) -> Grid:
+    if len(timesteps) + 1 != len(grid.sigmas):
+        raise ValueError(f"the scheduler gave {len(timesteps)} timesteps for {len(grid.sigmas)} sigmas: need one less")
+    return grid
+
+
+def whole_run(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
+    """A stand-in grid for a scheduler that runs whole: as many points as it evaluates, evenly spread.
+
+    Only the two ends mean anything: points between cannot be reached.
+    """
+    own = _asked(scheduler, asked)
+    alphas, sigmas = flow_matching.grid(flow_matching.uniform_sigmas(len(own.timesteps)))
+    return Grid(own.timesteps, alphas, sigmas, FlowMatching())
+
+
+Builder = Callable[[Any, Mapping[str, Any]], Grid]
+
+
+def check_replaceable(scheduler: Any) -> None:
+    """Raise ValueError for a scheduler without a first-order rule; warn where the rule is not its own."""
+    name = type(scheduler).__name__
+    if name not in SUPPORTED:
+        build(scheduler, {})
+    if name not in FIRST_ORDER or scheduler.config.get("stochastic_sampling"):
+        warnings.warn(
+            f"{name} is replaced by its first-order deterministic rule on the same grid; "
+            "scheduler='keep' runs it whole",
+            stacklevel=4,
+        )

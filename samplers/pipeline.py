@@ -1,0 +1,241 @@
+"""`PipelineSampler`: a sampler over any diffusers pipeline, with no code per model family."""
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from samplers import denoisers, grids
+from samplers.base import Run, Sampler, arrived, check_run, joined, step_rho
+from samplers.calls import PipelineCalls, Probed
+from samplers.conditioning import UnequalPrompts
+from samplers.denoiser import clean_latent
+from samplers.noise import step_noise
+from samplers.scheduler import SearchScheduler, Walk
+from samplers.space import NoiseSpace
+from samplers.state import State
+from samplers.view import (
+    INDEX_KEYED,
+    as_images,
+    check_guidance,
+    check_options,
+    estimated_rows,
+    parameters,
+)
+from samplers.whole import KeptScheduler, row_generators, undisturbed
+
+
+class PipelineSampler(Sampler):
+    """Drives a diffusers pipeline from any grid point to any later one, on shallow copies of it.
+
+    The user's pipeline, scheduler, hooks and the global random state stay as they are, also after errors.
+    Steps are first order: DDIM or flow matching on the grid the pipeline's own scheduler would walk. Each
+    step's x is cast to the pipeline's dtype, as the plain pipeline does.
+
+    Example:
+        >>> sampler = PipelineSampler(pipe, steps=30, guidance=5.0, negative_prompt="blurry")
+        >>> noise = sampler.space().fresh([0, 1, 2], sampler.condition("a red cube"))
+        >>> with sampler:
+        ...     images = sampler.decode(sampler.run(noise, sampler.space().end).final)
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        steps: int | None = None,
+        guidance: float | int | None = None,
+        guidance_argument: str | None = None,
+        negative_prompt: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        eta: float = 0.0,
+        scheduler: Literal["first-order", "keep"] = "first-order",
+        **call_kwargs: Any,
+    ) -> None:
+        """Wrap `pipe`; nothing is run or moved yet.
+
+        Args:
+            pipe: a `DiffusionPipeline` object, loaded and placed as its user likes.
+            steps: `num_inference_steps`; None for the pipeline's default, as for all that follow.
+            guidance: the value of the guidance argument.
+            guidance_argument: its name: "guidance_scale", or "true_cfg_scale" where the pipeline has both.
+            negative_prompt: one for all prompts.
+            height: of the images, in pixels.
+            width: of the images, in pixels.
+            eta: DDIM's eta for runs without rho: 0 deterministic, 1 ancestral. Flow grids understand it too.
+            scheduler: "first-order" replaces the user's scheduler by its first-order rule on the same grid;
+                "keep" runs the user's own, whole runs only.
+            call_kwargs: anything else the pipeline's call takes, passed through.
+
+        Raises:
+            TypeError: `pipe` is no pipeline, or does not take one of the arguments.
+            ValueError: an option the sampler owns, an unknown scheduler, or a pipeline without a denoiser.
+        """
+        from diffusers import DiffusionPipeline
+
+        if not isinstance(pipe, DiffusionPipeline):
+            raise TypeError(
+                f"pipe must be a loaded diffusers DiffusionPipeline, got {type(pipe).__name__}: {pipe!r:.80}"
+            )
+        if scheduler not in ("first-order", "keep"):
+            raise ValueError(f"scheduler must be 'first-order' or 'keep', got {scheduler!r}")
+        named: dict[str, Any] = {
+            "num_inference_steps": steps,
+            guidance_argument or "guidance_scale": guidance,
+        }
+        named |= {"negative_prompt": negative_prompt, "height": height, "width": width}
+        options = {k: v for k, v in named.items() if v is not None} | call_kwargs
+        check_options(pipe, options)
+        check_guidance(options)
+        if "latents" not in parameters(pipe):
+            raise ValueError(f"{type(pipe).__name__} takes no latents=, so noise cannot be handed to it")
+        self._keep_scheduler, self._eta = scheduler == "keep", eta
+        self._calls = PipelineCalls(pipe, options, grids.whole_run if self._keep_scheduler else grids.build)
+        self._prompts: list[str] = []
+        self._index_keyed = [k for k in call_kwargs if k in INDEX_KEYED]
+        self._cached = denoisers.cached(self._calls.modules)
+        self.can_stop = not (self._keep_scheduler or self._index_keyed or self._cached)
+        self.rows_per_evaluation = estimated_rows(pipe, options)
+        if self._cached:
+            warnings.warn("a step cache is enabled: it couples the rows of a batch; whole runs only", stacklevel=2)
+        if not self._keep_scheduler:
+            grids.check_replaceable(self._calls.scheduler)
+        elif eta:
+            raise ValueError(f"eta = {eta} has no effect with scheduler='keep': set up the pipeline's own")
+
+    @property
+    def text_encodings(self) -> int:  # type: ignore[override]
+        """How often a prompt given to `condition` was encoded: at most once each until `close`."""
+        return sum(prompt in self._prompts for prompt in self._calls.memo.encoded)
+
+    def space(self) -> NoiseSpace:
+        """The noise space; the first call runs the pipeline once without steps, to see its grid."""
+        return self._probed().space
+
+    def condition(self, prompt: str) -> int:
+        """The index of a prompt; it is encoded, once, when first run."""
+        if not isinstance(prompt, str):
+            raise TypeError(f"prompt must be a str, got {type(prompt).__name__}: {prompt!r:.80}")
+        if prompt not in self._prompts:
+            self._prompts.append(prompt)
+        return self._prompts.index(prompt)
+
+    @torch.no_grad()
+    def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
+        """Advance the rows to `stop`; see `Sampler.run`.
+
+        Rows whose prompts have encodings of unequal shapes run in groups. Raises ValueError for a partial run
+        where `can_stop` is False, RuntimeError where another search uses the denoiser.
+        """
+        space = self.space()
+        check_run(space, states, stop, rho, keep)
+        self._check_conditions(states)
+        self._check_whole(states.step, stop, rho, keep)
+        if stop == states.step:
+            return Run(states, {k: states for k in keep}, 0)
+        try:
+            result = self._run_batch(states, stop, rho, keep)
+        except UnequalPrompts as unequal:
+            groups = unequal.groups
+            result = joined([self.run(states[g], stop, rho=rho, keep=keep) for g in groups], groups)
+        self.rows_per_evaluation = -(-result.denoiser_rows // (len(states) * (stop - states.step)))
+        return result
+
+    @torch.no_grad()
+    def decode(self, states: State) -> Float[Tensor, " batch 3 height width"]:
+        """Images of x at the end, of x0 before it, by the pipeline's own decoder: a call without steps."""
+        space = self.space()
+        latent = clean_latent(states, space)
+        self._check_conditions(states)
+        prompts = [self._prompts[states.conditions[0]]] * len(states)  # without steps any prompt will do
+        given = self._probed().layout.given(latent, self._calls.device)
+        return as_images(self._calls.call(self._calls.standing(), prompts, "pt", latents=given))
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that changes results, as plain JSON; reads a sample of the weights."""
+        grid = self._probed().grid
+        own = {
+            "sampler": type(self).__name__,
+            "rule": "kept" if self._keep_scheduler else repr(grid.rule),
+            "eta": self._eta,
+            "step_cache": self._cached,
+        }
+        return own | self._calls.describe(self._probed())
+
+    def close(self) -> None:
+        """Release the denoiser, forget the encodings and, under model offload, free its hooks."""
+        self._calls.close()
+
+    def __enter__(self) -> "PipelineSampler":
+        """Hold the denoiser until `close`, so that no other search can start on it."""
+        self._calls.hold()
+        return self
+
+    def _run_batch(self, states: State, stop: int, rho: float | None, keep: Sequence[int]) -> Run:
+        space, layout, grid = self._probed()
+        calls, streams = self._calls, [r.stream for r in states.recipes]
+        x = states.x * grid.start_scale if states.step == 0 else states.x
+        walk = Walk(
+            states.step,
+            stop,
+            injected=layout.pack(x).to(calls.device, layout.dtype),
+            rho=partial(step_rho, space, rho=rho, eta=self._eta),
+            noise=lambda step: layout.pack(step_noise(streams, step, space.shape)),
+            keep=frozenset(keep),
+        )
+        output, rows = self._counted_call(states, walk, layout.given(x, calls.device))
+        if self._keep_scheduler or "callback_on_step_end" in calls.options:  # a callback may have changed x
+            walk.seen[stop] = (output.float(), walk.seen.get(stop, (None, None))[1])
+        return self._result(states, stop, (rho, self._eta), keep, walk, rows)
+
+    def _counted_call(self, states: State, walk: Walk, latents: Tensor) -> tuple[Any, int]:
+        """The pipeline's latent output and the denoiser rows it took, booked also when it fails."""
+        calls = self._calls
+        scheduler: Any = SearchScheduler(calls.scheduler, walk)
+        if self._keep_scheduler:
+            scheduler = KeptScheduler(calls.scheduler, walk).scheduler
+        prompts = [self._prompts[c] for c in states.conditions]
+        generators = row_generators(states.recipes, self.space().shape)
+        counter = denoisers.RowCounter(calls.modules)
+        try:
+            with counter, undisturbed(states.recipes if self._keep_scheduler else None):
+                output = calls.call(scheduler, prompts, "latent", latents=latents, generators=generators)
+        finally:
+            self.denoiser_rows += counter.rows
+        return output, counter.rows
+
+    def _result(self, states: State, stop: int, how: Any, keep: Sequence[int], walk: Walk, rows: int) -> Run:
+        space, layout, _ = self._probed()
+        points = {states.step: states}
+        for step in {*keep, stop} - {states.step}:
+            x, x0 = walk.seen[step]
+            x0 = None if x0 is None else layout.unpack(x0)
+            points[step] = arrived(states, space, step, layout.unpack(x), x0, how)
+        return Run(points[stop], MappingProxyType({k: points[k] for k in keep}), rows)
+
+    def _probed(self) -> Probed:
+        return self._calls.probe(self._prompts[0] if self._prompts else "")
+
+    def _check_whole(self, start: int, stop: int, rho: float | None, keep: Sequence[int]) -> None:
+        if self.can_stop:
+            return
+        end = self.space().end
+        reason = "scheduler='keep'" if self._keep_scheduler else ", ".join(self._index_keyed) or "a step cache"
+        if (start, stop) not in ((0, end), (end, end)) or any(k not in (0, end) for k in keep):
+            raise ValueError(
+                f"{reason} allows whole runs from 0 to {end} only, got {start} to {stop}, keep={list(keep)}"
+            )
+        if self._keep_scheduler and rho is not None:
+            raise ValueError(f"rho = {rho} needs the sampler's own steps, not scheduler='keep': leave it None")
+
+    def _check_conditions(self, states: State) -> None:
+        known = len(self._prompts)
+        unknown = sorted({c for c in states.conditions if not 0 <= c < known})
+        if unknown:
+            raise ValueError(f"conditions {unknown} are not indices that condition() returned ({known} so far)")

@@ -1,0 +1,124 @@
+"""Recipes: how a row was made, as a flat list of plain JSON operations that regenerates it alone.
+
+The last operation is the row itself; an operation that derives from another names it by index (`parent`).
+Every operation carries its version `v`, so that a stored recipe keeps its meaning when an operation is
+redefined.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Operation(Mapping[str, Any]):
+    """One immutable, hashable operation, read like a dict: `operation["op"]`, `operation["seed"]`."""
+
+    entries: tuple[tuple[str, Any], ...]
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Operation":
+        """Copy a mapping of JSON values; lists become tuples. ValueError where `op` or `v` is missing."""
+        if not isinstance(fields.get("op"), str) or fields.get("v") != VERSION:
+            raise ValueError(f"operation {dict(fields)!r} must have a string 'op' and 'v' = {VERSION}")
+        frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(tuple(frozen.items()))
+
+    def __getitem__(self, name: str) -> Any:
+        """A field by name."""
+        for key, value in self.entries:
+            if key == name:
+                return value
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, in order."""
+        return (key for key, _ in self.entries)
+
+    def __len__(self) -> int:
+        """How many fields there are."""
+        return len(self.entries)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A flat, ordered list of operations; the last one is the row.
+
+    Runs are canonical: consecutive runs of one row over one grid with the same `rho` are merged, so that a
+    finished candidate has the same recipe however often it was stopped on the way.
+
+    Example:
+        >>> recipe = Recipe.start("fresh", seed=3).then("neighbour", seed=4, cosine=0.95)
+        >>> Recipe.from_json(recipe.to_json()) == recipe
+        True
+    """
+
+    operations: tuple[Operation, ...]
+
+    @classmethod
+    def start(cls, op: str, **fields: Any) -> "Recipe":
+        """Begin a recipe with an operation that has no parent, such as `fresh`."""
+        return cls((Operation.of({"op": op, "v": VERSION, **fields}),))
+
+    def then(self, op: str, **fields: Any) -> "Recipe":
+        """Append an operation whose parent is the current last one."""
+        parent = len(self.operations) - 1
+        return Recipe((*self.operations, Operation.of({"op": op, "v": VERSION, "parent": parent, **fields})))
+
+    def then_run(self, start: int, stop: int, grid: str, rho: float | None, eta: float = 0.0) -> "Recipe":
+        """Append `run(parent, from, to, grid, rho)`, merged with a run that ends where this one starts.
+
+        `rho` is the mixing constant of the run (1 = deterministic); None with `eta` means that the noise of
+        each step follows from the DDIM eta.
+        """
+        if stop == start:
+            return self
+        last = self.operations[-1]
+        how = {"grid": grid, "rho": rho} | ({"eta": eta} if rho is None else {})
+        joins = last["op"] == "run" and last["to"] == start and all(last.get(k) == v for k, v in how.items())
+        if joins and last.get("eta") == how.get("eta"):
+            return Recipe(self.operations[:-1]).then("run", **{"from": last["from"], "to": stop}, **how)
+        return self.then("run", **{"from": start, "to": stop}, **how)
+
+    @cached_property
+    def key(self) -> str:
+        """The sha256 of the canonical JSON, in hexadecimal."""
+        canonical = json.dumps([dict(op) for op in self.operations], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @cached_property
+    def stream(self) -> str:
+        """The key of this row's random stream: of its recipe without the trailing runs.
+
+        Stopping and resuming a stochastic row therefore changes nothing; only a new noise or `branch` does.
+        """
+        last = max((i for i, op in enumerate(self.operations) if op["op"] != "run"), default=0)
+        return Recipe(self.operations[: last + 1]).key
+
+    @property
+    def seed(self) -> int | None:
+        """The seed for `torch.Generator().manual_seed(seed)`, when the noise is one plain `fresh`."""
+        first, *rest = self.operations
+        plain = first["op"] == "fresh" and all(op["op"] == "run" for op in rest)
+        return int(first["seed"]) if plain else None
+
+    def to_json(self) -> str:
+        """The operations as a JSON list, in order."""
+        return json.dumps([dict(op) for op in self.operations], allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | Sequence[Mapping[str, Any]]) -> "Recipe":
+        """Read what `to_json` wrote (the text, or the list already parsed). ValueError if malformed."""
+        operations = json.loads(text) if isinstance(text, str) else text
+        if not operations:
+            raise ValueError("a recipe needs at least one operation, got none")
+        recipe = cls(tuple(Operation.of(op) for op in operations))
+        for index, op in enumerate(recipe.operations):
+            if not (op.get("parent") is None if index == 0 else op.get("parent") in range(index)):
+                raise ValueError(f"operation {index} ({op['op']}) has parent {op.get('parent')!r}: not an earlier one")
+        return recipe

@@ -1,0 +1,184 @@
+"""`SearchScheduler`: what a pipeline gets for a scheduler, to walk any slice of its grid by our rules."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplers.grids import Builder, Grid, build
+from samplers.rule import Point
+
+
+@dataclass
+class Walk:
+    """One slice of a grid to walk, and what was seen on the way.
+
+    Attributes:
+        start: the first grid point.
+        stop: the last; equal to `start` for a call without steps (to probe, or to decode).
+        injected: the x handed to the pipeline, in the layout and dtype of its loop; compared at the first
+            step.
+        rho: the rho of the step that starts at a grid point.
+        noise: the fresh noise of that step, in the layout of the loop, float32.
+        keep: grid points whose x and x0 are recorded.
+        seen: grid point -> (x, x0), float32, in the layout of the loop.
+        grid: set once the pipeline has asked for timesteps.
+    """
+
+    start: int
+    stop: int
+    injected: Tensor | None = None
+    rho: Callable[[int], float] = field(default=lambda step: 1.0)
+    noise: Callable[[int], Tensor] | None = None
+    keep: frozenset[int] = frozenset()
+    seen: dict[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
+    grid: Grid | None = None
+
+
+class StepOutput(dict[str, Any]):
+    """What `step` returns with `return_dict=True`: fields by name, by attribute or by position."""
+
+    def __getattr__(self, name: str) -> Any:
+        """A field by name."""
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+    def __getitem__(self, key: Any) -> Any:
+        """A field by name or position."""
+        return list(self.values())[key] if isinstance(key, int) else super().__getitem__(key)
+
+
+class SearchScheduler:
+    """A one-step scheduler over a slice of the user's grid: no scale, no history; it records what passes.
+
+    Everything a pipeline may ask that is not listed here (`config`, `alphas_cumprod`, ...) is read from a
+    copy of the user's own scheduler.
+    """
+
+    order = 1
+    init_noise_sigma = 1.0
+
+    def __init__(self, user: Any, walk: Walk, builder: Builder = build) -> None:
+        """Stand in for `user` (a private copy) over `walk`."""
+        self._user, self.walk, self._build = user, walk, builder
+        self.config = user.config
+        self._done = 0
+        self._x0: Tensor | None = None
+        self.num_inference_steps: int | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not here, from the copy of the user's scheduler."""
+        if name.startswith("__") or name == "_user":
+            raise AttributeError(name)
+        return getattr(self._user, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SearchScheduler":
+        """Refuse to be copied: a copy's steps would not be seen."""
+        raise ValueError(
+            "this pipeline copies its scheduler to step several tensors at once, which cannot be stopped or "
+            "forked yet: pass scheduler='keep' to run it whole"
+        )
+
+    def __len__(self) -> int:
+        """The number of training timesteps, as diffusers' schedulers answer."""
+        return int(self.config.num_train_timesteps)
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Any = None,
+        sigmas: Any = None,
+        mu: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Build the whole grid as the user's scheduler would, then slice it."""
+        asked = {
+            "num_inference_steps": num_inference_steps,
+            "timesteps": timesteps,
+            "sigmas": sigmas,
+            "mu": mu,
+        }
+        self.walk.grid = grid = self._build(self._user, asked)
+        first, last = self.walk.start, self.walk.stop
+        self.timesteps = grid.timesteps[first:last].to(device)
+        self.sigmas = torch.tensor(grid.sigmas[first : last + 1])  # on the CPU: loops read single entries
+        self.num_inference_steps, self._done, self._x0 = last - first, 0, None
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Nothing: the slice starts where the walk does."""
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """The sample as it is: x is variance-preserving."""
+        return sample
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        eta: float = 0.0,
+        generator: Any = None,
+        return_dict: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """One step of the walk's rule, computed in float32 and returned in the dtype of `sample`.
+
+        `eta` and `generator` are accepted because pipelines pass them; the walk's own rho and noise count.
+        """
+        prev, x0 = self._advance(model_output, sample)
+        prev, x0 = prev.to(sample.dtype), x0.to(sample.dtype)
+        if not return_dict:
+            return prev, x0
+        return StepOutput(prev_sample=prev, pred_original_sample=x0, denoised=x0)
+
+    def _advance(self, model_output: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        walk, grid = self.walk, self.walk.grid
+        assert grid is not None
+        at, self._done = walk.start + self._done, self._done + 1
+        rows = len(sample) if walk.injected is None else len(walk.injected)
+        doubled = len(sample) == 2 * rows  # some pipelines keep both guidance halves in the loop; they are equal
+        x, output = sample[:rows].float(), _without_variance(model_output, sample)[:rows].float()
+        self._arrive(at, sample[:rows])
+        rho = walk.rho(at)
+        z = walk.noise(at).to(x.device) if rho < 1 and walk.noise is not None else None
+        here, there = _point(grid, at), _point(grid, at + 1)
+        prev, x0 = grid.rule.step(x, output, here, there, rho, z)
+        self._x0 = x0
+        if at + 1 == walk.stop:
+            walk.seen[at + 1] = (prev.to(sample.dtype).float().clone(), x0)
+        halves = 2 if doubled else 1
+        return torch.cat([prev] * halves), torch.cat([x0] * halves)
+
+    def _arrive(self, at: int, sample: Tensor) -> None:
+        """Check x at the first step; record it where asked, as the loop holds it now."""
+        walk = self.walk
+        if at == walk.start and walk.injected is not None:
+            check_injected(sample, walk.injected)
+        elif at in walk.keep and self._x0 is not None:
+            walk.seen[at] = (sample.float().clone(), self._x0)
+
+
+def check_injected(sample: Tensor, injected: Tensor, scale: float = 1.0) -> None:
+    """Raise ValueError unless the loop starts from the x that was handed to the pipeline."""
+    expected = (injected * scale).to(sample.dtype)
+    if sample.shape != injected.shape or not torch.equal(sample.nan_to_num(), expected.nan_to_num()):
+        raise ValueError(
+            f"the pipeline changed the latents it was given (shape {tuple(injected.shape)}) before its first "
+            f"step (shape {tuple(sample.shape)}): not searchable; text-to-image pipelines are supported"
+        )
+
+
+def _without_variance(output: Tensor, sample: Tensor) -> Tensor:
+    """Drop a learned variance: the second half of the channels."""
+    if output.shape[1] == 2 * sample.shape[1]:
+        return output[:, : sample.shape[1]]
+    return output
+
+
+def _point(grid: Grid, at: int) -> Point:
+    return Point(grid.alphas[at], grid.sigmas[at])

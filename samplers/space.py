@@ -1,0 +1,187 @@
+"""`NoiseSpace`: every way to make noise for one grid. No model inside, so nothing here costs an NFE."""
+
+import hashlib
+import json
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from samplers.noise import keyed_noise, seeded_noise
+from samplers.recipe import Recipe
+from samplers.state import State
+
+Row = Float[Tensor, " *latent"]
+
+
+@dataclass(frozen=True)
+class NoiseSpace:
+    """The grid x_t = alpha_t x0 + sigma_t n and the noises over it, each from explicit seeds, each recorded.
+
+    `fresh` is drawn in float32; moves derived from other rows are computed on the CPU in float64 and cast
+    once. The noise of a move is keyed by (operation, seed): it depends on no batch, no order and no device.
+
+    Attributes:
+        shape: of one row, in the layout in which the pipeline draws noise.
+        axes: the name of each axis of `shape`, e.g. ("channel", "height", "width").
+        alphas: signal scale at each of the `end + 1` grid points, from noise to clean.
+        sigmas: noise scale at each of them.
+
+    Example:
+        >>> axes = ("channel", "height", "width")
+        >>> space = NoiseSpace((4, 8, 8), axes, alphas=(0.0, 0.5, 1.0), sigmas=(1.0, 0.5, 0.0))
+        >>> space.end, space.neighbour(space.fresh([0]), seeds=[1, 2, 3], cosine=0.95).x.shape
+        (2, torch.Size([3, 4, 8, 8]))
+    """
+
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    alphas: tuple[float, ...]
+    sigmas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a grid that does not run from noise to clean."""
+        if len(self.shape) != len(self.axes):
+            raise ValueError(f"axes {self.axes} must name each axis of shape {self.shape}")
+        if len(self.alphas) != len(self.sigmas) or len(self.alphas) < 2:
+            raise ValueError(f"need two or more alphas and as many sigmas, got {len(self.alphas)}, {len(self.sigmas)}")
+        levels = [self.noise_level(i) for i in range(len(self.alphas))]
+        if any(later > earlier for earlier, later in pairwise(levels)):
+            raise ValueError(f"noise levels sigma/(alpha+sigma) must not rise along a grid, got {levels}")
+
+    @property
+    def end(self) -> int:
+        """The index of the clean end: the number of denoiser evaluations of a whole run."""
+        return len(self.alphas) - 1
+
+    @cached_property
+    def id(self) -> str:
+        """A short hash of shape and grid; the same on every machine (six digits of each coefficient)."""
+        points = [f"{v:.6g}" for v in (*self.alphas, *self.sigmas)]
+        return hashlib.sha256(json.dumps([self.shape, points]).encode()).hexdigest()[:12]
+
+    def noise_level(self, step: int) -> float:
+        """sigma / (alpha + sigma) at a grid point: 1 is pure noise, 0 is clean."""
+        alpha, sigma = self.alphas[step], self.sigmas[step]
+        return sigma / (alpha + sigma)
+
+    def fresh(self, seeds: Sequence[int], condition: int = 0) -> State:
+        """One N(0, 1) row per seed: what `pipe(generator=torch.Generator().manual_seed(seed))` draws.
+
+        torch's CPU generator keeps the low 32 bits of a seed, so take seeds below 2**32 to be sure they
+        differ.
+        """
+        seeds = _checked(seeds)
+        x = torch.stack([seeded_noise(s, self.shape) for s in seeds]) if seeds else torch.empty(0, *self.shape)
+        recipes = tuple(Recipe.start("fresh", seed=s) for s in seeds)
+        return State(x, 0, None, recipes, (condition,) * len(seeds), self.id)
+
+    def neighbour(self, state: State, seeds: Sequence[int], cosine: float) -> State:
+        """Noises at an exact cosine to their pivots, with exactly their norms (Ma et al., 2025, 2501.09732).
+
+        A uniformly random direction orthogonal to the pivot; `cosine` 1 returns the pivot. One row with
+        several seeds gives that many neighbours of it. Raises ValueError for states past step 0 or a cosine
+        outside [-1, 1].
+        """
+        if not -1 <= cosine <= 1:
+            raise ValueError(f"cosine must be in [-1, 1], got {cosine}")
+
+        def turn(pivot: Row, noise: Row) -> Row:
+            if cosine == 1:
+                return pivot
+            direction: Row = noise - (noise * pivot).sum() / (pivot * pivot).sum() * pivot
+            direction = direction * (torch.linalg.vector_norm(pivot) / torch.linalg.vector_norm(direction))
+            return cosine * pivot + math.sqrt(1 - cosine**2) * direction
+
+        return self._derive(state, seeds, turn, "neighbour", {"cosine": float(cosine)})
+
+    def pcn(self, state: State, seeds: Sequence[int], beta: float) -> State:
+        """Preconditioned Crank-Nicolson: y = sqrt(1 - beta^2) x + beta e, e ~ N(0, I); `beta` 1 is fresh.
+
+        Leaves N(0, I) invariant. Raises ValueError for states past step 0 or a beta outside [0, 1].
+        """
+        if not 0 <= beta <= 1:
+            raise ValueError(f"beta must be in [0, 1], got {beta}")
+
+        def mix(row: Row, noise: Row) -> Row:
+            return math.sqrt(1 - beta**2) * row + beta * noise
+
+        return self._derive(state, seeds, mix, "pcn", {"beta": float(beta)})
+
+    def renoise(self, state: State, to: int, seeds: Sequence[int]) -> State:
+        """The exact forward kernel from `state.step` back to the noisier grid point `to`.
+
+        x_u = r x_s + sqrt(sigma_u^2 - r^2 sigma_s^2) e with r = alpha_u / alpha_s; the marginal of x_u is the
+        grid's. `to == state.step` returns the state unchanged. Raises ValueError for a cleaner `to`.
+        """
+        self._check(state)
+        if not 0 <= to <= state.step:
+            raise ValueError(f"renoise goes back to a grid point in [0, {state.step}] (the state's step), got {to}")
+        if to == state.step:
+            return state[[0] * len(seeds)] if len(state) == 1 else state
+        ratio = self.alphas[to] / self.alphas[state.step] if self.alphas[to] else 0.0
+        spread = math.sqrt(max(self.sigmas[to] ** 2 - (ratio * self.sigmas[state.step]) ** 2, 0.0))
+
+        def forward(row: Row, noise: Row) -> Row:
+            return ratio * row + spread * noise
+
+        fields: dict[str, Any] = {"from": state.step, "to": to, "grid": self.id}
+        moved = self._derive(state, seeds, forward, "renoise", fields)
+        return replace(moved, step=to, x0=None)
+
+    def branch(self, state: State, seeds: Sequence[int]) -> State:
+        """The same rows with new random streams: how to fork where steps are stochastic. Changes no x."""
+        self._check(state)
+        state, seeds = _paired(state, seeds)
+        recipes = tuple(r.then("branch", seed=s) for r, s in zip(state.recipes, seeds, strict=True))
+        return replace(state, recipes=recipes)
+
+    def _derive(
+        self,
+        state: State,
+        seeds: Sequence[int],
+        move: Callable[[Row, Row], Row],
+        op: str,
+        fields: dict[str, Any],
+    ) -> State:
+        """Apply `move(row, its noise)` row by row in float64, and record it."""
+        self._check(state)
+        if op != "renoise" and state.step != 0:
+            raise ValueError(f"{op} moves step-0 noises, got a state at step {state.step}: renoise it to 0 first")
+        state, seeds = _paired(state, seeds)
+        rows = [
+            move(row, keyed_noise(f"{op}:{seed}", self.shape).double())
+            for row, seed in zip(state.x.cpu().double(), seeds, strict=True)
+        ]
+        x = torch.stack(rows).to(torch.float32).to(state.x.device) if rows else state.x
+        recipes = tuple(r.then(op, seed=s, **fields) for r, s in zip(state.recipes, seeds, strict=True))
+        return replace(state, x=x, x0=None, recipes=recipes)
+
+    def _check(self, state: State) -> None:
+        if state.grid != self.id:
+            raise ValueError(f"the state belongs to grid {state.grid}, this space is {self.id}: use the sampler's own")
+
+
+def _checked(seeds: Sequence[Any]) -> list[int]:
+    """Seeds as plain ints in torch's range; numpy integers are accepted, floats and bools are not."""
+    plain = [operator.index(s) for s in seeds if not isinstance(s, bool)]
+    if len(plain) != len(seeds) or any(not 0 <= s < 2**63 for s in plain):
+        raise ValueError(f"seeds must be integers in [0, 2**63), got {list(seeds)}")
+    return plain
+
+
+def _paired(state: State, seeds: Sequence[int]) -> tuple[State, list[int]]:
+    """One row per seed: rows as they are, or one row repeated. ValueError for any other lengths."""
+    plain = _checked(seeds)
+    if len(state) == 1 and len(plain) != 1:
+        state = state[[0] * len(plain)]
+    if len(state) != len(plain):
+        raise ValueError(f"need one seed per row (or one row for all seeds), got {len(state)} rows, {len(plain)} seeds")
+    return state, plain

@@ -1,0 +1,135 @@
+"""Views: shallow copies of a user's pipeline, one per call, on which everything of ours is put."""
+
+import copy
+import inspect
+from types import MethodType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+OWNED = (
+    "prompt",
+    "latents",
+    "generator",
+    "num_images_per_prompt",
+    "num_videos_per_prompt",
+    "output_type",
+    "return_dict",
+)
+INDEX_KEYED = {  # options that count loop steps: right only for whole runs
+    "skip_guidance_layers",
+    "skip_layer_guidance_start",
+    "skip_layer_guidance_stop",
+    "cfg_trunc_ratio",
+    "control_guidance_start",
+    "control_guidance_end",
+    "adapter_conditioning_factor",
+    "strength",
+    "mask_image",
+    "denoising_start",
+    "denoising_end",
+}
+
+
+def make_view(pipe: Any, scheduler: Any) -> Any:
+    """A shallow copy with a scheduler of ours, no progress bar, no safety checker or watermark.
+
+    Attribute writes stay on the view; modules are shared. Hooks of model offload are not freed after each
+    call (`PipelineSampler.close` frees them once), but step caches are reset.
+    """
+    view = copy.copy(pipe)
+    own = vars(view)
+    for name, value in list(own.items()):
+        if inspect.ismethod(value) and value.__self__ is pipe:  # a tool's override, bound to the user's object
+            own[name] = MethodType(value.__func__, view)
+    own["scheduler"] = scheduler
+    own["_progress_bar_config"] = {**own.get("_progress_bar_config", {}), "disable": True}
+    own["maybe_free_model_hooks"] = lambda: reset_caches(view)
+    for judge in ("safety_checker", "watermark"):
+        if own.get(judge) is not None:
+            own[judge] = None
+    return view
+
+
+def reset_caches(view: Any) -> None:
+    """Reset the step caches of all components, as the end of every pipeline call does."""
+    for component in view.components.values():
+        if hasattr(component, "_reset_stateful_cache"):
+            component._reset_stateful_cache()
+
+
+def call_view(view: Any, options: dict[str, Any]) -> Any:
+    """Call the pipeline and return its first output; caches are reset whatever happens."""
+    options = {k: dict(v) if isinstance(v, dict) else v for k, v in options.items()}  # FLUX writes into its dicts
+    try:
+        return view(**options, return_dict=False)[0]
+    finally:
+        reset_caches(view)
+
+
+def check_options(pipe: Any, options: dict[str, Any]) -> None:
+    """Raise ValueError for options the sampler owns, TypeError for options the pipeline does not know."""
+    owned = [k for k in OWNED if k in options]
+    if owned:
+        raise ValueError(
+            f"{', '.join(owned)} cannot be passed: the sampler sets {', '.join(OWNED)} itself; give seeds to "
+            "NoiseSpace.fresh and prompts to condition()"
+        )
+    known = parameters(pipe)
+    unknown = [k for k in options if k not in known]
+    if unknown:
+        raise TypeError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
+
+
+def check_guidance(options: dict[str, Any]) -> None:
+    """Raise ValueError for true CFG without a negative prompt, which pipelines ignore silently."""
+    scale = options.get("true_cfg_scale")
+    if scale is not None and scale > 1 and options.get("negative_prompt") is None:
+        raise ValueError(f"true_cfg_scale = {scale} has no effect without a negative prompt: pass negative_prompt=''")
+
+
+def parameters(pipe: Any) -> dict[str, inspect.Parameter]:
+    """The named parameters of the pipeline's call."""
+    found = inspect.signature(type(pipe).__call__).parameters
+    return {k: p for k, p in list(found.items())[1:] if p.kind is not inspect.Parameter.VAR_KEYWORD}
+
+
+def as_images(output: Any) -> Float[Tensor, " batch 3 height width"]:
+    """A pipeline's images as float32 in [0, 1], from tensors, numpy arrays (channels last) or PIL images."""
+    if isinstance(output, list):
+        output = torch.stack([_image_tensor(image) for image in output])
+    elif not isinstance(output, Tensor):
+        output = torch.as_tensor(output).movedim(-1, 1)
+    if output.ndim != 4 or output.shape[1] != 3:
+        raise ValueError(f"expected images of shape [batch, 3, height, width], the pipeline gave {tuple(output.shape)}")
+    images: Tensor = output.detach().float().clamp(0, 1)
+    return images
+
+
+def _image_tensor(image: Any) -> Tensor:
+    if isinstance(image, Tensor):
+        return image
+    import numpy as np
+
+    return torch.from_numpy(np.asarray(image.convert("RGB")).copy()).movedim(-1, 0) / 255
+
+
+def estimated_rows(pipe: Any, options: dict[str, Any]) -> int:
+    """Denoiser rows per NFE before anything ran: 2 where guidance is on, by the pipeline's defaults."""
+    chosen = {k: p.default for k, p in parameters(pipe).items()} | options
+    true_cfg = chosen.get("true_cfg_scale")
+    if true_cfg is not None:
+        return 2 if true_cfg > 1 and chosen.get("negative_prompt") is not None else 1
+    scale = chosen.get("guidance_scale")
+    return 2 if isinstance(scale, int | float) and scale > 1 else 1
+
+
+def plain(value: Any) -> Any:
+    """A value as plain JSON; anything else by its repr."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)

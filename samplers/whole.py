@@ -1,0 +1,65 @@
+"""Whole runs with the user's own scheduler (`scheduler="keep"`)."""
+
+import copy
+import hashlib
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+
+from samplers.recipe import Recipe
+from samplers.scheduler import Walk, check_injected
+
+
+class KeptScheduler:
+    """A copy of the user's scheduler whose first step checks the x that was handed to the pipeline."""
+
+    def __init__(self, user: Any, walk: Walk) -> None:
+        """Copy `user` for one whole run of `walk`."""
+        self.scheduler = scheduler = copy.deepcopy(user)
+        original = scheduler.step
+        steps: list[int] = []
+
+        @wraps(original)
+        def step(*args: Any, **kwargs: Any) -> Any:
+            if not steps and walk.injected is not None:
+                sample = inspect.signature(original).bind(*args, **kwargs).arguments["sample"]
+                scaled = not torch.equal(sample, walk.injected.to(sample.dtype))
+                check_injected(sample, walk.injected, float(scheduler.init_noise_sigma) if scaled else 1.0)
+            steps.append(1)
+            return original(*args, **kwargs)
+
+        scheduler.step = step
+
+
+def row_generators(recipes: Sequence[Recipe], shape: tuple[int, ...]) -> list[torch.Generator]:
+    """One CPU generator per row, keyed by its recipe, for schedulers and pipelines that draw while they run.
+
+    A row that starts from a plain `fresh(seed)` gets the generator of that seed after its first draw, so that
+    the plain pipeline draws the same.
+    """
+    return [_generator(recipe, shape) for recipe in recipes]
+
+
+def _generator(recipe: Recipe, shape: tuple[int, ...]) -> torch.Generator:
+    if recipe.seed is not None:
+        generator = torch.Generator().manual_seed(recipe.seed)
+        torch.randn((1, *shape), generator=generator)
+        return generator
+    digest = hashlib.sha256(f"whole:{recipe.stream}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+@contextmanager
+def undisturbed(recipes: Sequence[Recipe] | None) -> Iterator[None]:
+    """Seed the global generator by `recipes` for schedulers that draw from it, then restore it."""
+    if recipes is None:
+        yield
+        return
+    key = "".join(recipe.stream for recipe in recipes)
+    with torch.random.fork_rng():
+        torch.manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
+        yield

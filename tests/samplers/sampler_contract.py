@@ -1,0 +1,138 @@
+"""What every sampler must do: inherit `SamplerContract` and give it a `sampler` and a `counting` fixture."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+
+from samplers import Sampler, State
+
+Counting = Callable[[], AbstractContextManager[list[int]]]
+
+
+def same(left: State, right: State, tolerance: float = 0.0) -> None:
+    """Two states of the same rows at the same point."""
+    assert left.step == right.step and left.recipes == right.recipes and left.conditions == right.conditions
+    torch.testing.assert_close(left.x, right.x, rtol=0, atol=tolerance)
+    if left.x0 is not None or right.x0 is not None:
+        torch.testing.assert_close(left.x0, right.x0, rtol=0, atol=tolerance)
+
+
+class SamplerContract:
+    """Fixtures to give: `sampler`; `counting`, a function whose context yields the rows of each call.
+
+    Class attributes `stochastic_rho` and `tolerance` may be changed.
+    """
+
+    stochastic_rho: float = 0.6
+    tolerance: float = 1e-5
+
+    @pytest.fixture
+    def noise(self, sampler: Sampler) -> State:
+        """Three rows under two prompts."""
+        space, first, second = sampler.space(), sampler.condition("a cat"), sampler.condition("two dogs")
+        return State.cat([space.fresh([5, 6], first), space.fresh([7], second)])
+
+    @pytest.fixture(params=["deterministic", "stochastic"])
+    def rho(self, request) -> float | None:
+        return None if request.param == "deterministic" else self.stochastic_rho
+
+    def test_inputs_are_not_mutated(self, sampler, noise, rho):
+        half = sampler.run(noise, 1, rho=rho).final
+        before = half.x.clone(), half.x0.clone(), noise.x.clone()
+        sampler.run(half, sampler.space().end, rho=rho)
+        sampler.decode(half)
+        assert torch.equal(half.x, before[0]) and torch.equal(half.x0, before[1]) and torch.equal(noise.x, before[2])
+
+    def test_stated_rows_are_the_rows_counted_at_the_denoiser(self, sampler, noise, counting):
+        middle = sampler.space().end // 2
+        so_far = sampler.denoiser_rows
+        with counting() as rows:
+            first = sampler.run(noise, middle)
+            assert first.denoiser_rows == sum(rows)
+            second = sampler.run(first.final[[0, 2]], sampler.space().end)
+        assert first.denoiser_rows + second.denoiser_rows == sum(rows) > 0
+        assert sampler.denoiser_rows - so_far == sum(rows)
+        assert first.denoiser_rows == sampler.rows_per_evaluation * len(noise) * middle
+
+    def test_running_nowhere_and_decoding_cost_nothing(self, sampler, noise, counting):
+        end = sampler.run(noise, sampler.space().end).final
+        with counting() as rows:
+            assert sampler.run(noise, 0).denoiser_rows == 0
+            same(sampler.run(end, end.step).final, end)
+            sampler.decode(end)
+        assert sum(rows) == 0
+
+    def test_the_same_call_gives_the_same_result(self, sampler, noise, rho):
+        end = sampler.space().end
+        same(sampler.run(noise, end, rho=rho).final, sampler.run(noise, end, rho=rho).final)
+
+    def test_stop_fork_and_resume_equal_the_whole_run(self, sampler, noise, rho):
+        end = sampler.space().end
+        whole = sampler.run(noise, end, rho=rho, keep=[1]).final
+        stopped = sampler.run(noise, 1, rho=rho).final
+        same(sampler.run(stopped[[2, 0]], end, rho=rho).final, whole[[2, 0]], self.tolerance)
+        same(sampler.run(stopped, end, rho=rho).final, whole, self.tolerance)
+
+    def test_kept_points_are_the_stops(self, sampler, noise, rho):
+        end = sampler.space().end
+        run = sampler.run(noise, end, rho=rho, keep=[0, 1, end])
+        assert sorted(run.kept) == [0, 1, end]
+        same(run.kept[0], noise)
+        same(run.kept[1], sampler.run(noise, 1, rho=rho).final)
+        same(run.kept[end], run.final)
+
+    def test_rows_do_not_depend_on_batch_or_order(self, sampler, noise, rho):
+        end = sampler.space().end
+        whole = sampler.run(noise, end, rho=rho).final
+        for rows in ([0], [1], [2], [2, 1], [1, 0, 2, 0]):
+            same(sampler.run(noise[rows], end, rho=rho).final, whole[rows], self.tolerance)
+
+    def test_a_branch_is_a_new_stream_only_where_steps_are_stochastic(self, sampler, noise):
+        space, stopped = sampler.space(), sampler.run(noise, 1, rho=self.stochastic_rho).final
+        branched = space.branch(stopped, [1, 2, 3])
+        assert torch.equal(branched.x, stopped.x)
+        ends = [sampler.run(s, space.end, rho=self.stochastic_rho).final.x for s in (stopped, branched)]
+        assert all((ends[0][i] - ends[1][i]).abs().max() > 1e-3 for i in range(3))
+        plain = [sampler.run(s, space.end, rho=1.0).final.x for s in (stopped, branched)]
+        assert torch.equal(*plain)
+
+    def test_images_are_finite_and_in_range(self, sampler, noise):
+        end = sampler.run(noise, sampler.space().end, keep=[1])
+        for state in (end.final, end.kept[1]):
+            images = sampler.decode(state)
+            assert images.dtype == torch.float32 and images.shape[:2] == (3, 3)
+            assert images.isfinite().all() and images.min() >= 0 and images.max() <= 1
+
+    def test_what_cannot_be_done_is_refused(self, sampler, noise):
+        space = sampler.space()
+        stopped = sampler.run(noise, 1).final
+        with pytest.raises(ValueError, match="no x0 prediction"):
+            sampler.decode(noise)
+        with pytest.raises(ValueError, match="no x0 prediction"):
+            sampler.decode(space.renoise(stopped, 0, [1, 2, 3]))
+        for stop in (0, space.end + 1):
+            with pytest.raises(ValueError, match="stop must be in"):
+                sampler.run(stopped, stop)
+        with pytest.raises(ValueError, match="keep must lie"):
+            sampler.run(stopped, 2, keep=[0])
+        with pytest.raises(ValueError, match="rho must be"):
+            sampler.run(noise, 1, rho=1.5)
+        with pytest.raises(ValueError, match="grid"):
+            sampler.run(State(noise.x, 0, None, noise.recipes, noise.conditions, "another"), 1)
+        with pytest.raises(ValueError, match="conditions"):
+            sampler.run(noise.with_conditions(99), 1)
+
+    def test_each_prompt_has_one_index_and_one_encoding(self, sampler, noise):
+        indices = [sampler.condition(p) for p in ("a cat", "two dogs", "a cat")]
+        assert indices[0] == indices[2] != indices[1]
+        for _ in range(2):
+            sampler.run(noise, 1)
+        assert sampler.text_encodings == 2
+
+    def test_description_is_plain_json(self, sampler):
+        import json
+
+        assert json.loads(json.dumps(sampler.describe())) == sampler.describe()
+        assert sampler.describe()["grid"] == sampler.space().id

@@ -1,0 +1,100 @@
+from contextlib import contextmanager
+
+import pytest
+import torch
+from sampler_contract import SamplerContract
+from toys import flow_space, mixture_denoiser, vp_space
+
+from samplers import DenoiserSampler, State
+
+MEANS = torch.linspace(-1, 1, 24).reshape(2, 12)
+
+
+class Counted:
+    """A denoiser that remembers the rows of each call, and answers by prompt."""
+
+    def __init__(self, fn):
+        self.fn, self.rows = fn, []
+
+    def __call__(self, x, alpha, sigma, prompts):
+        assert len(prompts) == len(x)
+        self.rows.append(len(x))
+        lengths = torch.tensor([0.01 * len(p) for p in prompts]).reshape(-1, 1, 1, 1)
+        return self.fn(x, alpha, sigma, prompts) + lengths
+
+
+class TestDenoiserSampler(SamplerContract):
+    @pytest.fixture(params=[flow_space, vp_space], ids=["flow", "vp"])
+    def model(self, request):
+        return Counted(mixture_denoiser(MEANS, 0.4)), request.param(5)
+
+    @pytest.fixture
+    def sampler(self, model):
+        return DenoiserSampler(model[0], model[1], prediction="x0")
+
+    @pytest.fixture
+    def counting(self, model):
+        @contextmanager
+        def count():
+            model[0].rows.clear()
+            yield model[0].rows
+
+        return count
+
+
+def test_prompts_reach_their_rows():
+    space = flow_space(3)
+    sampler = DenoiserSampler(Counted(mixture_denoiser(MEANS, 0.4)), space)
+    short, long = sampler.condition("a"), sampler.condition("a" * 40)
+    noise = space.fresh([1])
+    ends = [sampler.run(noise.with_conditions(c), space.end).final for c in (short, long)]
+    assert (ends[1].x - ends[0].x).mean() > 0.1
+
+
+def test_a_failing_denoiser_is_still_paid_for():
+    space, calls = flow_space(4), []
+
+    def fails_late(x, alpha, sigma, prompts):
+        calls.append(len(x))
+        if len(calls) == 3:
+            raise RuntimeError("out of memory")
+        return 0 * x
+
+    sampler = DenoiserSampler(fails_late, space)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        sampler.run(space.fresh([1, 2]), space.end)
+    assert sampler.denoiser_rows == 6
+
+
+def test_rows_that_are_no_images_need_a_decoder():
+    space = flow_space(2, (4,))
+    end = DenoiserSampler(lambda x, a, s, p: 0 * x, space).run(space.fresh([1]), 2).final
+    with pytest.raises(ValueError, match="pass decode="):
+        DenoiserSampler(lambda x, a, s, p: 0 * x, space).decode(end)
+    image = DenoiserSampler(lambda x, a, s, p: x, space, decode=lambda x: x.new_full((len(x), 3, 2, 2), 0.5))
+    assert image.decode(end).shape == (1, 3, 2, 2)
+
+
+def test_a_recipe_replays():
+    space = flow_space(6)
+    sampler = DenoiserSampler(mixture_denoiser(MEANS, 0.4), space)
+    start = space.neighbour(space.fresh([1]), [2], 0.9)
+    middle = sampler.run(start, 4, rho=0.7).final
+    end = sampler.run(space.renoise(middle, 1, [5]), space.end, rho=0.7).final
+    again = replay(sampler, end.recipes[0])
+    assert torch.equal(again.x, end.x) and again.recipes == end.recipes
+
+
+def replay(sampler: DenoiserSampler, recipe) -> State:
+    """Regenerate a row from its recipe alone."""
+    space, state = sampler.space(), None
+    for op in recipe.operations:
+        if op["op"] == "fresh":
+            state = space.fresh([op["seed"]])
+        elif op["op"] == "neighbour":
+            state = space.neighbour(state, [op["seed"]], op["cosine"])
+        elif op["op"] == "renoise":
+            state = space.renoise(state, op["to"], [op["seed"]])
+        else:
+            state = sampler.run(state, op["to"], rho=op["rho"]).final
+    return state
