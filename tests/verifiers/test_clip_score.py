@@ -1,0 +1,151 @@
+"""CLIPScore against open_clip's own forward pass, token limits, half precision, shared towers."""
+
+import gc
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_clip import CONTEXT, SIDE, WIDTH, published_head, save_head, write_tiny_clip
+from torch import Tensor
+
+from verifiers import Aesthetic, CLIPScore
+from verifiers import tower as towers
+from verifiers.tokens import TokenLimit
+
+PROMPTS = ["a red circle", "a blue square", "the star on the left", "photo of a circle", ""]
+
+
+def test_equals_open_clip_forward(clip_directory: Path) -> None:
+    import open_clip
+    from PIL import Image
+
+    name = f"local-dir:{clip_directory}"
+    model, transform = open_clip.create_model_from_pretrained(name)
+    tokens = open_clip.get_tokenizer(name)(PROMPTS)
+    pixels = torch.randint(0, 256, (5, SIDE, SIDE, 3), generator=torch.Generator().manual_seed(0))
+    inputs = torch.stack([transform(Image.fromarray(image.to(torch.uint8).numpy())) for image in pixels])
+    with torch.no_grad():
+        image, text, _ = model.eval()(inputs, tokens)
+    cosine = (image.double().numpy() * text.double().numpy()).sum(1)
+    images = pixels.permute(0, 3, 1, 2) / 255
+    np.testing.assert_allclose(CLIPScore(clip_directory, raw=True)(images, PROMPTS), cosine, atol=1e-6)
+    scores = CLIPScore(clip_directory)(images, PROMPTS)
+    np.testing.assert_allclose(scores, 2.5 * np.maximum(cosine, 0), atol=2.5e-6)
+    assert (cosine < 0).any() and (cosine > 0).any()  # else the clamp was not tried
+
+
+def test_openai_weights_need_quickgelu() -> None:
+    with pytest.raises(ValueError, match="use model 'ViT-L-14-quickgelu'"):
+        CLIPScore("ViT-L-14", "openai")
+    other = CLIPScore("ViT-B-32", "laion400m_e32")
+    with pytest.raises(ValueError, match="use model 'ViT-B-32-quickgelu'"):
+        other.load()
+
+
+def test_quickgelu_of_the_configuration_is_used(clip_directory: Path, tmp_path: Path) -> None:
+    quick = CLIPScore(write_tiny_clip(tmp_path / "quick", quick_gelu=True), raw=True)
+    activation = quick.source.tower().model.visual.transformer.resblocks[0].mlp.gelu
+    x = torch.linspace(-4, 4, 33)
+    torch.testing.assert_close(activation(x), x * torch.sigmoid(1.702 * x), atol=1e-6, rtol=0)
+    plain = CLIPScore(clip_directory, raw=True)
+    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    assert quick.key != plain.key
+    assert not torch.allclose(quick(images, PROMPTS[:2]), plain(images, PROMPTS[:2]), atol=1e-6)
+
+
+def test_a_tower_is_shared_and_encodes_each_batch_once(clip_directory: Path, tmp_path: Path, images: Tensor) -> None:
+    head = save_head(published_head(WIDTH), tmp_path / "head.safetensors")
+    clip = CLIPScore(clip_directory, raw=True)
+    tower = clip.source.tower()
+    before, texts = tower.images_encoded, tower.texts_encoded
+    prompts = ["the only yellow star"] * 5
+    first = clip(images, prompts)
+    Aesthetic(head, model=clip_directory)(images.clone(), prompts)
+    CLIPScore(f"local-dir:{clip_directory}")(images, prompts)
+    assert (tower.images_encoded - before, tower.texts_encoded - texts) == (5, 1)
+    images.numpy()[0] = 0.25  # past torch's version counter
+    changed = clip(images, prompts)
+    assert tower.images_encoded - before == 10
+    assert changed[0] != first[0]
+
+
+def test_large_batches_are_split_and_not_kept(clip_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = CLIPScore(clip_directory, raw=True)
+    images = torch.rand(7, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    prompts = [f"word{i}" for i in range(7)]
+    whole = clip(images, prompts)
+    monkeypatch.setattr(towers, "MICRO_BATCH", 3)
+    monkeypatch.setattr(towers, "MEMO_ROWS", 4)
+    monkeypatch.setattr(towers, "TEXT_CACHE", 2)
+    tower = towers.Tower(clip.source.tower().model, clip.source.tower().tokenizer)
+    parts = (tower.image(images) * tower.text(prompts)).sum(-1)
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
+    tower.image(images)
+    tower.text(prompts[-2:])
+    assert (tower.images_encoded, tower.texts_encoded) == (14, 7)  # nothing kept of 7 images, two texts kept
+    tower.text(prompts[:1])
+    assert tower.texts_encoded == 8
+
+
+def test_a_forgotten_tower_does_not_stay_for_ever(clip_directory: Path, tmp_path: Path) -> None:
+    for i in range(3):
+        CLIPScore(write_tiny_clip(tmp_path / f"model{i}")).load()
+    gc.collect()
+    assert sum(label.startswith("model") for _, label, _ in towers._shared) <= 2
+
+
+def test_a_user_sees_frozen_weights_in_eval_mode(clip_directory: Path) -> None:
+    model = CLIPScore(clip_directory).source.tower().model
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_half_tower(clip_directory: Path, images: Tensor) -> None:
+    prompts = ["a red circle"] * 5
+    full = CLIPScore(clip_directory, raw=True)(images, prompts)
+    half = CLIPScore(clip_directory, raw=True, precision="bf16")
+    scores = half(images, prompts)
+    assert "bf16" in half.version
+    assert scores.dtype == torch.float32
+    assert (scores.bfloat16().float() != scores).sum() >= 4  # products were not taken in half
+    assert (scores - full).abs().max() < 0.02
+    assert 0 < (scores - full).abs().max()
+    torch.testing.assert_close(half.source.tower().image(images).norm(dim=1), torch.ones(5), atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match=r"precision is 'int8'; expected one of \('fp32'"):
+        CLIPScore(clip_directory, precision="int8")
+
+
+def test_a_long_prompt_is_warned_about_once(clip_directory: Path, images: Tensor) -> None:
+    clip = CLIPScore(clip_directory, raw=True)
+    fits = " ".join(f"word{i}" for i in range(CONTEXT - 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = clip(images[:1], [fits])
+    with pytest.warns(UserWarning, match=r"has 18 tokens, the verifier reads 16.*'red star'") as caught:
+        longer = clip(images[:2], [fits + " red star"] * 2)
+    assert len(caught) == 1
+    torch.testing.assert_close(longer[:1], scores, atol=1e-5, rtol=0)  # cut, as the reference does
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CLIPScore(clip_directory)(images[:1], [fits + " red star"])
+
+
+def test_token_counts_of_the_published_tokenizer() -> None:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    tokenizer = SimpleTokenizer()
+    limit = TokenLimit(tokenizer)
+    assert limit.limit == 77
+    for text in ["", "a cat", "🦊 in the snow", "word " * 75]:
+        used = int((tokenizer([text])[0] != 0).sum())
+        assert limit.length(text) == used
+        assert limit.dropped(text) == ""
+    seventy_six = "cat " * 75 + "dog"
+    assert limit.length(seventy_six) == 78
+    with pytest.warns(UserWarning, match="has 78 tokens, the verifier reads 77.*'dog'"):
+        limit.check(seventy_six)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        limit.check(seventy_six)

@@ -1,0 +1,143 @@
+"""Preprocessing on tensors against PIL, open_clip's own transform and transformers' PIL processor."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from verifiers.preprocess import Preprocess, pil_resize
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+CLIP = Preprocess((224, 224), MEAN, STD)
+
+
+def picture(height: int, width: int, kind: str = "photo") -> Tensor:
+    """8-bit values [3, height, width] as float: smooth with grain, hard edges, or noise."""
+    generator = torch.Generator().manual_seed(height * 10_000 + width)
+    noise = torch.rand(3, height, width, generator=generator)
+    if kind == "noise":
+        return (noise * 255).round()
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    if kind == "edges":
+        board = ((y // 7 + x // 11) % 2 * 255).float()
+        return torch.stack([board, 255 - board, (x > width // 2) * 255.0])
+    waves = torch.stack([torch.sin(x / f) * torch.cos(y / (f + 9)) for f in (13.0, 41.0, 97.0)])
+    return ((waves * 0.4 + 0.5 + 0.1 * (noise - 0.5)).clamp(0, 1) * 255).round()
+
+
+def as_pil(pixels: Tensor) -> Image.Image:
+    return Image.fromarray(pixels.permute(1, 2, 0).to(torch.uint8).numpy())
+
+
+def resized_by_pil(pixels: Tensor, height: int, width: int, resample: Image.Resampling) -> Tensor:
+    return torch.from_numpy(np.array(as_pil(pixels).resize((width, height), resample))).permute(2, 0, 1).float()
+
+
+@pytest.mark.parametrize("kind", ["photo", "edges", "noise"])
+@pytest.mark.parametrize("size", [(512, 512), (512, 768), (640, 512)])
+def test_resize_equals_pillow(kind: str, size: tuple[int, int]) -> None:
+    pixels = picture(*size, kind)
+    height, width = 224 * size[0] // 512, 224 * size[1] // 512
+    difference = (
+        pil_resize(pixels[None], height, width)[0] - resized_by_pil(pixels, height, width, Image.Resampling.BICUBIC)
+    ).abs()
+    assert difference.max() <= 1
+    # a regular board of 0 and 255 meets exact halves, rounded either way, more often than pictures do
+    assert (difference == 0).float().mean() >= (0.99 if kind == "edges" else 0.999)
+
+
+def test_resize_upwards_and_bilinear_equal_pillow() -> None:
+    small = picture(64, 96)
+    larger = pil_resize(small[None], 224, 336)[0]
+    assert (larger - resized_by_pil(small, 224, 336, Image.Resampling.BICUBIC)).abs().max() <= 2
+    bilinear = pil_resize(small[None], 32, 48, "bilinear")[0]
+    assert (bilinear - resized_by_pil(small, 32, 48, Image.Resampling.BILINEAR)).abs().max() <= 1
+
+
+def test_halving_is_exact() -> None:
+    pixels = picture(500, 700)  # its weights make exact halves, which Pillow rounds up
+    for mode, resample in [("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)]:
+        assert torch.equal(pil_resize(pixels[None], 250, 350, mode)[0], resized_by_pil(pixels, 250, 350, resample))
+
+
+def test_a_single_pass_does_not_equal_pillow() -> None:
+    pixels = picture(512, 512, "edges")
+    once = F.interpolate(pixels[None], size=(224, 224), mode="bicubic", antialias=True, align_corners=False)
+    expected = resized_by_pil(pixels, 224, 224, Image.Resampling.BICUBIC)
+    difference = (once[0].clamp(0, 255).round() - expected).abs()
+    assert difference.max() > 1
+    assert (difference == 0).float().mean() < 0.98
+
+
+@pytest.mark.parametrize("size", [(832, 1216), (1216, 832), (512, 512), (300, 403), (403, 300)])
+def test_equals_open_clip_transform(size: tuple[int, int]) -> None:
+    from open_clip.transform import image_transform
+
+    pixels = picture(*size)
+    expected = image_transform(224, is_train=False)(as_pil(pixels))
+    _assert_equal(CLIP(pixels[None] / 255)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "interpolation", "fill"),
+    [
+        (96, "squash", "bicubic", 0),
+        (96, "longest", "bicubic", 127),
+        (96, "shortest", "bilinear", 0),
+        ((64, 96), "shortest", "bicubic", 0),
+        ((64, 96), "longest", "bicubic", 0),
+    ],
+)
+def test_other_modes_equal_open_clip_transform(
+    size: int | tuple[int, int], mode: str, interpolation: str, fill: int
+) -> None:
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    cfg = PreprocessCfg(size=size, resize_mode=mode, interpolation=interpolation, fill_color=fill)
+    ours = Preprocess.from_open_clip(vars(cfg))
+    for height, width in [(200, 301), (301, 200), (128, 128)]:
+        pixels = picture(height, width)
+        expected = image_transform_v2(cfg, is_train=False)(as_pil(pixels))
+        _assert_equal(ours(pixels[None] / 255)[0], expected, mean=1e-4)
+
+
+def test_floor_crop_equals_transformers_processor() -> None:
+    import transformers
+
+    # The PIL processor got its own name after 5.0, where it is the only one.
+    processor = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)()
+
+    floor = Preprocess((224, 224), MEAN, STD, crop="floor")
+    for size in [(832, 1216), (1216, 832), (512, 512)]:
+        pixels = picture(*size)
+        expected = processor(as_pil(pixels), return_tensors="pt").pixel_values[0]
+        _assert_equal(floor(pixels[None] / 255)[0], expected)
+
+
+def test_half_a_pixel_is_cropped_by_family() -> None:
+    ramp = torch.arange(327.0).expand(1, 3, 224, 327).clamp(max=255) / 255
+    for crop, offset in [("round", 52), ("floor", 51)]:
+        one = Preprocess((224, 224), MEAN, STD, crop=crop)  # type: ignore[arg-type]
+        assert one.pixels(ramp)[0, 0, 0, 0] == offset
+
+
+def test_gradient_goes_through_rounding_and_resizing() -> None:
+    images = (picture(300, 400)[None] / 255).requires_grad_()
+    CLIP(images).sum().backward()
+    assert images.grad is not None and images.grad.isfinite().all()
+    # each output pixel is a weighted mean of input pixels, so the crop's weights sum to its size
+    per_channel = images.grad.sum((0, 2, 3)) * torch.tensor(STD)
+    torch.testing.assert_close(per_channel, torch.full((3,), 224.0 * 224), rtol=0.02, atol=0)
+
+
+def test_unknown_modes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"resize_mode is 'fit'; expected one of"):
+        Preprocess((8, 8), MEAN, STD, resize_mode="fit")  # type: ignore[arg-type]
+
+
+def _assert_equal(ours: Tensor, expected: Tensor, mean: float = 1e-5) -> None:
+    difference = (ours - expected).abs()
+    assert difference.max() <= 0.016
+    assert difference.mean() <= mean

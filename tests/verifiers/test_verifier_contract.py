@@ -1,0 +1,99 @@
+"""Every verifier passes the contract; what the base class checks for all of them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_clip import WIDTH, published_head, save_head
+from torch import Tensor
+from verifier_contract import VerifierContract
+
+from verifiers import Aesthetic, CLIPScore, FunctionVerifier, Verifier
+
+
+class TestCLIPScore(VerifierContract):
+    @pytest.fixture
+    def verifier(self, clip_directory: Path) -> Verifier:
+        return CLIPScore(clip_directory, raw=True)  # random cosines are negative too, where the clamp is flat
+
+
+class TestAestheticV2(VerifierContract):
+    @pytest.fixture
+    def verifier(self, clip_directory: Path, tmp_path: Path) -> Verifier:
+        head = save_head(published_head(WIDTH), tmp_path / "head.safetensors")
+        return Aesthetic(head, model=clip_directory)
+
+
+class TestAestheticV1(VerifierContract):
+    @pytest.fixture
+    def verifier(self, clip_directory: Path, tmp_path: Path) -> Verifier:
+        generator = torch.Generator().manual_seed(0)
+        head = {"weight": torch.randn(1, WIDTH, generator=generator), "bias": torch.ones(1)}
+        torch.save(head, tmp_path / "head.pth")
+        return Aesthetic(tmp_path / "head.pth", "v1", model=f"local-dir:{clip_directory}")
+
+
+def warmth(images: Tensor, prompts: list[str]) -> Tensor:
+    return images[:, 0].mean((1, 2)) - images[:, 2].mean((1, 2))
+
+
+class TestFunction(VerifierContract):
+    @pytest.fixture
+    def verifier(self) -> Verifier:
+        return FunctionVerifier(warmth)
+
+
+class TestFunctionOfArrays(VerifierContract):
+    differentiable = False
+
+    @pytest.fixture
+    def verifier(self) -> Verifier:
+        return FunctionVerifier(lambda images, prompts: images.detach().numpy().mean((1, 2, 3)), name="mean")
+
+
+def test_a_function_may_change_its_copy_of_the_images(images: Tensor, prompts: list[str]) -> None:
+    before = images.clone()
+    FunctionVerifier(lambda x, p: x.mul_(255).mean((1, 2, 3)), name="greedy")(images, prompts)
+    assert torch.equal(images, before)
+
+
+def test_a_score_never_sees_an_image_that_is_not_finite(images: Tensor, prompts: list[str]) -> None:
+    images[2, 0, 0, 0] = torch.nan
+    seen: list[Tensor] = []
+    FunctionVerifier(lambda x, p: seen.append(x) or x.mean((1, 2, 3)), name="watch")(images, prompts)
+    assert seen[0].isfinite().all()
+    assert torch.equal(seen[0][[0, 1, 3, 4]], images[[0, 1, 3, 4]])
+
+
+def test_function_scores_may_be_a_list(images: Tensor, prompts: list[str]) -> None:
+    scores = FunctionVerifier(lambda x, p: [len(text) for text in p], name="length")(images, prompts)
+    assert scores.tolist() == [12.0, 13.0, 0.0, 23.0, 12.0]
+
+
+def test_function_of_wrong_shape_is_refused(images: Tensor, prompts: list[str]) -> None:
+    for wrong, shape in [(images.mean, r"\(\)"), (lambda: images.mean((2, 3)), r"\(5, 3\)")]:
+        with pytest.raises(ValueError, match=rf"'mine' returned shape {shape} for 5 images"):
+            FunctionVerifier(lambda x, p, wrong=wrong: wrong(), name="mine")(images, prompts)
+
+
+def test_function_versions_tell_sources_apart() -> None:
+    first = FunctionVerifier(lambda x, p: x.mean((1, 2, 3)))
+    second = FunctionVerifier(lambda x, p: x.amax((1, 2, 3)))
+    assert first.name == second.name == "function"
+    assert first.key != second.key
+    assert FunctionVerifier(warmth).key == FunctionVerifier(warmth).key
+    assert FunctionVerifier(warmth).name == "warmth"
+
+
+class Labelled(Verifier):
+    name, version, needs = "labelled", "1", frozenset({"label"})
+
+    def score(self, images: Tensor, prompts: Any, **needs: Any) -> Tensor:
+        return images.mean((1, 2, 3)) + needs["label"]
+
+
+def test_needs_are_passed_on_or_their_lack_named(images: Tensor, prompts: list[str]) -> None:
+    assert (Labelled()(images, prompts, label=torch.full((5,), 9.0)) > 9).all()
+    with pytest.raises(ValueError, match=r"'labelled' needs \['label'\]"):
+        Labelled()(images, prompts)

@@ -1,0 +1,145 @@
+"""What every verifier must do; inherit `VerifierContract` and give a `verifier` fixture."""
+
+import json
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from verifiers import Verifier
+
+
+class VerifierContract:
+    """Contract tests; set `differentiable = False` where no gradient is promised."""
+
+    differentiable = True
+
+    @pytest.fixture
+    def verifier(self) -> Verifier:
+        raise NotImplementedError("give the verifier under test as a fixture")
+
+    def test_returns_one_finite_float32_per_image(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
+        for count in (1, 5):
+            scores = verifier(images[:count], prompts[:count])
+            assert scores.shape == (count,)
+            assert scores.dtype == torch.float32
+            assert scores.isfinite().all()
+
+    def test_empty_batch_gives_empty_scores(self, verifier: Verifier, images: Tensor) -> None:
+        scores = verifier(images[:0], [])
+        assert scores.shape == (0,)
+        assert scores.dtype == torch.float32
+
+    def test_images_get_different_scores(self, verifier: Verifier, images: Tensor) -> None:
+        assert len(verifier(images, ["a red circle"] * 5).unique()) == 5
+
+    def test_batch_equals_one_by_one(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
+        together = verifier(images, prompts)
+        alone = torch.cat([verifier(images[i : i + 1], [prompts[i]]) for i in range(5)])
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+    def test_permuted_rows_permute_scores(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
+        order = [3, 0, 4, 1, 2]
+        expected = verifier(images, prompts)[order]
+        permuted = verifier(images[order], [prompts[i] for i in order])
+        torch.testing.assert_close(permuted, expected, atol=1e-5, rtol=0)
+
+    def test_same_call_twice_is_identical(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
+        first = verifier(images, prompts)
+        verifier(images.flip(0), prompts)
+        assert torch.equal(first, verifier(images.clone(), prompts))
+
+    def test_no_gradient_by_default(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
+        assert not verifier(images.requires_grad_(), prompts).requires_grad
+
+    def test_gradient_when_asked(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
+        images = images.requires_grad_()
+        if not self.differentiable:
+            with pytest.raises(ValueError, match="not differentiable"):
+                verifier(images, prompts, grad=True)
+            return
+        plain = verifier(images, prompts)  # fills caches without a graph first
+        scores = verifier(images, prompts, grad=True)
+        scores.sum().backward()
+        torch.testing.assert_close(scores.detach(), plain, atol=1e-5, rtol=0)
+        assert images.grad is not None and images.grad.isfinite().all()
+        assert (images.grad.flatten(1).abs().amax(1) > 0).all()
+
+    def test_nan_stays_in_its_row(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
+        expected = verifier(images, prompts)
+        images[1, 2, 3, 4] = torch.nan
+        images[3, 0, 0, 0] = torch.inf
+        scores = verifier(images, prompts)
+        assert scores.isnan().tolist() == [False, True, False, True, False]
+        torch.testing.assert_close(scores[[0, 2, 4]], expected[[0, 2, 4]], atol=1e-5, rtol=0)
+
+    def test_inputs_and_random_state_are_left_unchanged(
+        self, verifier: Verifier, images: Tensor, prompts: list[str]
+    ) -> None:
+        before, texts, state = images.clone(), list(prompts), torch.get_rng_state()
+        verifier(images, prompts)
+        assert torch.equal(images, before)
+        assert prompts == texts
+        assert torch.equal(torch.get_rng_state(), state)
+
+    @pytest.mark.parametrize("size", [(1, 1), (16, 64), (64, 16), (33, 47)])
+    def test_odd_sizes(self, verifier: Verifier, size: tuple[int, int]) -> None:
+        scores = verifier(torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)), ["a", "b"])
+        assert scores.shape == (2,)
+        assert scores.isfinite().all()
+
+    @pytest.mark.parametrize("words", [0, 77, 300])
+    def test_prompts_of_any_length(self, verifier: Verifier, images: Tensor, words: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scores = verifier(images[:2], [" ".join(["word1"] * words)] * 2)
+        assert scores.isfinite().all()
+
+    def test_half_precision_images(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
+        half = images.to(torch.bfloat16)
+        scores = verifier(half, prompts)
+        assert scores.dtype == torch.float32
+        torch.testing.assert_close(scores, verifier(half.float(), prompts), atol=1e-5, rtol=0)
+
+    def test_works_inside_inference_mode_and_after(self, verifier: Verifier, images: Tensor) -> None:
+        with torch.inference_mode():
+            inside = verifier(images, ["a green star"] * 5)
+        images = images.requires_grad_() if self.differentiable else images
+        scores = verifier(images, ["a green star"] * 5, grad=self.differentiable)
+        torch.testing.assert_close(scores.detach(), inside.clone(), atol=1e-5, rtol=0)
+        if self.differentiable:
+            scores.sum().backward()
+
+    @pytest.mark.parametrize("count", [0, 4, 6])
+    def test_lengths_that_differ_are_both_named(self, verifier: Verifier, images: Tensor, count: int) -> None:
+        with pytest.raises(ValueError, match=f"5 images but {count} prompts"):
+            verifier(images, ["a"] * count)
+
+    def test_wrong_images_are_refused(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
+        wrong: list[tuple[Tensor, str]] = [
+            ((images * 255).to(torch.uint8), "uint8.*/ 255"),
+            (images * 2 - 1, r"images spans \[-.*\(images \+ 1\) / 2"),
+            (images * 255, "images / 255"),
+            (images[:, :1], "1 channels.*expected 3"),
+            (torch.cat([images, images[:, :1]], dim=1), "4 channels.*expected 3"),
+            (images[0], r"\[batch, 3, height, width\]"),
+            (images[..., :0], "at least 1"),
+        ]
+        for value, message in wrong:
+            with pytest.raises((ValueError, TypeError), match=message):
+                verifier(value, prompts)
+
+    def test_one_string_as_prompts_is_refused(self, verifier: Verifier, images: Tensor) -> None:
+        with pytest.raises(TypeError, match=r"single string 'a red'.*\[prompt\] \* 5"):
+            verifier(images, "a red")
+
+    def test_inputs_not_declared_are_refused(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
+        with pytest.raises(TypeError, match="label"):
+            verifier(images, prompts, label=torch.zeros(5))
+
+    def test_description_is_plain_json(self, verifier: Verifier) -> None:
+        description: dict[str, Any] = json.loads(json.dumps(verifier.describe()))
+        assert f"{description['name']}@{description['version']}" == verifier.key
+        assert description["kind"] in ("score", "constraint")

@@ -1,0 +1,191 @@
+"""LAION's aesthetic predictors: an affine map on the unit image embedding of a CLIP tower."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .base import Verifier
+from .tower import Tower, TowerSource
+from .weights import WeightsError, file_sha256, hub_file, read_tensors
+
+log = logging.getLogger(__name__)
+
+HUB_REPOSITORY, HUB_FILE = "trl-lib/ddpo-aesthetic-predictor", "aesthetic-model.pth"
+
+
+class Head(NamedTuple):
+    """score = embedding · weight + bias, with weight `[dim]`."""
+
+    weight: Float[Tensor, " dim"]
+    bias: Float[Tensor, ""]
+
+
+class Aesthetic(Verifier):
+    """How pleasing an image is, whatever the prompt; about 1 to 10, generated images 4.5 to 7.
+
+    "v2" is the `sac+logos+ava1-l14-linearMSE` head: five Linear layers without activations between them,
+    which are one affine map (collapsed here in float64). "v1" is one Linear layer. On the tower of a
+    `CLIPScore` it shares that one's image encoding. Prompt-free, hence easily hacked: judge with another.
+    Weights load at the first call, which raises WeightsError where they are missing or do not fit.
+
+    Source: christophschuhmann/improved-aesthetic-predictor and LAION-AI/aesthetic-predictor.
+
+    Example:
+        >>> Aesthetic()(images, prompts)
+        tensor([5.31, 6.02])
+    """
+
+    name = "aesthetic"
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        version: str = "v2",
+        *,
+        model: str | Path = "ViT-L-14-quickgelu",
+        pretrained: str | Path | None = "openai",
+        revision: str = "main",
+        device: torch.device | str | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        """Name the head and its tower; nothing is loaded yet.
+
+        Args:
+            weights: the head, a `.safetensors` or `.pth` file; default for v2 `aesthetic-model.pth` of
+                `trl-lib/ddpo-aesthetic-predictor` on the Hugging Face hub.
+            version: "v2" a chain of Linear layers (keys `layers.{0,2,4,6,7}.{weight,bias}` or a shorter chain
+                without activations), "v1" one Linear layer (keys `weight`, `bias`).
+            model: the tower, as in `CLIPScore`; the published heads belong to the default one.
+            pretrained: the tower's weights, as in `CLIPScore`.
+            revision: commit, tag or branch of the hub repository; pin a commit for exact repetition.
+            device: where the tower runs; default where the images are.
+            precision: of the tower, open_clip's name; the head is float32 always.
+
+        Raises:
+            ValueError: an unknown version, v1 without weights, or what the tower refuses.
+        """
+        if version not in ("v1", "v2"):
+            raise ValueError(f"version is {version!r}; expected 'v1' (one Linear layer) or 'v2' (a chain of them)")
+        if version == "v1" and weights is None:
+            raise ValueError(
+                "version 'v1' was given without weights; pass the path of sa_0_4_vit_l_14_linear.pth "
+                "from github.com/LAION-AI/aesthetic-predictor"
+            )
+        self.source = TowerSource(model, pretrained, precision=precision, device=device)
+        self.head_version = version
+        self.revision = revision
+        self._weights = None if weights is None else Path(weights).expanduser()
+
+    @cached_property
+    def version(self) -> str:  # type: ignore[override]  # hashing files must not burden construction
+        """Head and tower; reads local files once to hash them."""
+        if self._weights is None:
+            head = f"{HUB_REPOSITORY}@{self.revision}"
+        else:
+            head = f"{self._weights.name}/{self.weights_sha256[:8]}"
+        return f"{self.head_version}/{head}/{self.source.label}"
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Hash of the head's file, hex; fetches the file if it is not here yet."""
+        return file_sha256(self._path)
+
+    def load(self, device: torch.device | str | None = None) -> None:
+        """Load the tower and the head now."""
+        self._fitting_head(self.source.tower(device))
+
+    def score(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
+    ) -> Float[Tensor, " batch"]:
+        """The affine map of the unit embeddings."""
+        tower = self.source.tower(images.device)
+        head = self._fitting_head(tower)
+        return tower.image(images) @ head.weight.to(tower.device) + head.bias.to(tower.device)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that changes scores; the head's hash once its file is known."""
+        known = self._weights is not None or "weights_sha256" in self.__dict__
+        return {**super().describe(), "weights_sha256": self.weights_sha256 if known else None}
+
+    @cached_property
+    def _path(self) -> Path:
+        if self._weights is None:
+            return hub_file(HUB_REPOSITORY, HUB_FILE, self.revision)
+        if not self._weights.is_file():
+            raise WeightsError(f"weights {str(self._weights)!r} is no file; expected a .safetensors or .pth file")
+        return self._weights
+
+    @cached_property
+    def _head(self) -> Head:
+        with torch.inference_mode(False):  # kept tensors must also serve a later gradient
+            tensors = read_tensors(self._path)
+            head = linear_head(tensors) if self.head_version == "v1" else collapsed_head(tensors)
+        log.info("loaded aesthetic head %s, sha256 %s", self._path.name, self.weights_sha256)
+        return head
+
+    def _fitting_head(self, tower: Tower) -> Head:
+        width = tower.image_width
+        if len(self._head.weight) != width:
+            raise WeightsError(
+                f"the head of {self._path.name!r} takes embeddings of width {len(self._head.weight)}, but "
+                f"tower {self.source.label!r} makes {width}; use the tower that the head was trained on"
+            )
+        return self._head
+
+
+def linear_head(tensors: Mapping[str, Tensor]) -> Head:
+    """The head of one Linear layer, keys `weight` [1, width] and `bias` [1].
+
+    Raises:
+        WeightsError: other keys or shapes.
+    """
+    if set(tensors) != {"weight", "bias"}:
+        raise WeightsError(f"a v1 head has keys ['bias', 'weight'], this one {sorted(tensors)}; is it version='v2'?")
+    return _compose([(tensors["weight"], tensors["bias"])])
+
+
+def collapsed_head(tensors: Mapping[str, Tensor]) -> Head:
+    """The head of a chain of Linear layers without activations: W <- W_i W, b <- W_i b + b_i, in float64.
+
+    The indices in the keys are those of an `nn.Sequential`; the published chain leaves room for one dropout
+    between layers. Room for two modules means ReLU and dropout (`...reluMSE.pth`), which is no affine map.
+
+    Raises:
+        WeightsError: other keys, room for activations, or shapes that do not chain to one output.
+    """
+    indices = sorted({int(found[1]) for key in tensors if (found := re.search(r"(\d+)\.(weight|bias)$", key))})
+    names = {re.sub(r"\d+\.(weight|bias)$", "", key) for key in tensors}
+    prefix = min(names, default="")
+    expected = {f"{prefix}{index}.{part}" for index in indices for part in ("weight", "bias")}
+    if not indices or set(tensors) != expected:
+        raise WeightsError(
+            f"a v2 head has keys layers.{{0,2,4,6,7}}.{{weight,bias}}, this one {sorted(tensors)}; "
+            "is it version='v1', or another model?"
+        )
+    if any(later - earlier > 2 for earlier, later in pairwise(indices)):
+        raise WeightsError(
+            f"the head has Linear layers at {indices}, which leaves room for ReLUs between them (the reluMSE "
+            "variant); expected {0,2,4,6,7}: use the linearMSE weights"
+        )
+    return _compose([(tensors[f"{prefix}{i}.weight"], tensors[f"{prefix}{i}.bias"]) for i in indices])
+
+
+def _compose(layers: Sequence[tuple[Tensor, Tensor]]) -> Head:
+    shapes = [tuple(weight.shape) for weight, _ in layers]
+    chained = all(len(shape) == 2 for shape in shapes) and all(
+        after[1] == before[0] for before, after in pairwise(shapes)
+    )
+    if not chained or shapes[-1][0] != 1 or any(tuple(bias.shape) != weight.shape[:1] for weight, bias in layers):
+        raise WeightsError(f"the head's layers have shapes {shapes}; expected a chain that ends in one output")
+    weight, bias = layers[0][0].double(), layers[0][1].double()
+    for matrix, offset in layers[1:]:
+        weight, bias = matrix.double() @ weight, matrix.double() @ bias + offset.double()
+    return Head(weight[0].float(), bias[0].float())

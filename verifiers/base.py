@@ -1,0 +1,151 @@
+"""What a verifier is: a function from images and prompts to one number per image, higher is better."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Kind = Literal["score", "constraint"]
+
+# VAE decoders and half-precision images overshoot by rounding; an image in [-1, 1] overshoots by far more.
+RANGE_TOLERANCE = 1e-3
+
+
+class Verifier(ABC):
+    """Scores images; knows nothing of samplers, budgets or search.
+
+    A concrete verifier sets `name` and `version` and implements `score`. `version` changes with anything that
+    changes scores (weights, preprocessing, scale, dtype). `kind` is "score", or "constraint" where a value
+    below zero means violated. `needs` names the inputs beyond images and prompts that the driver must supply.
+
+    Example:
+        >>> class Brightness(Verifier):
+        ...     name, version = "brightness", "1"
+        ...
+        ...     def score(self, images, prompts, **needs):
+        ...         return images.mean((1, 2, 3))
+        >>> Brightness()(torch.ones(2, 3, 8, 8), ["a", "b"])
+        tensor([1., 1.])
+    """
+
+    name: str
+    version: str
+    kind: Kind = "score"
+    needs: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def score(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
+    ) -> Float[Tensor, " batch"]:
+        """Score checked inputs: finite float32 images in [0, 1] (to 1e-3), at least one row, as many prompts.
+
+        A row must not depend on other rows. Non-finite images arrive as grey; their NaN is put in after.
+        """
+
+    def load(self, device: torch.device | str | None = None) -> None:  # noqa: B027 (many have nothing to load)
+        """Load now what the first call would load, so that a missing file is found before anything is spent.
+
+        `device` is where the images will be.
+        """
+
+    @final
+    def __call__(
+        self, images: Tensor, prompts: Sequence[str], *, grad: bool = False, **needs: Any
+    ) -> Float[Tensor, " batch"]:
+        """Score every image against its prompt.
+
+        Args:
+            images: float `[batch, 3, height, width]` in [0, 1], on any device; left unchanged.
+            prompts: one text per image.
+            grad: keep the graph from the scores back to `images`.
+            needs: exactly the inputs named by `self.needs`.
+
+        Returns:
+            float32 `[batch]` on the device of `images`, higher is better; NaN where an image is not finite.
+
+        Raises:
+            TypeError: images that are no float tensor, prompts that are one string, inputs not in `needs`.
+            ValueError: wrong shape or range, lengths that differ, a missing input, no gradient when asked.
+        """
+        finite = check_images(images)
+        check_prompts(prompts, len(images))
+        self._check_needs(needs)
+        if len(images) == 0:
+            return torch.empty(0, device=images.device)
+        if not bool(finite.all()):
+            images = torch.where(finite[:, None, None, None], images, 0.5)
+        with torch.set_grad_enabled(grad):
+            scores = self.score(images.float(), prompts, **needs)
+            self._check_scores(scores, images, grad)
+            return scores.to(images.device, torch.float32).masked_fill(~finite, torch.nan)
+
+    @property
+    def key(self) -> str:
+        """The name under which scores are stored: `name@version`."""
+        return f"{self.name}@{self.version}"
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that changes scores, as plain JSON."""
+        return {"name": self.name, "version": self.version, "kind": self.kind, "needs": sorted(self.needs)}
+
+    def _check_needs(self, given: dict[str, Any]) -> None:
+        if missing := sorted(self.needs - given.keys()):
+            raise ValueError(f"verifier {self.name!r} needs {missing}, which were not given; pass them by keyword")
+        if unknown := sorted(given.keys() - self.needs):
+            raise TypeError(f"verifier {self.name!r} takes no {unknown}; it needs {sorted(self.needs)}")
+
+    def _check_scores(self, scores: Tensor, images: Tensor, grad: bool) -> None:
+        if tuple(scores.shape) != (len(images),):
+            raise ValueError(
+                f"verifier {self.name!r} returned shape {tuple(scores.shape)} for {len(images)} images; "
+                f"expected ({len(images)},): one number per image"
+            )
+        if grad and images.requires_grad and not scores.requires_grad:
+            raise ValueError(f"verifier {self.name!r} is not differentiable in the images; call it without grad=True")
+
+
+def check_images(images: Tensor) -> Bool[Tensor, " batch"]:
+    """Which images are finite; raise unless all are floats `[batch, 3, height, width]`, those in [0, 1]."""
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images is a {type(images).__name__}; expected a float tensor [batch, 3, height, width]")
+    if not images.is_floating_point():
+        raise TypeError(
+            f"images has dtype {images.dtype}; expected floats in [0, 1]: for 8-bit images pass images.float() / 255"
+        )
+    shape = tuple(images.shape)
+    if images.ndim != 4:
+        raise ValueError(f"images has shape {shape}; expected [batch, 3, height, width]: use images[None] for one")
+    if shape[1] != 3:
+        raise ValueError(
+            f"images has {shape[1]} channels (shape {shape}); expected 3, RGB and channel first: "
+            "expand grey images to 3 channels, drop the alpha channel, permute channel-last arrays"
+        )
+    if shape[2] == 0 or shape[3] == 0:
+        raise ValueError(f"images has shape {shape}; expected a height and a width of at least 1")
+    return _finite_rows(images) if shape[0] else torch.ones(0, dtype=torch.bool, device=images.device)
+
+
+def check_prompts(prompts: Sequence[str], count: int) -> None:
+    """Raise unless `prompts` holds `count` strings."""
+    if isinstance(prompts, str):
+        raise TypeError(f"prompts is the single string {prompts!r}; expected one per image: pass [prompt] * {count}")
+    if len(prompts) != count:
+        raise ValueError(f"{count} images but {len(prompts)} prompts; expected one prompt per image")
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise TypeError(f"prompts holds {prompt!r} of type {type(prompt).__name__}; expected strings")
+
+
+def _finite_rows(images: Tensor) -> Bool[Tensor, " batch"]:
+    """Which images hold finite values only; raise if those leave [0, 1]."""
+    low, high = torch.aminmax(images.detach().flatten(1), dim=1)  # NaN goes through both
+    finite = torch.isfinite(low) & torch.isfinite(high)
+    least = float(low.where(finite, 0.0).amin())
+    most = float(high.where(finite, 0.0).amax())
+    if least < -RANGE_TOLERANCE or most > 1 + RANGE_TOLERANCE:
+        fix = "(images + 1) / 2 maps [-1, 1] there" if most < 2 else "images / 255 maps 8-bit values there"
+        raise ValueError(f"images spans [{least:.4g}, {most:.4g}]; expected values in [0, 1]: {fix}, or clamp")
+    return finite

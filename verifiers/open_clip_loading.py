@@ -1,0 +1,156 @@
+"""Loading open_clip models so that wrong or missing weights are errors.
+
+open_clip itself only logs "initialized randomly" for a directory without weights, and only warns when
+OpenAI's weights, trained with QuickGELU, meet a model with GELU.
+"""
+
+import difflib
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .weights import WeightsError, first_line
+
+LOCAL, HUB = "local-dir:", "hf-hub:"
+SCHEMES = (LOCAL, HUB)
+CONFIG = "open_clip_config.json"
+PRECISIONS = ("fp32", "bf16", "fp16", "pure_bf16", "pure_fp16")
+_READ_SUFFIXES = (".safetensors", ".bin", ".pth")
+_TEXT_SUFFIXES = (".json", ".txt", ".model", ".gz")
+
+
+def resolve(model: str | Path) -> tuple[str, Path | None]:
+    """open_clip's name of a model, and its directory where it is a local one."""
+    name = str(model)
+    if name.startswith(LOCAL):
+        directory = Path(name.removeprefix(LOCAL)).expanduser().resolve()
+    elif isinstance(model, Path) or (not name.startswith(HUB) and Path(name).is_dir()):
+        directory = Path(model).expanduser().resolve()
+    else:
+        return name, None
+    return f"{LOCAL}{directory}", directory
+
+
+def check_precision(precision: str) -> None:
+    """Raise ValueError unless open_clip knows the precision."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; expected one of {PRECISIONS}")
+
+
+def check_quickgelu(model: str, pretrained: str | None) -> None:
+    """Raise ValueError for OpenAI's weights in a model with plain GELU."""
+    if pretrained == "openai" and not model.endswith("-quickgelu"):
+        raise _quickgelu_error(model, pretrained)
+
+
+def directory_files(directory: Path) -> list[Path]:
+    """The files of a local model that change its scores: weights, configuration, tokenizer.
+
+    Raises:
+        WeightsError: a missing directory, configuration or weight file.
+    """
+    if not directory.is_dir():
+        raise WeightsError(f"model directory {str(directory)!r} does not exist; expected {CONFIG} and weights in it")
+    if not (directory / CONFIG).is_file():
+        raise WeightsError(f"{str(directory)!r} has no {CONFIG}; expected one with model_cfg and preprocess_cfg")
+    files = sorted(path for path in directory.iterdir() if path.is_file())
+    if not any(path.suffix in _READ_SUFFIXES for path in files):
+        unread = [path.name for path in files if path.suffix in (".pt", ".ckpt", ".npz")]
+        found = f"; {unread} is not read from a directory: convert it to .safetensors" if unread else ""
+        raise WeightsError(f"{str(directory)!r} has no weights; expected open_clip_model.safetensors{found}")
+    return [path for path in files if path.suffix in _READ_SUFFIXES + _TEXT_SUFFIXES]
+
+
+def load(model: str, pretrained: str | None, precision: str, device: torch.device) -> tuple[Any, Any, torch.dtype]:
+    """An open_clip model (eval mode, weights frozen), its tokenizer, and the dtype of its image input.
+
+    Raises:
+        WeightsError: weights, configuration or tokenizer that are missing or do not fit.
+        ImportError: open_clip is not installed.
+    """
+    open_clip = _open_clip()
+    if model.startswith(LOCAL):
+        _check_directory(Path(model.removeprefix(LOCAL)))
+    elif not model.startswith(HUB):
+        _check_tag(open_clip, model, pretrained)
+    # Random initial values would otherwise move the caller's random stream.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        try:
+            tower = open_clip.create_model(
+                model, pretrained=pretrained, precision=precision, device=device, require_pretrained=True
+            )
+            tokenizer = open_clip.get_tokenizer(model)
+        except Exception as error:  # open_clip, torch, hub and tokenizer errors share no base class
+            raise WeightsError(
+                f"could not load {_described(model, pretrained)}: {first_line(error)}; "
+                "check the network or the files (a local directory needs fitting weights and tokenizer files)"
+            ) from error
+        tower.eval().requires_grad_(False)
+    _check_vocabulary(model, tower, tokenizer)
+    return tower, tokenizer, open_clip.get_input_dtype(precision) or torch.float32
+
+
+def _open_clip() -> Any:
+    try:
+        return importlib.import_module("open_clip")
+    except ImportError as error:
+        error.add_note("CLIP towers need open_clip: pip install open_clip_torch")
+        raise
+
+
+def _check_directory(directory: Path) -> None:
+    directory_files(directory)
+    try:
+        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{CONFIG} in {str(directory)!r} is no JSON ({first_line(error)})") from error
+    if not isinstance(config, dict) or "model_cfg" not in config:
+        raise WeightsError(f"{CONFIG} in {str(directory)!r} has no model_cfg; expected model_cfg and preprocess_cfg")
+
+
+def _check_tag(open_clip: Any, model: str, pretrained: str | None) -> None:
+    known = open_clip.list_models()
+    if model not in known:
+        raise WeightsError(
+            f"open_clip has no model {model!r}; {_nearest(model, known)}, {HUB}org/repository or {LOCAL}/path"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if pretrained is None:
+        raise WeightsError(f"model {model!r} was given without pretrained weights; {_nearest('', tags)} or a file")
+    if Path(pretrained).is_file():
+        return
+    tag = open_clip.get_pretrained_cfg(model, pretrained)
+    if not tag:
+        raise WeightsError(f"{pretrained!r} is neither weights of {model!r} nor a file; {_nearest(pretrained, tags)}")
+    if tag.get("quick_gelu", False) and not open_clip.get_model_config(model).get("quick_gelu", False):
+        raise _quickgelu_error(model, pretrained)
+
+
+def _check_vocabulary(model: str, tower: Any, tokenizer: Any) -> None:
+    rows = getattr(tower, "vocab_size", None) or getattr(getattr(tower, "text", None), "vocab_size", None)
+    hub = getattr(tokenizer, "tokenizer", None)
+    words = getattr(tokenizer, "vocab_size", None) if hub is None or not hasattr(hub, "__len__") else len(hub)
+    if rows is not None and words is not None and words > rows:
+        raise WeightsError(
+            f"{_described(model, None)} embeds {rows} tokens but its tokenizer has {words}; "
+            "put its tokenizer files beside the weights and set text_cfg.hf_tokenizer_name"
+        )
+
+
+def _quickgelu_error(model: str, pretrained: str) -> ValueError:
+    return ValueError(
+        f"weights {pretrained!r} were trained with QuickGELU, model {model!r} uses GELU and would score "
+        f"wrongly; use model {model + '-quickgelu'!r}"
+    )
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3) or known[:8]
+    return f"expected e.g. {', '.join(near)}" if near else "expected other weights"
+
+
+def _described(model: str, pretrained: str | None) -> str:
+    return repr(model) if pretrained is None else f"{model!r} with weights {pretrained!r}"
