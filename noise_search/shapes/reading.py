@@ -1,0 +1,213 @@
+"""Read an image of the embedded world by rule, without learned weights: shapes, colours, sizes and places.
+
+An image is split into connected blobs that differ from its background. The pixels of a blob become coverages
+along the line from the background to the blob's own colour, and these are compared with the renderer's
+shapes at sub-pixel shifts. A blob that resembles none, or that has no colour of the palette, is unknown.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from noise_search.shapes.blobs import grow, label_blobs
+from noise_search.shapes.render import CANVAS
+from noise_search.shapes.scenes import BACKGROUNDS, COLOURS, SHAPES
+from noise_search.shapes.templates import PATCH, overlaps
+
+UNKNOWN = "unknown"
+SIZES = ("small", "large")
+FOREGROUND = 0.15
+"""RGB distance to the background from which a pixel is foreground; the closest colour is 0.38 away."""
+CUT, CUT_TOUCHING = 0.5, 0.7
+"""Coverage from which pixels join a blob; the second is tried where the first leaves an unknown blob.
+
+It parts squares whose corners touch.
+"""
+SPECK = 8
+"""Blobs of fewer pixels are noise."""
+OVERLAP = {shape: 0.88 if shape in ("triangle", "star", "cross", "ring") else 0.92 for shape in SHAPES}
+"""Least overlap of a blob with a shape for the blob to be that shape.
+
+Blur costs thin and pointed shapes more, and they resemble no other; the rest need the stricter threshold.
+"""
+MARGIN = 0.01
+"""Least lead of the best shape's overlap over the next shape's."""
+COLOUR_REACH = 0.2
+"""Largest distance of a blob's colour from the line between the background and a colour of the palette."""
+OFF_LINE = 0.35
+"""A pixel this far off the line from background to blob colour, as a share of it, is another colour."""
+FAINTEST = 0.6
+"""How far along that line a blob's core still has the palette's colour: thin shapes fade with blur."""
+_CHUNK = 256
+_COLOUR_NAMES = tuple(COLOURS)
+_COLOURS = np.asarray(list(COLOURS.values()), np.float32) / 255
+_BACKGROUNDS = np.asarray(list(BACKGROUNDS.values()), np.float32) / 255
+
+
+@dataclass(frozen=True)
+class Found:
+    """One blob: `shape` and `colour` may be `UNKNOWN`; `x`, `y` its centre in pixels, y down.
+
+    Attributes:
+        overlap: soft intersection over union with the best shape, in [0, 1].
+    """
+
+    shape: str
+    colour: str
+    size: str
+    x: float
+    y: float
+    overlap: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an image shows: the nearest background of the world, and the objects in reading order."""
+
+    background: str
+    found: tuple[Found, ...]
+
+
+def read(images: Float[Tensor, " batch 3 height width"]) -> list[Reading]:
+    """Read 64 x 64 images in [0, 1].
+
+    Raises:
+        ValueError: another size than 3 x 64 x 64, or a value that is not finite.
+    """
+    if images.ndim != 4 or tuple(images.shape[1:]) != (3, CANVAS, CANVAS):
+        raise ValueError(f"images have shape {tuple(images.shape)}; expected (batch, 3, {CANVAS}, {CANVAS})")
+    pixels = images.detach().cpu().float().permute(0, 2, 3, 1).contiguous().numpy()
+    if not np.isfinite(pixels).all():
+        rows = np.flatnonzero(~np.isfinite(pixels).all(axis=(1, 2, 3))).tolist()
+        raise ValueError(f"images {rows} hold values that are not finite; read only finite images")
+    return [reading for at in range(0, len(pixels), _CHUNK) for reading in _read_chunk(pixels[at : at + _CHUNK])]
+
+
+def _read_chunk(pixels: np.ndarray) -> list[Reading]:
+    background = np.median(pixels.reshape(len(pixels), -1, 3), axis=1)
+    names = np.square(background[:, None] - _BACKGROUNDS).sum(-1).argmin(1)
+    offset = pixels - background[:, None, None]
+    found = _found(offset, background, CUT)
+    unclear = [i for i, blobs in enumerate(found) if _unknowns(blobs)]
+    if unclear:
+        for i, parted in zip(unclear, _found(offset[unclear], background[unclear], CUT_TOUCHING), strict=True):
+            if len(parted) > len(found[i]) and _unknowns(parted) < _unknowns(found[i]):
+                found[i] = parted
+    backgrounds = tuple(BACKGROUNDS)
+    return [Reading(backgrounds[n], tuple(f)) for n, f in zip(names, found, strict=True)]
+
+
+def _unknowns(found: list[Found]) -> int:
+    return sum(item.shape == UNKNOWN for item in found)
+
+
+def _found(offset: np.ndarray, background: np.ndarray, cut: float) -> list[list[Found]]:
+    label = label_blobs(_foreground(offset, cut))
+    blobs, area = np.unique(label[label >= 0], return_counts=True)
+    blobs = blobs[area >= SPECK]
+    per_image: list[list[Found]] = [[] for _ in offset]
+    if len(blobs):
+        for image, item in zip(blobs // CANVAS**2, _describe(blobs, label, offset, background), strict=True):
+            per_image[image].append(item)
+    return per_image
+
+
+def _foreground(offset: np.ndarray, cut: float) -> np.ndarray:
+    """Mask of pixels at least `cut` times as far from the background as their surroundings."""
+    square = np.square(offset).sum(-1)
+    padded = np.pad(square, ((0, 0), (2, 2), (2, 2)))
+    rows = functools.reduce(np.maximum, (padded[:, d : d + CANVAS] for d in range(5)))
+    around = functools.reduce(np.maximum, (rows[:, :, d : d + CANVAS] for d in range(5)))
+    return np.asarray((square > FOREGROUND**2) & (square > cut**2 * around))
+
+
+def _describe(blobs: np.ndarray, label: np.ndarray, offset: np.ndarray, background: np.ndarray) -> list[Found]:
+    """Found objects of the blobs, in their order."""
+    image = blobs // CANVAS**2
+    colour, own = _blob_colours(blobs, label, offset, background[image])
+    cover, centre, outside = _coverages(blobs, grow(label, 2), offset, own)
+    overlap, place = overlaps(cover, outside)
+    kind = overlap.reshape(len(blobs), -1).argmax(1)
+    ranked = np.sort(overlap.max(2), axis=1)
+    least = np.asarray([OVERLAP[shape] for shape in SHAPES])[kind // len(SIZES)]
+    clear = (ranked[:, -1] >= least) & (ranked[:, -1] - ranked[:, -2] >= MARGIN)
+    centre = centre + place.reshape(len(blobs), -1, 2)[np.arange(len(blobs)), kind]
+    return [
+        Found(
+            SHAPES[kind[i] // len(SIZES)] if clear[i] else UNKNOWN,
+            _COLOUR_NAMES[colour[i]] if colour[i] >= 0 else UNKNOWN,
+            SIZES[kind[i] % len(SIZES)],
+            float(centre[i, 0]),
+            float(centre[i, 1]),
+            float(ranked[i, -1]),
+        )
+        for i in range(len(blobs))
+    ]
+
+
+def _blob_colours(
+    blobs: np.ndarray, label: np.ndarray, offset: np.ndarray, background: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(index into the palette or -1, own colour minus background) of each blob, by majority of its core."""
+    blob, core = _core(blobs, label, offset)
+    line = (_COLOURS - background[:, None])[blob]
+    along = np.clip((core[:, None] * line).sum(-1) / np.square(line).sum(-1), FAINTEST, 1)
+    votes = np.zeros((len(blobs), len(_COLOURS)))
+    vote = np.square(core[:, None] - along[..., None] * line).sum(-1).argmin(1)
+    np.add.at(votes, (blob, vote), 1)
+    winner = votes.argmax(1)
+    agreed = vote == winner[blob]
+    total = np.zeros((len(blobs), 3), np.float32)
+    np.add.at(total, blob[agreed], core[agreed])
+    own = total / votes.max(1)[:, None]
+    target = _COLOURS[winner] - background
+    reach = np.clip((own * target).sum(1) / np.square(target).sum(1), FAINTEST, 1)
+    near = np.linalg.norm(own - reach[:, None] * target, axis=1) <= COLOUR_REACH
+    return np.where(near, winner, -1), own
+
+
+def _core(blobs: np.ndarray, label: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(blob number, offset from the background) of the pixels with the most neighbours of their own blob.
+
+    Thin shapes, which have no pixel with all eight, keep a core too.
+    """
+    padded = np.pad(label, ((0, 0), (1, 1), (1, 1)), constant_values=-1)
+    same = sum(
+        (padded[:, dy : dy + CANVAS, dx : dx + CANVAS] == label).astype(np.int8) for dy in range(3) for dx in range(3)
+    )
+    inside = np.flatnonzero(np.isin(label, blobs))
+    blob = np.searchsorted(blobs, label.reshape(-1)[inside])
+    depth = same.reshape(-1)[inside]
+    deepest = np.zeros(len(blobs), np.int8)
+    np.maximum.at(deepest, blob, depth)
+    keep = depth == deepest[blob]
+    return blob[keep], offset.reshape(-1, 3)[inside[keep]]
+
+
+def _coverages(
+    blobs: np.ndarray, label: np.ndarray, offset: np.ndarray, own: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(coverages `[blob, PATCH * PATCH]`, their centre (x, y), number of the blob's pixels outside)."""
+    inside = np.flatnonzero(np.isin(label, blobs))
+    blob = np.searchsorted(blobs, label.reshape(-1)[inside])
+    area = np.bincount(blob)
+    x = np.bincount(blob, inside % CANVAS + 0.5) / area
+    y = np.bincount(blob, inside // CANVAS % CANVAS + 0.5) / area
+    centre = np.stack([x, y], 1).round().astype(int)
+    steps = np.arange(PATCH) - PATCH // 2
+    columns, rows = (centre[:, axis, None] + steps for axis in (0, 1))
+    canvas = ((columns >= 0) & (columns < CANVAS))[:, None] & ((rows >= 0) & (rows < CANVAS))[:, :, None]
+    where = (blobs // CANVAS**2)[:, None, None], rows[:, :, None] % CANVAS, columns[:, None] % CANVAS
+    whole = (label[where] == blobs[:, None, None]) & canvas
+    return _cover(offset[where], own) * whole.reshape(len(blobs), -1), centre, area - whole.sum((1, 2))
+
+
+def _cover(patch: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Coverage of each pixel along the line to the blob's own colour; 0 for a pixel of another colour."""
+    patch = patch.reshape(len(patch), -1, 3)
+    along = (patch @ own[:, :, None])[..., 0] / np.square(own).sum(1)[:, None]
+    off = np.square(patch).sum(-1) / np.square(own).sum(1)[:, None] - np.square(along)
+    return np.asarray(np.where(off <= OFF_LINE**2, np.clip(along, 0, 1), 0))
