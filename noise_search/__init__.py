@@ -1,0 +1,28 @@
+"""Better images from a diffusion or flow-matching model by searching for better noise."""
+
+from noise_search import collisions as _collisions
+
+_collisions.check()
+
+from noise_search.algorithms import ALGORITHMS, RandomSearch  # noqa: E402
+from noise_search.candidates import Candidate  # noqa: E402
+from noise_search.driver import search  # noqa: E402
+from noise_search.errors import AllCandidatesFailed, SearchOutOfMemory  # noqa: E402
+from noise_search.protocol import Evaluation, Job, Problem, SearchAlgorithm  # noqa: E402
+from noise_search.results import SearchResult  # noqa: E402
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ALGORITHMS",
+    "AllCandidatesFailed",
+    "Candidate",
+    "Evaluation",
+    "Job",
+    "Problem",
+    "RandomSearch",
+    "SearchAlgorithm",
+    "SearchOutOfMemory",
+    "SearchResult",
+    "search",
+]

@@ -1,0 +1,68 @@
+"""What `search()` is given, checked before anything is computed: one line with the value and the fix."""
+
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def as_prompts(prompt: str | Sequence[str]) -> list[str]:
+    """The prompts as a list of texts that aren't empty."""
+    if not isinstance(prompt, Iterable):
+        raise TypeError(f"prompt {prompt!r} is a {type(prompt).__name__}; expected a text or a sequence of texts")
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if not prompts:
+        raise ValueError("no prompt was given; pass a text or a sequence of texts")
+    for text in prompts:
+        if not isinstance(text, str):
+            raise TypeError(f"prompt {text!r} is a {type(text).__name__}; expected a text or a sequence of texts")
+        if not text.strip():
+            raise ValueError(f"prompt {text!r} is empty; say what the image should show")
+    return prompts
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what is no seed of torch's CPU generator, which reads 32 bits."""
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed!r} must be a whole number from 0 to {2**32 - 1}")
+
+
+def check_counts(**values: Any) -> None:
+    """Refuse what is no whole number above 0; None passes."""
+    for name, value in values.items():
+        if value is None:
+            continue
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            raise TypeError(f"{name}={value!r} must be a whole number")
+        if value < 1:
+            raise ValueError(f"{name}={value!r} must be greater than 0")
+
+
+def check_numbers(**values: Any) -> None:
+    """Refuse what is no number; None passes."""
+    for name, value in values.items():
+        if value is None:
+            continue
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+            raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected a number")
+        if value != value:
+            raise ValueError(f"{name}={value!r} must be a number")
+
+
+def as_nfe(nfe: int | None, candidates: int | None, steps: int) -> int:
+    """The budget in NFE of `nfe` or `candidates`, at least one trajectory; 32 candidates when neither is given."""
+    if nfe is not None and candidates is not None:
+        raise ValueError(f"nfe={nfe} and candidates={candidates} are two budgets; give one of them")
+    name, given = ("nfe", nfe) if nfe is not None else ("candidates", 32 if candidates is None else candidates)
+    if not isinstance(given, int | np.integer) or isinstance(given, bool):
+        raise TypeError(f"{name}={given!r} must be a whole number")
+    given = int(given)
+    budget = given if nfe is not None else given * steps
+    if budget < steps:
+        least = f"nfe={steps}" if nfe is not None else "candidates=1"
+        raise ValueError(
+            f"{name}={given} is below one trajectory of {steps} steps; the least budget that works is {least}, "
+            "or fewer steps"
+        )
+    return budget

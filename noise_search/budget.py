@@ -1,0 +1,95 @@
+"""The budget of one prompt and the ledger of what was spent; the only place where NFE are charged."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+
+@dataclass
+class Ledger:
+    """What a search cost.
+
+    Attributes:
+        nfe_budget: NFE allowed. 1 NFE = one denoiser evaluation of one candidate at one grid point; guidance does not
+            double it (the papers' convention).
+        nfe: NFE charged.
+        nfe_waste: NFE that led nowhere: padding rows and batches lost to out-of-memory errors. Not charged.
+        denoiser_rows: rows that went through the denoiser; over the rows per evaluation this is `nfe + nfe_waste`.
+        rows_per_evaluation: denoiser rows per NFE, 2 with classifier-free guidance.
+        decodes: latents decoded to images.
+        verifier_images: images scored, times verifiers.
+        judge_images: images judged, times judges.
+        seconds: wall-clock by phase.
+    """
+
+    nfe_budget: int
+    nfe: int = 0
+    nfe_waste: float = 0
+    denoiser_rows: int = 0
+    rows_per_evaluation: int = 1
+    decodes: int = 0
+    verifier_images: int = 0
+    judge_images: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def charge(self, nfe: int) -> None:
+        """Book NFE before they are spent.
+
+        Raises:
+            RuntimeError: the budget would be exceeded; the driver trims rounds so that this can't happen.
+        """
+        if self.nfe + nfe > self.nfe_budget:
+            raise RuntimeError(f"charging {nfe} NFE exceeds the budget: {self.nfe} of {self.nfe_budget} are spent")
+        self.nfe += nfe
+
+    def refund(self, nfe: int) -> None:
+        """Take back a charge for rows that were never run to their end; what they used is booked as waste."""
+        self.nfe -= nfe
+
+    @property
+    def left(self) -> int:
+        """NFE that may still be charged."""
+        return self.nfe_budget - self.nfe
+
+    def to_json(self) -> dict[str, Any]:
+        """The ledger as plain JSON."""
+        return {
+            "nfe_budget": self.nfe_budget,
+            "nfe": self.nfe,
+            "nfe_waste": self.nfe_waste,
+            "denoiser_rows": self.denoiser_rows,
+            "rows_per_evaluation": self.rows_per_evaluation,
+            "decodes": self.decodes,
+            "verifier_images": self.verifier_images,
+            "judge_images": self.judge_images,
+            "seconds": {phase: round(value, 4) for phase, value in self.seconds.items()},
+        }
+
+    def __str__(self) -> str:
+        spent = ", ".join(f"{phase} {value:.1f} s" for phase, value in self.seconds.items())
+        return (
+            f"{self.nfe} of {self.nfe_budget} NFE (waste {self.nfe_waste:g}), {self.denoiser_rows} denoiser rows, "
+            f"{self.decodes} decodes, {self.verifier_images} verifier images, {self.judge_images} judge images; {spent}"
+        )
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Split a measured quantity over the ledgers of the prompts that shared a batch."""
+
+    ledgers: tuple[Ledger, ...]
+    weights: tuple[int, ...]
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase and book it by share."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            taken, total = perf_counter() - started, sum(self.weights)
+            for ledger, weight in zip(self.ledgers, self.weights, strict=True):
+                ledger.seconds[name] += taken * weight / total

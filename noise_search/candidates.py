@@ -1,0 +1,69 @@
+"""A candidate: one noise that a search ran, what it scored, and how to make it again."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from samplers.recipe import Recipe
+
+
+@dataclass
+class Candidate:
+    """One row that a search evaluated.
+
+    Attributes:
+        id: position in the order of evaluation, from 0.
+        recipe: regenerates it alone.
+        step: the grid point it was scored at.
+        finished: whether that is the end of the grid.
+        nfe: NFE spent by the search once this candidate was done.
+        score: the value that ranks it, higher is better; NaN when it failed. Under an aggregator without absolute
+            values it is its value in the pool of all finished candidates.
+        scores: raw score by verifier key.
+        judges: raw score by judge key, where judged.
+        failure: why it can't win, or None.
+        pixels: uint8 `[height, width, 3]`, kept for the first, the top k and every new best.
+    """
+
+    id: int
+    recipe: Recipe
+    step: int
+    finished: bool
+    nfe: int
+    score: float = float("nan")
+    scores: dict[str, float] = field(default_factory=dict)
+    judges: dict[str, float] = field(default_factory=dict)
+    failure: str | None = None
+    pixels: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that makes it in plain diffusers, or None when it is not one plain draw."""
+        return self.recipe.seed
+
+    @property
+    def image(self) -> Image.Image | None:
+        """The image, where it was kept."""
+        return None if self.pixels is None else Image.fromarray(self.pixels)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the pixels, as plain JSON; a failed score is null."""
+        return {
+            "id": self.id,
+            "seed": self.seed,
+            "step": self.step,
+            "finished": self.finished,
+            "nfe": self.nfe,
+            "score": number(self.score),
+            "scores": {k: number(v) for k, v in self.scores.items()},
+            "judges": {k: number(v) for k, v in self.judges.items()},
+            "failure": self.failure,
+            "recipe": [dict(op) for op in self.recipe.operations],
+        }
+
+
+def number(value: float) -> float | None:
+    """A JSON number, null where it isn't finite."""
+    return float(value) if np.isfinite(value) else None

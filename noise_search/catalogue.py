@@ -1,0 +1,41 @@
+"""What there is to choose from: models, algorithms and verifiers."""
+
+import inspect
+from dataclasses import asdict
+from typing import Any
+
+import verifiers
+from noise_search.algorithms import ALGORITHMS
+from noise_search.models import CARD, read_card
+from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS
+
+_MODEL_SUMMARIES = {
+    "shapes-ddim": "embedded StableDiffusionPipeline (DDIM, epsilon) of a world of coloured shapes, 64 x 64",
+    "shapes-flow": "embedded FluxPipeline (flow matching) of the same world, 64 x 64",
+}
+_VERIFIER_SUMMARIES = {
+    "shapes-clip": "the embedded world's CLIP; what 'clip' means for embedded models",
+    "shapes-aesthetic": "the embedded world's rule of composition; what 'aesthetic' means for embedded models",
+    "shapes-oracle": "reads an embedded world's image by rule; what 'oracle' means for embedded models",
+}
+
+
+def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
+    """Models, algorithms and verifiers by name, each with a one-line summary, as plain JSON."""
+    models = {}
+    for name, directory in EMBEDDED_MODELS.items():
+        card = read_card(directory)
+        models[name] = {
+            "summary": _MODEL_SUMMARIES[name],
+            "defaults": dict(card.defaults),
+            "verifiers": sorted(card.verifiers),
+        }
+    models["DIRECTORY or OWNER/NAME"] = {
+        "summary": f"any diffusers pipeline; {CARD} beside model_index.json states its defaults"
+    }
+    algorithms = {name: {"summary": (inspect.getdoc(kind) or "").splitlines()[0]} for name, kind in ALGORITHMS.items()}
+    known: dict[str, dict[str, Any]] = {
+        name: {"summary": str(card), **asdict(card)} for name, card in verifiers.available().items()
+    }
+    known |= {name: {"summary": _VERIFIER_SUMMARIES[name]} for name in EMBEDDED_VERIFIERS}
+    return {"models": models, "algorithms": algorithms, "verifiers": known}

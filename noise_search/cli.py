@@ -1,0 +1,196 @@
+"""The command `noise-search`."""
+
+import logging
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from noise_search.files import check_writable, to_text
+
+app = typer.Typer(
+    help="Better images from a diffusion or flow-matching model by searching for better noise.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_BAD_INPUT, _INTERRUPTED = 2, 130
+
+
+class Format(StrEnum):
+    """How a command prints."""
+
+    human = "human"
+    json = "json"
+
+
+_FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, or JSON on standard output.")]
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the image should show.")],
+    model: Annotated[str, typer.Option(help="Embedded model, saved pipeline's directory, or hub id.")] = "shapes-flow",
+    algorithm: Annotated[str, typer.Option(help="Search algorithm; see `noise-search list`.")] = "random",
+    verifier: Annotated[str, typer.Option(help="Verifier, or several with commas (mean rank).")] = "clip",
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Held-out judges with commas, or 'none'; the model's oracle by default."),
+    ] = None,
+    nfe: Annotated[int | None, typer.Option(help="Budget in denoiser evaluations of one candidate.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="Budget in whole trajectories, instead of --nfe.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first noise.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps of a trajectory.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the image should not show.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width in pixels.")] = None,
+    eta: Annotated[float, typer.Option(help="Stochasticity of the DDIM step, 0 to 1.")] = 0.0,
+    scheduler: Annotated[str, typer.Option(help="first-order, or keep for the pipeline's own.")] = "first-order",
+    batch_size: Annotated[int | None, typer.Option(help="Candidates per micro-batch.")] = None,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="Pad batches: equal bytes.")] = False,
+    top_k: Annotated[int, typer.Option(help="Images to keep and show.")] = 8,
+    device: Annotated[str | None, typer.Option(help="Device to load the model on.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds after which no batch starts.")] = None,
+    target_score: Annotated[float | None, typer.Option(help="Stop at this score.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many candidates without a new best.")] = None,
+    out: Annotated[Path, typer.Option(help="Directory of the results.")] = Path("runs/latest"),
+    format: _FormatOption = Format.human,
+) -> None:
+    """Search for the noise whose image the verifier likes best, and save what was found."""
+    with _one_line_errors():
+        check_writable(out)
+        from noise_search.driver import search
+
+        result = search(
+            prompt,
+            model=model,
+            algorithm=algorithm,
+            verifier=_names(verifier) if "," in verifier else verifier,
+            judges=_judges(judge, model),
+            nfe=nfe,
+            candidates=candidates,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            negative_prompt=negative_prompt,
+            height=height,
+            width=width,
+            eta=eta,
+            scheduler=scheduler,
+            batch_size=batch_size,
+            deterministic=deterministic,
+            top_k=top_k,
+            device=device,
+            dtype=_dtype(dtype),
+            time_limit=time_limit,
+            target_score=target_score,
+            patience=patience,
+        )
+    with _one_line_errors("the files were written"):
+        paths = result.save(out)
+    if format is Format.json:
+        content = result.to_json()
+        content["best"]["image"] = str(paths["best"])
+        content["files"] = {stem: str(path) for stem, path in paths.items()}
+        typer.echo(to_text(content))
+    else:
+        typer.echo(_summary(result, paths))
+    if isinstance(result.error, KeyboardInterrupt):
+        raise typer.Exit(_INTERRUPTED)
+    if result.error is not None:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(format: _FormatOption = Format.human) -> None:
+    """Show models, algorithms and verifiers."""
+    from noise_search.catalogue import catalogue
+
+    content = catalogue()
+    if format is Format.json:
+        typer.echo(to_text(content))
+        return
+    for section, entries in content.items():
+        typer.echo(section)
+        width = max(map(len, entries))
+        for name, entry in entries.items():
+            typer.echo(f"  {name:<{width}}  {entry['summary']}")
+
+
+def main() -> None:
+    """Entry point of the command."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    app()
+
+
+class _one_line_errors:
+    """Bad input ends in one line on standard error and exit code 2, a search without a winner in one and 1."""
+
+    def __init__(self, before: str = "a first image was done") -> None:
+        self._before = before
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from noise_search.errors import AllCandidatesFailed, SearchOutOfMemory
+        from verifiers import WeightsError
+
+        if isinstance(error, ValueError | TypeError | WeightsError):
+            print(f"noise-search: {error}", file=sys.stderr)
+            raise typer.Exit(_BAD_INPUT) from error
+        if isinstance(error, AllCandidatesFailed | SearchOutOfMemory | OSError):
+            print(f"noise-search: {error}", file=sys.stderr)
+            raise typer.Exit(1) from error
+        if isinstance(error, KeyboardInterrupt):
+            print(f"noise-search: interrupted before {self._before}", file=sys.stderr)
+            raise typer.Exit(_INTERRUPTED) from error
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _judges(asked: str | None, model: str) -> list[str]:
+    from noise_search.shapes import EMBEDDED_MODELS
+
+    if asked is None:
+        return ["oracle"] if model in EMBEDDED_MODELS else []
+    return [] if asked == "none" else _names(asked)
+
+
+def _dtype(name: str | None) -> Any:
+    import torch
+
+    from noise_search.names import unknown
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name is not None and name not in known:
+        raise unknown("dtype", name, known)
+    return None if name is None else known[name]
+
+
+def _verdict(score: float) -> str:
+    return "can't tell" if score != score else f"{score:.3g}"
+
+
+def _summary(result: Any, paths: dict[str, Path]) -> str:
+    best = result.best
+    origin = f"candidate {best.id}" + (f", seed {best.seed}" if best.seed is not None else "")
+    lines = [
+        f"prompt   {result.prompt}",
+        f"score    {result.first_score:.4f} (one sample) -> {result.score:.4f} ({origin})",
+    ]
+    for key, scores in result.best.scores.items():
+        lines.append(f"         {key}: {result.first.scores.get(key, float('nan')):.4f} -> {scores:.4f}")
+    for key, scores in result.judges.items():
+        lines.append(f"judge    {key}: {_verdict(scores['first'])} (one sample) -> {_verdict(scores['best'])}")
+    lines.append(f"cost     {result.ledger}")
+    lines.append(f"ended    {result.stop_reason}")
+    lines += [f"{stem:<8} {path}" for stem, path in paths.items()]
+    return "\n".join(lines)

@@ -1,0 +1,310 @@
+"""`search()`: the one driver, and the only spender of NFE."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+
+from noise_search.arguments import as_nfe, as_prompts, check_counts, check_numbers, check_seed
+from noise_search.candidates import Candidate
+from noise_search.evaluator import Evaluator, Outcome, Work
+from noise_search.models import LoadedModel, load_model
+from noise_search.prompt_search import PromptSearch
+from noise_search.protocol import SearchAlgorithm
+from noise_search.reporter import Reporter
+from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
+from noise_search.results import SearchResult
+from noise_search.scoring import Scorer, as_images
+from verifiers.base import Verifier
+from verifiers.ensemble import Aggregator
+
+log = logging.getLogger(__name__)
+
+SUPPLIED_NEEDS: frozenset[str] = frozenset()
+"""What verifiers may need beyond images and prompts, as far as the driver can supply it."""
+
+VerifierLike = str | Verifier | Aggregator | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a search ends besides its budget; None for never."""
+
+    time: float | None
+    target_score: float | None
+    patience: int | None
+
+
+@overload
+def search(prompt: str, **options: Any) -> SearchResult: ...
+@overload
+def search(prompt: Sequence[str], **options: Any) -> list[SearchResult]: ...
+def search(  # type: ignore[misc]  # the overloads leave the options to this signature
+    prompt: str | Sequence[str],
+    *,
+    model: Any = "shapes-flow",
+    algorithm: str | SearchAlgorithm = "random",
+    verifier: VerifierLike | Sequence[VerifierLike] = "clip",
+    nfe: int | None = None,
+    candidates: int | None = None,
+    seed: int = 0,
+    judges: Sequence[VerifierLike] = (),
+    steps: int | None = None,
+    guidance: float | None = None,
+    negative_prompt: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    eta: float = 0.0,
+    scheduler: Literal["first-order", "keep"] = "first-order",
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    model_options: dict[str, Any] | None = None,
+    batch_size: int | None = None,
+    deterministic: bool = False,
+    time_limit: float | None = None,
+    target_score: float | None = None,
+    patience: int | None = None,
+    top_k: int = 8,
+    on_candidate: Callable[[Candidate], None] | None = None,
+    progress: bool = True,
+) -> SearchResult | list[SearchResult]:
+    """Find the noise whose image the verifier likes best, within a budget of NFE.
+
+    Args:
+        prompt: what to generate; a sequence of prompts is searched in lockstep, with a budget each.
+        model: an embedded model's name ("shapes-flow", "shapes-ddim"), a diffusers pipeline object, a directory or hub
+            id that `DiffusionPipeline.from_pretrained` takes, or a `samplers.base.Sampler`.
+        algorithm: a name of `noise_search.ALGORITHMS` or an object with a `plan`.
+        verifier: a name ("clip", "aesthetic"), a verifier, a function of images and prompts, an aggregator, or several
+            of them, which are ranked by their mean rank.
+        nfe: the budget. 1 NFE is one denoiser evaluation of one candidate; guidance doesn't double it.
+        candidates: the budget in whole trajectories, instead of `nfe`; 32 when neither is given.
+        seed: of the first noise: noise i of random search is seed + i. Space the seeds of independent searches by more
+            than their candidates.
+        judges: scored after the search on the first image, the top k and every new best; the search never sees them.
+        steps: denoising steps of a trajectory; the model's default when None.
+        guidance: the guidance scale; the model's default when None.
+        negative_prompt: the model's default when None.
+        height, width: of the images in pixels; the model's default when None.
+        eta: stochasticity of the DDIM step in [0, 1], 0 deterministic.
+        scheduler: "first-order" replaces the pipeline's scheduler by a first-order rule on its grid; "keep" runs it as
+            it is, for algorithms that only run whole trajectories.
+        device, dtype: of a model that is loaded here; a pipeline object stays where it is.
+        model_options: further arguments of the pipeline's call.
+        batch_size: candidates per micro-batch; chosen from the latents' size when None, halved when memory runs out.
+        deterministic: pad every micro-batch to the same shape, so that equal environments give equal bytes.
+        time_limit: seconds after which no further micro-batch starts.
+        target_score: stop once the best score reaches it.
+        patience: stop after so many candidates without a new best.
+        top_k: images to keep besides the first and every new best.
+        on_candidate: called with every scored candidate.
+        progress: show the cost and a bar over NFE.
+
+    Returns:
+        A `SearchResult`, or a list of them in the order of the prompts. Ctrl-C, errors and limits return the best so
+        far with `stop_reason` set, as soon as there is one.
+
+    Raises:
+        ValueError: something that was asked for doesn't exist or can't work; nothing has been computed then.
+        AllCandidatesFailed: no candidate has a usable image and score. Among many prompts, one that failed comes back
+            as a result with `failed` set.
+
+    Example:
+        result = noise_search.search("a red circle to the left of a blue square", nfe=640, judges=["oracle"])
+        result.image.save("best.png")
+    """
+    prompts = as_prompts(prompt)
+    chosen = resolve_algorithm(algorithm)
+    limits = Limits(time_limit, target_score, patience)
+    check_seed(seed)
+    if negative_prompt is not None and not isinstance(negative_prompt, str):
+        raise TypeError(f"negative_prompt={negative_prompt!r} is a {type(negative_prompt).__name__}; expected a text")
+    check_counts(batch_size=batch_size, top_k=top_k, patience=patience, steps=steps, height=height, width=width)
+    check_numbers(time_limit=time_limit, target_score=target_score, guidance=guidance, eta=eta)
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f"time_limit={time_limit!r} must be greater than 0")
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta={eta!r} must be from 0 (deterministic) to 1")
+    loaded = load_model(
+        model,
+        steps=steps,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        height=height,
+        width=width,
+        eta=eta,
+        scheduler=scheduler,
+        device=device,
+        dtype=dtype,
+        options=model_options or {},
+    )
+    aggregator = resolve_aggregator(verifier, loaded)
+    judging = resolve_judges(judges, loaded)
+    _check_needs((*aggregator.verifiers, *judging))
+    if target_score is not None and not aggregator.absolute:
+        raise ValueError(
+            f"target_score={target_score} needs a verifier with absolute values; {aggregator.name} only ranks a pool"
+        )
+    if not chosen.whole_calls and not loaded.sampler.can_stop:
+        raise ValueError(
+            f"algorithm {chosen.name!r} stops inside trajectories, and {loaded.name} can only run them whole; "
+            f"use algorithm='random'" + (", or scheduler='first-order'" if scheduler == "keep" else "")
+        )
+    for needed in (*aggregator.verifiers, *judging):
+        needed.load(loaded.device)
+    with loaded.sampler:
+        started = time.perf_counter()
+        # Conditions come first: the sampler may look at its grid through a call with the first prompt.
+        conditions = [loaded.sampler.condition(text) for text in prompts]
+        space = loaded.sampler.space()
+        budget = as_nfe(nfe, candidates, space.end)
+        encoding = time.perf_counter() - started
+        searches = [
+            PromptSearch(i, text, space, condition, aggregator, chosen, budget, seed, top_k)
+            for i, (text, condition) in enumerate(zip(prompts, conditions, strict=True))
+        ]
+        for one in searches:
+            one.ledger.seconds["text"] += encoding / len(searches)
+        size = batch_size or _batch_size(space.shape)
+        ledgers = [one.ledger for one in searches]
+        evaluator = Evaluator(loaded.sampler, aggregator.verifiers, prompts, ledgers, size, deterministic)
+        # Described before anything is computed, so that a description that fails loses nothing.
+        settings = _settings(loaded, aggregator, judging, chosen, seed, deterministic)
+        reporter = Reporter(searches, aggregator, loaded, progress)
+        failure = _loop(searches, evaluator, limits, reporter, on_candidate)
+        _judge(searches, judging, top_k, evaluator.device)
+        settings["batch_size"] = evaluator.batch_size
+    return _results(searches, settings, failure, single=isinstance(prompt, str))
+
+
+def _loop(
+    searches: list[PromptSearch],
+    evaluator: Evaluator,
+    limits: Limits,
+    reporter: Reporter,
+    on_candidate: Callable[[Candidate], None] | None,
+) -> BaseException | None:
+    """Run rounds until every prompt has ended; returns the error that ended them early, if one did."""
+    started = time.monotonic()
+
+    def take(outcomes: list[Outcome]) -> None:
+        scored: list[Candidate] = []
+        for one in searches:
+            if mine := [o for o in outcomes if o.work.prompt == one.index]:
+                scored += one.record(mine)
+        # All prompts have taken in their rows before the callback, which may fail, sees any.
+        if on_candidate is not None:
+            for candidate in scored:
+                on_candidate(candidate)
+
+    def advance(works: list[Work]) -> None:
+        for outcomes in evaluator.run(works, lambda work: not searches[work.prompt].running):
+            take(outcomes)
+            for one in searches:
+                if one.running:
+                    _apply(limits, one, time.monotonic() - started)
+            reporter.update()
+
+    try:
+        while works := [work for one in searches if one.running for work in one.next_round()]:
+            advance(works)
+        finishing = [work for one in searches for work in one.finishing_work()]
+        for outcomes in evaluator.run(finishing, lambda _: False):
+            take(outcomes)
+            reporter.update()
+    except BaseException as error:
+        reporter.close()
+        if not isinstance(error, Exception | KeyboardInterrupt) or all(one.best is None for one in searches):
+            raise
+        name = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+        log.warning("search ended early (%s); returning the best so far", name)
+        # Prompts that had ended before are whole, unless it was the finishing of incumbents that failed.
+        for one in [one for one in searches if one.running] or searches:
+            one.stop(name, error)
+        return error
+    reporter.close()
+    return None
+
+
+def _apply(limits: Limits, one: PromptSearch, seconds: float) -> None:
+    if limits.time is not None and seconds >= limits.time:
+        one.stop(f"time limit of {limits.time:g} s")
+    if one.best is None:
+        return
+    if limits.target_score is not None and one.best.score >= limits.target_score:
+        one.stop(f"target score {limits.target_score:g} reached")
+    finished = sum(c.finished for c in one.candidates)
+    best_at = sum(c.finished for c in one.candidates if c.id <= one.best.id)
+    if limits.patience is not None and finished - best_at >= limits.patience:
+        one.stop(f"no better candidate among {limits.patience}")
+
+
+def _judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int, device: torch.device | None) -> None:
+    for one in searches:
+        chosen = {c.id: c for c in [*one.top(top_k), *one.bests, *([one.first] if one.first else [])]}
+        # A failed candidate has no image that could be judged, whatever its pixels became.
+        rows = [c for c in chosen.values() if c.pixels is not None and c.failure is None]
+        if not rows:
+            continue
+        images = as_images([c.pixels for c in rows if c.pixels is not None], device)
+        for judge in judges:
+            started = time.perf_counter()
+            try:
+                scores = Scorer([judge]).score(images, [one.prompt] * len(rows))[0][judge.key]
+            except KeyboardInterrupt:
+                log.warning("judge %s interrupted; returning what was found unjudged", judge.key)
+                return
+            except Exception as error:
+                # A judge comes after the work is done: its failure must not lose the result.
+                log.warning("judge %s failed: %s", judge.key, error)
+                scores = np.full(len(rows), np.nan)
+            for candidate, score in zip(rows, scores, strict=True):
+                candidate.judges[judge.key] = float(score)
+            one.ledger.judge_images += len(rows)
+            one.ledger.seconds["judge"] += time.perf_counter() - started
+
+
+def _results(
+    searches: list[PromptSearch], settings: dict[str, Any], failure: BaseException | None, single: bool
+) -> SearchResult | list[SearchResult]:
+    results = [SearchResult.of(one, settings) for one in searches]
+    if all(result.failed for result in results):
+        raise results[0].failure() from failure
+    for result in results:
+        if result.failed:
+            log.warning("%s", result.failure())
+    return results[0] if single else results
+
+
+def _check_needs(verifiers: Sequence[Verifier]) -> None:
+    for verifier in verifiers:
+        missing = sorted(verifier.needs - SUPPLIED_NEEDS)
+        if missing:
+            raise ValueError(f"verifier {verifier.name!r} needs {', '.join(missing)}, which this search can't supply")
+
+
+def _batch_size(shape: tuple[int, ...]) -> int:
+    """Large latents fill a device alone; small ones need company (1 FLUX image of 1024 px, 16 of 512 px)."""
+    return max(1, min(16, 2**18 // int(np.prod(shape))))
+
+
+def _settings(
+    loaded: LoadedModel,
+    aggregator: Aggregator,
+    judges: Sequence[Verifier],
+    algorithm: SearchAlgorithm,
+    seed: int,
+    deterministic: bool,
+) -> dict[str, Any]:
+    return {
+        "model": {"name": loaded.name, "fingerprint": loaded.fingerprint, **loaded.sampler.describe()},
+        "algorithm": {"name": algorithm.name, "settings": repr(algorithm)},
+        "verifier": {"name": aggregator.name, "verifiers": [v.describe() for v in aggregator.verifiers]},
+        "judges": [v.describe() for v in judges],
+        "seed": seed,
+        "deterministic": deterministic,
+    }

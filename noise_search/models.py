@@ -1,0 +1,206 @@
+"""From what a user calls a model to a sampler with its defaults and the verifiers that it declares."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from packaging.version import Version
+
+from noise_search.names import unknown
+from noise_search.shapes import EMBEDDED_MODELS
+from samplers.base import Sampler
+
+CARD = "noise_search.json"
+"""A file beside `model_index.json` that states a model's defaults and verifiers; any local model may carry one."""
+
+_CARD_KEYS = {
+    "version",
+    "height",
+    "width",
+    "steps",
+    "guidance",
+    "guidance_argument",
+    "negative_prompt",
+    "options",
+    "verifiers",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """Defaults of a model: keyword arguments of the sampler, options of the pipeline's call, declared verifiers."""
+
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    verifiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    directory: Path | None = None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be searched: its display name, its sampler, its card, and where its images will be if known."""
+
+    name: str
+    sampler: Sampler
+    card: Card
+    device: str | None = None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A short hash of everything about the model that changes results, weights included."""
+        content = json.dumps(self.sampler.describe(), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def read_card(directory: Path) -> Card:
+    """The card in a model's directory; an empty one when there is none.
+
+    Raises:
+        ValueError: the file is no JSON object or has unknown keys.
+    """
+    file = directory / CARD
+    if not file.exists():
+        return Card(directory=directory)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not valid JSON: {error}") from error
+    strange = set(content) - _CARD_KEYS if isinstance(content, dict) else {"(no object)"}
+    if strange:
+        raise ValueError(f"{file} has unknown keys {sorted(strange)}; expected {', '.join(sorted(_CARD_KEYS))}")
+    kept = {"height", "width", "steps", "guidance", "guidance_argument", "negative_prompt"}
+    defaults = {k: content[k] for k in kept if k in content}
+    return Card(defaults, content.get("options", {}), content.get("verifiers", {}), directory)
+
+
+def load_model(
+    model: Any,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    options: Mapping[str, Any],
+    **settings: Any,
+) -> LoadedModel:
+    """Resolve a model.
+
+    Args:
+        model: a `Sampler`, a diffusers pipeline object, an embedded model's name, a directory or a hub id.
+        device, dtype: of a model that is loaded here.
+        options: further arguments of the pipeline's call.
+        settings: of `PipelineSampler`; None stands for the model's default.
+
+    Raises:
+        ValueError: an unknown name, or a sampler with settings of its own.
+        TypeError: an object that is none of the above.
+    """
+    given = {k: v for k, v in settings.items() if v is not None}
+    if isinstance(model, Sampler):
+        own = {k: v for k, v in given.items() if (k, v) not in (("eta", 0.0), ("scheduler", "first-order"))}
+        if own or options:
+            names = ", ".join([*own, *options])
+            raise ValueError(f"{names}: a Sampler object brings its own settings; set them on {type(model).__name__}")
+        _check_unplaced(device, dtype)
+        return LoadedModel(type(model).__name__, model, Card())
+    if isinstance(model, str | Path):
+        name, pipe = str(model), _load_pipeline(str(model), device, dtype)
+    else:
+        name, pipe = type(model).__name__, model
+        _check_unplaced(device, dtype)
+    from samplers.pipeline import PipelineSampler
+
+    card = _card_of(pipe)
+    renamed = {"steps": "num_inference_steps", "guidance": card.defaults.get("guidance_argument", "guidance_scale")}
+    for name_here, name_there in renamed.items():
+        if name_there in options:
+            raise ValueError(
+                f"model_options has {name_there!r}; give it as {name_here}={options[name_there]!r} instead"
+            )
+    twice = sorted(settings.keys() & options.keys())
+    if twice:
+        raise ValueError(f"model_options has {', '.join(twice)}, which are arguments of their own; give them there")
+    sampler = PipelineSampler(pipe, **{**card.defaults, **given}, **{**card.options, **options})
+    return LoadedModel(name, sampler, card, str(pipe._execution_device))
+
+
+def _check_unplaced(device: Any, dtype: Any) -> None:
+    if device is not None or dtype is not None:
+        raise ValueError(
+            "device and dtype belong to models that are loaded by name; move the pipeline itself with pipe.to(...)"
+        )
+
+
+def _card_of(pipe: Any) -> Card:
+    origin = getattr(pipe, "name_or_path", None)
+    if isinstance(origin, str | Path) and str(origin) and Path(origin).is_dir():
+        return read_card(Path(origin))
+    return Card()
+
+
+def _load_pipeline(name: str, device: str | torch.device | None, dtype: torch.dtype | None) -> Any:
+    target = _target(device)
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype {dtype!r} is a {type(dtype).__name__}; expected a torch dtype such as torch.bfloat16")
+    if name in EMBEDDED_MODELS:
+        return _from_pretrained(str(EMBEDDED_MODELS[name]), target, dtype or torch.float32)
+    if name and Path(name).is_dir():
+        if not (Path(name) / "model_index.json").exists():
+            raise ValueError(f"model directory {name!r} holds no model_index.json; expected a saved diffusers pipeline")
+        return _from_pretrained(name, target, dtype or torch.float32, _stamp(Path(name)))
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _from_pretrained(name, target, dtype)
+    raise unknown("model", name, EMBEDDED_MODELS, more=", a saved pipeline's directory or a hub id (owner/name)")
+
+
+def _target(device: str | torch.device | None) -> str:
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(f"device {str(device)!r} can't be used here ({first}); expected cpu, cuda or mps") from error
+    return str(device)
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Both libraries draw a bar for every file they load; ours shows the search."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    modules = (diffusers.utils.logging, transformers.utils.logging)
+    shown = [module for module in modules if module.is_progress_bar_enabled()]
+    for module in shown:
+        module.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for module in shown:
+            module.enable_progress_bar()
+
+
+def _stamp(directory: Path) -> int:
+    """When the directory's newest file was written: a model that was saved again is loaded again."""
+    return max(file.stat().st_mtime_ns for file in directory.rglob("*"))
+
+
+@functools.lru_cache(maxsize=2)
+def _from_pretrained(name: str, device: str, dtype: torch.dtype | None, stamp: int = 0) -> Any:
+    import diffusers
+    from diffusers import DiffusionPipeline
+
+    named = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
+    try:
+        with _quiet_loading():
+            pipe = DiffusionPipeline.from_pretrained(name, **({} if dtype is None else {named: dtype}))
+    except (OSError, KeyError, ValueError, AttributeError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"model {name!r} could not be loaded: {first}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)

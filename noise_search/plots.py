@@ -1,0 +1,101 @@
+"""Pictures of a result, drawn without touching pyplot's global state."""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from noise_search.candidates import Candidate
+
+if TYPE_CHECKING:
+    from noise_search.results import SearchResult
+
+_GREY, _INK, _ACCENT = "#9aa0a6", "#202124", "#c5221f"
+
+
+class _Picture(Figure):
+    """A figure that notebooks show without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = _Picture(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def score_curve(result: "SearchResult") -> Figure:
+    """Raw score against NFE, a panel per verifier: finished candidates as dots, the best so far as a line."""
+    curves = result.curves()
+    figure = _figure(5.5 * len(curves), 3.6)
+    _draw_curves(result, figure.subplots(1, len(curves), squeeze=False)[0])
+    return figure
+
+
+def overview(result: "SearchResult") -> Figure:
+    """The first sample, the winner, and raw score against NFE."""
+    curves = result.curves()
+    figure = _figure(5.2 + 4.6 * len(curves), 3.0)
+    first, best, *panels = figure.subplots(1, 2 + len(curves), width_ratios=[1, 1, *[1.8] * len(curves)])
+    for panel, name, candidate in ((first, "one sample", result.first), (best, "winner", result.best)):
+        _show(panel, name, candidate)
+    _draw_curves(result, panels)
+    return figure
+
+
+def _draw_curves(result: "SearchResult", panels: Sequence[Axes]) -> None:
+    curves = result.curves()
+    done = [c for c in result.candidates if c.finished and c.failure is None]
+    for panel, (key, points) in zip(panels, curves.items(), strict=True):
+        panel.plot([c.nfe for c in done], [c.scores[key] for c in done], ".", color=_GREY, label="candidates")
+        panel.plot(*zip(*points, strict=True), drawstyle="steps-post", color=_INK, label="best so far")
+        panel.plot(result.best.nfe, result.best.scores[key], "o", color=_ACCENT, label="winner")
+        panel.set(xlabel="NFE", ylabel=f"score ({key.split('@')[0]})", xlim=(0, None))
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False, fontsize=8)
+    # Dollar signs of a prompt are no formulas; a broken one would fail the whole picture.
+    panels[0].set_title(textwrap.shorten(result.prompt, 70), fontsize=9, loc="left", parse_math=False)
+
+
+def contact_sheet(result: "SearchResult", count: int = 8) -> Figure:
+    """The first image, then the best ones, each with its score and judges."""
+    shown = [("first", result.first)]
+    shown += [(f"{rank}.", c) for rank, c in enumerate(result.top(count), start=1)]
+    shown = [(name, c) for name, c in shown if c.pixels is not None]
+    columns = min(len(shown), 5)
+    rows = -(-len(shown) // columns)
+    figure = _figure(1.7 * columns, 2.1 * rows)
+    panels = np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, (name, candidate) in zip(panels, shown, strict=False):
+        _show(panel, name, candidate)
+    return figure
+
+
+def _show(panel: Axes, name: str, candidate: Candidate) -> None:
+    assert candidate.pixels is not None
+    panel.set_axis_off()
+    panel.imshow(candidate.pixels, interpolation="nearest" if candidate.pixels.shape[0] < 128 else "antialiased")
+    panel.set_title(_caption(name, candidate), fontsize=8, parse_math=False)
+
+
+def _caption(name: str, candidate: Candidate) -> str:
+    origin = f"seed {candidate.seed}" if candidate.seed is not None else f"candidate {candidate.id}"
+    lines = [f"{name} {candidate.score:.4f}, {origin}"]
+    lines += [f"{key.split('@')[0]} {value:.3g}" for key, value in candidate.judges.items()]
+    return "\n".join(lines)
+
+
+def figure_png(figure: Figure) -> bytes:
+    """The figure as PNG."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return stream.getvalue()

@@ -1,0 +1,110 @@
+"""Short names to objects: algorithms, verifiers and judges, with what the model declares coming first."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import verifiers
+from noise_search.algorithms import ALGORITHMS
+from noise_search.models import CARD, LoadedModel
+from noise_search.names import unknown
+from noise_search.protocol import SearchAlgorithm
+from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
+from verifiers.base import Verifier
+from verifiers.ensemble import Aggregator, as_aggregator
+from verifiers.function import FunctionVerifier
+
+log = logging.getLogger(__name__)
+
+
+def resolve_algorithm(algorithm: str | SearchAlgorithm) -> SearchAlgorithm:
+    """An algorithm by its name, or the object itself.
+
+    Raises:
+        ValueError: an unknown name.
+        TypeError: an object without a plan.
+    """
+    if isinstance(algorithm, str):
+        if algorithm not in ALGORITHMS:
+            raise unknown("algorithm", algorithm, ALGORITHMS)
+        return ALGORITHMS[algorithm]()
+    if isinstance(algorithm, type) or not isinstance(algorithm, SearchAlgorithm):
+        raise TypeError(
+            f"algorithm {algorithm!r} is not a search algorithm; expected a name ({', '.join(ALGORITHMS)}) or an "
+            "object with name, whole_calls and plan(problem), such as RandomSearch()"
+        )
+    return algorithm
+
+
+def resolve_aggregator(asked: Any, model: LoadedModel) -> Aggregator:
+    """What ranks candidates: one verifier, or several by their mean rank."""
+    if isinstance(asked, Aggregator):
+        return asked
+    if isinstance(asked, Sequence) and not isinstance(asked, str):
+        if not asked:
+            raise ValueError("no verifier was given; name at least one, such as verifier='clip'")
+        return as_aggregator([resolve_verifier(one, model) for one in asked])
+    return as_aggregator(resolve_verifier(asked, model))
+
+
+def resolve_judges(asked: Any, model: LoadedModel) -> tuple[Verifier, ...]:
+    """Judges, resolved like verifiers."""
+    if asked is None:
+        return ()
+    several = asked if isinstance(asked, Sequence) and not isinstance(asked, str) else [asked]
+    return tuple(resolve_verifier(one, model, what="judge") for one in several)
+
+
+def resolve_verifier(
+    asked: str | Verifier | Callable[..., Any], model: LoadedModel, what: str = "verifier"
+) -> Verifier:
+    """A verifier by name, by function, or the object itself.
+
+    A name means what the model declares under it; else one of the embedded world's full names; else the published
+    default of `verifiers.load`.
+
+    Raises:
+        ValueError: an unknown name, or an embedded verifier's short name for another model.
+        TypeError: an object that can't score.
+    """
+    if isinstance(asked, Verifier):
+        return asked
+    if isinstance(asked, str):
+        return _by_name(asked, model, what)
+    if isinstance(asked, type) or not callable(asked):
+        raise TypeError(f"{what} {asked!r} can't score; expected a name, a Verifier object or a function")
+    return FunctionVerifier(asked)
+
+
+def _by_name(name: str, model: LoadedModel, what: str) -> Verifier:
+    declared = model.card.verifiers
+    if name in declared:
+        return declared_verifier(declared[name], model)
+    if name in EMBEDDED_VERIFIERS:
+        if model.name not in EMBEDDED_MODELS:
+            log.warning("%s %s was trained on the embedded world only; it scores %s by request", what, name, model.name)
+        return embedded_verifier(EMBEDDED_VERIFIERS[name])
+    if name == "oracle":
+        raise ValueError(f"{what} 'oracle' reads the embedded world by rule, and {model.name} doesn't declare it")
+    published = verifiers.available()
+    if name not in published:
+        raise unknown(what, name, {*published, *declared, *EMBEDDED_VERIFIERS})
+    return verifiers.load(name)
+
+
+def declared_verifier(settings: Mapping[str, Any], model: LoadedModel) -> Verifier:
+    """Build a verifier from a model's card; paths are relative to the card."""
+    options = dict(settings)
+    kind = options.pop("kind", None)
+    if kind == "oracle":
+        return embedded_verifier(settings)
+    directory = model.card.directory
+    for key in ("model", "weights"):
+        if directory is not None and str(options.get(key, "")).startswith("."):
+            path = (directory / options[key]).resolve()
+            if not path.exists():
+                raise ValueError(f"{directory / CARD} names {options[key]!r}, and there is no {path}; correct the card")
+            options[key] = str(path)
+    if not isinstance(kind, str) or kind not in verifiers.available():
+        raise unknown("kind of verifier in the model's card", str(kind), {*verifiers.available(), "oracle"})
+    return verifiers.load(kind, **options)

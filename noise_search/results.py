@@ -1,0 +1,216 @@
+"""What a search hands back."""
+
+import html
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from noise_search.budget import Ledger
+from noise_search.candidates import Candidate, number
+from noise_search.errors import AllCandidatesFailed
+from noise_search.prompt_search import PromptSearch
+from samplers.recipe import Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The best image of a search, how to make it again, all that was tried, and what it cost.
+
+    Attributes:
+        prompt: what was asked for.
+        candidates: everything that was scored, in order; the unfinished ones were scored by their x0 prediction.
+        bests: every new best, in order; where values depend on the pool, an earlier one may be the best again.
+        bests_nfe: NFE spent when each of them became the best.
+        ledger: what it cost.
+        stop_reason: why the search ended, in words.
+        error: what ended it early, or None.
+        settings: everything that the result depends on, as plain JSON.
+        absolute: whether `score` has a meaning outside this pool of candidates.
+    """
+
+    prompt: str
+    candidates: tuple[Candidate, ...]
+    bests: tuple[Candidate, ...]
+    bests_nfe: tuple[int, ...]
+    ledger: Ledger
+    stop_reason: str
+    settings: dict[str, Any] = field(repr=False)
+    absolute: bool = True
+    error: BaseException | None = None
+
+    @classmethod
+    def of(cls, one: PromptSearch, settings: dict[str, Any]) -> "SearchResult":
+        """The result of a prompt's search."""
+        return cls(
+            prompt=one.prompt,
+            candidates=tuple(one.candidates),
+            bests=tuple(one.bests),
+            bests_nfe=tuple(one.bests_nfe),
+            ledger=one.ledger,
+            stop_reason=one.stop_reason or "the algorithm ended",
+            settings=settings,
+            absolute=one.aggregator.absolute,
+            error=one.error,
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no winner: every candidate failed, or the search of many prompts ended before this one's."""
+        return not self.bests
+
+    @property
+    def best(self) -> Candidate:
+        """The winner.
+
+        Raises:
+            AllCandidatesFailed: there is none.
+        """
+        if self.failed:
+            raise self.failure()
+        return max(self.bests, key=lambda c: (c.score, -c.id))
+
+    def failure(self) -> AllCandidatesFailed:
+        """The error that says why there is no winner."""
+        reasons = sorted({c.failure or "a constraint is violated" for c in self.candidates}) or [self.stop_reason]
+        count = len(self.candidates)
+        return AllCandidatesFailed(f"none of {count} candidates for {self.prompt!r} can win: {'; '.join(reasons)}")
+
+    @property
+    def first(self) -> Candidate:
+        """Random search's first noise, which is what one plain sample gives."""
+        finished = [c for c in self.candidates if c.finished]
+        if not finished:
+            raise self.failure()
+        return finished[0]
+
+    @property
+    def image(self) -> Image.Image:
+        """The winner's image."""
+        image = self.best.image
+        assert image is not None
+        return image
+
+    @property
+    def score(self) -> float:
+        """The winner's score."""
+        return self.best.score
+
+    @property
+    def first_score(self) -> float:
+        """The score of one plain sample; NaN if it failed."""
+        return self.first.score
+
+    @property
+    def recipe(self) -> Recipe:
+        """The winner's recipe."""
+        return self.best.recipe
+
+    @property
+    def judges(self) -> dict[str, dict[str, float]]:
+        """Per judge, its score of the first image and of the winner; NaN where it can't tell."""
+        return {
+            key: {"first": self.first.judges.get(key, float("nan")), "best": value}
+            for key, value in self.best.judges.items()
+        }
+
+    def top(self, count: int) -> list[Candidate]:
+        """The best finished candidates, best first."""
+        good = [c for c in self.candidates if c.finished and np.isfinite(c.score)]
+        return sorted(good, key=lambda c: (-c.score, c.id))[:count]
+
+    def curve(self) -> list[tuple[int, float]]:
+        """(NFE, best score so far) at every new best and at the end.
+
+        Raises:
+            ValueError: the score only ranks a pool; read `curves()` instead.
+        """
+        if not self.absolute:
+            raise ValueError("a mean rank has no absolute value to draw a curve of; use curves() for its components")
+        return self.curves()[next(iter(self.best.scores))] if len(self.best.scores) == 1 else self._curve_of_scores()
+
+    def _curve_of_scores(self) -> list[tuple[int, float]]:
+        points = [(nfe, c.score) for nfe, c in zip(self.bests_nfe, self.bests, strict=True)]
+        return [*points, (self.ledger.nfe, points[-1][1])]
+
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """Per verifier key, (NFE, raw score of the best candidate so far)."""
+        found = {}
+        for key in self.best.scores:
+            points = [(nfe, c.scores[key]) for nfe, c in zip(self.bests_nfe, self.bests, strict=True)]
+            found[key] = [*points, (self.ledger.nfe, points[-1][1])]
+        return found
+
+    def plot(self) -> "Figure":
+        """The first sample, the winner, and score against NFE: every finished candidate and the best so far."""
+        from noise_search.plots import overview
+
+        return overview(self)
+
+    def save(self, directory: str | Path) -> dict[str, Path]:
+        """Write best.png, top.png, curve.png and result.json; returns their paths by stem.
+
+        Raises:
+            ValueError: the directory can't be written to.
+        """
+        from noise_search.files import save_result
+
+        return save_result(self, Path(directory))
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain JSON, without pixels."""
+
+        found = {} if self.failed else self._winner_to_json()
+        return {
+            "prompt": self.prompt,
+            "model": self.settings["model"],
+            "algorithm": self.settings["algorithm"],
+            "verifier": self.settings["verifier"],
+            "seed": self.settings["seed"],
+            "score": None,
+            "first_score": None,
+            "nfe": {"budget": self.ledger.nfe_budget, "spent": self.ledger.nfe},
+            "ledger": self.ledger.to_json(),
+            "stop_reason": self.stop_reason,
+            "best": None,
+            "first": None,
+            "judges": {},
+            **found,
+            "candidates": [c.to_json() for c in self.candidates],
+            "settings": self.settings,
+        }
+
+    def _winner_to_json(self) -> dict[str, Any]:
+        return {
+            "score": number(self.score),
+            "first_score": number(self.first_score),
+            "best": {**self.best.to_json(), "image": None},
+            "first": self.first.to_json(),
+            "judges": {k: {w: number(v) for w, v in s.items()} for k, s in self.judges.items()},
+        }
+
+    def __repr__(self) -> str:
+        if self.failed:
+            return f"SearchResult({self.prompt!r}: no winner, {self.stop_reason})"
+        seed = f", seed {self.best.seed}" if self.best.seed is not None else ""
+        return (
+            f"SearchResult({self.prompt!r}: score {self.first_score:.4f} -> {self.score:.4f}{seed}, "
+            f"{len(self.candidates)} candidates, {self.ledger.nfe} NFE, {self.stop_reason})"
+        )
+
+    def _repr_html_(self) -> str:
+        from noise_search.files import thumbnail
+
+        best = [] if self.failed else self.top(8)
+        pictures = "".join(
+            f'<figure style="display:inline-block;margin:4px"><img src="{thumbnail(c)}" width="128" '
+            f'alt="candidate {c.id}"><figcaption>{c.score:.4f}</figcaption></figure>'
+            for c in best
+            if c.pixels is not None
+        )
+        return f"<p>{html.escape(repr(self))}</p><div>{pictures}</div>"

@@ -1,0 +1,85 @@
+"""Scores of a batch of images, whatever a verifier does: a failure costs one image, and is never a score."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noise_search.memory import free_memory, is_out_of_memory
+from verifiers.base import Verifier
+
+_GIVE_UP = 16
+"""Failures in a row after which a verifier is taken to be broken."""
+
+
+class Scorer:
+    """Scores batches with several verifiers, and remembers which of them work."""
+
+    def __init__(self, verifiers: Sequence[Verifier]) -> None:
+        self._verifiers = tuple(verifiers)
+        self._worked: set[str] = set()
+        self._failed_in_a_row = dict.fromkeys((v.key for v in verifiers), 0)
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str | None]]:
+        """Float64 scores `[row]` by verifier key, NaN where one failed, and per row why it has none.
+
+        Raises:
+            Exception: what a verifier raised that has never worked, or that failed on 16 images in a row.
+        """
+        components: dict[str, np.ndarray] = {}
+        failures: list[str | None] = [None] * len(images)
+        for verifier in self._verifiers:
+            scores, errors = self._rows(verifier, images, prompts)
+            components[verifier.key] = scores
+            for row, error in enumerate(errors):
+                if isinstance(error, Exception):
+                    reason: str | None = f"{verifier.name} failed: {error}"
+                else:
+                    reason = None if np.isfinite(scores[row]) else f"{verifier.name} gave no finite score"
+                failures[row] = failures[row] or reason
+            self._check(verifier, errors)
+        return components, failures
+
+    def _check(self, verifier: Verifier, errors: Sequence[Exception | None]) -> None:
+        for error in errors:
+            if error is None:
+                self._worked.add(verifier.key)
+                self._failed_in_a_row[verifier.key] = 0
+                continue
+            self._failed_in_a_row[verifier.key] += 1
+            if self._failed_in_a_row[verifier.key] >= _GIVE_UP:
+                raise error
+        if verifier.key not in self._worked:
+            raise next(error for error in errors if error is not None)
+
+    def _rows(
+        self, verifier: Verifier, images: Tensor, prompts: Sequence[str]
+    ) -> tuple[np.ndarray, list[Exception | None]]:
+        """Scores, and the error of each row that has none; where memory runs out, the images are scored in halves."""
+        failure: Exception | None = None
+        try:
+            return _as_array(verifier(images, prompts)), [None] * len(images)
+        except Exception as error:
+            failure = error.with_traceback(None)
+        if len(images) == 1:
+            if is_out_of_memory(failure):
+                raise failure
+            return np.array([np.nan]), [failure]
+        if is_out_of_memory(failure):
+            free_memory()
+        step = len(images) // 2 if is_out_of_memory(failure) else 1
+        parts = [
+            self._rows(verifier, images[at : at + step], prompts[at : at + step]) for at in range(0, len(images), step)
+        ]
+        return np.concatenate([scores for scores, _ in parts]), [error for _, errors in parts for error in errors]
+
+
+def _as_array(scores: Tensor) -> np.ndarray:
+    return scores.detach().double().cpu().numpy()
+
+
+def as_images(pixels: Sequence[np.ndarray], device: torch.device | None) -> Tensor:
+    """Float32 images in [0, 1] of 8-bit pixels `[height, width, 3]`."""
+    rows = [torch.from_numpy(p).permute(2, 0, 1).float() / 255 for p in pixels]
+    return torch.stack(rows).to(device)

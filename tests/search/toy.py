@@ -1,0 +1,108 @@
+"""A closed-form model, verifiers and stub algorithms: whole searches in milliseconds."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from noise_search.protocol import Evaluation, Job, Plan, Problem
+from samplers import flow_matching
+from samplers.denoiser import DenoiserSampler
+from samplers.space import NoiseSpace
+
+SHAPE = (3, 4, 4)
+SPREAD = 0.3
+
+
+def space(steps: int = 8) -> NoiseSpace:
+    sigmas = [1 - i / steps for i in range(steps)]
+    return NoiseSpace(SHAPE, ("channel", "height", "width"), *flow_matching.grid(sigmas))
+
+
+def mixture(centres: int = 6) -> Tensor:
+    return torch.randn(centres, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+def exact_x0(x: Tensor, alpha: float, sigma: float, prompts: list[str]) -> Tensor:
+    """Posterior mean of a mixture of isotropic Gaussians; a prompt shifts the picture by its length."""
+    shift = torch.tensor([0.05 * len(p) for p in prompts]).view(-1, 1, 1, 1)
+    means = mixture()[None] + shift[:, None]
+    variance = alpha**2 * SPREAD**2 + sigma**2
+    away = x[:, None] - alpha * means
+    weight = torch.softmax(-away.square().flatten(2).sum(2) / (2 * variance), 1)
+    return (weight[:, :, None, None, None] * (means + alpha * SPREAD**2 / variance * away)).sum(1)
+
+
+class CountingSampler(DenoiserSampler):
+    """Counts denoiser rows where the denoiser is called, apart from what the sampler says of itself."""
+
+    def __init__(self, steps: int = 8, fn=exact_x0) -> None:
+        self.rows = 0
+        self.largest = 0
+
+        def counted(x: Tensor, alpha: float, sigma: float, prompts: list[str]) -> Tensor:
+            self.rows += len(x)
+            self.largest = max(self.largest, len(x))
+            return fn(x, alpha, sigma, prompts)
+
+        super().__init__(counted, space(steps))
+
+
+def brightness(images: Tensor, prompts: list[str]) -> Tensor:
+    return images.mean((1, 2, 3))
+
+
+def contrast(images: Tensor, prompts: list[str]) -> Tensor:
+    return images.flatten(1).std(1)
+
+
+@dataclass(frozen=True)
+class ParticleSearch:
+    """A stub: particles on a stochastic grid, scored on the way, the better half doubled."""
+
+    name: ClassVar[str] = "stub-particles"
+    whole_calls: ClassVar[bool] = False
+    particles: int = 4
+    every: int = 2
+
+    def plan(self, problem: Problem) -> Plan:
+        end = problem.space.end
+        yield Job(problem.fresh(1), end)
+        states = problem.fresh(self.particles)
+        while states.step < end:
+            (found,) = yield Job(states, min(states.step + self.every, end), rho=0.5)
+            if found.states.step == end:
+                return
+            good = problem.rank(found)[: self.particles // 2]
+            parents = found.states[(good * 2)[: self.particles]]
+            states = problem.space.branch(parents, problem.seeds(len(parents)))
+
+
+@dataclass(frozen=True)
+class TreeSearch:
+    """A stub: leaves of several depths at once, so that one round's rows stop at different points."""
+
+    name: ClassVar[str] = "stub-tree"
+    whole_calls: ClassVar[bool] = False
+    score_inner: bool = True
+
+    def plan(self, problem: Problem) -> Plan:
+        end = problem.space.end
+        (first,) = yield Job(problem.fresh(1), end)
+        best: Evaluation = first
+        while problem.nfe_left >= end:
+            roots = problem.fresh(2)
+            third, half = max(1, end // 3), max(2, end // 2)
+            shallow, deep = yield [
+                Job(roots, third, score=self.score_inner, keep=()),
+                Job(problem.fresh(1), half, score=self.score_inner, keep=(third,)),
+            ]
+            assert set(deep.kept) == {third}
+            again = problem.space.renoise(deep.states, third, problem.seeds(1))
+            leaves = yield [Job(shallow.states, end), Job(again, end), Job(deep.states, end)]
+            best = Evaluation.cat([best, *leaves])
+            best = best[problem.rank(best)[:1]]
+
+
+STUBS = [ParticleSearch(), TreeSearch(), TreeSearch(score_inner=False)]
