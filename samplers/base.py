@@ -31,23 +31,31 @@ class Run:
 
 
 class Sampler(ABC):
-    """A diffusion or flow-matching model over one grid: noise in, states and images out.
+    """A diffusion or flow-matching model over its grids: noise in, states and images out.
 
     Attributes:
         can_stop: False where only whole runs from 0 to the end are possible.
+        limitation: why, in a few words; "" where nothing is limited.
         rows_per_evaluation: denoiser rows per NFE (2 with guidance); estimated until the first run.
         text_encodings: distinct prompts encoded so far.
         denoiser_rows: rows that went through denoiser modules so far, those of runs that failed included.
     """
 
     can_stop: bool
+    limitation: str = ""
     rows_per_evaluation: int
     text_encodings: int
     denoiser_rows: int = 0
 
     @abstractmethod
-    def space(self) -> NoiseSpace:
-        """The noise space: row shape and grid."""
+    def space(self, steps: int | None = None, levels: Sequence[float] = ()) -> NoiseSpace:
+        """The noise space: row shape and grid; `run` and `decode` take states of any grid handed out here.
+
+        `steps` gives the grid of another number of steps (cheap drafts), `levels` the same grid with extra
+        points at these noise levels sigma / (alpha + sigma); without either it is the default grid. All share
+        prompts and counters, and `NoiseSpace.adopt` carries a noise from one to another. Raises ValueError
+        where there is no such grid.
+        """
 
     @abstractmethod
     def condition(self, prompt: str) -> int:

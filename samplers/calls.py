@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -13,17 +13,20 @@ from samplers import denoisers
 from samplers.conditioning import PromptMemo
 from samplers.grids import Builder, Grid
 from samplers.layout import Layout, LayoutProbe
+from samplers.levels import check_levels, with_levels
 from samplers.scheduler import SearchScheduler, Walk
 from samplers.space import NoiseSpace
 from samplers.view import call_view, make_view, parameters, plain
 
 
 class Probed(NamedTuple):
-    """What one call without steps shows of a pipeline."""
+    """What one call without steps shows of a pipeline: a grid, and how to ask for it again."""
 
     space: NoiseSpace
     layout: Layout
     grid: Grid
+    options: dict[str, Any]
+    builder: Builder
 
 
 class PipelineCalls:
@@ -43,7 +46,7 @@ class PipelineCalls:
         self.denoisers = denoisers.find(pipe)
         self.memo = PromptMemo()
         self._builder = builder
-        self._probed: Probed | None = None
+        self._probed: dict[tuple[int | None, tuple[float, ...]], Probed] = {}
         self._held, self._busy = ExitStack(), threading.Lock()
 
     @property
@@ -68,30 +71,52 @@ class PipelineCalls:
         if getattr(self.pipe, "_all_hooks", None):
             self.pipe.maybe_free_model_hooks()
 
-    def standing(self) -> SearchScheduler:
+    def standing(self, builder: Builder | None = None) -> SearchScheduler:
         """A scheduler that takes no step: for probing and decoding."""
-        return SearchScheduler(self.scheduler, Walk(0, 0), self._builder)
+        return SearchScheduler(self.scheduler, Walk(0, 0), builder or self._builder)
 
-    def probe(self, prompt: str) -> Probed:
-        """The noise space, latent layout and grid, from one call without steps; asked once."""
-        if self._probed is None:
-            self._probed = self._probe(prompt)
-        return self._probed
+    def probe(self, prompt: str, steps: int | None = None, levels: Sequence[float] = ()) -> Probed:
+        """The noise space, latent layout and grid, from one call without steps; asked once for each grid.
+
+        Raises ValueError where the options fix the grid that `steps` would change.
+        """
+        if steps == self.options.get("num_inference_steps"):
+            steps = None
+        key = (steps, check_levels(levels))
+        if key not in self._probed:
+            self._probed[key] = self._probe(prompt, *key)
+        return self._probed[key]
+
+    def probed(self, grid: str) -> Probed | None:
+        """What `probe` found for the grid of this id; None for a grid that was never asked for."""
+        return next((p for p in self._probed.values() if p.space.id == grid), None)
 
     @torch.no_grad()
-    def _probe(self, prompt: str) -> Probed:
+    def _probe(self, prompt: str, steps: int | None, levels: tuple[float, ...]) -> Probed:
         probes: list[LayoutProbe] = []
 
         def watch(view: Any) -> None:
             probes.append(LayoutProbe(view))
             probes[0].install()
 
-        scheduler = self.standing()
-        self.call(scheduler, [prompt], "latent", prepare=watch)
+        options, builder = self._with_steps(steps), with_levels(self._builder, levels)
+        scheduler = self.standing(builder)
+        self.call(scheduler, [prompt], "latent", options=options, prepare=watch)
         layout, grid = probes[0].found, scheduler.walk.grid
         if layout is None or grid is None:
             raise ValueError(f"{type(self.pipe).__name__} asked for no timesteps or no latents in a call")
-        return Probed(NoiseSpace(layout.shape, layout.axes, grid.alphas, grid.sigmas), layout, grid)
+        space = NoiseSpace(layout.shape, layout.axes, grid.alphas, grid.sigmas)
+        return Probed(space, layout, grid, options, builder)
+
+    def _with_steps(self, steps: int | None) -> dict[str, Any]:
+        """The call options, for another number of steps."""
+        if steps is None:
+            return self.options
+        fixed = [k for k in ("sigmas", "timesteps") if self.options.get(k) is not None]
+        if fixed or "num_inference_steps" not in parameters(self.pipe):
+            why = f"the option {', '.join(fixed)} fixes the grid" if fixed else "it takes no num_inference_steps"
+            raise ValueError(f"{type(self.pipe).__name__} cannot run {steps} steps: {why}; leave it out")
+        return self.options | {"num_inference_steps": steps}
 
     def call(
         self,
@@ -99,18 +124,21 @@ class PipelineCalls:
         prompts: list[str],
         output_type: str,
         *,
+        options: dict[str, Any] | None = None,
         latents: Tensor | None = None,
         generators: list[torch.Generator] | None = None,
         prepare: Callable[[Any], None] = lambda view: None,
     ) -> Any:
-        """One call of a fresh view; its first output. `prepare` may install more on the view.
+        """One call of a fresh view with `options` (else its own); its first output.
+
+        `prepare` may install more on the view.
 
         Raises RuntimeError where another search, or another thread, uses the denoiser.
         """
         view = make_view(self.pipe, scheduler)
         self.memo.install(view)
         prepare(view)
-        options = self.options | {"prompt": prompts, "output_type": output_type}
+        options = (options or self.options) | {"prompt": prompts, "output_type": output_type}
         if isinstance(options.get("negative_prompt"), str):
             options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
         if "generator" in parameters(self.pipe):

@@ -10,12 +10,14 @@ from torch import Tensor
 from samplers.base import Run, Sampler, arrived, check_run, step_rho
 from samplers.ddim import DDIM
 from samplers.flow_matching import FlowMatching
+from samplers.levels import SAME, check_levels
 from samplers.noise import step_noise
 from samplers.rule import Batch, Point, StepRule
 from samplers.space import NoiseSpace
 from samplers.state import State
 
 Denoise = Callable[[Tensor, float, float, list[str]], Tensor]
+SpaceMaker = Callable[[int | None, tuple[float, ...]], NoiseSpace]
 DenoiserPrediction = Literal["x0", "sample", "epsilon", "v_prediction", "velocity"]
 
 
@@ -36,7 +38,7 @@ class DenoiserSampler(Sampler):
     def __init__(
         self,
         fn: Denoise,
-        space: NoiseSpace,
+        space: NoiseSpace | SpaceMaker,
         *,
         prediction: DenoiserPrediction = "x0",
         rule: StepRule | None = None,
@@ -48,7 +50,8 @@ class DenoiserSampler(Sampler):
 
         Args:
             fn: the denoiser; x is float32 on the device of the states, one prompt per row.
-            space: the noise space.
+            space: the noise space, or a function (steps, levels) -> NoiseSpace for a sampler of several
+                grids; it gets (None, ()) for the default one.
             prediction: what `fn` returns; "x0" and "sample" are the same.
             rule: the step rule, in place of the one that `prediction` implies.
             decode: from clean x to images; where None, x of shape [3, height, width] is read as images in
@@ -56,19 +59,23 @@ class DenoiserSampler(Sampler):
             eta: DDIM's eta for runs without rho: 0 deterministic, 1 ancestral.
             name: recorded by `describe`.
         """
-        self._fn, self._space, self._decode, self._eta, self._name = fn, space, decode, eta, name
+        self._fn, self._decode, self._eta, self._name = fn, decode, eta, name
         self._prompts: list[str] = []
         self._rule = rule or _rule(prediction)
-        self._rule.check(Point(space.alphas[0], space.sigmas[0]))
+        self._make = only(space) if isinstance(space, NoiseSpace) else space
+        self._spaces: dict[str, NoiseSpace] = {}
+        self._default = self.space()
 
     @property
     def text_encodings(self) -> int:  # type: ignore[override]
         """Distinct prompts seen."""
         return len(self._prompts)
 
-    def space(self) -> NoiseSpace:
-        """The noise space given."""
-        return self._space
+    def space(self, steps: int | None = None, levels: Sequence[float] = ()) -> NoiseSpace:
+        """The noise space given, or the one that the function given makes; see `Sampler.space`."""
+        found = self._make(steps, check_levels(levels))
+        self._rule.check(Point(found.alphas[0], found.sigmas[0]))
+        return self._spaces.setdefault(found.id, found)
 
     def condition(self, prompt: str) -> int:
         """The index of a prompt."""
@@ -79,12 +86,12 @@ class DenoiserSampler(Sampler):
     @torch.no_grad()
     def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
         """Advance the rows to `stop`; see `Sampler.run`."""
-        space = self._space
+        space = self._space_of(states)
         check_run(space, states, stop, rho, keep)
         x, x0, points = states.x, states.x0, {states.step: states}
         prompts = self._row_prompts(states)
         for step in range(states.step, stop):
-            x, x0 = self._step(x, step, step_rho(space, step, rho, self._eta), states, prompts)
+            x, x0 = self._step(space, x, step, step_rho(space, step, rho, self._eta), states, prompts)
             if step + 1 in (*keep, stop):
                 points[step + 1] = arrived(states, space, step + 1, x, x0, (rho, self._eta))
         rows = len(states) * (stop - states.step)
@@ -92,29 +99,33 @@ class DenoiserSampler(Sampler):
 
     def decode(self, states: State) -> Float[Tensor, " batch 3 height width"]:
         """Images of x at the end, of x0 before it."""
-        latent = clean_latent(states, self._space)
+        latent = clean_latent(states, self._space_of(states))
         if self._decode is not None:
             return self._decode(latent)
         if latent.ndim != 4 or latent.shape[1] != 3:
             raise ValueError(
-                f"cannot show rows of shape {self._space.shape} as images: pass decode= to DenoiserSampler"
+                f"cannot show rows of shape {self._default.shape} as images: pass decode= to DenoiserSampler"
             )
         return (latent / 2 + 0.5).clamp(0, 1)
 
     def describe(self) -> dict[str, Any]:
-        """Name, rule, grid and eta; the weights behind `fn` are the caller's to name."""
+        """Name, rule, default grid and eta; the weights behind `fn` are the caller's to name."""
         return {
             "sampler": type(self).__name__,
             "name": self._name,
             "rule": repr(self._rule),
-            "grid": self._space.id,
-            "steps": self._space.end,
-            "shape": list(self._space.shape),
+            "grid": self._default.id,
+            "steps": self._default.end,
+            "shape": list(self._default.shape),
             "eta": self._eta,
         }
 
-    def _step(self, x: Batch, step: int, rho: float, states: State, prompts: list[str]) -> tuple[Batch, Batch]:
-        space = self._space
+    def _space_of(self, states: State) -> NoiseSpace:
+        return self._spaces.get(states.grid, self._default)
+
+    def _step(
+        self, space: NoiseSpace, x: Batch, step: int, rho: float, states: State, prompts: list[str]
+    ) -> tuple[Batch, Batch]:
         here, there = (Point(space.alphas[i], space.sigmas[i]) for i in (step, step + 1))
         self.denoiser_rows += len(x)
         output = self._fn(x, here.alpha, here.sigma, prompts)
@@ -126,6 +137,23 @@ class DenoiserSampler(Sampler):
         if unknown:
             raise ValueError(f"conditions {unknown} are not indices from condition() ({len(self._prompts)} so far)")
         return [self._prompts[c] if self._prompts else "" for c in states.conditions]
+
+
+def only(space: NoiseSpace) -> SpaceMaker:
+    """A maker that hands out `space` alone; ValueError where it has not the steps or levels asked for."""
+
+    def make(steps: int | None, levels: tuple[float, ...]) -> NoiseSpace:
+        present = [space.noise_level(i) for i in range(space.end + 1)]
+        absent = [v for v in levels if all(abs(p - v) > SAME for p in present)]
+        if steps not in (None, space.end) or absent:
+            asked = f"levels {absent}" if absent else f"{steps} steps"
+            raise ValueError(
+                f"this sampler has one grid of {space.end} steps, asked for {asked}: pass DenoiserSampler a "
+                "function (steps, levels) -> NoiseSpace for its space"
+            )
+        return space
+
+    return make
 
 
 def clean_latent(states: State, space: NoiseSpace) -> Batch:

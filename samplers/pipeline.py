@@ -27,7 +27,7 @@ from samplers.view import (
     estimated_rows,
     parameters,
 )
-from samplers.whole import KeptScheduler, row_generators, undisturbed
+from samplers.whole import KEPT, KeptScheduler, check_whole, row_generators, undisturbed
 
 
 class PipelineSampler(Sampler):
@@ -98,9 +98,11 @@ class PipelineSampler(Sampler):
         self._keep_scheduler, self._eta = scheduler == "keep", eta
         self._calls = PipelineCalls(pipe, options, grids.whole_run if self._keep_scheduler else grids.build)
         self._prompts: list[str] = []
-        self._index_keyed = [k for k in call_kwargs if k in INDEX_KEYED]
         self._cached = denoisers.cached(self._calls.modules)
-        self.can_stop = not (self._keep_scheduler or self._index_keyed or self._cached)
+        index_keyed = ", ".join(k for k in call_kwargs if k in INDEX_KEYED)
+        kept = KEPT if self._keep_scheduler else ""
+        self.limitation = kept or index_keyed or ("a step cache" if self._cached else "")
+        self.can_stop = not self.limitation
         self.rows_per_evaluation = estimated_rows(pipe, options)
         if self._cached:
             warnings.warn("a step cache is enabled: it couples the rows of a batch; whole runs only", stacklevel=2)
@@ -114,9 +116,15 @@ class PipelineSampler(Sampler):
         """How often a prompt given to `condition` was encoded: at most once each until `close`."""
         return sum(prompt in self._prompts for prompt in self._calls.memo.encoded)
 
-    def space(self) -> NoiseSpace:
-        """The noise space; the first call runs the pipeline once without steps, to see its grid."""
-        return self._probed().space
+    def space(self, steps: int | None = None, levels: Sequence[float] = ()) -> NoiseSpace:
+        """The noise space; asking for a grid first runs the pipeline once without steps, to see it.
+
+        Raises ValueError for levels where only whole runs are possible, for those noisier than the grid's
+        start, and for `steps` where the options give sigmas or timesteps.
+        """
+        if levels and not self.can_stop:
+            raise ValueError(f"levels are points to stop at, and {self.limitation} allows whole runs only")
+        return self._calls.probe(self._first_prompt, steps, levels).space
 
     def condition(self, prompt: str) -> int:
         """The index of a prompt; it is encoded, once, when first run."""
@@ -133,10 +141,11 @@ class PipelineSampler(Sampler):
         Rows whose prompts have encodings of unequal shapes run in groups. Raises ValueError for a partial run
         where `can_stop` is False, RuntimeError where another search uses the denoiser.
         """
-        space = self.space()
-        check_run(space, states, stop, rho, keep)
+        probed = self._probed(states)
+        check_run(probed.space, states, stop, rho, keep)
         self._check_conditions(states)
-        self._check_whole(states.step, stop, rho, keep)
+        if not self.can_stop:
+            check_whole(self.limitation, (states.step, stop, probed.space.end), rho, keep)
         if stop == states.step:
             return Run(states, {k: states for k in keep}, 0)
         try:
@@ -150,23 +159,23 @@ class PipelineSampler(Sampler):
     @torch.no_grad()
     def decode(self, states: State) -> Float[Tensor, " batch 3 height width"]:
         """Images of x at the end, of x0 before it, by the pipeline's own decoder: a call without steps."""
-        space = self.space()
-        latent = clean_latent(states, space)
+        probed = self._probed(states)
+        latent = clean_latent(states, probed.space)
         self._check_conditions(states)
         prompts = [self._prompts[states.conditions[0]]] * len(states)  # without steps any prompt will do
-        given = self._probed().layout.given(latent, self._calls.device)
+        given = probed.layout.given(latent, self._calls.device)
         return as_images(self._calls.call(self._calls.standing(), prompts, "pt", latents=given))
 
     def describe(self) -> dict[str, Any]:
-        """Everything that changes results, as plain JSON; reads a sample of the weights."""
-        grid = self._probed().grid
+        """Everything that changes results on the default grid, as plain JSON; reads a sample of the weights."""
+        probed = self._calls.probe(self._first_prompt)
         own = {
             "sampler": type(self).__name__,
-            "rule": "kept" if self._keep_scheduler else repr(grid.rule),
+            "rule": "kept" if self._keep_scheduler else repr(probed.grid.rule),
             "eta": self._eta,
             "step_cache": self._cached,
         }
-        return own | self._calls.describe(self._probed())
+        return own | self._calls.describe(probed)
 
     def close(self) -> None:
         """Release the denoiser, forget the encodings and, under model offload, free its hooks."""
@@ -178,7 +187,8 @@ class PipelineSampler(Sampler):
         return self
 
     def _run_batch(self, states: State, stop: int, rho: float | None, keep: Sequence[int]) -> Run:
-        space, layout, grid = self._probed()
+        probed = self._probed(states)
+        space, layout, grid = probed.space, probed.layout, probed.grid
         calls, streams = self._calls, [r.stream for r in states.recipes]
         x = states.x * grid.start_scale if states.step == 0 else states.x
         walk = Walk(
@@ -189,29 +199,31 @@ class PipelineSampler(Sampler):
             noise=lambda step: layout.pack(step_noise(streams, step, space.shape)),
             keep=frozenset(keep),
         )
-        output, rows = self._counted_call(states, walk, layout.given(x, calls.device))
+        output, rows = self._counted_call(states, walk, probed, layout.given(x, calls.device))
         if self._keep_scheduler or "callback_on_step_end" in calls.options:  # a callback may have changed x
             walk.seen[stop] = (output.float(), walk.seen.get(stop, (None, None))[1])
         return self._result(states, stop, (rho, self._eta), keep, walk, rows)
 
-    def _counted_call(self, states: State, walk: Walk, latents: Tensor) -> tuple[Any, int]:
+    def _counted_call(self, states: State, walk: Walk, probed: Probed, latents: Tensor) -> tuple[Any, int]:
         """The pipeline's latent output and the denoiser rows it took, booked also when it fails."""
         calls = self._calls
-        scheduler: Any = SearchScheduler(calls.scheduler, walk)
+        scheduler: Any = SearchScheduler(calls.scheduler, walk, probed.builder)
         if self._keep_scheduler:
             scheduler = KeptScheduler(calls.scheduler, walk).scheduler
         prompts = [self._prompts[c] for c in states.conditions]
-        generators = row_generators(states.recipes, self.space().shape)
+        generators = row_generators(states.recipes, probed.space.shape)
         counter = denoisers.RowCounter(calls.modules)
         try:
             with counter, undisturbed(states.recipes if self._keep_scheduler else None):
-                output = calls.call(scheduler, prompts, "latent", latents=latents, generators=generators)
+                given: dict[str, Any] = {"latents": latents, "generators": generators}
+                output = calls.call(scheduler, prompts, "latent", options=probed.options, **given)
         finally:
             self.denoiser_rows += counter.rows
         return output, counter.rows
 
     def _result(self, states: State, stop: int, how: Any, keep: Sequence[int], walk: Walk, rows: int) -> Run:
-        space, layout, _ = self._probed()
+        probed = self._probed(states)
+        space, layout = probed.space, probed.layout
         points = {states.step: states}
         for step in {*keep, stop} - {states.step}:
             x, x0 = walk.seen[step]
@@ -219,20 +231,13 @@ class PipelineSampler(Sampler):
             points[step] = arrived(states, space, step, layout.unpack(x), x0, how)
         return Run(points[stop], MappingProxyType({k: points[k] for k in keep}), rows)
 
-    def _probed(self) -> Probed:
-        return self._calls.probe(self._prompts[0] if self._prompts else "")
+    @property
+    def _first_prompt(self) -> str:
+        return self._prompts[0] if self._prompts else ""
 
-    def _check_whole(self, start: int, stop: int, rho: float | None, keep: Sequence[int]) -> None:
-        if self.can_stop:
-            return
-        end = self.space().end
-        reason = "scheduler='keep'" if self._keep_scheduler else ", ".join(self._index_keyed) or "a step cache"
-        if (start, stop) not in ((0, end), (end, end)) or any(k not in (0, end) for k in keep):
-            raise ValueError(
-                f"{reason} allows whole runs from 0 to {end} only, got {start} to {stop}, keep={list(keep)}"
-            )
-        if self._keep_scheduler and rho is not None:
-            raise ValueError(f"rho = {rho} needs the sampler's own steps, not scheduler='keep': leave it None")
+    def _probed(self, states: State) -> Probed:
+        """Of the grid of the states; of the default grid, which then refuses them, where it is unknown."""
+        return self._calls.probed(states.grid) or self._calls.probe(self._first_prompt)
 
     def _check_conditions(self, states: State) -> None:
         known = len(self._prompts)

@@ -143,6 +143,21 @@ class NoiseSpace:
         recipes = tuple(r.then("branch", seed=s) for r, s in zip(state.recipes, seeds, strict=True))
         return replace(state, recipes=recipes)
 
+    def adopt(self, state: State) -> State:
+        """Step-0 noises of another grid, over this one: pure noise belongs to no grid. Recipes stay the same.
+
+        Raises ValueError for a later step, another shape, or a noise whose recipe passes through a grid.
+        """
+        if state.step != 0 or tuple(state.x.shape[1:]) != self.shape:
+            raise ValueError(
+                f"adopt takes step-0 noises of shape {self.shape}, got step {state.step}, shape "
+                f"{tuple(state.x.shape[1:])}"
+            )
+        bound = sorted({op["op"] for r in state.recipes for op in r.operations if "grid" in op})
+        if bound:
+            raise ValueError(f"adopt takes noises that belong to no grid, got recipes with {', '.join(bound)}")
+        return replace(state, x0=None, grid=self.id)
+
     def _derive(
         self,
         state: State,

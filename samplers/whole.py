@@ -13,6 +13,17 @@ import torch
 from samplers.recipe import Recipe
 from samplers.scheduler import Walk, check_injected
 
+KEPT = "scheduler='keep'"
+
+
+def check_whole(reason: str, points: tuple[int, int, int], rho: float | None, keep: Sequence[int]) -> None:
+    """Raise ValueError unless a run over `points` = (start, stop, end) is whole, or goes nowhere at the end."""
+    start, stop, end = points
+    if (start, stop) not in ((0, end), (end, end)) or any(k not in (0, end) for k in keep):
+        raise ValueError(f"{reason} allows whole runs from 0 to {end} only, got {start} to {stop}, keep={list(keep)}")
+    if reason == KEPT and rho is not None:
+        raise ValueError(f"rho = {rho} needs the sampler's own steps, not {KEPT}: leave it None")
+
 
 class KeptScheduler:
     """A copy of the user's scheduler whose first step checks the x that was handed to the pipeline."""
