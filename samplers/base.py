@@ -72,8 +72,8 @@ class Sampler(ABC):
         """
 
     @abstractmethod
-    def decode(self, states: State) -> Float[Tensor, " batch 3 height width"]:
-        """Images, float32 in [0, 1]: of x at the end, of x0 before it; ValueError where there is none."""
+    def decode(self, states: State) -> Float[Tensor, " batch *frames 3 height width"]:
+        """Images or clips, float32 in [0, 1]: of x at the end, of x0 before it; ValueError where there is none."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+PROMPT = re.compile(r"(negative_)?prompt(_\d+)?")
 PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 
@@ -72,20 +74,24 @@ class PromptMemo:
         key = repr(sorted(row.items()))
         if key not in self._rows:
             alone = inspect.BoundArguments(bound.signature, type(bound.arguments)(row))
+            prompt = row["prompt"][0]  # before the call: Z-Image writes its chat template into the list
             value = method(*alone.args, **alone.kwargs)
-            self.encoded.append(row["prompt"][0])
+            self.encoded.append(prompt)
             self._rows[key] = _Encoding(value, _kind(value))
         return self._rows[key]
 
 
 def _row(arguments: dict[str, Any], index: int, rows: int) -> dict[str, Any]:
-    """The arguments of one row: lists of one string per row are cut to it."""
+    """The arguments of one row: prompts, of which there is one per row, are cut to it.
 
-    def cut(value: Any) -> Any:
+    By name: other lists of strings (Sana's `complex_human_instruction`) may happen to be as long.
+    """
+
+    def cut(name: str, value: Any) -> Any:
         texts = isinstance(value, list) and len(value) == rows and all(isinstance(v, str) for v in value)
-        return [value[index]] if texts else value
+        return [value[index]] if texts and PROMPT.fullmatch(name) else value
 
-    return {name: cut(value) for name, value in arguments.items()}
+    return {name: cut(name, value) for name, value in arguments.items()}
 
 
 def _plain(value: Any) -> bool:

@@ -157,8 +157,8 @@ class PipelineSampler(Sampler):
         return result
 
     @torch.no_grad()
-    def decode(self, states: State) -> Float[Tensor, " batch 3 height width"]:
-        """Images of x at the end, of x0 before it, by the pipeline's own decoder: a call without steps."""
+    def decode(self, states: State) -> Float[Tensor, " batch *frames 3 height width"]:
+        """Images, or clips, of x at the end, of x0 before it, by the pipeline's own decoder: a call without steps."""
         probed = self._probed(states)
         latent = clean_latent(states, probed.space)
         self._check_conditions(states)

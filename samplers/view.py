@@ -61,12 +61,18 @@ def reset_caches(view: Any) -> None:
 
 
 def call_view(view: Any, options: dict[str, Any]) -> Any:
-    """Call the pipeline and return its first output; caches are reset whatever happens."""
+    """Call the pipeline and return its first output.
+
+    Whatever happens, step caches are reset and tokenizers pad on their own side again (Sana changes it).
+    """
     options = {k: dict(v) if isinstance(v, dict) else v for k, v in options.items()}  # FLUX writes into its dicts
+    sides = [(part, part.padding_side) for part in view.components.values() if hasattr(part, "padding_side")]
     try:
         return view(**options, return_dict=False)[0]
     finally:
         reset_caches(view)
+        for tokenizer, side in sides:
+            tokenizer.padding_side = side
 
 
 def check_options(pipe: Any, options: dict[str, Any]) -> None:
@@ -96,34 +102,61 @@ def parameters(pipe: Any) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in list(found.items())[1:] if p.kind is not inspect.Parameter.VAR_KEYWORD}
 
 
-def as_images(output: Any) -> Float[Tensor, " batch 3 height width"]:
-    """A pipeline's images as float32 in [0, 1], from tensors, numpy arrays (channels last) or PIL images."""
+def as_images(output: Any) -> Float[Tensor, " batch *frames 3 height width"]:
+    """A pipeline's images, or clips, as float32 in [0, 1].
+
+    From tensors `[batch, 3, h, w]` or `[batch, frames, 3, h, w]`, numpy arrays with the channels last, or (lists of)
+    PIL images; a clip of one frame is an image. Raises ValueError for other shapes.
+    """
+    pixels = _tensor(output)
+    if pixels.ndim == 5 and pixels.shape[1] == 1:
+        pixels = pixels[:, 0]
+    if pixels.ndim not in (4, 5) or pixels.shape[-3] != 3:
+        raise ValueError(
+            "expected images of shape [batch, 3, height, width] or clips of shape [batch, frames, 3, height, width], "
+            f"the pipeline gave {tuple(pixels.shape)}"
+        )
+    return pixels.detach().float().clamp(0, 1)
+
+
+def _tensor(output: Any) -> Tensor:
+    """Stacked pixels, channels before height and width."""
+    if isinstance(output, Tensor):
+        return output
     if isinstance(output, list):
-        output = torch.stack([_image_tensor(image) for image in output])
-    elif not isinstance(output, Tensor):
-        output = torch.as_tensor(output).movedim(-1, 1)
-    if output.ndim != 4 or output.shape[1] != 3:
-        raise ValueError(f"expected images of shape [batch, 3, height, width], the pipeline gave {tuple(output.shape)}")
-    images: Tensor = output.detach().float().clamp(0, 1)
-    return images
+        return torch.stack([_tensor(image) for image in output])
+    if hasattr(output, "convert"):
+        import numpy as np
 
-
-def _image_tensor(image: Any) -> Tensor:
-    if isinstance(image, Tensor):
-        return image
-    import numpy as np
-
-    return torch.from_numpy(np.asarray(image.convert("RGB")).copy()).movedim(-1, 0) / 255
+        return torch.from_numpy(np.asarray(output.convert("RGB")).copy()).movedim(-1, 0) / 255
+    return torch.as_tensor(output).movedim(-1, -3)
 
 
 def estimated_rows(pipe: Any, options: dict[str, Any]) -> int:
-    """Denoiser rows per NFE before anything ran: 2 where guidance is on, by the pipeline's defaults."""
+    """Denoiser rows per NFE before anything ran: 2 where guidance is on, as the pipeline itself decides it."""
     chosen = {k: p.default for k, p in parameters(pipe).items()} | options
     true_cfg = chosen.get("true_cfg_scale")
     if true_cfg is not None:
         return 2 if true_cfg > 1 and chosen.get("negative_prompt") is not None else 1
     scale = chosen.get("guidance_scale")
-    return 2 if isinstance(scale, int | float) and scale > 1 else 1
+    return 2 if isinstance(scale, int | float) and _guided(pipe, scale) else 1
+
+
+def _guided(pipe: Any, scale: float) -> bool:
+    """Whether a guidance scale makes the pipeline evaluate a second, unconditional row.
+
+    Asked of its own `do_classifier_free_guidance`, whose threshold is not always 1. A pipeline that has none, and
+    whose `encode_prompt` is not told either, feeds the scale to its denoiser (FLUX.2).
+    """
+    if isinstance(getattr(type(pipe), "do_classifier_free_guidance", None), property):
+        view = copy.copy(pipe)
+        vars(view)["_guidance_scale"] = scale
+        try:
+            return bool(view.do_classifier_free_guidance)
+        except AttributeError:  # decided by more than the scale, which only a call sets
+            return scale > 1
+    encode = getattr(pipe, "encode_prompt", None)
+    return scale > 1 and (encode is None or "do_classifier_free_guidance" in inspect.signature(encode).parameters)
 
 
 def plain(value: Any) -> Any:
