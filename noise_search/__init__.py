@@ -4,7 +4,7 @@ from noise_search import collisions as _collisions
 
 _collisions.check()
 
-from noise_search.algorithms import ALGORITHMS, RandomSearch  # noqa: E402
+from noise_search.algorithms import ALGORITHMS, RandomSearch, SearchOverPaths, ZeroOrderSearch  # noqa: E402
 from noise_search.candidates import Candidate  # noqa: E402
 from noise_search.driver import search  # noqa: E402
 from noise_search.errors import AllCandidatesFailed, SearchOutOfMemory  # noqa: E402
@@ -23,6 +23,8 @@ __all__ = [
     "RandomSearch",
     "SearchAlgorithm",
     "SearchOutOfMemory",
+    "SearchOverPaths",
     "SearchResult",
+    "ZeroOrderSearch",
     "search",
 ]

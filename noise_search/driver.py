@@ -11,6 +11,7 @@ import torch
 
 from noise_search.arguments import as_nfe, as_prompts, check_counts, check_numbers, check_seed
 from noise_search.candidates import Candidate
+from noise_search.clips import check_frames, pictures
 from noise_search.evaluator import Evaluator, Outcome, Work
 from noise_search.models import LoadedModel, load_model
 from noise_search.prompt_search import PromptSearch
@@ -19,13 +20,14 @@ from noise_search.reporter import Reporter
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results import SearchResult
 from noise_search.scoring import Scorer, as_images
+from samplers.space import NoiseSpace
 from verifiers.base import Verifier
 from verifiers.ensemble import Aggregator
 
 log = logging.getLogger(__name__)
 
-SUPPLIED_NEEDS: frozenset[str] = frozenset()
-"""What verifiers may need beyond images and prompts, as far as the driver can supply it."""
+SUPPLIED_NEEDS: frozenset[str] = frozenset({"frames"})
+"""What verifiers may need beyond images and prompts, as far as the driver can supply it; frames only of video models."""
 
 VerifierLike = str | Verifier | Aggregator | Callable[..., Any]
 
@@ -161,6 +163,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         # Conditions come first: the sampler may look at its grid through a call with the first prompt.
         conditions = [loaded.sampler.condition(text) for text in prompts]
         space = loaded.sampler.space()
+        check_frames((*aggregator.verifiers, *judging), space, loaded.name)
         budget = as_nfe(nfe, candidates, space.end)
         encoding = time.perf_counter() - started
         searches = [
@@ -174,6 +177,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         evaluator = Evaluator(loaded.sampler, aggregator.verifiers, prompts, ledgers, size, deterministic)
         # Described before anything is computed, so that a description that fails loses nothing.
         settings = _settings(loaded, aggregator, judging, chosen, seed, deterministic)
+        settings["algorithm"]["schedule"] = _schedule(chosen, space, budget)
         reporter = Reporter(searches, aggregator, loaded, progress)
         failure = _loop(searches, evaluator, limits, reporter, on_candidate)
         _judge(searches, judging, top_k, evaluator.device)
@@ -250,7 +254,7 @@ def _judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int,
         rows = [c for c in chosen.values() if c.pixels is not None and c.failure is None]
         if not rows:
             continue
-        images = as_images([c.pixels for c in rows if c.pixels is not None], device)
+        images = as_images([c.raw for c in rows if c.raw is not None], device)
         for judge in judges:
             started = time.perf_counter()
             try:
@@ -264,7 +268,7 @@ def _judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int,
                 scores = np.full(len(rows), np.nan)
             for candidate, score in zip(rows, scores, strict=True):
                 candidate.judges[judge.key] = float(score)
-            one.ledger.judge_images += len(rows)
+            one.ledger.judge_images += len(rows) * pictures(images, judge)
             one.ledger.seconds["judge"] += time.perf_counter() - started
 
 
@@ -290,6 +294,12 @@ def _check_needs(verifiers: Sequence[Verifier]) -> None:
 def _batch_size(shape: tuple[int, ...]) -> int:
     """Large latents fill a device alone; small ones need company (1 FLUX image of 1024 px, 16 of 512 px)."""
     return max(1, min(16, 2**18 // int(np.prod(shape))))
+
+
+def _schedule(algorithm: SearchAlgorithm, space: NoiseSpace, nfe: int) -> dict[str, Any]:
+    """What an algorithm that describes itself will do on this grid, such as the noise levels it turns at."""
+    describe = getattr(algorithm, "describe", None)
+    return {} if describe is None else dict(describe(space, nfe))
 
 
 def _settings(
