@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from noise_search.clips import middle
 from samplers.recipe import Recipe
 
 
@@ -24,7 +25,9 @@ class Candidate:
         scores: raw score by verifier key.
         judges: raw score by judge key, where judged.
         failure: why it can't win, or None.
-        pixels: uint8 `[height, width, 3]`, kept for the first, the top k and every new best.
+        pixels: uint8 `[height, width, 3]`, the middle frame of a clip; kept for the first, the top k and every new
+            best.
+        clip: uint8 `[frames, height, width, 3]`, kept like `pixels`; None for images.
     """
 
     id: int
@@ -37,6 +40,7 @@ class Candidate:
     judges: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
     pixels: np.ndarray | None = field(default=None, repr=False)
+    clip: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def seed(self) -> int | None:
@@ -45,8 +49,24 @@ class Candidate:
 
     @property
     def image(self) -> Image.Image | None:
-        """The image, where it was kept."""
+        """The image, where it was kept; the middle frame of a clip."""
         return None if self.pixels is None else Image.fromarray(self.pixels)
+
+    @property
+    def frames(self) -> list[Image.Image] | None:
+        """The frames of a clip, where it was kept; None for images."""
+        return None if self.clip is None else [Image.fromarray(frame) for frame in self.clip]
+
+    @property
+    def raw(self) -> np.ndarray | None:
+        """What was kept to look at: the clip, else the image."""
+        return self.pixels if self.clip is None else self.clip
+
+    def keep(self, raw: np.ndarray | None) -> None:
+        """Keep an image or a clip, or with None let go of it."""
+        clip = raw is not None and raw.ndim == 4
+        self.clip = raw if clip else None
+        self.pixels = raw[middle(len(raw))] if raw is not None and clip else raw
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels, as plain JSON; a failed score is null."""

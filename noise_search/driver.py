@@ -27,7 +27,7 @@ from verifiers.ensemble import Aggregator
 log = logging.getLogger(__name__)
 
 SUPPLIED_NEEDS: frozenset[str] = frozenset({"frames"})
-"""What verifiers may need beyond images and prompts, as far as the driver can supply it; frames only of video models."""
+"""What verifiers may need beyond images and prompts, as far as the driver can supply it: frames, of video models."""
 
 VerifierLike = str | Verifier | Aggregator | Callable[..., Any]
 

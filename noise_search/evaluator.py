@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from noise_search.budget import Ledger, Shares
+from noise_search.clips import pictures
 from noise_search.errors import SearchOutOfMemory
 from noise_search.memory import free_memory, is_out_of_memory
 from noise_search.protocol import Job
@@ -48,7 +49,8 @@ class Outcome:
         row: its position in that job.
         state: a state of one row at the job's stop.
         kept: the same at the grid points that the job asked to keep.
-        image: float32 `[3, height, width]` in [0, 1], or None where nothing was decoded.
+        image: float32 `[3, height, width]` or, for a clip, `[frames, 3, height, width]` in [0, 1]; None where nothing
+            was decoded.
         components: score by verifier key, NaN where a verifier failed.
         failure: why the row can't win, or None.
     """
@@ -91,7 +93,7 @@ class Evaluator:
         batch_size: int,
         fixed_shape: bool = False,
     ) -> None:
-        self._sampler, self._scorer = sampler, Scorer(verifiers)
+        self._sampler, self._verifiers, self._scorer = sampler, tuple(verifiers), Scorer(verifiers)
         self._prompts, self._ledgers = tuple(prompts), tuple(ledgers)
         self.batch_size, self._fixed_shape = batch_size, fixed_shape
         self._decode_size = batch_size
@@ -214,7 +216,7 @@ class Evaluator:
         with self._shares(batch).phase("verify"):
             components, failures = self._scorer.score(images, prompts)
         for work, _ in batch:
-            self._ledgers[work.prompt].verifier_images += len(components)
+            self._ledgers[work.prompt].verifier_images += sum(pictures(images, v) for v in self._verifiers)
         finite = images.flatten(1).isfinite().all(1).tolist()
         reasons = [
             why if fine else "the image has non-finite pixels" for why, fine in zip(failures, finite, strict=True)

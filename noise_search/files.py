@@ -8,12 +8,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from noise_search.candidates import Candidate
 
 if TYPE_CHECKING:
     from noise_search.results import SearchResult
+
+FRAME_MS = 60
+"""Milliseconds per frame of a GIF: Wan's 16 frames a second, in the hundredths of a second that GIF knows."""
 
 
 def check_writable(directory: Path) -> None:
@@ -46,7 +50,10 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 
 def save_result(result: "SearchResult", directory: Path) -> dict[str, Path]:
-    """Write result.json, best.png, top.png and curve.png into the directory, what matters most first."""
+    """Write result.json, best.png, top.png and curve.png into the directory, what matters most first.
+
+    Of a clip, best.png is the middle frame, and best.gif ("clip" among the paths) shows it moving.
+    """
     from noise_search.plots import contact_sheet, figure_png, score_curve
 
     check_writable(directory)
@@ -54,8 +61,13 @@ def save_result(result: "SearchResult", directory: Path) -> dict[str, Path]:
     paths["result"] = directory / "result.json"
     content = result.to_json()
     content["best"]["image"] = paths["best"].name
+    if result.frames is not None:
+        paths["clip"] = directory / "best.gif"
+        content["best"]["clip"] = paths["clip"].name
     write_atomically(paths["result"], (json.dumps(content, indent=2) + "\n").encode())
     write_atomically(paths["best"], png_bytes(result, result.best))
+    if result.frames is not None:
+        write_atomically(paths["clip"], gif_bytes(result.frames))
     write_atomically(paths["top"], figure_png(contact_sheet(result)))
     write_atomically(paths["curve"], figure_png(score_curve(result)))
     return paths
@@ -76,6 +88,13 @@ def png_bytes(result: "SearchResult", candidate: Candidate) -> bytes:
     info.add_itxt("parameters", _parameters(result, candidate))
     stream = io.BytesIO()
     image.save(stream, "PNG", pnginfo=info)
+    return stream.getvalue()
+
+
+def gif_bytes(frames: list[Image.Image]) -> bytes:
+    """An animated GIF that repeats."""
+    stream = io.BytesIO()
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
     return stream.getvalue()
 
 

@@ -253,13 +253,13 @@ class PromptSearch:
     def _keep_pixels(self, candidate: Candidate, image: Tensor | None) -> None:
         if image is not None:
             eight_bit = (image.detach().float().clamp(0, 1) * 255).round().byte()
-            candidate.pixels = eight_bit.permute(1, 2, 0).cpu().numpy()
+            candidate.keep(eight_bit.movedim(-3, -1).cpu().numpy())
         pictured = [*self._pictured, candidate]
         keep = {c.id for c in (*self.top(self._top_k), *self.bests, self.first) if c is not None}
         keep |= self._may_still_rise(pictured)
         for other in pictured:
             if other.id not in keep:
-                other.pixels = None
+                other.keep(None)
         self._pictured = [c for c in pictured if c.pixels is not None]
 
     def _may_still_rise(self, pictured: Sequence[Candidate]) -> set[int]:

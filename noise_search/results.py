@@ -91,10 +91,15 @@ class SearchResult:
 
     @property
     def image(self) -> Image.Image:
-        """The winner's image."""
+        """The winner's image; the middle frame of a clip."""
         image = self.best.image
         assert image is not None
         return image
+
+    @property
+    def frames(self) -> list[Image.Image] | None:
+        """The frames of the winner's clip; None where the model makes images."""
+        return self.best.frames
 
     @property
     def score(self) -> float:
@@ -153,7 +158,7 @@ class SearchResult:
         return overview(self)
 
     def save(self, directory: str | Path) -> dict[str, Path]:
-        """Write best.png, top.png, curve.png and result.json; returns their paths by stem.
+        """Write best.png, top.png, curve.png and result.json, and best.gif for a clip; returns their paths.
 
         Raises:
             ValueError: the directory can't be written to.

@@ -1,11 +1,13 @@
 """Scores of a batch of images, whatever a verifier does: a failure costs one image, and is never a score."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from noise_search.clips import is_clip, middle, scored
 from noise_search.memory import free_memory, is_out_of_memory
 from verifiers.base import Verifier
 
@@ -24,13 +26,17 @@ class Scorer:
     def score(self, images: Tensor, prompts: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str | None]]:
         """Float64 scores `[row]` by verifier key, NaN where one failed, and per row why it has none.
 
+        Rows are images, or clips `[row, frames, 3, height, width]`: a verifier that needs frames gets the whole clip
+        as `frames` and its middle frame as the image; any other scores up to 8 frames, and their mean counts (of a
+        constraint, the worst).
+
         Raises:
             Exception: what a verifier raised that has never worked, or that failed on 16 images in a row.
         """
         components: dict[str, np.ndarray] = {}
         failures: list[str | None] = [None] * len(images)
         for verifier in self._verifiers:
-            scores, errors = self._rows(verifier, images, prompts)
+            scores, errors = self._scores(verifier, images, prompts)
             components[verifier.key] = scores
             for row, error in enumerate(errors):
                 if isinstance(error, Exception):
@@ -53,13 +59,29 @@ class Scorer:
         if verifier.key not in self._worked:
             raise next(error for error in errors if error is not None)
 
-    def _rows(
+    def _scores(
         self, verifier: Verifier, images: Tensor, prompts: Sequence[str]
+    ) -> tuple[np.ndarray, list[Exception | None]]:
+        """Scores and errors of images or clips."""
+        if not is_clip(images):
+            return self._rows(verifier, images, prompts, {})
+        if "frames" in verifier.needs:
+            return self._rows(verifier, images[:, middle(images.shape[1])], prompts, {"frames": images})
+        frames = scored(images)
+        count = frames.shape[1]
+        scores, errors = self._rows(verifier, frames.flatten(0, 1), [p for p in prompts for _ in range(count)], {})
+        rows = [[e for e in errors[at : at + count] if e is not None] for at in range(0, len(errors), count)]
+        by_row = scores.reshape(-1, count)
+        combined = by_row.min(1) if verifier.kind == "constraint" else by_row.mean(1)
+        return combined, [row[0] if row else None for row in rows]
+
+    def _rows(
+        self, verifier: Verifier, images: Tensor, prompts: Sequence[str], needs: Mapping[str, Any]
     ) -> tuple[np.ndarray, list[Exception | None]]:
         """Scores, and the error of each row that has none; where memory runs out, the images are scored in halves."""
         failure: Exception | None = None
         try:
-            return _as_array(verifier(images, prompts)), [None] * len(images)
+            return _as_array(verifier(images, prompts, **needs)), [None] * len(images)
         except Exception as error:
             failure = error.with_traceback(None)
         if len(images) == 1:
@@ -69,9 +91,8 @@ class Scorer:
         if is_out_of_memory(failure):
             free_memory()
         step = len(images) // 2 if is_out_of_memory(failure) else 1
-        parts = [
-            self._rows(verifier, images[at : at + step], prompts[at : at + step]) for at in range(0, len(images), step)
-        ]
+        cuts = [slice(at, at + step) for at in range(0, len(images), step)]
+        parts = [self._rows(verifier, images[cut], prompts[cut], {k: v[cut] for k, v in needs.items()}) for cut in cuts]
         return np.concatenate([scores for scores, _ in parts]), [error for _, errors in parts for error in errors]
 
 
@@ -80,6 +101,6 @@ def _as_array(scores: Tensor) -> np.ndarray:
 
 
 def as_images(pixels: Sequence[np.ndarray], device: torch.device | None) -> Tensor:
-    """Float32 images in [0, 1] of 8-bit pixels `[height, width, 3]`."""
-    rows = [torch.from_numpy(p).permute(2, 0, 1).float() / 255 for p in pixels]
+    """Float32 images, or clips, in [0, 1] of 8-bit pixels `[height, width, 3]` or `[frames, height, width, 3]`."""
+    rows = [torch.from_numpy(p).movedim(-1, -3).float() / 255 for p in pixels]
     return torch.stack(rows).to(device)

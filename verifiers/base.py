@@ -19,7 +19,8 @@ class Verifier(ABC):
 
     A concrete verifier sets `name` and `version` and implements `score`. `version` changes with anything that
     changes scores (weights, preprocessing, scale, dtype). `kind` is "score", or "constraint" where a value
-    below zero means violated. `needs` names the inputs beyond images and prompts that the driver must supply.
+    below zero means violated. `needs` names the inputs beyond images and prompts that the driver must supply:
+    "frames" are clips `[batch, frames, 3, height, width]`, and the images then their middle frames.
 
     Example:
         >>> class Brightness(Verifier):
