@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import warnings
 from types import MethodType
 from typing import Any
 
@@ -76,7 +77,10 @@ def call_view(view: Any, options: dict[str, Any]) -> Any:
 
 
 def check_options(pipe: Any, options: dict[str, Any]) -> None:
-    """Raise ValueError for options the sampler owns, TypeError for options the pipeline does not know."""
+    """Raise ValueError for options the sampler owns, TypeError for options the pipeline does not know.
+
+    Warns of a guidance scale that the model ignores.
+    """
     owned = [k for k in OWNED if k in options]
     if owned:
         raise ValueError(
@@ -87,6 +91,14 @@ def check_options(pipe: Any, options: dict[str, Any]) -> None:
     unknown = [k for k in options if k not in known]
     if unknown:
         raise TypeError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
+    scale, configs = options.get("guidance_scale"), [getattr(p, "config", None) for p in pipe.components.values()]
+    embeds = [c.guidance_embeds for c in configs if hasattr(c, "guidance_embeds")]
+    if isinstance(scale, int | float) and scale > 1 and "true_cfg_scale" in known and embeds and not any(embeds):
+        warnings.warn(
+            f"guidance_scale = {scale} is ignored by this model, which has no embedded guidance: guide it by "
+            "true_cfg_scale and a negative_prompt",
+            stacklevel=3,
+        )
 
 
 def check_guidance(options: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 Everything is compared with the plain pipeline or with hooks of the tests' own.
 """
 
+import copy
 import inspect
 import sys
 import warnings
@@ -55,18 +56,28 @@ class Family:
 
     def plain(self, pipe: Any, prompts: list[str], seeds: list[int], **more: Any) -> torch.Tensor:
         """What the plain pipeline gives, in [0, 1]."""
-        options = self.options | {"num_inference_steps": STEPS} | dict([self.guidance] if self.guidance else [])
+        options = {"num_inference_steps": STEPS} | self.options | more
+        options |= dict([self.guidance] if self.guidance else [])
         if "negative_prompt" in options:
             options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
         generators = [torch.Generator().manual_seed(s) for s in seeds]
-        return pipe(prompt=list(prompts), generator=generators, output_type="pt", **options, **more)[0]
+        return pipe(prompt=list(prompts), generator=generators, output_type="pt", **options)[0]
+
+    def half(self, reference: bool = False) -> Any:
+        """The pipeline with bfloat16 weights of its own."""
+        pipe = (self.reference if reference and self.reference else self.make)()
+        parts = {k: copy.deepcopy(v) if isinstance(v, torch.nn.Module) else v for k, v in pipe.components.items()}
+        view = copy.copy(pipe)
+        for name, part in parts.items():
+            setattr(view, name, part.to(torch.bfloat16) if isinstance(part, torch.nn.Module) else part)
+        return view
 
 
 class FamilyRun:
     """One sampler of a family, and one whole run of three rows under two prompts."""
 
-    def __init__(self, family: Family) -> None:
-        self.pipe = family.make()
+    def __init__(self, family: Family, pipe: Any = None) -> None:
+        self.pipe = pipe or family.make()
         guidance = {} if family.guidance is None else {"guidance_argument": family.guidance[0]}
         guidance |= {} if family.guidance is None else {"guidance": family.guidance[1]}
         with warnings.catch_warnings():
@@ -176,6 +187,22 @@ class FamilyContract:
         images = run.sampler.decode(x0)
         assert images.shape == run.images.shape and images.isfinite().all()
         assert images.min() >= 0 and images.max() <= 1 and gap(images, run.images) > 1e-3
+
+    def test_a_draft_is_the_plain_pipelines_run_of_fewer_steps(self, family, run):
+        """The grid of fewer steps, shifted as the pipeline would: FLUX.2's shift depends on their number."""
+        space = run.sampler.space(steps=STEPS - 1)
+        noise = space.fresh([4], run.sampler.condition(CAT))
+        expected = family.plain((family.reference or family.make)(), [CAT], [4], num_inference_steps=STEPS - 1)
+        assert space.end == STEPS - 1 and space.id != run.noise.grid
+        assert gap(run.sampler.decode(run.sampler.run(noise, space.end).final), expected) <= family.tolerance
+
+    def test_half_precision_weights(self, family):
+        """As people load them; noise stays float32, and each x is what the plain pipeline's dtype makes of it."""
+        run = FamilyRun(family, family.half())
+        images = run.sampler.decode(run.sampler.run(run.noise, STEPS).final)
+        expected = family.plain(family.half(reference=True), PROMPTS, SEEDS).float()
+        assert run.noise.x.dtype == images.dtype == torch.float32
+        assert float((images - expected).abs().mean()) <= 5e-3 and gap(images, expected) <= 0.2
 
     def test_text_is_encoded_once_per_prompt(self, family):
         run, rows = FamilyRun(family), []

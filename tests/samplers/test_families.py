@@ -82,6 +82,11 @@ def test_the_first_order_replacement_is_said_once():
         PipelineSampler(t5.wan(scheduler=unipc()), steps=STEPS, **WAN)
 
 
+def test_a_guidance_scale_that_the_model_ignores_is_told():
+    with pytest.warns(UserWarning, match=r"guidance_scale = 4\.0 is ignored by this model.*true_cfg_scale"):
+        PipelineSampler(llm.qwen_image(), guidance=4.0, **SIZE)
+
+
 def test_skip_layer_guidance_counts_steps_so_only_whole_runs_are_offered():
     skip = {"skip_guidance_layers": [0], "skip_layer_guidance_start": 0.01, "skip_layer_guidance_stop": 0.7}
     options, pipe = SHORT | skip, t5.stable_diffusion_3()
