@@ -68,6 +68,7 @@ FAMILIES = {
         (1, 1),
         reference=lambda: t5.wan(scheduler=unipc(**UNIPC_1)),
     ),
+    "wan-expanded-timesteps": Family(lambda: t5.wan(expand_timesteps=True), WAN, (16, 2, 2, 2), SCALE, (1, 1)),
     "wan-two-denoisers": Family(lambda: t5.wan(0.875), WAN, (16, 2, 2, 2), SCALE, (1, 1)),
 }
 

@@ -117,8 +117,8 @@ def _wan_parts() -> dict[str, Any]:
     }
 
 
-def wan(boundary: float | None = None, scheduler: Any = None) -> diffusers.WanPipeline:
+def wan(boundary: float | None = None, scheduler: Any = None, **fields: Any) -> diffusers.WanPipeline:
     """A WanPipeline (text to video); with a `boundary` ratio, a second denoiser takes over below it, as in Wan 2.2."""
     parts = _wan_parts() | ({} if boundary else {"transformer_2": None})
     scheduler = scheduler or diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    return tiny.quiet(diffusers.WanPipeline(**parts, scheduler=scheduler, boundary_ratio=boundary))
+    return tiny.quiet(diffusers.WanPipeline(**parts, scheduler=scheduler, boundary_ratio=boundary, **fields))
