@@ -102,7 +102,7 @@ class SamplerContract:
         end = sampler.run(noise, sampler.space().end, keep=[1])
         for state in (end.final, end.kept[1]):
             images = sampler.decode(state)
-            assert images.dtype == torch.float32 and images.shape[:2] == (3, 3)
+            assert images.dtype == torch.float32 and (len(images), images.shape[-3]) == (3, 3)
             assert images.isfinite().all() and images.min() >= 0 and images.max() <= 1
 
     def test_what_cannot_be_done_is_refused(self, sampler, noise):

@@ -1,11 +1,14 @@
 """The families people use, each with the scheduler it is published with."""
 
+from contextlib import contextmanager
+
 import diffusers
 import pytest
 import tiny_llm_pipelines as llm
 import tiny_pipelines as tiny
 import tiny_t5_pipelines as t5
-from family_contract import CAT, STEPS, Family, FamilyContract, denoisers, gap, hooked
+from family_contract import CAT, STEPS, Family, FamilyContract, FamilyRun, denoisers, gap, hooked
+from sampler_contract import SamplerContract
 
 from samplers import PipelineSampler
 
@@ -76,6 +79,30 @@ FAMILIES = {
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 class TestFamilies(FamilyContract):
     pass
+
+
+class TestSampling(SamplerContract):
+    """What every sampler must do, stochastic steps and branches among it, on layouts of each kind."""
+
+    tolerance = 5e-5
+
+    @pytest.fixture(params=["flux2", "qwen-image", "z-image", "wan-two-denoisers"])
+    def made(self, request):
+        return FamilyRun(FAMILIES[request.param])
+
+    @pytest.fixture
+    def sampler(self, made):
+        return made.sampler
+
+    @pytest.fixture
+    def counting(self, made):
+        @contextmanager
+        def counted():
+            rows: list[int] = []
+            with hooked(denoisers(made.pipe), rows.append):
+                yield rows
+
+        return counted
 
 
 def test_the_first_order_replacement_is_said_once():
