@@ -1,7 +1,7 @@
 """Diffusion and flow-matching samplers that can stop, fork, rewind and resume; nothing of search."""
 
 from samplers import ddim, flow_matching
-from samplers.base import Run, Sampler
+from samplers.base import NotDrivable, Run, Sampler
 from samplers.ddim import DDIM
 from samplers.denoiser import DenoiserSampler
 from samplers.flow_matching import FlowMatching
@@ -16,6 +16,7 @@ __all__ = [
     "DenoiserSampler",
     "FlowMatching",
     "NoiseSpace",
+    "NotDrivable",
     "Operation",
     "PipelineSampler",
     "Recipe",

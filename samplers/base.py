@@ -14,6 +14,25 @@ from samplers.space import NoiseSpace
 from samplers.state import State
 
 
+class NotDrivable(ValueError):
+    """A pipeline or scheduler that a sampler cannot take grid point by grid point.
+
+    Attributes:
+        reason: why, in a few words.
+        remedy: what can still be done.
+        keep: whether `scheduler="keep"` can run it whole with noise handed in; else only whole calls from a
+            seed are possible (`WholeCallSampler`).
+    """
+
+    def __init__(self, reason: str, remedy: str = "", *, keep: bool = False) -> None:
+        """Say why, and what to do instead."""
+        self.reason, self.keep = reason, keep
+        self.remedy = remedy or (
+            "pass scheduler='keep' for whole runs" if keep else "WholeCallSampler(pipe) searches over its seeds"
+        )
+        super().__init__(f"{reason}: {self.remedy}")
+
+
 @dataclass(frozen=True)
 class Run:
     """What `Sampler.run` returns.
@@ -35,6 +54,7 @@ class Sampler(ABC):
 
     Attributes:
         can_stop: False where only whole runs from 0 to the end are possible.
+        can_move: False where a noise is a seed alone, and cannot be moved or handed in.
         limitation: why, in a few words; "" where nothing is limited.
         rows_per_evaluation: denoiser rows per NFE (2 with guidance); estimated until the first run.
         text_encodings: distinct prompts encoded so far.
@@ -42,6 +62,7 @@ class Sampler(ABC):
     """
 
     can_stop: bool
+    can_move: bool = True
     limitation: str = ""
     rows_per_evaluation: int
     text_encodings: int

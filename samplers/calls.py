@@ -4,29 +4,21 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from samplers import denoisers
 from samplers.conditioning import PromptMemo
-from samplers.grids import Builder, Grid
-from samplers.layout import Layout, LayoutProbe
-from samplers.levels import check_levels, with_levels
+from samplers.contents import recorded
+from samplers.grids import Builder, whole_run
+from samplers.inlet import Handed
+from samplers.levels import check_levels
+from samplers.probing import Probed, probe
+from samplers.prompting import asked
 from samplers.scheduler import SearchScheduler, Walk
-from samplers.space import NoiseSpace
+from samplers.slicing import walk_as_given
 from samplers.view import call_view, make_view, parameters, plain
-
-
-class Probed(NamedTuple):
-    """What one call without steps shows of a pipeline: a grid, and how to ask for it again."""
-
-    space: NoiseSpace
-    layout: Layout
-    grid: Grid
-    options: dict[str, Any]
-    builder: Builder
 
 
 class PipelineCalls:
@@ -37,6 +29,8 @@ class PipelineCalls:
         scheduler: a private copy of its scheduler.
         denoisers: its denoiser modules.
         memo: the encodings of its prompts.
+        builder: makes the default grid.
+        denoiser_rows: rows that went through the denoisers so far, those of failed calls included.
     """
 
     def __init__(self, pipe: Any, options: dict[str, Any], builder: Builder) -> None:
@@ -45,7 +39,8 @@ class PipelineCalls:
         self.scheduler = copy.deepcopy(pipe.scheduler)
         self.denoisers = denoisers.find(pipe)
         self.memo = PromptMemo()
-        self._builder = builder
+        self.builder = builder
+        self.denoiser_rows = 0
         self._probed: dict[tuple[int | None, tuple[float, ...]], Probed] = {}
         self._held, self._busy = ExitStack(), threading.Lock()
 
@@ -71,42 +66,28 @@ class PipelineCalls:
         if getattr(self.pipe, "_all_hooks", None):
             self.pipe.maybe_free_model_hooks()
 
-    def standing(self, builder: Builder | None = None) -> SearchScheduler:
+    def standing(self) -> SearchScheduler:
         """A scheduler that takes no step: for probing and decoding."""
-        return SearchScheduler(self.scheduler, Walk(0, 0), builder or self._builder)
+        scheduler = SearchScheduler(self.scheduler, Walk(0, 0), self.builder)
+        if self.builder is whole_run:
+            scheduler.order = self.scheduler.order  # pipelines count their first step in evaluations
+        return scheduler
 
     def probe(self, prompt: str, steps: int | None = None, levels: Sequence[float] = ()) -> Probed:
         """The noise space, latent layout and grid, from one call without steps; asked once for each grid.
 
-        Raises ValueError where the options fix the grid that `steps` would change.
+        Raises NotDrivable where it shows none, ValueError where options fix the grid that `steps` would change.
         """
         if steps == self.options.get("num_inference_steps"):
             steps = None
         key = (steps, check_levels(levels))
         if key not in self._probed:
-            self._probed[key] = self._probe(prompt, *key)
+            self._probed[key] = probe(self, prompt, self._with_steps(steps), key[1])
         return self._probed[key]
 
     def probed(self, grid: str) -> Probed | None:
         """What `probe` found for the grid of this id; None for a grid that was never asked for."""
         return next((p for p in self._probed.values() if p.space.id == grid), None)
-
-    @torch.no_grad()
-    def _probe(self, prompt: str, steps: int | None, levels: tuple[float, ...]) -> Probed:
-        probes: list[LayoutProbe] = []
-
-        def watch(view: Any) -> None:
-            probes.append(LayoutProbe(view))
-            probes[0].install()
-
-        options, builder = self._with_steps(steps), with_levels(self._builder, levels)
-        scheduler = self.standing(builder)
-        self.call(scheduler, [prompt], "latent", options=options, prepare=watch)
-        layout, grid = probes[0].found, scheduler.walk.grid
-        if layout is None or grid is None:
-            raise ValueError(f"{type(self.pipe).__name__} asked for no timesteps or no latents in a call")
-        space = NoiseSpace(layout.shape, layout.axes, grid.alphas, grid.sigmas)
-        return Probed(space, layout, grid, options, builder)
 
     def _with_steps(self, steps: int | None) -> dict[str, Any]:
         """The call options, for another number of steps."""
@@ -124,30 +105,45 @@ class PipelineCalls:
         prompts: list[str],
         output_type: str,
         *,
-        options: dict[str, Any] | None = None,
-        latents: Tensor | None = None,
+        options: dict[str, Any],
+        handed: Handed | None = None,
         generators: list[torch.Generator] | None = None,
         prepare: Callable[[Any], None] = lambda view: None,
     ) -> Any:
-        """One call of a fresh view with `options` (else its own); its first output.
-
-        `prepare` may install more on the view.
+        """One call of a fresh view with `options`; its first output. `prepare` may install more on the view.
 
         Raises RuntimeError where another search, or another thread, uses the denoiser.
         """
         view = make_view(self.pipe, scheduler)
         self.memo.install(view)
+        if isinstance(scheduler, SearchScheduler):
+            walk_as_given(view)
         prepare(view)
-        options = (options or self.options) | {"prompt": prompts, "output_type": output_type}
-        if isinstance(options.get("negative_prompt"), str):
-            options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
+        options = self._per_row(options, prompts) | {"output_type": output_type}
         if "generator" in parameters(self.pipe):
             options["generator"] = generators or [torch.Generator().manual_seed(0) for _ in prompts]
-        if latents is not None:
-            options["latents"] = latents
-        with denoisers.claimed(self.modules, self), self._one_at_a_time():
-            with denoisers.processors_restored(self.modules):
+        with ExitStack() as around:
+            around.enter_context(denoisers.claimed(self.modules, self))
+            around.enter_context(self._one_at_a_time())
+            around.enter_context(denoisers.processors_restored(self.modules))
+            counter = around.enter_context(denoisers.RowCounter(self.modules))
+            if handed is not None:
+                options |= handed.options(self.device)
+                around.enter_context(handed.replacing(type(self.pipe)))
+            try:
                 return call_view(view, options)
+            finally:
+                self.denoiser_rows += counter.rows
+
+    def _per_row(self, options: dict[str, Any], prompts: list[str]) -> dict[str, Any]:
+        """The options with what pipelines want once per row."""
+        options = options | asked(self.pipe, prompts)
+        if isinstance(options.get("negative_prompt"), str):
+            options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
+        image = options.get("image")
+        if isinstance(image, torch.Tensor) and image.ndim == 4 and len(image) == 1:
+            options["image"] = image.expand(len(prompts), -1, -1, -1)
+        return options
 
     def describe(self, probed: Probed) -> dict[str, Any]:
         """The pipeline, its settings and a sample of its weights, as plain JSON."""
@@ -161,7 +157,7 @@ class PipelineCalls:
             "grid": probed.space.id,
             "steps": probed.space.end,
             "shape": list(probed.space.shape),
-            "options": plain(self.options),
+            "options": recorded(self.options),
             "dtype": str(probed.layout.dtype).removeprefix("torch."),
             "device": str(self.device),
             "weights": {name: denoisers.fingerprint(module) for name, module in modules.items()},

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from samplers import ddim, flow_matching
+from samplers.base import NotDrivable
 from samplers.ddim import DDIM
 from samplers.flow_matching import FlowMatching
 from samplers.rule import StepRule
@@ -65,15 +66,15 @@ def build(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
         asked: any of num_inference_steps, timesteps, sigmas, mu.
 
     Raises:
-        ValueError: a scheduler or prediction type without a first-order rule here, a zero-terminal-SNR grid
-            for an epsilon model, or arguments that the scheduler cannot take.
+        NotDrivable: a scheduler without a first-order rule here.
+        ValueError: a prediction type without one, a zero-terminal-SNR grid for an epsilon model, or arguments
+            that the scheduler cannot take.
     """
     name = type(scheduler).__name__
     if name not in SUPPORTED:
-        raise ValueError(
-            f"{name} has no first-order rule here: pass scheduler='keep' for whole runs, or give the "
-            f"pipeline one of {', '.join(sorted(SUPPORTED))}"
-        )
+        known = ", ".join(sorted(SUPPORTED))
+        remedy = f"pass scheduler='keep' for whole runs, or give the pipeline one of {known}"
+        raise NotDrivable(f"{name} has no first-order rule here", remedy, keep=True)
     config = scheduler.config
     if name in ALPHA_TABLE:
         return _alpha_table(_asked(scheduler, asked), config)
@@ -186,7 +187,7 @@ Builder = Callable[[Any, Mapping[str, Any]], Grid]
 
 
 def check_replaceable(scheduler: Any) -> None:
-    """Raise ValueError for a scheduler without a first-order rule; warn where the rule is not its own."""
+    """Raise NotDrivable for a scheduler without a first-order rule; warn where the rule is not its own."""
     name = type(scheduler).__name__
     if name not in SUPPORTED:
         build(scheduler, {})

@@ -1,18 +1,21 @@
-"""How a pipeline lays out its latents: found by asking its own `prepare_latents`, without a denoiser call."""
+"""How a pipeline lays out its latents and takes noise: found by watching a call without steps."""
 
 import inspect
 import math
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from samplers.base import NotDrivable
+from samplers.randn import Randn, replaced
+
+Inlet = Literal["packed", "drawn", "randn", "noised"]
 AXES = {1: ("feature",), 2: ("token", "feature"), 3: ("channel", "height", "width")}
 
 
@@ -25,14 +28,15 @@ class Layout:
         loop_shape: of one row in the loop (packed tokens for FLUX).
         order: where each element of the loop's row lies in the drawn row; None where the two are the same.
         dtype: in which the pipeline draws, and so expects `latents=`.
-        packed_input: whether `latents=` takes the loop's layout (else the drawn one).
+        inlet: how noise is handed in: as `latents=`, "packed" in the loop's layout or as "drawn"; else in
+            place of the pipeline's own draw ("randn"), to which it may add an image ("noised").
     """
 
     shape: tuple[int, ...]
     loop_shape: tuple[int, ...]
     order: Tensor | None
     dtype: torch.dtype
-    packed_input: bool
+    inlet: Inlet
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -57,56 +61,76 @@ class Layout:
         return loop.flatten(1)[:, back.to(loop.device)].reshape(len(loop), *self.shape)
 
     def given(self, drawn: Float[Tensor, " batch *latent"], device: torch.device) -> Tensor:
-        """Rows as the pipeline takes them for `latents=`."""
-        return (self.pack(drawn) if self.packed_input else drawn).to(device, self.dtype)
+        """Rows as the pipeline takes them."""
+        return (self.pack(drawn) if self.inlet == "packed" else drawn).to(device, self.dtype)
 
 
 @dataclass
 class LayoutProbe:
-    """Stands in for `prepare_latents` during one call without steps, and sees which noise it draws."""
+    """Watches one call of a pipeline without steps, and sees which noise it draws and what it makes of it.
 
-    view: Any
+    Attributes:
+        cls: the pipeline's class.
+        takes_latents: whether its call has `latents=`.
+        found: the layout, after the call.
+    """
+
+    cls: type
+    takes_latents: bool
     found: Layout | None = None
     _drawn: list[tuple[tuple[int, ...], torch.dtype]] = field(default_factory=list)
 
-    def install(self) -> None:
-        """Shadow `prepare_latents` on the view. Raises ValueError where the pipeline has none."""
-        if not hasattr(type(self.view), "prepare_latents"):
-            raise ValueError(
-                f"{type(self.view).__name__} has no prepare_latents, so it cannot be handed noise: "
-                "pipelines with prepare_latents and a latents= argument are supported"
-            )
-        vars(self.view)["prepare_latents"] = self._prepare_latents
+    def install(self, view: Any) -> None:
+        """Shadow `prepare_latents` on the view, where the pipeline has one."""
+        method = getattr(view, "prepare_latents", None)
+        if method is not None:
+            vars(view)["prepare_latents"] = partial(self._prepare_latents, view, method)
 
-    def _prepare_latents(self, *args: Any, **kwargs: Any) -> Any:
-        original = type(self.view).prepare_latents
-        with _randn_replaced(type(self.view), self._randn):
-            result = original(self.view, *args, **kwargs)
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around the call: watches all draws of a pipeline without `prepare_latents` (DiT draws in its call)."""
+        if hasattr(self.cls, "prepare_latents"):
+            yield
+            return
+
+        def see(original: Randn, shape: Any, generator: Any = None, **where: Any) -> Tensor:
+            drawn = original(shape, generator=generator, **where)
+            self._drawn.append((tuple(drawn.shape), drawn.dtype))
+            return drawn
+
+        with replaced(self.cls, see):
+            yield
+        if self._drawn:
+            shape, dtype = self._drawn[0]
+            self.found = Layout(shape[1:], shape[1:], None, dtype, "randn")
+
+    def _prepare_latents(self, view: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with replaced(self.cls, self._randn):
+            result = original(*args, **kwargs)
         if self.found is None:
-            self.found = self._layout(_first_tensor(result), original, args, kwargs)
+            noised = view.scheduler.walk.noised
+            self.found = self._layout(_first_tensor(result), noised, original, args, kwargs)
         return result
 
-    def _randn(self, shape: Any, generator: Any = None, device: Any = None, dtype: Any = None, **_: Any) -> Tensor:
-        self._drawn.append((tuple(shape), dtype or torch.float32))
+    def _randn(self, original: Randn, shape: Any, generator: Any = None, **where: Any) -> Tensor:
+        self._drawn.append((tuple(shape), where.get("dtype") or torch.float32))
         count = math.prod(shape)
         exact = torch.float32 if count < 2**24 else torch.float64
-        return torch.arange(count, dtype=exact, device=device).reshape(tuple(shape))
+        return torch.arange(count, dtype=exact, device=where.get("device")).reshape(tuple(shape))
 
-    def _layout(self, loop: Tensor, original: Callable[..., Any], args: Any, kwargs: Any) -> Layout:
+    def _layout(self, loop: Tensor, noised: bool, original: Callable[..., Any], args: Any, kwargs: Any) -> Layout:
         shape, dtype = self._drawn[0] if self._drawn else (tuple(loop.shape), loop.dtype)
         order = loop.detach().cpu().flatten().double().round().long()
         if not self._drawn or not torch.equal(order.sort().values, torch.arange(math.prod(shape))):
-            raise ValueError(
-                f"{type(self.view).__name__}.prepare_latents does not return plain noise in some order: "
-                "text-to-image and text-to-video pipelines are supported"
-            )
+            raise NotDrivable(f"{self.cls.__name__}.prepare_latents does not return plain noise in some order")
         same = tuple(loop.shape) == shape and torch.equal(order, torch.arange(len(order)))
-        bound = _signature_with_latents(type(self.view)).bind(self.view, *args, **kwargs)
-        for packed in (True, False):
-            given = loop if packed else loop.flatten()[order.argsort().to(loop.device)].reshape(shape)
-            if self._accepts(given, loop, original, bound):
-                return Layout(shape[1:], tuple(loop.shape[1:]), None if same else order, dtype, packed)
-        raise ValueError(f"{type(self.view).__name__} accepts neither its packed nor its unpacked noise as latents=")
+        inlet: Inlet = "noised" if noised else "randn"
+        if self.takes_latents and not noised:
+            bound = _signature_with_latents(self.cls, original).bind(*args, **kwargs)
+            drawn = loop.flatten()[order.argsort().to(loop.device)].reshape(shape)
+            accepted = (k for k, x in (("packed", loop), ("drawn", drawn)) if self._accepts(x, loop, original, bound))
+            inlet = next(accepted, inlet)  # type: ignore[arg-type]
+        return Layout(shape[1:], tuple(loop.shape[1:]), None if same else order, dtype, inlet)
 
     def _accepts(self, given: Tensor, wanted: Tensor, original: Callable[..., Any], bound: Any) -> bool:
         bound.arguments["latents"] = given
@@ -117,40 +141,22 @@ class LayoutProbe:
         return result.shape == wanted.shape and torch.equal(result, wanted.to(result.dtype))
 
 
-_swap = threading.Lock()
+def _signature_with_latents(cls: type, method: Callable[..., Any]) -> inspect.Signature:
+    """The signature of `prepare_latents` that names `latents`; overrides may only pass it on.
 
-
-@contextmanager
-def _randn_replaced(cls: type, randn: Callable[..., Tensor]) -> Iterator[None]:
-    """Give the modules of a class another `randn_tensor`, for this thread alone, and put theirs back."""
-    modules = [sys.modules[name] for name in {c.__module__ for c in cls.__mro__}]
-    me = threading.get_ident()
-    with _swap:
-        originals = {m: m.randn_tensor for m in modules if hasattr(m, "randn_tensor")}
-
-        def choose(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
-            return lambda *a, **k: (randn if threading.get_ident() == me else original)(*a, **k)
-
-        try:
-            for module, original in originals.items():
-                vars(module)["randn_tensor"] = choose(original)
-            yield
-        finally:
-            for module, original in originals.items():
-                vars(module)["randn_tensor"] = original
-
-
-def _signature_with_latents(cls: type) -> inspect.Signature:
-    """The signature of the nearest `prepare_latents` that names `latents`; overrides may only pass it on."""
+    Of the method itself, else of the nearest class whose own has it.
+    """
+    if "latents" in inspect.signature(method).parameters:
+        return inspect.signature(method)
     for owner in cls.__mro__:
         signature = inspect.signature(vars(owner).get("prepare_latents", lambda: None))
         if "latents" in signature.parameters:
-            return signature
-    raise ValueError(f"{cls.__name__}.prepare_latents takes no latents, so noise cannot be handed to it")
+            return signature.replace(parameters=list(signature.parameters.values())[1:])
+    raise NotDrivable(f"{cls.__name__}.prepare_latents takes no latents, so noise cannot be handed to it")
 
 
 def _first_tensor(result: Any) -> Tensor:
     found = result[0] if isinstance(result, tuple | list) else result
     if not isinstance(found, Tensor):
-        raise ValueError(f"prepare_latents returned {type(found).__name__} where latents were expected")
+        raise NotDrivable(f"prepare_latents returned {type(found).__name__} where latents were expected")
     return found

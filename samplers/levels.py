@@ -1,14 +1,14 @@
 """Extra grid points at given noise levels, for searches that stop at a level rather than at a step."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from samplers.flow_matching import FlowMatching
-from samplers.grids import Builder, Grid
+from samplers.grids import Grid
 
 SAME = 1e-3
 """Levels this close are one grid point."""
@@ -23,18 +23,11 @@ def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
     return found
 
 
-def with_levels(build: Builder, levels: Sequence[float]) -> Builder:
-    """A builder of the same grid with extra points at `levels`; `build` itself where there are none."""
-    if not levels:
-        return build
-
-    def extended(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
-        grid = build(scheduler, asked)
-        for level in levels:
-            grid = _inserted(grid, level, scheduler)
-        return grid
-
-    return extended
+def with_levels(grid: Grid, levels: Sequence[float], scheduler: Any) -> Grid:
+    """The same grid with extra points at `levels`, as far as it has not got them."""
+    for level in levels:
+        grid = _inserted(grid, level, scheduler)
+    return grid
 
 
 def _inserted(grid: Grid, level: float, scheduler: Any) -> Grid:

@@ -2,8 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -11,23 +9,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samplers import denoisers, grids
-from samplers.base import Run, Sampler, arrived, check_run, joined, step_rho
-from samplers.calls import PipelineCalls, Probed
+from samplers.base import Run, Sampler, check_run, joined
+from samplers.batch import How, run_batch
+from samplers.calls import PipelineCalls
 from samplers.conditioning import UnequalPrompts
 from samplers.denoiser import clean_latent
-from samplers.noise import step_noise
-from samplers.scheduler import SearchScheduler, Walk
+from samplers.drivable import check_drivable, index_keyed_options
+from samplers.inlet import Handed
+from samplers.probing import Probed
+from samplers.prompting import any_prompt, check_prompt
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.view import (
-    INDEX_KEYED,
-    as_images,
-    check_guidance,
-    check_options,
-    estimated_rows,
-    parameters,
-)
-from samplers.whole import KEPT, KeptScheduler, check_whole, row_generators, undisturbed
+from samplers.view import as_images, check_guidance, check_options, estimated_rows
+from samplers.whole import KEPT, check_whole
 
 
 class PipelineSampler(Sampler):
@@ -75,7 +69,8 @@ class PipelineSampler(Sampler):
 
         Raises:
             TypeError: `pipe` is no pipeline, or does not take one of the arguments.
-            ValueError: an option the sampler owns, an unknown scheduler, or a pipeline without a denoiser.
+            NotDrivable: a pipeline or scheduler that cannot be taken step by step (a ValueError).
+            ValueError: an option the sampler owns, or a pipeline without a denoiser.
         """
         from diffusers import DiffusionPipeline
 
@@ -93,13 +88,12 @@ class PipelineSampler(Sampler):
         options = {k: v for k, v in named.items() if v is not None} | call_kwargs
         check_options(pipe, options)
         check_guidance(options)
-        if "latents" not in parameters(pipe):
-            raise ValueError(f"{type(pipe).__name__} takes no latents=, so noise cannot be handed to it")
+        check_drivable(pipe, options, kept=scheduler == "keep")
         self._keep_scheduler, self._eta = scheduler == "keep", eta
         self._calls = PipelineCalls(pipe, options, grids.whole_run if self._keep_scheduler else grids.build)
         self._prompts: list[str] = []
         self._cached = denoisers.cached(self._calls.modules)
-        index_keyed = ", ".join(k for k in call_kwargs if k in INDEX_KEYED)
+        index_keyed = ", ".join(index_keyed_options(pipe, call_kwargs))
         kept = KEPT if self._keep_scheduler else ""
         self.limitation = kept or index_keyed or ("a step cache" if self._cached else "")
         self.can_stop = not self.limitation
@@ -110,6 +104,11 @@ class PipelineSampler(Sampler):
             grids.check_replaceable(self._calls.scheduler)
         elif eta:
             raise ValueError(f"eta = {eta} has no effect with scheduler='keep': set up the pipeline's own")
+
+    @property
+    def denoiser_rows(self) -> int:  # type: ignore[override]
+        """Rows that went through the denoiser modules so far, those of runs that failed included."""
+        return self._calls.denoiser_rows
 
     @property
     def text_encodings(self) -> int:  # type: ignore[override]
@@ -127,9 +126,11 @@ class PipelineSampler(Sampler):
         return self._calls.probe(self._first_prompt, steps, levels).space
 
     def condition(self, prompt: str) -> int:
-        """The index of a prompt; it is encoded, once, when first run."""
-        if not isinstance(prompt, str):
-            raise TypeError(f"prompt must be a str, got {type(prompt).__name__}: {prompt!r:.80}")
+        """The index of a prompt; it is encoded, once, when first run.
+
+        A class-conditional pipeline takes the name of a label, or its number as text.
+        """
+        check_prompt(self._calls.pipe, prompt)
         if prompt not in self._prompts:
             self._prompts.append(prompt)
         return self._prompts.index(prompt)
@@ -149,7 +150,9 @@ class PipelineSampler(Sampler):
         if stop == states.step:
             return Run(states, {k: states for k in keep}, 0)
         try:
-            result = self._run_batch(states, stop, rho, keep)
+            prompts = [self._prompts[c] for c in states.conditions]
+            how = How(rho, self._eta, self._keep_scheduler)
+            result = run_batch(self._calls, probed, states, prompts, stop, keep, how)
         except UnequalPrompts as unequal:
             groups = unequal.groups
             result = joined([self.run(states[g], stop, rho=rho, keep=keep) for g in groups], groups)
@@ -163,8 +166,9 @@ class PipelineSampler(Sampler):
         latent = clean_latent(states, probed.space)
         self._check_conditions(states)
         prompts = [self._prompts[states.conditions[0]]] * len(states)  # without steps any prompt will do
-        given = probed.layout.given(latent, self._calls.device)
-        return as_images(self._calls.call(self._calls.standing(), prompts, "pt", latents=given))
+        handed = Handed(probed.layout, latent)
+        standing = self._calls.standing()
+        return as_images(self._calls.call(standing, prompts, "pt", options=probed.options, handed=handed))
 
     def describe(self) -> dict[str, Any]:
         """Everything that changes results on the default grid, as plain JSON; reads a sample of the weights."""
@@ -186,54 +190,9 @@ class PipelineSampler(Sampler):
         self._calls.hold()
         return self
 
-    def _run_batch(self, states: State, stop: int, rho: float | None, keep: Sequence[int]) -> Run:
-        probed = self._probed(states)
-        space, layout, grid = probed.space, probed.layout, probed.grid
-        calls, streams = self._calls, [r.stream for r in states.recipes]
-        x = states.x * grid.start_scale if states.step == 0 else states.x
-        walk = Walk(
-            states.step,
-            stop,
-            injected=layout.pack(x).to(calls.device, layout.dtype),
-            rho=partial(step_rho, space, rho=rho, eta=self._eta),
-            noise=lambda step: layout.pack(step_noise(streams, step, space.shape)),
-            keep=frozenset(keep),
-        )
-        output, rows = self._counted_call(states, walk, probed, layout.given(x, calls.device))
-        if self._keep_scheduler or "callback_on_step_end" in calls.options:  # a callback may have changed x
-            walk.seen[stop] = (output.float(), walk.seen.get(stop, (None, None))[1])
-        return self._result(states, stop, (rho, self._eta), keep, walk, rows)
-
-    def _counted_call(self, states: State, walk: Walk, probed: Probed, latents: Tensor) -> tuple[Any, int]:
-        """The pipeline's latent output and the denoiser rows it took, booked also when it fails."""
-        calls = self._calls
-        scheduler: Any = SearchScheduler(calls.scheduler, walk, probed.builder)
-        if self._keep_scheduler:
-            scheduler = KeptScheduler(calls.scheduler, walk).scheduler
-        prompts = [self._prompts[c] for c in states.conditions]
-        generators = row_generators(states.recipes, probed.space.shape)
-        counter = denoisers.RowCounter(calls.modules)
-        try:
-            with counter, undisturbed(states.recipes if self._keep_scheduler else None):
-                given: dict[str, Any] = {"latents": latents, "generators": generators}
-                output = calls.call(scheduler, prompts, "latent", options=probed.options, **given)
-        finally:
-            self.denoiser_rows += counter.rows
-        return output, counter.rows
-
-    def _result(self, states: State, stop: int, how: Any, keep: Sequence[int], walk: Walk, rows: int) -> Run:
-        probed = self._probed(states)
-        space, layout = probed.space, probed.layout
-        points = {states.step: states}
-        for step in {*keep, stop} - {states.step}:
-            x, x0 = walk.seen[step]
-            x0 = None if x0 is None else layout.unpack(x0)
-            points[step] = arrived(states, space, step, layout.unpack(x), x0, how)
-        return Run(points[stop], MappingProxyType({k: points[k] for k in keep}), rows)
-
     @property
     def _first_prompt(self) -> str:
-        return self._prompts[0] if self._prompts else ""
+        return self._prompts[0] if self._prompts else any_prompt(self._calls.pipe)
 
     def _probed(self, states: State) -> Probed:
         """Of the grid of the states; of the default grid, which then refuses them, where it is unknown."""

@@ -101,6 +101,11 @@ class Recipe:
         return Recipe(self.operations[: last + 1]).key
 
     @property
+    def grid_bound(self) -> tuple[str, ...]:
+        """The operations that belong to a grid (`run`, `renoise`), sorted; () for pure noise."""
+        return tuple(sorted({op["op"] for op in self.operations if "grid" in op}))
+
+    @property
     def seed(self) -> int | None:
         """The seed for `torch.Generator().manual_seed(seed)`, when the noise is one plain `fresh`."""
         first, *rest = self.operations

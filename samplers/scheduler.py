@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from samplers.base import NotDrivable
 from samplers.grids import Builder, Grid, build
 from samplers.rule import Point
+
+COPIES = "this pipeline copies its scheduler to step several tensors at once, which cannot be stopped or forked yet"
 
 
 @dataclass
@@ -25,6 +28,10 @@ class Walk:
         keep: grid points whose x and x0 are recorded.
         seen: grid point -> (x, x0), float32, in the layout of the loop.
         grid: set once the pipeline has asked for timesteps.
+        asked: with which arguments.
+        pure: which rows are pure noise, to be added to the pipeline's image latents; None for none.
+        pack: from the drawn layout to the loop's.
+        noised: whether the pipeline has added the noise handed in to something.
     """
 
     start: int
@@ -35,6 +42,10 @@ class Walk:
     keep: frozenset[int] = frozenset()
     seen: dict[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
     grid: Grid | None = None
+    asked: dict[str, Any] = field(default_factory=dict)
+    pure: Tensor | None = None
+    pack: Callable[[Tensor], Tensor] = field(default=lambda x: x)
+    noised: bool = False
 
 
 class StepOutput(dict[str, Any]):
@@ -78,10 +89,7 @@ class SearchScheduler:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SearchScheduler":
         """Refuse to be copied: a copy's steps would not be seen."""
-        raise ValueError(
-            "this pipeline copies its scheduler to step several tensors at once, which cannot be stopped or "
-            "forked yet: pass scheduler='keep' to run it whole"
-        )
+        raise NotDrivable(COPIES, keep=True)
 
     def __len__(self) -> int:
         """The number of training timesteps, as diffusers' schedulers answer."""
@@ -103,6 +111,7 @@ class SearchScheduler:
             "sigmas": sigmas,
             "mu": mu,
         }
+        self.walk.asked = asked
         self.walk.grid = grid = self._build(self._user, asked)
         first, last = self.walk.start, self.walk.stop
         self.timesteps = grid.timesteps[first:last].to(device)
@@ -115,6 +124,33 @@ class SearchScheduler:
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The sample as it is: x is variance-preserving."""
         return sample
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
+        """Image latents with noise, by the grid's own scales (the user's scheduler may add it to VE latents).
+
+        The first time in a call this is how x enters: pure noise is added to the image at the walk's start; a
+        row that is past that is handed in as `noise`, and stays as it is.
+        """
+        walk, grid = self.walk, self.walk.grid
+        assert grid is not None
+        if walk.noised:  # later blending, at the timestep asked for
+            asked = torch.as_tensor(timesteps).flatten()[0].to(grid.timesteps)
+            point = _point(grid, int((grid.timesteps - asked).abs().argmin()))
+            return (point.alpha * original_samples.float() + point.sigma * noise.float()).to(noise.dtype)
+        walk.noised = True
+        if walk.pure is None:
+            return noise
+        alpha, sigma = _point(grid, walk.start)
+        pure = walk.pure.to(noise.device).reshape(-1, *[1] * (noise.ndim - 1))
+        mixed = (alpha * original_samples.float() + sigma * noise.float()).to(noise.dtype)
+        mixed = torch.where(pure, mixed, noise)
+        walk.injected = walk.pack(mixed)
+        return mixed
+
+    def scale_noise(self, sample: Tensor, timestep: Any = None, noise: Tensor | None = None) -> Tensor:
+        """`add_noise`, as flow-matching schedulers name it."""
+        assert noise is not None
+        return self.add_noise(sample, noise, timestep)
 
     def step(
         self,
@@ -164,12 +200,12 @@ class SearchScheduler:
 
 
 def check_injected(sample: Tensor, injected: Tensor, scale: float = 1.0) -> None:
-    """Raise ValueError unless the loop starts from the x that was handed to the pipeline."""
+    """Raise NotDrivable unless the loop starts from the x that was handed to the pipeline."""
     expected = (injected * scale).to(sample.dtype)
     if sample.shape != injected.shape or not torch.equal(sample.nan_to_num(), expected.nan_to_num()):
-        raise ValueError(
+        raise NotDrivable(
             f"the pipeline changed the latents it was given (shape {tuple(injected.shape)}) before its first "
-            f"step (shape {tuple(sample.shape)}): not searchable; text-to-image pipelines are supported"
+            f"step (shape {tuple(sample.shape)})"
         )
 
 

@@ -153,7 +153,7 @@ class NoiseSpace:
                 f"adopt takes step-0 noises of shape {self.shape}, got step {state.step}, shape "
                 f"{tuple(state.x.shape[1:])}"
             )
-        bound = sorted({op["op"] for r in state.recipes for op in r.operations if "grid" in op})
+        bound = sorted({op for r in state.recipes for op in r.grid_bound})
         if bound:
             raise ValueError(f"adopt takes noises that belong to no grid, got recipes with {', '.join(bound)}")
         return replace(state, x0=None, grid=self.id)

@@ -1,17 +1,21 @@
 """Views: shallow copies of a user's pipeline, one per call, on which everything of ours is put."""
 
 import copy
+import hashlib
 import inspect
 import warnings
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 OWNED = (
     "prompt",
+    "class_labels",
+    "batch_size",
     "latents",
     "generator",
     "num_images_per_prompt",
@@ -19,19 +23,6 @@ OWNED = (
     "output_type",
     "return_dict",
 )
-INDEX_KEYED = {  # options that count loop steps: right only for whole runs
-    "skip_guidance_layers",
-    "skip_layer_guidance_start",
-    "skip_layer_guidance_stop",
-    "cfg_trunc_ratio",
-    "control_guidance_start",
-    "control_guidance_end",
-    "adapter_conditioning_factor",
-    "strength",
-    "mask_image",
-    "denoising_start",
-    "denoising_end",
-}
 
 
 def make_view(pipe: Any, scheduler: Any) -> Any:
@@ -92,7 +83,7 @@ def check_options(pipe: Any, options: dict[str, Any]) -> None:
     if unknown:
         raise TypeError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
     scale, configs = options.get("guidance_scale"), [getattr(p, "config", None) for p in pipe.components.values()]
-    embeds = [c.guidance_embeds for c in configs if hasattr(c, "guidance_embeds")]
+    embeds = [c.guidance_embeds for c in configs if c is not None and hasattr(c, "guidance_embeds")]
     if isinstance(scale, int | float) and scale > 1 and "true_cfg_scale" in known and embeds and not any(embeds):
         warnings.warn(
             f"guidance_scale = {scale} is ignored by this model, which has no embedded guidance: guide it by "
@@ -138,8 +129,6 @@ def _tensor(output: Any) -> Tensor:
     if isinstance(output, list):
         return torch.stack([_tensor(image) for image in output])
     if hasattr(output, "convert"):
-        import numpy as np
-
         return torch.from_numpy(np.asarray(output.convert("RGB")).copy()).movedim(-1, 0) / 255
     return torch.as_tensor(output).movedim(-1, -3)
 
@@ -172,9 +161,14 @@ def _guided(pipe: Any, scale: float) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value as plain JSON; anything else by its repr."""
+    """A value as plain JSON: pixels by their content, functions by their name, anything else by its repr."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
+    if isinstance(value, Tensor) or hasattr(value, "__array_interface__"):
+        pixels = value.detach().float().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        return f"{type(value).__name__}{pixels.shape} {hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}"
+    if callable(value) and hasattr(value, "__qualname__"):
+        return value.__qualname__
     return value if isinstance(value, str | int | float | bool | None) else repr(value)

@@ -25,25 +25,30 @@ def check_whole(reason: str, points: tuple[int, int, int], rho: float | None, ke
         raise ValueError(f"rho = {rho} needs the sampler's own steps, not {KEPT}: leave it None")
 
 
-class KeptScheduler:
-    """A copy of the user's scheduler whose first step checks the x that was handed to the pipeline."""
+def keeping(user: Any, walk: Walk, noised: bool = False) -> Any:
+    """A copy of the user's scheduler for one whole run of `walk`, of a subclass made for it.
 
-    def __init__(self, user: Any, walk: Walk) -> None:
-        """Copy `user` for one whole run of `walk`."""
-        self.scheduler = scheduler = copy.deepcopy(user)
-        original = scheduler.step
-        steps: list[int] = []
+    Its first step checks the x that was handed to the pipeline (but for one that was `noised` on the way), and
+    the last x that it returns is recorded. A subclass, not a wrapped method, so that a pipeline may deep-copy it.
+    """
+    scheduler, cls = copy.deepcopy(user), type(user)
+    started: list[bool] = []
 
-        @wraps(original)
-        def step(*args: Any, **kwargs: Any) -> Any:
-            if not steps and walk.injected is not None:
-                sample = inspect.signature(original).bind(*args, **kwargs).arguments["sample"]
-                scaled = not torch.equal(sample, walk.injected.to(sample.dtype))
-                check_injected(sample, walk.injected, float(scheduler.init_noise_sigma) if scaled else 1.0)
-            steps.append(1)
-            return original(*args, **kwargs)
+    @wraps(cls.step)
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not started and walk.injected is not None and not noised:
+            sample = inspect.signature(cls.step).bind(self, *args, **kwargs).arguments["sample"][: len(walk.injected)]
+            scaled = not torch.equal(sample, walk.injected.to(sample.dtype))
+            check_injected(sample, walk.injected, float(self.init_noise_sigma) if scaled else 1.0)
+        started.append(True)
+        output = cls.step(self, *args, **kwargs)
+        after = output[0] if isinstance(output, tuple) else output.prev_sample
+        if walk.injected is not None and after.shape[1:] == walk.injected.shape[1:]:
+            walk.seen[walk.stop] = (after[: len(walk.injected)].float(), None)
+        return output
 
-        scheduler.step = step
+    scheduler.__class__ = type(cls.__name__, (cls,), {"step": step, "__module__": cls.__module__})
+    return scheduler
 
 
 def row_generators(recipes: Sequence[Recipe], shape: tuple[int, ...]) -> list[torch.Generator]:

@@ -1,9 +1,10 @@
 import diffusers
 import pytest
+import tiny_other_pipelines as other
 import tiny_pipelines as tiny
 import torch
 
-from samplers import PipelineSampler
+from samplers import NotDrivable, PipelineSampler
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 
@@ -32,10 +33,40 @@ def test_true_cfg_without_a_negative_prompt_is_refused():
         PipelineSampler(tiny.flux(), guidance=4.0, guidance_argument="true_cfg_scale", **FLUX)
 
 
-def test_a_pipeline_without_latents_is_refused():
-    pipe = diffusers.DDPMPipeline(unet=tiny.seeded(tiny.unet)(), scheduler=diffusers.DDPMScheduler())
-    with pytest.raises(ValueError, match="takes no latents="):
+class DrawsByItself(diffusers.DiffusionPipeline):
+    """An unconditional pipeline that draws by torch alone."""
+
+    def __init__(self, unet, scheduler):
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+    def __call__(self, batch_size=1, num_inference_steps=3, generator=None, output_type="pt", return_dict=True):
+        generators = generator if isinstance(generator, list) else [generator] * batch_size
+        x = torch.cat([torch.randn(1, 3, 8, 8, generator=g) for g in generators])
+        self.scheduler.set_timesteps(num_inference_steps)
+        for t in self.scheduler.timesteps:
+            x = self.scheduler.step(self.unet(x, t).sample, t, x).prev_sample
+        return ((x / 2 + 0.5).clamp(0, 1),)
+
+
+def test_a_pipeline_whose_noise_cannot_be_replaced_is_refused():
+    pipe = tiny.quiet(DrawsByItself(other.unconditional().unet, diffusers.DDIMScheduler()))
+    with pytest.raises(NotDrivable, match=r"draws its noise by itself.*WholeCallSampler"):
         PipelineSampler(pipe)
+
+
+def test_a_pipeline_in_a_module_that_draws_is_found_out_by_the_probe():
+    class Hidden(diffusers.DDIMPipeline):
+        __call__ = torch.no_grad()(DrawsByItself.__call__)
+
+    pipe = tiny.quiet(Hidden(other.unconditional().unet, diffusers.DDIMScheduler()))
+    with pytest.raises(NotDrivable, match="drew no noise"):
+        PipelineSampler(pipe).space()
+
+
+def test_options_that_cut_the_grid_are_refused():
+    with pytest.raises(ValueError, match="denoising_end cannot be passed: the sampler itself stops"):
+        PipelineSampler(tiny.stable_diffusion_xl(), denoising_end=0.8)
 
 
 def test_an_unknown_scheduler_is_refused():
@@ -60,7 +91,7 @@ def test_custom_sigmas_where_the_scheduler_takes_none_are_refused():
 
 
 def test_options_that_count_steps_allow_whole_runs_only(monkeypatch):
-    monkeypatch.setattr("samplers.pipeline.INDEX_KEYED", {"guidance_rescale"})
+    monkeypatch.setattr("samplers.drivable.INDEX_KEYED", {"guidance_rescale"})
     sampler = PipelineSampler(tiny.stable_diffusion(), steps=3, guidance_rescale=0.5)
     noise = sampler.space().fresh([1], sampler.condition("a cat"))
     assert not sampler.can_stop

@@ -27,7 +27,7 @@ def snapshot(pipe) -> dict:
         "training": {k: [m.training for m in v.modules()] for k, v in modules.items()},
         "forward": {k: "forward" in vars(v) for k, v in modules.items()},
         "randn": id(sys.modules[type(pipe).__module__].randn_tensor),
-        "prepare": id(type(pipe).prepare_latents),
+        "prepare": id(getattr(type(pipe), "prepare_latents", None)),
         "weights": {k: float(sum(p.detach().double().sum() for p in v.parameters())) for k, v in modules.items()},
     }
 

@@ -1,0 +1,115 @@
+"""`run_batch`: some rows through a pipeline, as one call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from samplers.base import Run, arrived, step_rho
+from samplers.calls import PipelineCalls
+from samplers.inlet import Handed, Undecoded
+from samplers.noise import step_noise
+from samplers.probing import Probed
+from samplers.scheduler import SearchScheduler, Walk
+from samplers.state import State
+from samplers.whole import keeping, row_generators, undisturbed
+
+
+@dataclass(frozen=True)
+class How:
+    """How rows are run: rho (None for what eta means), eta, and whether the user's own scheduler is kept."""
+
+    rho: float | None
+    eta: float
+    kept: bool
+
+
+def run_batch(
+    calls: PipelineCalls,
+    probed: Probed,
+    states: State,
+    prompts: list[str],
+    stop: int,
+    keep: Sequence[int],
+    how: How,
+) -> Run:
+    """Advance the rows to `stop`, one prompt each; see `Sampler.run`."""
+    handed = _handed(states, probed)
+    walk = _walk(calls, probed, states, handed, stop, keep, how)
+    before = calls.denoiser_rows
+    output = _called(calls, probed, states, prompts, walk, handed, how)
+    changed = how.kept or "callback_on_step_end" in calls.options  # a callback may have changed x after the step
+    if changed and probed.latent_output:
+        walk.seen[stop] = (output.float(), walk.seen.get(stop, (None, None))[1])
+    points = {states.step: states}
+    for step in {*keep, stop} - {states.step}:
+        x, x0 = walk.seen[step]
+        x0 = None if x0 is None else probed.layout.unpack(x0)
+        points[step] = arrived(states, probed.space, step, probed.layout.unpack(x), x0, (how.rho, how.eta))
+    rows = calls.denoiser_rows - before
+    return Run(points[stop], MappingProxyType({k: points[k] for k in keep}), rows)
+
+
+def _handed(states: State, probed: Probed) -> Handed:
+    return Handed(probed.layout, states.x * probed.grid.start_scale if states.step == 0 else states.x)
+
+
+def _walk(
+    calls: PipelineCalls,
+    probed: Probed,
+    states: State,
+    handed: Handed,
+    stop: int,
+    keep: Sequence[int],
+    how: How,
+) -> Walk:
+    space, layout, streams = probed.space, probed.layout, [r.stream for r in states.recipes]
+    walk = Walk(
+        states.step,
+        stop,
+        injected=layout.pack(handed.x).to(calls.device, layout.dtype),
+        rho=partial(step_rho, space, rho=how.rho, eta=how.eta),
+        noise=lambda step: layout.pack(step_noise(streams, step, space.shape)),
+        keep=frozenset(keep),
+        pack=layout.pack,
+    )
+    if layout.inlet == "noised" and states.step == 0:  # a row that was re-noised to step 0 has its image already
+        walk.pure = torch.tensor([not recipe.grid_bound for recipe in states.recipes])
+    return walk
+
+
+def _called(
+    calls: PipelineCalls,
+    probed: Probed,
+    states: State,
+    prompts: list[str],
+    walk: Walk,
+    handed: Handed,
+    how: How,
+) -> Any:
+    """The pipeline's first output."""
+    noised = probed.layout.inlet == "noised"
+    scheduler: Any = SearchScheduler(calls.scheduler, walk, probed.builder)
+    if how.kept:
+        scheduler = keeping(calls.scheduler, walk, noised)
+    # Where an image is encoded, every row gets the same sample of it: candidates differ by their noise alone.
+    drawing = how.kept or not noised
+    generators = row_generators(states.recipes, probed.space.shape) if drawing else None
+
+    def prepare(view: Any) -> None:
+        if not probed.latent_output and getattr(view, "vae", None) is not None:
+            vars(view)["vae"] = Undecoded(view.vae)
+
+    with undisturbed(states.recipes if how.kept else None):
+        return calls.call(
+            scheduler,
+            prompts,
+            "latent",
+            options=probed.options,
+            handed=handed,
+            generators=generators,
+            prepare=prepare,
+        )

@@ -1,0 +1,68 @@
+"""Which pipelines can be taken step by step, with which options: told from class and options alone."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from samplers.base import NotDrivable
+from samplers.prompting import asking
+from samplers.randn import drawing_modules
+from samplers.scheduler import COPIES
+from samplers.view import parameters
+
+INDEX_KEYED = {  # options that count loop steps: right only for whole runs
+    "skip_guidance_layers",
+    "skip_layer_guidance_start",
+    "skip_layer_guidance_stop",
+    "cfg_trunc_ratio",
+    "control_guidance_start",
+    "control_guidance_end",
+    "adapter_conditioning_factor",
+    "strength",
+    "mask_image",
+}
+SPLITTING = {  # options that run a part of the grid only
+    "denoising_start",
+    "denoising_end",
+}
+COPYING = re.compile(r"\w+_scheduler\w* = (copy\.)?deepcopy\(self\.scheduler\)")
+
+
+def check_drivable(pipe: Any, options: Mapping[str, Any], kept: bool) -> None:
+    """Raise NotDrivable for a pipeline that takes no noise, ValueError for options that cut its grid."""
+    name = type(pipe).__name__
+    asking(pipe)
+    inner = [k for k, v in vars(pipe).items() if _is_pipeline(v)]
+    if inner:
+        raise NotDrivable(f"{name} runs pipelines of its own ({', '.join(inner)}), each with its own noise")
+    if getattr(pipe, "scheduler", None) is None:
+        raise NotDrivable(f"{name} has no scheduler")
+    if "latents" not in parameters(pipe) and not drawing_modules(type(pipe)):
+        raise NotDrivable(f"{name} takes no latents and draws its noise by itself, so none can be handed to it")
+    if not kept and copies_scheduler(type(pipe)):
+        raise NotDrivable(COPIES, keep=True)
+    splitting = sorted(SPLITTING & {k for k, v in options.items() if v is not None})
+    if splitting:
+        raise ValueError(
+            f"{', '.join(splitting)} cannot be passed: the sampler itself stops and resumes anywhere on the grid"
+        )
+
+
+def _is_pipeline(value: Any) -> bool:
+    return any(c.__name__ == "DiffusionPipeline" for c in type(value).__mro__)
+
+
+def copies_scheduler(cls: type) -> bool:
+    """Whether a pipeline's call steps a deep copy of its scheduler (LTX2's audio, Cosmos, Kandinsky 6)."""
+    try:
+        source = inspect.getsource(vars(next(c for c in cls.__mro__ if "__call__" in vars(c)))["__call__"])
+    except (OSError, TypeError):  # no source to read: the copy is refused when it is made
+        return False
+    return COPYING.search(source) is not None
+
+
+def index_keyed_options(pipe: Any, options: Mapping[str, Any]) -> list[str]:
+    """Those of the options that allow whole runs only; `strength` does not where the pipeline asks itself."""
+    asks = hasattr(pipe, "get_timesteps")
+    return [k for k in options if k in INDEX_KEYED and not (k == "strength" and asks)]

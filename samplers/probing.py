@@ -1,0 +1,73 @@
+"""`probe`: what one call of a pipeline without steps shows of it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from samplers.base import NotDrivable
+from samplers.grids import Builder, Grid
+from samplers.layout import Layout, LayoutProbe
+from samplers.levels import with_levels
+from samplers.slicing import SliceProbe
+from samplers.space import NoiseSpace
+from samplers.view import parameters
+
+if TYPE_CHECKING:
+    from samplers.calls import PipelineCalls
+
+
+class Probed(NamedTuple):
+    """A grid of a pipeline, how to ask for it again, and how noise enters and x leaves."""
+
+    space: NoiseSpace
+    layout: Layout
+    grid: Grid
+    options: dict[str, Any]
+    builder: Builder
+    latent_output: bool
+
+
+@torch.no_grad()
+def probe(calls: "PipelineCalls", prompt: str, options: dict[str, Any], levels: tuple[float, ...]) -> Probed:
+    """Call the pipeline once without steps. Raises NotDrivable where it shows no grid, or takes no noise."""
+    name = type(calls.pipe).__name__
+    layouts, slices = LayoutProbe(type(calls.pipe), "latents" in parameters(calls.pipe)), SliceProbe()
+
+    def watch(view: Any) -> None:
+        layouts.install(view)
+        slices.install(view)
+
+    scheduler = calls.standing()
+    with layouts.watching():
+        output = calls.call(scheduler, [prompt], "latent", options=options, prepare=watch)
+    layout = layouts.found
+    if layout is None or scheduler.walk.grid is None:
+        raise NotDrivable(f"{name} asked for no timesteps, or drew no noise, in a call")
+    builder = _extended(calls.builder, slices.skipped, levels)
+    grid = builder(calls.scheduler, scheduler.walk.asked)
+    if layout.inlet == "noised":
+        grid = replace(grid, start_scale=1.0)  # noise is added to the image at its own scale
+    space = NoiseSpace(layout.shape, layout.axes, grid.alphas, grid.sigmas)
+    latent = isinstance(output, Tensor) and tuple(output.shape) == (1, *layout.loop_shape)
+    return Probed(space, layout, grid, options, builder, latent)
+
+
+def _extended(build: Builder, skipped: int, levels: tuple[float, ...]) -> Builder:
+    """A builder of the same grid without its first points, and with extra ones at `levels`."""
+    if not skipped and not levels:
+        return build
+
+    def extended(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
+        grid = build(scheduler, asked)
+        left = replace(
+            grid,
+            timesteps=grid.timesteps[skipped:],
+            alphas=grid.alphas[skipped:],
+            sigmas=grid.sigmas[skipped:],
+        )
+        return with_levels(left, levels, scheduler)
+
+    return extended

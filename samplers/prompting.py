@@ -1,0 +1,61 @@
+"""What a pipeline is asked for: text, class labels, or nothing but a number of images."""
+
+import difflib
+from typing import Any
+
+from samplers.base import NotDrivable
+from samplers.view import parameters
+
+ASKING = ("prompt", "class_labels", "batch_size")
+
+
+def asking(pipe: Any) -> str:
+    """The argument by which a pipeline is asked for rows. Raises NotDrivable where there is none."""
+    found = next((name for name in ASKING if name in parameters(pipe)), None)
+    if found is None:
+        raise NotDrivable(f"{type(pipe).__name__} takes none of {', '.join(ASKING)}, so rows cannot be asked for")
+    return found
+
+
+def asked(pipe: Any, prompts: list[str]) -> dict[str, Any]:
+    """The call options that ask for one row per prompt."""
+    argument = asking(pipe)
+    if argument == "prompt":
+        return {"prompt": list(prompts)}
+    if argument == "class_labels":
+        return {"class_labels": [label_id(pipe, prompt) for prompt in prompts]}
+    return {"batch_size": len(prompts)}
+
+
+def any_prompt(pipe: Any) -> str:
+    """A prompt that will do where nothing is generated."""
+    return "0" if asking(pipe) == "class_labels" else ""
+
+
+def check_prompt(pipe: Any, prompt: str) -> None:
+    """Raise TypeError for what is no text, ValueError for a class label that the pipeline does not have."""
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt must be a str, got {type(prompt).__name__}: {prompt!r:.80}")
+    if asking(pipe) == "class_labels":
+        label_id(pipe, prompt)
+
+
+def label_id(pipe: Any, prompt: str) -> int:
+    """The class of a label's name ("golden retriever"), or of its number as text ("207").
+
+    Raises ValueError for a class that the model does not have, with the nearest names.
+    """
+    labels: dict[str, int] = getattr(pipe, "labels", None) or {}
+    text = prompt.strip()
+    if text in labels:
+        return labels[text]
+    classes = getattr(pipe.transformer.config, "num_embeds_ada_norm", None)
+    if text.isdecimal() and (classes is None or int(text) < classes):
+        return int(text)
+    folded = {name.casefold(): number for name, number in labels.items()}
+    if text.casefold() in folded:
+        return folded[text.casefold()]
+    near = difflib.get_close_matches(text.casefold(), folded, n=3, cutoff=0.5)
+    known = f"a name such as {', '.join(near or list(labels)[:3])}, or " if labels else ""
+    below = "" if classes is None else f" below {classes}"
+    raise ValueError(f"prompt {prompt!r} is no class of this pipeline: expected {known}a class number{below}")
