@@ -1,0 +1,147 @@
+"""Replay: make a row again from its recipe alone, by the very moves and steps that made it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from samplers.base import Sampler
+from samplers.recipe import Operation, Recipe
+from samplers.space import NoiseSpace
+from samplers.state import State
+
+FIELDS = {
+    "fresh": {"seed"},
+    "neighbour": {"seed", "cosine"},
+    "pcn": {"seed", "beta"},
+    "branch": {"seed"},
+    "renoise": {"seed", "from", "to", "grid"},
+    "run": {"from", "to", "grid", "rho"},
+}
+"""The operations that can be replayed, and what each says besides `op`, `v` and `parent`."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A row made again.
+
+    Attributes:
+        noise: its pure noise, before the first run.
+        state: one row, where its recipe ends.
+        nfe: denoiser evaluations that took: the lengths of its runs.
+    """
+
+    noise: State
+    state: State
+    nfe: int
+
+    @property
+    def noise_sha256(self) -> str:
+        """The sha256 of the noise's float32 bytes, in hexadecimal."""
+        return hashlib.sha256(self.noise.x.cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def cost(recipe: Recipe) -> int:
+    """NFE of a recipe: the lengths of its runs."""
+    return sum(op["to"] - op["from"] for op in recipe.operations if op["op"] == "run")
+
+
+def keyed(recipe: Recipe) -> bool:
+    """Whether noise other than the first draw enters a row: by moves, or by stochastic steps."""
+    return any(op["op"] not in ("fresh", "run") or op.get("rho", 1) != 1 for op in recipe.operations)
+
+
+def replay(sampler: Sampler, recipe: Recipe, spaces: Sequence[NoiseSpace], condition: int = 0) -> Replayed:
+    """Execute a recipe as a batch of one row.
+
+    Args:
+        sampler: the model that the recipe ran on.
+        recipe: what to make again.
+        spaces: of `sampler.space(...)`, every grid that the recipe names; a recipe of noise alone gets the first.
+        condition: of `sampler.condition(prompt)`.
+
+    Raises:
+        ValueError: the recipe is not well formed over these grids (nothing has been run then), or the sampler takes
+            its steps with another eta.
+    """
+    check_recipe(recipe, spaces)
+    by_id = {space.id: space for space in spaces}
+    own = next((op["grid"] for op in recipe.operations if "grid" in op), spaces[0].id)
+    first, *rest = recipe.operations
+    state = noise = by_id[own].fresh([first["seed"]], condition)
+    for op in rest:
+        space = by_id[op.get("grid", state.grid)]
+        if space.id != state.grid:  # pure noise belongs to no grid: drafts run it on another
+            state = space.adopt(state)
+        state = _run(sampler, state, op) if op["op"] == "run" else _move(space, state, op)
+        noise = state if not any(o["op"] == "run" for o in state.recipes[0].operations) else noise
+    return Replayed(noise, state, cost(recipe))
+
+
+def check_recipe(recipe: Recipe, spaces: Sequence[NoiseSpace]) -> None:
+    """Raise ValueError, naming the operation, unless the recipe is a chain of known operations over these grids."""
+    by_id = {space.id: space for space in spaces}
+    at, grid = 0, None
+    for index, op in enumerate(recipe.operations):
+        name = f"operation {index} of the recipe ({op['op']})"
+        _check_fields(name, index, op)
+        if "grid" in op:
+            if op["grid"] not in by_id:
+                known = ", ".join(f"{g} ({s.end} steps)" for g, s in by_id.items())
+                raise ValueError(f"{name} belongs to grid {op['grid']}, and there is only {known}: use its settings")
+            if grid not in (None, op["grid"]) and at > 0:
+                raise ValueError(f"{name} goes on at step {at} of grid {grid} on grid {op['grid']}")
+            grid = op["grid"]
+            end = by_id[grid].end
+            allowed = range(at + 1, end + 1) if op["op"] == "run" else range(at)
+            if op["from"] != at or op["to"] not in allowed:
+                raise ValueError(f"{name} goes from {op['from']} to {op['to']}, the row is at {at} of {end} steps")
+            at = op["to"]
+        elif at > 0 and op["op"] != "branch":
+            raise ValueError(f"{name} makes or moves pure noise, the row is at step {at}")
+
+
+def _check_fields(name: str, index: int, op: Operation) -> None:
+    if op["op"] not in FIELDS:
+        raise ValueError(f"{name} is unknown; this version replays {', '.join(FIELDS)}")
+    if (op["op"] == "fresh") != (index == 0):
+        raise ValueError(f"{name} is out of place: a recipe starts from one fresh noise, and nothing else does")
+    if index and op.get("parent") != index - 1:
+        raise ValueError(f"{name} goes on from operation {op.get('parent')}; expected the one before it, {index - 1}")
+    expected = FIELDS[op["op"]] | ({"eta"} if op["op"] == "run" and op.get("rho", 1) is None else set())
+    found = set(op) - {"op", "v", "parent"}
+    if found != expected:
+        raise ValueError(f"{name} has {', '.join(sorted(found)) or 'nothing'}; expected {', '.join(sorted(expected))}")
+    for field in expected - {"grid"}:
+        kinds = int if field in ("seed", "from", "to") else int | float
+        value = op[field]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            if field == "rho" and value is None:
+                continue
+            raise ValueError(f"{name} has {field} = {value!r}; expected a {'whole ' if kinds is int else ''}number")
+
+
+def _move(space: NoiseSpace, state: State, op: Operation) -> State:
+    seeds = [op["seed"]]
+    if op["op"] == "neighbour":
+        return space.neighbour(state, seeds, op["cosine"])
+    if op["op"] == "pcn":
+        return space.pcn(state, seeds, op["beta"])
+    if op["op"] == "renoise":
+        return space.renoise(state, op["to"], seeds)
+    return space.branch(state, seeds)
+
+
+def _run(sampler: Sampler, state: State, op: Operation) -> State:
+    # A sampler of whole runs may refuse any rho; 1 is what it does by itself.
+    rho = None if not sampler.can_stop and op["rho"] == 1 else op["rho"]
+    final = sampler.run(state, op["to"], rho=rho).final
+    done = final.recipes[0].operations[-1]
+    if (done["rho"], done.get("eta")) != (op["rho"], op.get("eta")):
+        raise ValueError(
+            f"the recipe ran with {_how(op)}, this sampler takes its steps with {_how(done)}: set it up as recorded"
+        )
+    return final
+
+
+def _how(run: Operation) -> str:
+    return f"eta = {run['eta']}" if run["rho"] is None else f"rho = {run['rho']}"
