@@ -9,6 +9,8 @@ from noise_search.candidates import Candidate  # noqa: E402
 from noise_search.driver import search  # noqa: E402
 from noise_search.errors import AllCandidatesFailed, SearchOutOfMemory  # noqa: E402
 from noise_search.protocol import Evaluation, Job, Problem, SearchAlgorithm  # noqa: E402
+from noise_search.replayed import Replay  # noqa: E402
+from noise_search.replaying import replay  # noqa: E402
 from noise_search.results import SearchResult  # noqa: E402
 
 __version__ = "0.1.0"
@@ -21,10 +23,12 @@ __all__ = [
     "Job",
     "Problem",
     "RandomSearch",
+    "Replay",
     "SearchAlgorithm",
     "SearchOutOfMemory",
     "SearchOverPaths",
     "SearchResult",
     "ZeroOrderSearch",
+    "replay",
     "search",
 ]

@@ -106,6 +106,28 @@ def generate(
         raise typer.Exit(1)
 
 
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="best.png or top/NN.png of a search, its result.json or directory.")],
+    candidate: Annotated[int | None, typer.Option(help="Candidate of a result.json; the best by default.")] = None,
+    model: Annotated[str | None, typer.Option(help="In place of the recorded name: model, directory, hub id.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="In place of the recorded one.")] = None,
+    verifier: Annotated[str | None, typer.Option(help="Score the image with it, or several with commas.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device to load the model on.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="In place of the recorded one.")] = None,
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("replay.png"),
+    format: _FormatOption = Format.human,
+) -> None:
+    """Make one candidate of a search again, alone, and say how close it came."""
+    with _one_line_errors("the image was done"):
+        from noise_search.replay_command import replay_to_file, told
+
+        scoring = _names(verifier) if verifier is not None and "," in verifier else verifier
+        chosen = {"candidate": candidate, "model": model, "prompt": prompt, "device": device, "dtype": _dtype(dtype)}
+        replayed, paths = replay_to_file(file, out, verifier=scoring, **chosen)
+    typer.echo(to_text(told(replayed, paths)) if format is Format.json else f"{replayed}\nwritten   {paths[0]}")
+
+
 @app.command("list")
 def list_(format: _FormatOption = Format.human) -> None:
     """Show models, algorithms and verifiers."""
@@ -192,5 +214,5 @@ def _summary(result: Any, paths: dict[str, Path]) -> str:
         lines.append(f"judge    {key}: {_verdict(scores['first'])} (one sample) -> {_verdict(scores['best'])}")
     lines.append(f"cost     {result.ledger}")
     lines.append(f"ended    {result.stop_reason}")
-    lines += [f"{stem:<8} {path}" for stem, path in paths.items()]
+    lines += [f"{stem:<8} {path}" for stem, path in paths.items() if "/" not in stem]
     return "\n".join(lines)

@@ -1,19 +1,20 @@
 """A result on disk: PNG with the recipe inside, plots, and JSON. Nothing here is ever executed when read back."""
 
-import base64
 import io
 import json
 import os
 import tempfile
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from noise_search.candidates import Candidate
+from noise_search.candidates import Candidate, number
+from noise_search.pictures import picture_png
 
 if TYPE_CHECKING:
+    from noise_search.replayed import Replay
     from noise_search.results import SearchResult
 
 FRAME_MS = 60
@@ -50,17 +51,24 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 
 def save_result(result: "SearchResult", directory: Path) -> dict[str, Path]:
-    """Write result.json, best.png, top.png and curve.png into the directory, what matters most first.
+    """Write result.json, best.png, top.png, curve.png and the images of the top k as top/01.png, ...
 
-    Of a clip, best.png is the middle frame, and best.gif ("clip" among the paths) shows it moving.
+    What matters most comes first. Of a clip, the PNGs are the middle frame, and best.gif ("clip" among the paths) shows
+    the best moving. Images of an earlier, longer top k are removed.
     """
     from noise_search.plots import contact_sheet, figure_png, score_curve
 
     check_writable(directory)
+    check_writable(directory / "top")
     paths = {stem: directory / f"{stem}.png" for stem in ("best", "top", "curve")}
     paths["result"] = directory / "result.json"
+    ranked = list(takewhile(lambda c: c.pixels is not None, result.top(len(result.candidates))))
+    pictured = {f"top/{rank:02d}": candidate for rank, candidate in enumerate(ranked, start=1)}
     content = result.to_json()
     content["best"]["image"] = paths["best"].name
+    names = {candidate.id: f"{stem}.png" for stem, candidate in pictured.items()} | {result.best.id: paths["best"].name}
+    for row in content["candidates"]:
+        row["image"] = names.get(row["id"])
     if result.frames is not None:
         paths["clip"] = directory / "best.gif"
         content["best"]["clip"] = paths["clip"].name
@@ -68,27 +76,54 @@ def save_result(result: "SearchResult", directory: Path) -> dict[str, Path]:
     write_atomically(paths["best"], png_bytes(result, result.best))
     if result.frames is not None:
         write_atomically(paths["clip"], gif_bytes(result.frames))
+    for stem, candidate in pictured.items():
+        paths[stem] = directory / f"{stem}.png"
+        write_atomically(paths[stem], png_bytes(result, candidate))
+    for stale in (directory / "top").glob("[0-9][0-9]*.png"):
+        if f"top/{stale.stem}" not in pictured:
+            stale.unlink()
     write_atomically(paths["top"], figure_png(contact_sheet(result)))
     write_atomically(paths["curve"], figure_png(score_curve(result)))
     return paths
 
 
+def check_picture(file: Path, clip: bool = False) -> None:
+    """Make sure that a picture can be written there.
+
+    Raises:
+        ValueError: another kind of file than PNG, or GIF for a `clip`; or its directory can't be written to.
+    """
+    if file.suffix.lower() not in ((".png", ".gif") if clip else (".png",)):
+        raise ValueError(f"{str(file)!r} must end in .png, which holds the recipe" + ", or in .gif" * clip)
+    if file.is_dir():
+        raise ValueError(f"{str(file)!r} is a directory; expected a file to write")
+    check_writable(file.parent)
+
+
+def save_picture(replayed: "Replay", file: Path) -> Path:
+    """Write a replay as PNG with its recipe inside, or a clip as GIF.
+
+    Raises:
+        ValueError: another kind of file, or it can't be written.
+    """
+    check_picture(file, clip=replayed.clip is not None)
+    if file.suffix.lower() == ".gif":
+        assert replayed.frames is not None
+        write_atomically(file, gif_bytes(replayed.frames))
+    else:
+        about = {"candidate": replayed.candidate, "scores": {k: number(v) for k, v in replayed.scores.items()}}
+        content = picture_png(replayed.pixels, replayed.prompt, replayed.recipe, replayed.settings, about)
+        write_atomically(file, content)
+    return file
+
+
 def png_bytes(result: "SearchResult", candidate: Candidate) -> bytes:
     """The candidate's image as PNG, with its recipe and the `parameters` text that image viewers read."""
-    image = candidate.image
-    if image is None:
+    if candidate.pixels is None:
         raise ValueError(f"candidate {candidate.id} has no image here; raise top_k to keep more of them")
-    info = PngInfo()
-    record = {
-        "prompt": result.prompt,
-        "recipe": [dict(op) for op in candidate.recipe.operations],
-        "settings": result.settings,
-    }
-    info.add_itxt("noise_search", json.dumps(record))
-    info.add_itxt("parameters", _parameters(result, candidate))
-    stream = io.BytesIO()
-    image.save(stream, "PNG", pnginfo=info)
-    return stream.getvalue()
+    about = {name: value for name, value in candidate.to_json().items() if name in ("id", "score", "scores", "judges")}
+    about = {"candidate": about.pop("id"), **about}
+    return picture_png(candidate.pixels, result.prompt, candidate.recipe, result.settings, about)
 
 
 def gif_bytes(frames: list[Image.Image]) -> bytes:
@@ -96,26 +131,6 @@ def gif_bytes(frames: list[Image.Image]) -> bytes:
     stream = io.BytesIO()
     frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
     return stream.getvalue()
-
-
-def _parameters(result: "SearchResult", candidate: Candidate) -> str:
-    model = result.settings["model"]
-    parts = [f"Steps: {candidate.step}"]
-    if candidate.seed is not None:
-        parts.append(f"Seed: {candidate.seed}")
-    parts += [f"Size: {candidate.pixels.shape[1]}x{candidate.pixels.shape[0]}"] if candidate.pixels is not None else []
-    parts += [f"Model: {model['name']}", f"Algorithm: {result.settings['algorithm']['name']}"]
-    return result.prompt + "\n" + ", ".join(parts)
-
-
-def thumbnail(candidate: Candidate) -> str:
-    """The candidate's image, at most 256 pixels wide, as a data URL."""
-    image = candidate.image
-    assert image is not None
-    image.thumbnail((256, 256))
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def to_text(content: Any) -> str:

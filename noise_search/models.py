@@ -105,16 +105,11 @@ def load_model(
         if own or options:
             names = ", ".join([*own, *options])
             raise ValueError(f"{names}: a Sampler object brings its own settings; set them on {type(model).__name__}")
-        _check_unplaced(device, dtype)
+        check_unplaced(device, dtype)
         return LoadedModel(type(model).__name__, model, Card())
-    if isinstance(model, str | Path):
-        name, pipe = str(model), _load_pipeline(str(model), device, dtype)
-    else:
-        name, pipe = type(model).__name__, model
-        _check_unplaced(device, dtype)
     from samplers.pipeline import PipelineSampler
 
-    card = _card_of(pipe)
+    name, pipe, card = open_pipeline(model, device, dtype)
     renamed = {"steps": "num_inference_steps", "guidance": card.defaults.get("guidance_argument", "guidance_scale")}
     for name_here, name_there in renamed.items():
         if name_there in options:
@@ -128,7 +123,17 @@ def load_model(
     return LoadedModel(name, sampler, card, str(pipe._execution_device))
 
 
-def _check_unplaced(device: Any, dtype: Any) -> None:
+def open_pipeline(model: Any, device: str | torch.device | None, dtype: torch.dtype | None) -> tuple[str, Any, Card]:
+    """Display name, pipeline and card of a pipeline object, or of one that is loaded by its name."""
+    if isinstance(model, str | Path):
+        pipe = _load_pipeline(str(model), device, dtype)
+        return str(model), pipe, _card_of(pipe)
+    check_unplaced(device, dtype)
+    return type(model).__name__, model, _card_of(model)
+
+
+def check_unplaced(device: Any, dtype: Any) -> None:
+    """Refuse a device or dtype for an object that has its own."""
     if device is not None or dtype is not None:
         raise ValueError(
             "device and dtype belong to models that are loaded by name; move the pipeline itself with pipe.to(...)"

@@ -1,6 +1,5 @@
 """What a search hands back."""
 
-import html
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,7 +157,9 @@ class SearchResult:
         return overview(self)
 
     def save(self, directory: str | Path) -> dict[str, Path]:
-        """Write best.png, top.png, curve.png and result.json, and best.gif for a clip; returns their paths.
+        """Write result.json, best.png, top.png, curve.png and the top k as top/01.png, ...; returns their paths.
+
+        best.png and those in top/ hold the recipe of their candidate, for `noise_search.replay`. A clip adds best.gif.
 
         Raises:
             ValueError: the directory can't be written to.
@@ -209,13 +210,6 @@ class SearchResult:
         )
 
     def _repr_html_(self) -> str:
-        from noise_search.files import thumbnail
+        from noise_search.display import result_html
 
-        best = [] if self.failed else self.top(8)
-        pictures = "".join(
-            f'<figure style="display:inline-block;margin:4px"><img src="{thumbnail(c)}" width="128" '
-            f'alt="candidate {c.id}"><figcaption>{c.score:.4f}</figcaption></figure>'
-            for c in best
-            if c.pixels is not None
-        )
-        return f"<p>{html.escape(repr(self))}</p><div>{pictures}</div>"
+        return result_html(self)

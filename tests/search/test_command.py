@@ -25,6 +25,7 @@ def test_generate_prints_scores_and_writes_files(tmp_path):
     assert "12 NFE: up to 4 candidates of 3 steps" in done.stderr
     assert {f.name for f in (tmp_path / "run").iterdir()} == {
         "best.png",
+        "top",
         "top.png",
         "curve.png",
         "result.json",

@@ -1,0 +1,120 @@
+"""The model of a record, opened with exactly the settings that were recorded, or refused."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from noise_search.identity import model_differences
+from noise_search.models import LoadedModel, check_unplaced, load_model, open_pipeline
+from noise_search.shapes import EMBEDDED_MODELS
+from noise_search.sources import Record
+from samplers.base import Sampler
+from samplers.contents import describe, recorded, restored
+from samplers.space import NoiseSpace
+
+
+def open_recorded(
+    record: Record,
+    model: Any,
+    options: Mapping[str, Any],
+    device: str | torch.device | None,
+    dtype: torch.dtype | None,
+) -> LoadedModel:
+    """The model that a record names, or the one given in its place, set up as recorded.
+
+    Raises:
+        ValueError: the model isn't there, or has another pipeline, or an option that JSON can't hold is missing.
+    """
+    assert record.settings is not None
+    known = record.settings["model"]
+    if isinstance(model, Sampler):
+        check_unplaced(device, dtype)
+        if options:
+            raise ValueError(f"model_options {', '.join(options)}: a {type(model).__name__} object brings its own")
+        _refuse(record, [] if known.get("sampler") == type(model).__name__ else [_other_sampler(known, model)])
+        return load_model(model, options={})
+    if "pipeline" not in known:
+        raise ValueError(
+            f"{record.origin} was made with a {known.get('sampler')} object ({known.get('name')!r}): pass it as model="
+        )
+    model = _by_name(record.origin, str(known.get("name"))) if model is None else model
+    placed = (device, dtype or _dtype(known)) if isinstance(model, str | Path) else (device, dtype)
+    name, pipe, card = open_pipeline(model, *placed)
+    if type(pipe).__name__ != known["pipeline"]:
+        _refuse(record, [f"the pipeline is {type(pipe).__name__} here, {known['pipeline']} recorded"])
+    settings = _options(record.origin, known.get("options", {}), options)
+    from samplers.pipeline import PipelineSampler
+
+    how: Any = "keep" if known.get("rule") == "kept" else "first-order"
+    sampler = PipelineSampler(pipe, eta=known.get("eta", 0.0), scheduler=how, **settings)
+    return LoadedModel(name, sampler, card, str(pipe._execution_device))
+
+
+def recorded_grids(record: Record, sampler: Sampler) -> list[NoiseSpace]:
+    """The sampler's own grid, then the recorded ones that the recipe runs on.
+
+    Raises:
+        ValueError: the model differs from the one recorded, or gives other grids.
+    """
+    assert record.settings is not None
+    known, here = record.settings["model"], sampler.describe()
+    _refuse(record, model_differences(known, here))
+    spaces = [sampler.space()]
+    grids = record.settings.get("grids", {})
+    for grid in dict.fromkeys(op["grid"] for op in record.recipe.operations if "grid" in op):
+        asked = grids.get(grid)
+        if asked is not None:
+            space = sampler.space(steps=asked.get("steps"), levels=asked.get("levels", ()))
+            _refuse(record, [] if space.id == grid else [f"the grid is {space.id} here, {grid} recorded"])
+            spaces.append(space)
+    return spaces
+
+
+def _refuse(record: Record, differences: list[str]) -> None:
+    if differences:
+        raise ValueError(f"{record.origin} belongs to another model: {'; '.join(differences)}")
+
+
+def _other_sampler(known: Mapping[str, Any], model: Sampler) -> str:
+    return f"the sampler is a {type(model).__name__} here, {known.get('sampler')} recorded"
+
+
+def _by_name(origin: str, name: str) -> str:
+    hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    if name in EMBEDDED_MODELS or Path(name).is_dir() or (hub_id and not os.path.isabs(name)):
+        return name
+    raise ValueError(
+        f"{origin} was made with {name!r}, which is no model that can be loaded here by this name: pass the pipeline, "
+        "or its directory, as model="
+    )
+
+
+def _dtype(known: Mapping[str, Any]) -> torch.dtype | None:
+    found = getattr(torch, str(known.get("dtype")), None)
+    return found if isinstance(found, torch.dtype) else None
+
+
+def _options(origin: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded options; what JSON can't hold comes from those given, which must be what was recorded."""
+    unknown = sorted(given.keys() - known.keys())
+    if unknown:
+        raise ValueError(f"model_options has {', '.join(unknown)}, and {origin} was made without: leave it out")
+    for name, value in given.items():
+        if recorded(value) != known[name]:
+            raise ValueError(
+                f"model_options {name!r} is not what {origin} was made with: got {describe(recorded(value))}, "
+                f"recorded {describe(known[name])}"
+            )
+    found = dict(given)
+    for name in known.keys() - given.keys():
+        try:
+            found[name] = restored(known[name])
+        except ValueError as error:
+            raise ValueError(
+                f"{origin} was made with an option {name!r} ({describe(known[name])}) that JSON can't hold: pass it "
+                f"again as model_options={{{name!r}: ...}}"
+            ) from error
+    return found

@@ -1,0 +1,94 @@
+"""The `parameters` text of a PNG, in the form of AUTOMATIC1111's web UI, which image viewers read."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from samplers.recipe import Recipe
+
+_LONGEST = 2**16
+"""Characters of a prompt that are shown; the whole prompt is in the record beside this text."""
+
+
+def parameters_text(
+    prompt: str, recipe: Recipe, settings: Mapping[str, Any], size: tuple[int, int], version: str
+) -> str:
+    """Prompt, negative prompt, and one line of settings for an image of `size` = (width, height).
+
+    The seed stands there only where a plain pipeline, given it, draws the same picture: a wrong one is worse than none.
+    """
+    model = settings["model"]
+    options = model.get("options", {})
+    lines = [_one_line(prompt)]
+    if negative := _one_line(str(options.get("negative_prompt") or "")):
+        lines.append(f"Negative prompt: {negative}")
+    entries: dict[str, Any] = {"Steps": _steps(recipe, settings), "Sampler": _sampler(model)}
+    entries["CFG scale"] = _guidance(options)
+    entries["Seed"] = plain_seed(recipe, settings)
+    entries["Size"] = f"{size[0]}x{size[1]}"
+    entries["Model hash"] = _weights_hash(model)
+    entries["Model"] = _shown_name(str(model["name"]))
+    entries["Denoising strength"] = options.get("strength")
+    entries["Eta"] = model.get("eta") or None
+    entries["Version"] = f"noise-search {version}"
+    lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in entries.items() if value is not None))
+    return "\n".join(lines)
+
+
+def plain_seed(recipe: Recipe, settings: Mapping[str, Any]) -> int | None:
+    """The seed that makes the finished image in a plain pipeline of these settings, or None.
+
+    Not where the noise was moved, the image is unfinished, steps mix in noise of ours, or the grid has points that the
+    pipeline's own hasn't.
+    """
+    runs = recipe.operations[1:]
+    if recipe.seed is None or len(runs) != 1 or runs[0]["rho"] != 1:
+        return None
+    grid = settings.get("grids", {}).get(runs[0]["grid"], {})
+    whole = grid.get("steps") or settings["model"].get("steps")
+    extra = bool(grid.get("levels")) and runs[0]["grid"] != settings["model"].get("grid")
+    return None if extra or runs[0]["to"] != whole else recipe.seed
+
+
+def _steps(recipe: Recipe, settings: Mapping[str, Any]) -> int | None:
+    """Of the grid on which the recipe ends."""
+    grid = next((op["grid"] for op in reversed(recipe.operations) if "grid" in op), None)
+    drafted = settings.get("grids", {}).get(grid, {}).get("steps")
+    steps = drafted or settings["model"].get("steps")
+    return None if steps is None else int(steps)
+
+
+def _sampler(model: Mapping[str, Any]) -> str:
+    rule = str(model.get("rule", ""))
+    if rule == "kept":
+        return str(model.get("scheduler", "")).removesuffix("Scheduler")
+    return "Euler" if rule.startswith("FlowMatching") else "DDIM"
+
+
+def _guidance(options: Mapping[str, Any]) -> Any:
+    true_cfg = options.get("true_cfg_scale")
+    return options.get("guidance_scale") if true_cfg is None else true_cfg
+
+
+def _weights_hash(model: Mapping[str, Any]) -> str | None:
+    weights = model.get("weights")
+    return hashlib.sha256(json.dumps(weights, sort_keys=True).encode()).hexdigest()[:10] if weights else None
+
+
+def _shown_name(name: str) -> str:
+    """A directory by its own name: where it lies is nobody's business."""
+    path = PurePath(name)
+    return path.name if path.is_absolute() else name
+
+
+def _one_line(text: str) -> str:
+    """The text without line breaks, which would start another field, and without what PNG texts can't hold."""
+    line = " ".join(text.replace("\0", "\ufffd").split()).encode("utf-8", "replace").decode()
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + "..."
+
+
+def _quoted(value: Any) -> str:
+    text = _one_line(f"{value:g}" if isinstance(value, float) else str(value))
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ',:"') else text

@@ -1,0 +1,54 @@
+"""What a result says of where it was made: enough to make it again elsewhere, and to say what to expect there."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+
+from samplers.space import NoiseSpace
+
+RECORD_VERSION = 1
+"""Of what PNGs and result.json hold; a newer one isn't read by this version."""
+
+DRAWS = ("torch", "cpu_capability", "machine")
+"""What torch's CPU generator depends on: equal here, and a seed draws the same bits."""
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware that the bits of a noise or of an image can depend on."""
+    from noise_search import __version__
+
+    return {
+        "torch": str(torch.__version__),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "machine": platform.machine(),
+        "numpy": np.__version__,
+        "diffusers": diffusers.__version__,
+        "python": platform.python_version(),
+        "noise_search": __version__,
+    }
+
+
+def grid_record(space: NoiseSpace, levels: Sequence[float] = (), steps: int | None = None) -> dict[str, dict[str, Any]]:
+    """By its id, what to ask a sampler's `space` for to get this grid again."""
+    return {space.id: {"steps": steps, "levels": list(levels)}}
+
+
+def differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What differs between two environments, in words: "torch 2.9.0 recorded, 2.9.1 here"."""
+    if not recorded:
+        return ["the environment was not recorded"]
+    return [
+        f"{name} {recorded.get(name, 'not')} recorded, {value} here"
+        for name, value in here.items()
+        if recorded.get(name) != value
+    ]
+
+
+def same_bits(recorded: Mapping[str, Any], here: Mapping[str, Any], keyed: bool) -> bool:
+    """Whether noise is drawn to the same bits: by torch, and where moves are `keyed`, by numpy too."""
+    needed = (*DRAWS, "numpy") if keyed else DRAWS
+    return all(recorded.get(name) == here[name] for name in needed)

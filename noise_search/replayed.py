@@ -1,0 +1,120 @@
+"""What a replay hands back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from noise_search.words import in_words
+from samplers.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A candidate made again.
+
+    Attributes:
+        prompt: its prompt.
+        recipe: how it is made.
+        image: it; the middle frame of a clip.
+        pixels: the same, uint8 `[height, width, 3]`.
+        clip: uint8 `[frames, height, width, 3]`; None for images.
+        tensor: the same as computed: float32 `[3, height, width]` or `[frames, 3, height, width]` in [0, 1].
+        nfe: what it cost.
+        noise: how the noise drawn here equals the noise drawn then: "bit for bit", or "within 1e-5" in another
+            environment.
+        noise_sha256: of the pure noise before the first step, float32, to compare between machines.
+        environment: what differs from the environment recorded, in words.
+        notes: other reasons for which the image may differ from the stored one by more than 1e-4.
+        difference: the largest absolute difference to the stored picture, in [0, 1], both in 8 bits; None where there
+            is no such picture.
+        stored: where that picture is.
+        candidate: its id in the search, if known.
+        scores: raw score by verifier key, where a verifier was given.
+        settings: everything that it depends on, as plain JSON.
+    """
+
+    prompt: str
+    recipe: Recipe
+    pixels: np.ndarray = field(repr=False)
+    clip: np.ndarray | None = field(repr=False)
+    tensor: Tensor = field(repr=False)
+    nfe: int
+    noise: str
+    noise_sha256: str
+    environment: tuple[str, ...]
+    notes: tuple[str, ...]
+    difference: float | None
+    stored: str
+    candidate: int | None
+    scores: Mapping[str, float]
+    settings: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def image(self) -> Image.Image:
+        """The image; the middle frame of a clip."""
+        return Image.fromarray(self.pixels)
+
+    @property
+    def frames(self) -> list[Image.Image] | None:
+        """The frames of a clip; None for images."""
+        return None if self.clip is None else [Image.fromarray(frame) for frame in self.clip]
+
+    def save(self, path: str | Path) -> Path:
+        """Write a PNG that can be replayed in turn, or a clip as GIF; returns the path.
+
+        Raises:
+            ValueError: another kind of file, or it can't be written.
+        """
+        from noise_search.files import save_picture
+
+        return save_picture(self, Path(path))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the pixels and the settings, as plain JSON."""
+        return {
+            "prompt": self.prompt,
+            "candidate": self.candidate,
+            "recipe": [dict(op) for op in self.recipe.operations],
+            "words": in_words(self.recipe),
+            "nfe": self.nfe,
+            "noise": self.noise,
+            "noise_sha256": self.noise_sha256,
+            "environment": list(self.environment),
+            "notes": list(self.notes),
+            "difference": self.difference,
+            "stored": self.stored or None,
+            "scores": dict(self.scores),
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What there is to say, as (name, words)."""
+        told = [("prompt", self.prompt), ("recipe", in_words(self.recipe)), ("cost", f"{self.nfe} NFE")]
+        if self.candidate is not None:
+            told.insert(1, ("candidate", str(self.candidate)))
+        why = "; ".join(self.environment)
+        told.append(("noise", f"{self.noise} ({why or 'the environment is the one recorded'})"))
+        told += [("note", note) for note in self.notes]
+        if self.difference is not None:
+            levels = round(self.difference * 255)
+            apart = f"differs by up to {self.difference:.4f} ({levels} of 255 levels)" if levels else "differs nowhere"
+            told.append(("picture", f"{apart} from {self.stored}"))
+        told += [("score", f"{key}: {value:.4f}") for key, value in self.scores.items()]
+        return told
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<10}{words}" for name, words in self.rows())
+
+    def __repr__(self) -> str:
+        which = "" if self.candidate is None else f"candidate {self.candidate}, "
+        apart = "" if self.difference is None else f", picture within {self.difference:.4f}"
+        return f"Replay({self.prompt!r:.80}: {which}{self.nfe} NFE, noise {self.noise}{apart})"
+
+    def _repr_html_(self) -> str:
+        from noise_search.display import replay_html
+
+        return replay_html(self)

@@ -1,0 +1,168 @@
+"""`replay()`: any candidate of any search made again, alone, and how close it came."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noise_search.clips import check_frames, middle
+from noise_search.identity import computed_otherwise
+from noise_search.models import LoadedModel, load_model
+from noise_search.opening import open_recorded, recorded_grids
+from noise_search.pictures import as_pixels
+from noise_search.provenance import RECORD_VERSION, differences, environment, grid_record, same_bits
+from noise_search.replayed import Replay
+from noise_search.resolve import resolve_aggregator
+from noise_search.scoring import Scorer
+from noise_search.sources import Record, Source, read
+from samplers.recipe import Recipe
+from samplers.replay import Replayed, check_recipe, cost, keyed
+from samplers.replay import replay as run_recipe
+from samplers.space import NoiseSpace
+from verifiers.base import Verifier
+from verifiers.ensemble import Aggregator
+
+EXACT, CLOSE = "bit for bit", "within 1e-5"
+
+
+def replay(
+    source: Source,
+    *,
+    model: Any = None,
+    prompt: str | None = None,
+    candidate: int | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    verifier: str | Verifier | Aggregator | Callable[..., Any] | Sequence[Any] | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    negative_prompt: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    eta: float | None = None,
+    scheduler: Literal["first-order", "keep"] | None = None,
+    progress: bool = True,
+) -> Replay:
+    """Make a candidate of a search again, alone.
+
+    Its noise is the same bit for bit for an equal torch version and CPU capability, else within 1e-5, and the result
+    says which. Its image is the same within 1e-4 on the same device. An unfinished candidate gives the x0 prediction
+    that it was scored by.
+
+    Args:
+        source: a PNG with a recipe inside (path or image), a result.json or its directory, a `SearchResult`, or a
+            recipe (object or JSON). Files and results are replayed with the settings recorded in them.
+        model: as in `search()`. By default the one recorded, where that was a name; a pipeline object must be passed
+            again. Bare recipes need one.
+        prompt: needed with a bare recipe; with others, in place of the one recorded.
+        candidate: the id of a candidate of a result or result.json; the best when None.
+        model_options: further arguments of the pipeline's call. With files and results, those that JSON can't hold,
+            such as a ControlNet's image; another content than the one recorded is refused.
+        device, dtype: of a model that is loaded here; the dtype recorded when None.
+        verifier: scores the image.
+        steps, guidance, negative_prompt, height, width, eta, scheduler: as in `search()`, for bare recipes only.
+        progress: say on standard error what is being run.
+
+    Raises:
+        ValueError: there is no recipe, it belongs to another model, or it needs something that is missing.
+        TypeError: `source` is nothing that can be replayed.
+
+    Example:
+        again = noise_search.replay("runs/circle/best.png")
+        again.image, again.noise, again.difference
+    """
+    record = read(source, candidate)
+    own = {"steps": steps, "guidance": guidance, "negative_prompt": negative_prompt, "height": height, "width": width}
+    given = {k: v for k, v in (own | {"eta": eta, "scheduler": scheduler}).items() if v is not None}
+    text = record.prompt if prompt is None else prompt
+    if text is None:
+        raise ValueError(f"{record.origin} alone says nothing of the prompt: pass prompt=, and model=")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"prompt={text!r} is no text that says what the image should show")
+    if record.settings is None:
+        if model is None:
+            raise ValueError(f"{record.origin} alone says nothing of the model: pass model= and its settings")
+        loaded = load_model(model, device=device, dtype=dtype, options=dict(model_options or {}), **given)
+    else:
+        if given:
+            raise ValueError(f"{', '.join(given)}: {record.origin} records its own settings; leave them out")
+        loaded = open_recorded(record, model, model_options or {}, device, dtype)
+    scoring = () if verifier is None else resolve_aggregator(verifier, loaded).verifiers
+    for needed in scoring:
+        needed.load(loaded.device)
+    with loaded.sampler as sampler:
+        condition = sampler.condition(text)
+        spaces = [sampler.space()] if record.settings is None else recorded_grids(record, sampler)
+        check_frames(scoring, spaces[0], loaded.name)
+        recipe = _whole(record.recipe, spaces[0], sampler.describe().get("eta"))
+        check_recipe(recipe, spaces)
+        if progress:
+            print(f"replaying {record.origin} on {loaded.name}: {cost(recipe)} NFE", file=sys.stderr)
+        done = run_recipe(sampler, recipe, spaces, condition)
+        images = sampler.decode(done.state)
+        settings = _settings(record, loaded, spaces[0])
+    scores = Scorer(scoring).score(images, [text])[0]
+    return _replay(record, text, settings, done, images[0], {k: float(v[0]) for k, v in scores.items()})
+
+
+def _whole(recipe: Recipe, space: NoiseSpace, eta: float | None) -> Recipe:
+    """Noise alone is run to the end, so that there is something to see."""
+    if recipe.grid_bound:
+        return recipe
+    return recipe.then_run(0, space.end, space.id, None if eta else 1.0, eta or 0.0)
+
+
+def _settings(record: Record, loaded: LoadedModel, space: NoiseSpace) -> dict[str, Any]:
+    """The settings recorded, with the model and the environment as they are here."""
+    recorded = dict(record.settings or {})
+    return recorded | {
+        "record_version": RECORD_VERSION,
+        "model": {"name": loaded.name, "fingerprint": loaded.fingerprint, **loaded.sampler.describe()},
+        "environment": environment(),
+        "grids": recorded.get("grids") or grid_record(space),
+    }
+
+
+def _replay(
+    record: Record,
+    prompt: str,
+    settings: Mapping[str, Any],
+    done: Replayed,
+    image: Tensor,
+    scores: Mapping[str, float],
+) -> Replay:
+    here, known = settings["environment"], record.settings or settings
+    before = known.get("environment", {})
+    recipe, raw = done.state.recipes[0], as_pixels(image)
+    shown = raw[middle(len(raw))] if raw.ndim == 4 else raw
+    stored = record.pixels if prompt == record.prompt else None
+    alike = None if stored is None else raw if stored.ndim == raw.ndim else shown
+    difference = None if stored is None or alike is None else _apart(stored, alike)
+    return Replay(
+        prompt=prompt,
+        recipe=recipe,
+        pixels=shown,
+        clip=raw if raw.ndim == 4 else None,
+        tensor=image.detach().float().cpu(),
+        nfe=done.nfe,
+        noise=EXACT if same_bits(before, here, keyed(recipe)) else CLOSE,
+        noise_sha256=done.noise_sha256,
+        environment=tuple(differences(before, here)),
+        notes=tuple(computed_otherwise(known["model"], settings["model"])),
+        difference=difference,
+        stored="" if difference is None else record.stored,
+        candidate=record.candidate,
+        scores=scores,
+        settings=settings,
+    )
+
+
+def _apart(stored: np.ndarray, here: np.ndarray) -> float | None:
+    """The largest absolute difference in [0, 1] of 8-bit pictures; None where one was cut or scaled since."""
+    if stored.shape != here.shape:
+        return None
+    return float(np.abs(stored.astype(np.int16) - here.astype(np.int16)).max()) / 255

@@ -1,0 +1,250 @@
+"""What can be replayed, read: a PNG, a result.json, a result, a recipe. PNG and JSON only; nothing read is executed."""
+
+import json
+import struct
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from noise_search.pictures import CHUNK
+from noise_search.provenance import RECORD_VERSION
+from noise_search.results import SearchResult
+from samplers.recipe import Recipe
+
+Source = str | Path | Image.Image | SearchResult | Recipe | Sequence[Mapping[str, Any]]
+
+_WRITTEN = "PNGs that carry one are written by result.save(), in best.png and top/, and by Replay.save()"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a source says of one candidate.
+
+    Attributes:
+        origin: the source, for messages.
+        recipe: how to make it.
+        prompt: its prompt; None where a bare recipe was given.
+        settings: of its search; None where a bare recipe was given.
+        candidate: its id in the search, if known.
+        scores: raw score by verifier key, where known.
+        pixels: uint8 `[height, width, 3]`, or `[frames, height, width, 3]`: its stored picture, if there is one.
+        stored: where that picture is, for messages.
+    """
+
+    origin: str
+    recipe: Recipe
+    prompt: str | None = None
+    settings: Mapping[str, Any] | None = None
+    candidate: int | None = None
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    pixels: np.ndarray | None = None
+    stored: str = ""
+
+
+def read(source: Source, candidate: int | None = None) -> Record:
+    """The record of a candidate, by default of the picture itself, or of the best.
+
+    Raises:
+        ValueError: there is no such file, no recipe in it, or no such candidate; in one line.
+        TypeError: something else was given.
+    """
+    if isinstance(source, SearchResult):
+        return _of_result(source, candidate)
+    if isinstance(source, Image.Image):
+        return _of_picture(source, "the image", candidate)
+    if isinstance(source, Recipe):
+        return Record("the recipe", _alone(source, candidate))
+    if isinstance(source, str) and source.lstrip().startswith("["):
+        return Record("the recipe", _alone(as_recipe(_parsed(source, "the recipe"), "the recipe"), candidate))
+    if isinstance(source, str | Path):
+        return _of_file(Path(source), candidate)
+    if isinstance(source, Sequence) and all(isinstance(op, Mapping) for op in source):
+        return Record("the recipe", _alone(as_recipe(source, "the recipe"), candidate))
+    raise TypeError(
+        f"a {type(source).__name__} can't be replayed alone; expected a PNG or result.json of a search (path or "
+        "image), a SearchResult with candidate=ID, or a recipe with model= and prompt="
+    )
+
+
+def as_recipe(content: Any, origin: str) -> Recipe:
+    """A recipe of parsed JSON, or ValueError."""
+    if (
+        not isinstance(content, Sequence)
+        or isinstance(content, str)
+        or not all(isinstance(o, Mapping) for o in content)
+    ):
+        raise ValueError(f"{origin} has no list of operations for a recipe: {content!r:.80}")
+    try:
+        return Recipe.from_json(content)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{origin}: {error}") from error
+
+
+def _of_file(file: Path, candidate: int | None) -> Record:
+    if file.is_dir():
+        file = file / "result.json"
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{str(file)!r} can't be read: {error.strerror or error}") from error
+    if content.startswith(b"\x89PNG"):
+        return _of_png(file, candidate)
+    name = repr(str(file))
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is neither a PNG nor a result.json; {_WRITTEN}") from error
+    parsed = _parsed(text, name)
+    if isinstance(parsed, list):
+        return Record(name, _alone(as_recipe(parsed, name), candidate))
+    return _of_json(parsed, file, candidate)
+
+
+def _of_png(file: Path, candidate: int | None) -> Record:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=["PNG"]) as image:
+                return _of_picture(image, repr(str(file)), candidate)
+    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{str(file)!r} is damaged, or too large to be opened: {_first_line(error)}") from error
+    except (OSError, SyntaxError, EOFError, struct.error, zlib.error) as error:
+        raise ValueError(f"{str(file)!r} is damaged: {_first_line(error)}") from error
+
+
+def _of_picture(image: Image.Image, origin: str, candidate: int | None) -> Record:
+    text = image.info.get(CHUNK)
+    if not isinstance(text, str):
+        found = image.info.get("parameters")
+        other = " but only an AUTOMATIC1111 'parameters' text, which doesn't say how noise was moved" if found else ""
+        raise ValueError(f"{origin} carries no recipe of a search{other}; {_WRITTEN}")
+    record = _object(_parsed(text, f"the record in {origin}"), origin)
+    if candidate is not None and candidate != record.get("candidate"):
+        raise ValueError(f"{origin} holds one candidate; leave candidate={candidate} out, or give its result.json")
+    return Record(
+        origin=origin,
+        recipe=as_recipe(record.get("recipe"), origin),
+        prompt=_text(record, "prompt", origin),
+        settings=_settings(record, origin),
+        candidate=_known_id(record.get("candidate")),
+        scores=record.get("scores") or {},
+        pixels=np.asarray(image.convert("RGB")),
+        stored="the picture given",
+    )
+
+
+def _of_json(parsed: Any, file: Path, candidate: int | None) -> Record:
+    origin = repr(str(file))
+    content = _object(parsed, origin)
+    settings = _settings(content, origin)
+    rows = content.get("candidates")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{origin} has no candidates; expected a result.json written by result.save()")
+    best = content.get("best") or {}
+    wanted = best.get("id") if candidate is None else candidate
+    if wanted is None:
+        raise ValueError(f"{origin} has no winner; choose one of its {len(rows)} candidates with candidate=ID")
+    row = next((row for row in rows if row.get("id") == wanted), None)
+    if row is None:
+        raise ValueError(_no_candidate(origin, wanted, [row.get("id") for row in rows]))
+    picture = row.get("image") or (best.get("image") if best.get("id") == wanted else None)
+    pixels = _beside(file, picture, row.get("recipe"))
+    return Record(
+        origin=origin,
+        recipe=as_recipe(row.get("recipe"), origin),
+        prompt=_text(content, "prompt", origin),
+        settings=settings,
+        candidate=wanted,
+        scores=row.get("scores") or {},
+        pixels=pixels,
+        stored=str(picture),
+    )
+
+
+def _beside(file: Path, picture: Any, recipe: Any) -> np.ndarray | None:
+    """The pixels of a picture in the folder of result.json, where it still holds this candidate."""
+    if not isinstance(picture, str) or Path(picture).is_absolute() or ".." in Path(picture).parts:
+        return None
+    try:
+        found = _of_png(file.parent / picture, None)
+    except (ValueError, OSError):
+        return None
+    return found.pixels if found.recipe == as_recipe(recipe, str(file)) else None
+
+
+def _of_result(result: SearchResult, candidate: int | None) -> Record:
+    ids = [c.id for c in result.candidates]
+    if candidate is not None and candidate not in ids:
+        raise ValueError(_no_candidate("the result", candidate, ids))
+    if candidate is None and result.failed:
+        raise ValueError(f"the result has no winner ({result.stop_reason}); choose a candidate with candidate=ID")
+    chosen = result.best if candidate is None else result.candidates[ids.index(candidate)]
+    settings = _settings({"settings": result.settings}, "the result")
+    return Record(
+        "the result",
+        chosen.recipe,
+        result.prompt,
+        settings,
+        chosen.id,
+        dict(chosen.scores),
+        chosen.raw,
+        "the picture kept",
+    )
+
+
+def _no_candidate(origin: str, wanted: Any, ids: Sequence[Any]) -> str:
+    there = ", ".join(str(i) for i in ids[:20]) + (f", ... {ids[-1]}" if len(ids) > 20 else "")
+    return f"{origin} has no candidate {wanted!r}; it has {there or 'none'}"
+
+
+def _alone(recipe: Recipe, candidate: int | None) -> Recipe:
+    if candidate is not None:
+        raise ValueError(f"a recipe is one candidate; leave candidate={candidate} out")
+    return recipe
+
+
+def _parsed(text: str, origin: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{origin} is not valid JSON: {_first_line(error)}") from error
+
+
+def _object(content: Any, origin: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError(f"{origin} holds a {type(content).__name__}; expected what a search wrote")
+    return content
+
+
+def _settings(content: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
+    settings = content.get("settings")
+    if not isinstance(settings, Mapping) or not isinstance(settings.get("model"), Mapping):
+        raise ValueError(f"{origin} has no settings of a search; expected what result.save() writes")
+    version = settings.get("record_version", 0)
+    if not isinstance(version, int) or version > RECORD_VERSION:
+        raise ValueError(
+            f"{origin} is a record of version {version!r}, and this noise-search reads up to {RECORD_VERSION}; "
+            "install a newer noise-search"
+        )
+    return settings
+
+
+def _text(content: Mapping[str, Any], name: str, origin: str) -> str:
+    value = content.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"{origin} has no {name}; expected what a search wrote")
+    return value
+
+
+def _known_id(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
