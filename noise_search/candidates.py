@@ -19,6 +19,7 @@ class Candidate:
         recipe: regenerates it alone.
         step: the grid point it was scored at.
         finished: whether that is the end of the grid.
+        draft: whether that is the end of a draft's coarser grid, whose scores only choose what is rendered in full.
         nfe: NFE spent by the search once this candidate was done.
         score: the value that ranks it, higher is better; NaN when it failed. Under an aggregator without absolute
             values it is its value in the pool of all finished candidates.
@@ -36,6 +37,7 @@ class Candidate:
     finished: bool
     nfe: int
     score: float = float("nan")
+    draft: bool = False
     scores: dict[str, float] = field(default_factory=dict)
     judges: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
@@ -75,6 +77,7 @@ class Candidate:
             "seed": self.seed,
             "step": self.step,
             "finished": self.finished,
+            "draft": self.draft,
             "nfe": self.nfe,
             "score": number(self.score),
             "scores": {k: number(v) for k, v in self.scores.items()},

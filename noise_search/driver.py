@@ -12,10 +12,12 @@ import torch
 from noise_search.arguments import as_nfe, as_prompts, check_counts, check_numbers, check_seed
 from noise_search.candidates import Candidate
 from noise_search.clips import check_frames, pictures
+from noise_search.drafts import RENDERS, Drafted, check_drafts
 from noise_search.evaluator import Evaluator, Outcome, Work
 from noise_search.models import LoadedModel, load_model
 from noise_search.prompt_search import PromptSearch
 from noise_search.protocol import SearchAlgorithm
+from noise_search.provenance import RECORD_VERSION, environment, grid_record
 from noise_search.reporter import Reporter
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results import SearchResult
@@ -56,6 +58,8 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     seed: int = 0,
     judges: Sequence[VerifierLike] = (),
     steps: int | None = None,
+    draft_steps: int | None = None,
+    draft_renders: int | None = None,
     guidance: float | None = None,
     negative_prompt: str | None = None,
     height: int | None = None,
@@ -89,6 +93,10 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
             than their candidates.
         judges: scored after the search on the first image, the top k and every new best; the search never sees them.
         steps: denoising steps of a trajectory; the model's default when None.
+        draft_steps: search with cheap trajectories of so many steps, and render only the best noises in full; for
+            algorithms that search over step-0 noises. Everything is charged, noise 0 is rendered in full first.
+        draft_renders: how many noises to render in full after the drafts, 4 when None; at most half of the budget that
+            noise 0 leaves goes there.
         guidance: the guidance scale; the model's default when None.
         negative_prompt: the model's default when None.
         height, width: of the images in pixels; the model's default when None.
@@ -126,6 +134,9 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     if negative_prompt is not None and not isinstance(negative_prompt, str):
         raise TypeError(f"negative_prompt={negative_prompt!r} is a {type(negative_prompt).__name__}; expected a text")
     check_counts(batch_size=batch_size, top_k=top_k, patience=patience, steps=steps, height=height, width=width)
+    check_counts(draft_steps=draft_steps, draft_renders=draft_renders)
+    if draft_renders is not None and draft_steps is None:
+        raise ValueError(f"draft_renders={draft_renders} renders the best drafts; give draft_steps with it")
     check_numbers(time_limit=time_limit, target_score=target_score, guidance=guidance, eta=eta)
     if time_limit is not None and not time_limit > 0:
         raise ValueError(f"time_limit={time_limit!r} must be greater than 0")
@@ -162,9 +173,13 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         started = time.perf_counter()
         # Conditions come first: the sampler may look at its grid through a call with the first prompt.
         conditions = [loaded.sampler.condition(text) for text in prompts]
-        space = loaded.sampler.space()
+        space = loaded.sampler.space(levels=getattr(chosen, "levels", ()))
         check_frames((*aggregator.verifiers, *judging), space, loaded.name)
         budget = as_nfe(nfe, candidates, space.end)
+        if draft_steps is not None:
+            draft = loaded.sampler.space(steps=draft_steps)
+            check_drafts(chosen, space, draft, budget)
+            chosen = Drafted(chosen, draft, draft_renders or RENDERS)
         encoding = time.perf_counter() - started
         searches = [
             PromptSearch(i, text, space, condition, aggregator, chosen, budget, seed, top_k)
@@ -178,7 +193,10 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         # Described before anything is computed, so that a description that fails loses nothing.
         settings = _settings(loaded, aggregator, judging, chosen, seed, deterministic)
         settings["algorithm"]["schedule"] = _schedule(chosen, space, budget)
-        reporter = Reporter(searches, aggregator, loaded, progress)
+        settings["grids"] = grid_record(space, getattr(chosen, "levels", ()))
+        if draft_steps is not None:
+            settings["grids"] |= grid_record(draft, steps=draft_steps)
+        reporter = Reporter(searches, aggregator, loaded, settings["algorithm"]["schedule"], progress)
         failure = _loop(searches, evaluator, limits, reporter, on_candidate)
         _judge(searches, judging, top_k, evaluator.device)
         settings["batch_size"] = evaluator.batch_size
@@ -241,9 +259,7 @@ def _apply(limits: Limits, one: PromptSearch, seconds: float) -> None:
         return
     if limits.target_score is not None and one.best.score >= limits.target_score:
         one.stop(f"target score {limits.target_score:g} reached")
-    finished = sum(c.finished for c in one.candidates)
-    best_at = sum(c.finished for c in one.candidates if c.id <= one.best.id)
-    if limits.patience is not None and finished - best_at >= limits.patience:
+    if limits.patience is not None and one.since_best >= limits.patience:
         one.stop(f"no better candidate among {limits.patience}")
 
 
@@ -311,8 +327,10 @@ def _settings(
     deterministic: bool,
 ) -> dict[str, Any]:
     return {
+        "record_version": RECORD_VERSION,
+        "environment": environment(),
         "model": {"name": loaded.name, "fingerprint": loaded.fingerprint, **loaded.sampler.describe()},
-        "algorithm": {"name": algorithm.name, "settings": repr(algorithm)},
+        "algorithm": {"name": algorithm.name, "settings": repr(getattr(algorithm, "algorithm", algorithm))},
         "verifier": {"name": aggregator.name, "verifiers": [v.describe() for v in aggregator.verifiers]},
         "judges": [v.describe() for v in judges],
         "seed": seed,

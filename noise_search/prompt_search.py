@@ -98,6 +98,8 @@ class PromptSearch:
         self.stop_reason: str | None = None
         self.error: BaseException | None = None
         self._partial: tuple[Candidate, State] | None = None
+        self._draft: Candidate | None = None
+        self._rendered: set[str] = set()
         self._fallback: State | None = None
         self._top_k = top_k
         self._plan = algorithm.plan(ProblemView(self, space, condition, seed))
@@ -124,6 +126,14 @@ class PromptSearch:
         if self.best is None and self._fallback is not None:
             return self.space.end - self._fallback.step
         return 0
+
+    @property
+    def since_best(self) -> int:
+        """Candidates without a new best: finished ones, or drafts while there are only drafts to compare."""
+        drafting = bool(self.candidates) and self.candidates[-1].draft
+        best = self._draft if drafting else self.best
+        rivals = [c for c in self.candidates if (c.draft if drafting else c.finished)]
+        return 0 if best is None else sum(c.id > best.id for c in rivals)
 
     def next_round(self) -> list[Work]:
         """Ask the algorithm, and trim its jobs to the budget; empty when the search has ended."""
@@ -165,14 +175,14 @@ class PromptSearch:
     def _affordable(self, jobs: Sequence[Job]) -> list[int]:
         """Rows of each job that fit, keeping the reserve; everything after the first row that doesn't fit is cut."""
         left, end = self.ledger.left, self.space.end
-        partial = self._partial[0].recipe.key if self._partial else None
+        partial = self._partial[1].recipes[0].key if self._partial else None
         partial_reserve = end - self._partial[1].step if self._partial else 0
         safe = self.best is not None or self._partial is not None
         fallback_reserve = 0 if safe or self._fallback is None else end - self._fallback.step
         counts = [0] * len(jobs)
         for which, job in enumerate(jobs):
             for row in range(len(job)):
-                unfinished = end - job.stop
+                unfinished = self._unfinished(job)
                 if unfinished == 0:
                     safe, after_fallback = True, 0
                     continues = job.states.recipes[row].key == partial
@@ -187,6 +197,10 @@ class PromptSearch:
                 counts[which] += 1
         return counts
 
+    def _unfinished(self, job: Job) -> int:
+        """NFE from where a job's rows stop to finished images; a draft has the whole trajectory before it."""
+        return self.space.end - (job.stop if job.states.grid == self.space.id else 0)
+
     def record(self, outcomes: Sequence[Outcome]) -> list[Candidate]:
         """Take in the rows of a micro-batch; returns the candidates that were scored."""
         scored = []
@@ -194,12 +208,17 @@ class PromptSearch:
         for outcome in outcomes:
             spent += _cost(outcome)
             self._outcomes[outcome.id] = outcome
-            before = outcome.work.job.states.recipes[outcome.row].key
-            if self._partial is not None and self._partial[0].recipe.key == before:
-                self._partial = None
-            if outcome.work.job.score:
+            job = outcome.work.job
+            before = job.states.recipes[outcome.row].key
+            if job.states.grid == self.space.id:
+                self._rendered.add(before)
+                if self._partial is not None and self._partial[1].recipes[0].key == before:
+                    self._partial = None
+            if job.score:
                 candidate = self._candidate(outcome, spent)
-                if candidate.finished:
+                if candidate.draft:
+                    self._update_draft(candidate, job.states[[outcome.row]])
+                elif candidate.finished:
                     self._update_best(candidate)
                     self._keep_pixels(candidate, outcome.image)
                 else:
@@ -210,12 +229,13 @@ class PromptSearch:
         return scored
 
     def _candidate(self, outcome: Outcome, spent: int) -> Candidate:
-        finished = outcome.state.step == self.space.end
+        draft = outcome.state.grid != self.space.id
         found = Candidate(
             id=outcome.id,
             recipe=outcome.state.recipes[0],
             step=outcome.state.step,
-            finished=finished,
+            finished=not draft and outcome.state.step == self.space.end,
+            draft=draft,
             nfe=spent,
             scores=dict(outcome.components),
             failure=outcome.failure,
@@ -239,6 +259,17 @@ class PromptSearch:
             self.best = best
             self.bests.append(best)
             self.bests_nfe.append(candidate.nfe)
+
+    def _update_draft(self, candidate: Candidate, noise: State) -> None:
+        """Value a draft among drafts; remember the best one's noise, which a search that ends early renders."""
+        pool = [candidate] if self.aggregator.absolute else [c for c in self.candidates if c.draft]
+        for member, value in zip(pool, self._values(pool), strict=True):
+            member.score = float(value)
+        beaten = self._draft is None or candidate.score > self._draft.score
+        if np.isfinite(candidate.score) and beaten:
+            self._draft = candidate
+            rendered = noise.recipes[0].key in self._rendered
+            self._partial = None if rendered else (candidate, self.space.adopt(noise))
 
     def _update_partial(self, candidate: Candidate, outcome: Outcome) -> None:
         """Remember an unfinished row that outranks every finished one: it is completed at the end."""

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -15,7 +17,12 @@ class Reporter:
     """The cost line before the start, and a bar over NFE with the best score."""
 
     def __init__(
-        self, searches: list[PromptSearch], aggregator: Aggregator, loaded: LoadedModel, enabled: bool
+        self,
+        searches: list[PromptSearch],
+        aggregator: Aggregator,
+        loaded: LoadedModel,
+        schedule: Mapping[str, Any],
+        enabled: bool,
     ) -> None:
         self._searches, self._aggregator, self._enabled = searches, aggregator, enabled
         self._total = sum(one.ledger.nfe_budget for one in searches)
@@ -25,7 +32,7 @@ class Reporter:
             each = searches[0].ledger.nfe_budget
             many = f" for each of {len(searches)} prompts" if len(searches) > 1 else ""
             verifiers = ", ".join(v.key for v in aggregator.verifiers)
-            self._say(f"{each} NFE{many}: up to {each // steps} candidates of {steps} steps")
+            self._say(f"{each} NFE{many}: {_plan(schedule, each, steps)}")
             self._say(f"model {loaded.name}@{loaded.fingerprint}; verifier {verifiers}")
         self._bar = tqdm(total=self._total, unit="NFE", disable=not enabled, leave=False)
 
@@ -48,3 +55,15 @@ class Reporter:
     def close(self) -> None:
         """Take the bar away."""
         self._bar.close()
+
+
+def _plan(schedule: Mapping[str, Any], nfe: int, steps: int) -> str:
+    """What an algorithm's schedule means, in words."""
+    if "draft_steps" in schedule:
+        drafts, renders = schedule["drafts"], 1 + schedule["renders"]
+        return f"up to {drafts} drafts of {schedule['draft_steps']} steps, {renders} renders of {steps}"
+    if "rounds" in schedule:
+        turns = [f"up to {turn['up']:g}, down to {turn['down']:g}" for turn in schedule["rounds"]]
+        paths = f"{schedule['paths']} path" + ("s" if schedule["paths"] > 1 else "")
+        return "; ".join([f"{paths} to noise level {schedule['start']:g}", *turns])
+    return f"up to {nfe // steps} candidates of {steps} steps"

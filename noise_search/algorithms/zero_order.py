@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import ClassVar
 
-from noise_search.algorithms.checks import check_count
+from noise_search.algorithms.checks import check_count, check_number
 from noise_search.protocol import Evaluation, Job, Plan, Problem
 from samplers.state import State
 
@@ -47,6 +47,7 @@ class ZeroOrderSearch:
         check_count("chains", self.chains)
         if self.patience is not None:
             check_count("patience", self.patience)
+        check_number("cosine", self.cosine)
         if not -1 <= self.cosine < 1:
             raise ValueError(f"cosine={self.cosine!r} must be at least -1 and below 1, where a neighbour is its pivot")
         if self.literal and (self.chains > 1 or self.patience is not None):

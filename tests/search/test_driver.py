@@ -5,62 +5,17 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from toy import STUBS, CountingSampler, ParticleSearch, TreeSearch, brightness, contrast, exact_x0
+from toy import CountingSampler, ParticleSearch, TreeSearch, brightness, contrast, exact_x0
 
 import noise_search
-from noise_search import RandomSearch, search
+from noise_search import search
 from noise_search.errors import AllCandidatesFailed, SearchOutOfMemory
 from verifiers import FunctionVerifier
-
-ALGORITHMS = [RandomSearch(), *STUBS]
 
 
 def run(sampler=None, **options):
     settings = {"verifier": brightness, "nfe": 80, "progress": False, "model": sampler or CountingSampler()}
     return search("a prompt", **{**settings, **options})
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    nfe=st.integers(8, 200),
-    batch=st.integers(1, 9),
-    which=st.integers(0, len(ALGORITHMS) - 1),
-    padded=st.booleans(),
-)
-def test_every_budget_gives_a_finished_image_and_is_never_exceeded(nfe, batch, which, padded):
-    sampler = CountingSampler()
-    result = run(sampler, nfe=nfe, batch_size=batch, algorithm=ALGORITHMS[which], deterministic=padded)
-    assert result.best.finished and np.isfinite(result.score) and result.image.size == (4, 4)
-    assert result.ledger.nfe <= nfe
-    assert result.ledger.nfe + result.ledger.nfe_waste == pytest.approx(sampler.rows)
-    assert result.ledger.denoiser_rows == sampler.rows
-    assert (result.ledger.nfe_waste > 0) <= padded
-    assert max(c.nfe for c in result.candidates) <= result.ledger.nfe
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=repr)
-def test_every_algorithm_finishes_random_searchs_first_noise_first(algorithm):
-    result = run(algorithm=algorithm, seed=11)
-    plain = run(candidates=1, seed=11, nfe=None)
-    assert result.first.seed == 11 and result.candidates[0] is result.first
-    assert result.first_score == pytest.approx(plain.score, abs=1e-6)
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=repr)
-def test_results_do_not_depend_on_the_micro_batch(algorithm):
-    one, many = (run(algorithm=algorithm, batch_size=size) for size in (1, 7))
-    assert [c.recipe.key for c in one.candidates] == [c.recipe.key for c in many.candidates]
-    assert [c.score for c in one.candidates] == pytest.approx([c.score for c in many.candidates], abs=1e-5)
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=repr)
-def test_global_random_state_is_left_alone(algorithm):
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    run(algorithm=algorithm)
-    assert torch.equal(torch_state, torch.get_rng_state())
-    assert np.array_equal(numpy_state, np.random.get_state()[1])
 
 
 def test_random_search_spends_whole_trajectories_and_draws_consecutive_seeds():

@@ -1,5 +1,6 @@
 """A closed-form model, verifiers and stub algorithms: whole searches in milliseconds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,9 +16,9 @@ SHAPE = (3, 4, 4)
 SPREAD = 0.3
 
 
-def space(steps: int = 8) -> NoiseSpace:
-    sigmas = [1 - i / steps for i in range(steps)]
-    return NoiseSpace(SHAPE, ("channel", "height", "width"), *flow_matching.grid(sigmas))
+def space(steps: int = 8, levels: Sequence[float] = (), shape: tuple[int, ...] = SHAPE) -> NoiseSpace:
+    sigmas = sorted({*(1 - i / steps for i in range(steps)), *levels}, reverse=True)
+    return NoiseSpace(shape, ("channel", "height", "width"), *flow_matching.grid(sigmas))
 
 
 def mixture(centres: int = 6) -> Tensor:
@@ -46,7 +47,7 @@ class CountingSampler(DenoiserSampler):
             self.largest = max(self.largest, len(x))
             return fn(x, alpha, sigma, prompts)
 
-        super().__init__(counted, space(steps))
+        super().__init__(counted, lambda asked, levels: space(asked or steps, levels))
 
 
 def brightness(images: Tensor, prompts: list[str]) -> Tensor:

@@ -1,0 +1,160 @@
+"""Drafts: a search over step-0 noises on a grid of fewer steps, whose best noises are then rendered in full."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from noise_search.protocol import Evaluation, Job, Plan, Problem, SearchAlgorithm
+from samplers.space import NoiseSpace
+from samplers.state import State
+
+RENDERS = 4
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """Another algorithm on a coarser grid, and the full render of what it likes best.
+
+    Noise 0 is rendered in full first, as by every search; then the algorithm spends what is left on drafts, but for the
+    renders of its best noises. A draft's score decides only which noises are rendered: the winner is a full image.
+
+    Attributes:
+        algorithm: searches over step-0 noises, with whole trajectories.
+        draft: the grid of the drafts.
+        renders: how many noises are rendered at most; never more than half of what noise 0 leaves.
+    """
+
+    algorithm: SearchAlgorithm
+    draft: NoiseSpace
+    renders: int = RENDERS
+
+    @property
+    def name(self) -> str:
+        """The algorithm's."""
+        return self.algorithm.name
+
+    @property
+    def whole_calls(self) -> bool:
+        """Drafts and renders run whole."""
+        return True
+
+    def plan(self, problem: Problem) -> Plan:
+        """Yield noise 0, then the algorithm's jobs as far as they are affordable, then the renders."""
+        end = problem.space.end
+        first = problem.fresh(1)
+        yield Job(first, end)
+        drafts, renders = self._shares(problem.space, problem.nfe_total)
+        view = _DraftProblem(problem, self.draft, first, lambda: drafts * self.draft.end)
+        plan, pool = self.algorithm.plan(view), list[Evaluation]()
+        jobs = next(plan, None)
+        while jobs is not None and drafts:
+            asked = jobs if isinstance(jobs, list) else [jobs]
+            counts = _cut([len(job) for job in asked], drafts)
+            trimmed = sum(counts) < sum(map(len, asked))
+            drafts -= sum(counts)
+            kept = [replace(job, states=job.states[:n]) for job, n in zip(asked, counts, strict=True) if n]
+            found = yield kept
+            pool += [replace(e, states=job.states) for e, job in zip(found, kept, strict=True)]
+            jobs = None if trimmed else _sent(plan, found)
+        plan.close()
+        if best := self._best(problem, pool, renders, first):
+            yield Job(State.cat(best), end)
+
+    def describe(self, space: NoiseSpace, nfe: int) -> dict[str, Any]:
+        """How the budget is shared, as plain JSON."""
+        drafts, renders = self._shares(space, nfe)
+        return {"draft_steps": self.draft.end, "drafts": drafts, "renders": renders}
+
+    def _shares(self, space: NoiseSpace, nfe: int) -> tuple[int, int]:
+        """How many drafts, and how many renders besides noise 0's."""
+        left = nfe - space.end
+        renders = max(1, min(self.renders, left // (2 * space.end)))
+        return (left - renders * space.end) // self.draft.end, renders
+
+    def _best(self, problem: Problem, pool: list[Evaluation], renders: int, first: State) -> list[State]:
+        """The noises to render, best first; noise 0 is rendered already."""
+        if not pool:
+            return []
+        scored = Evaluation.cat(pool)
+        best = [problem.space.adopt(scored.states[[row]]) for row in problem.rank(scored)[: renders + 1]]
+        return [noise for noise in best if noise.recipes != first.recipes][:renders]
+
+
+def check_drafts(algorithm: SearchAlgorithm, space: NoiseSpace, draft: NoiseSpace, nfe: int) -> None:
+    """Refuse drafts that can't work, before anything is computed.
+
+    Raises:
+        ValueError: an algorithm that stops inside trajectories, as many steps as the full grid has, or a budget without
+            room for two drafts and a render.
+    """
+    if not algorithm.whole_calls:
+        raise ValueError(
+            f"draft_steps={draft.end} works with searches over step-0 noises (random, zero-order): algorithm "
+            f"{algorithm.name!r} stops at grid points inside trajectories, which a draft's grid doesn't share with the "
+            "full one, so that its states can't be rendered in full; leave draft_steps out"
+        )
+    if draft.end >= space.end:
+        raise ValueError(
+            f"draft_steps={draft.end} must be below the {space.end} steps of a full trajectory; raise steps, or leave "
+            "draft_steps out"
+        )
+    least = 2 * space.end + 2 * draft.end
+    if nfe < least:
+        raise ValueError(
+            f"a budget of {nfe} NFE is too small for drafts of {draft.end} steps; the least that works is nfe={least}: "
+            f"noise 0 in full, two drafts, and a render of {space.end} steps"
+        )
+
+
+class _DraftProblem:
+    """The problem as the algorithm sees it: the draft's grid, and random search's stream from noise 0 on."""
+
+    def __init__(self, problem: Problem, space: NoiseSpace, first: State, left: Callable[[], int]) -> None:
+        self._problem, self._space, self._first, self._left = problem, space, first, left
+        self._total = left()
+
+    @property
+    def space(self) -> NoiseSpace:
+        return self._space
+
+    @property
+    def rng(self) -> np.random.Generator:
+        return self._problem.rng
+
+    @property
+    def nfe_total(self) -> int:
+        return self._total
+
+    @property
+    def nfe_left(self) -> int:
+        return self._left()
+
+    def cost(self, start: int, stop: int) -> int:
+        return self._problem.cost(start, stop)
+
+    def fresh(self, count: int) -> State:
+        again, self._first = self._first, self._first[:0]
+        return self._space.adopt(State.cat([again, self._problem.fresh(count - len(again))]))
+
+    def seeds(self, count: int) -> list[int]:
+        return self._problem.seeds(count)
+
+    def rank(self, pool: Evaluation) -> list[int]:
+        return self._problem.rank(pool)
+
+
+def _cut(counts: list[int], limit: int) -> list[int]:
+    """As many of each in turn as the limit allows."""
+    cut = []
+    for count in counts:
+        cut.append(min(count, limit - sum(cut)))
+    return cut
+
+
+def _sent(plan: Plan, found: list[Evaluation]) -> Any:
+    try:
+        return plan.send(found)
+    except StopIteration:
+        return None
