@@ -93,7 +93,7 @@ def load_model(
         model: a `Sampler`, a diffusers pipeline object, an embedded model's name, a directory or a hub id.
         device, dtype: of a model that is loaded here.
         options: further arguments of the pipeline's call.
-        settings: of `PipelineSampler`; None stands for the model's default.
+        settings: of `sampler_for`; None stands for the model's default.
 
     Raises:
         ValueError: an unknown name, or a sampler with settings of its own.
@@ -107,7 +107,7 @@ def load_model(
             raise ValueError(f"{names}: a Sampler object brings its own settings; set them on {type(model).__name__}")
         check_unplaced(device, dtype)
         return LoadedModel(type(model).__name__, model, Card())
-    from samplers.pipeline import PipelineSampler
+    from samplers.fallback import sampler_for
 
     name, pipe, card = open_pipeline(model, device, dtype)
     renamed = {"steps": "num_inference_steps", "guidance": card.defaults.get("guidance_argument", "guidance_scale")}
@@ -119,7 +119,7 @@ def load_model(
     twice = sorted(settings.keys() & options.keys())
     if twice:
         raise ValueError(f"model_options has {', '.join(twice)}, which are arguments of their own; give them there")
-    sampler = PipelineSampler(pipe, **{**card.defaults, **given}, **{**card.options, **options})
+    sampler = sampler_for(pipe, **{**card.defaults, **given}, **{**card.options, **options})
     return LoadedModel(name, sampler, card, str(pipe._execution_device))
 
 

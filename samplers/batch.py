@@ -107,8 +107,7 @@ def _called(
         return calls.call(
             scheduler,
             prompts,
-            "latent",
-            options=probed.options,
+            probed.options | {"output_type": "latent"},
             handed=handed,
             generators=generators,
             prepare=prepare,

@@ -18,6 +18,7 @@ from samplers.probing import Probed, probe
 from samplers.prompting import asked
 from samplers.scheduler import SearchScheduler, Walk
 from samplers.slicing import walk_as_given
+from samplers.space import NoiseSpace
 from samplers.view import call_view, make_view, parameters, plain
 
 
@@ -36,7 +37,7 @@ class PipelineCalls:
     def __init__(self, pipe: Any, options: dict[str, Any], builder: Builder) -> None:
         """Prepare; nothing is called yet."""
         self.pipe, self.options = pipe, options
-        self.scheduler = copy.deepcopy(pipe.scheduler)
+        self.scheduler: Any = copy.deepcopy(getattr(pipe, "scheduler", None))
         self.denoisers = denoisers.find(pipe)
         self.memo = PromptMemo()
         self.builder = builder
@@ -73,6 +74,10 @@ class PipelineCalls:
             scheduler.order = self.scheduler.order  # pipelines count their first step in evaluations
         return scheduler
 
+    def own_scheduler(self) -> Any:
+        """The user's scheduler, as a copy for one call."""
+        return copy.deepcopy(self.scheduler)
+
     def probe(self, prompt: str, steps: int | None = None, levels: Sequence[float] = ()) -> Probed:
         """The noise space, latent layout and grid, from one call without steps; asked once for each grid.
 
@@ -82,15 +87,15 @@ class PipelineCalls:
             steps = None
         key = (steps, check_levels(levels))
         if key not in self._probed:
-            self._probed[key] = probe(self, prompt, self._with_steps(steps), key[1])
+            self._probed[key] = probe(self, prompt, self.with_steps(steps), key[1])
         return self._probed[key]
 
     def probed(self, grid: str) -> Probed | None:
         """What `probe` found for the grid of this id; None for a grid that was never asked for."""
         return next((p for p in self._probed.values() if p.space.id == grid), None)
 
-    def _with_steps(self, steps: int | None) -> dict[str, Any]:
-        """The call options, for another number of steps."""
+    def with_steps(self, steps: int | None) -> dict[str, Any]:
+        """The call options, for another number of steps. Raises ValueError where they fix the grid."""
         if steps is None:
             return self.options
         fixed = [k for k in ("sigmas", "timesteps") if self.options.get(k) is not None]
@@ -103,11 +108,10 @@ class PipelineCalls:
         self,
         scheduler: Any,
         prompts: list[str],
-        output_type: str,
-        *,
         options: dict[str, Any],
+        *,
         handed: Handed | None = None,
-        generators: list[torch.Generator] | None = None,
+        generators: torch.Generator | list[torch.Generator] | None = None,
         prepare: Callable[[Any], None] = lambda view: None,
     ) -> Any:
         """One call of a fresh view with `options`; its first output. `prepare` may install more on the view.
@@ -119,7 +123,7 @@ class PipelineCalls:
         if isinstance(scheduler, SearchScheduler):
             walk_as_given(view)
         prepare(view)
-        options = self._per_row(options, prompts) | {"output_type": output_type}
+        options = self._per_row(options, prompts)
         if "generator" in parameters(self.pipe):
             options["generator"] = generators or [torch.Generator().manual_seed(0) for _ in prompts]
         with ExitStack() as around:
@@ -145,20 +149,21 @@ class PipelineCalls:
             options["image"] = image.expand(len(prompts), -1, -1, -1)
         return options
 
-    def describe(self, probed: Probed) -> dict[str, Any]:
-        """The pipeline, its settings and a sample of its weights, as plain JSON."""
+    def describe(self, space: NoiseSpace) -> dict[str, Any]:
+        """The pipeline over its default space, its settings and a sample of its weights, as plain JSON."""
         import diffusers
+
+        config = getattr(self.scheduler, "config", {})
 
         modules = {k: v for k, v in self.pipe.components.items() if isinstance(v, torch.nn.Module)}
         return {
             "pipeline": type(self.pipe).__name__,
             "scheduler": type(self.scheduler).__name__,
-            "scheduler_config": plain({k: v for k, v in self.scheduler.config.items() if k[0] != "_"}),
-            "grid": probed.space.id,
-            "steps": probed.space.end,
-            "shape": list(probed.space.shape),
+            "scheduler_config": plain({k: v for k, v in config.items() if k[0] != "_"}),
+            "grid": space.id,
+            "steps": space.end,
+            "shape": list(space.shape),
             "options": recorded(self.options),
-            "dtype": str(probed.layout.dtype).removeprefix("torch."),
             "device": str(self.device),
             "weights": {name: denoisers.fingerprint(module) for name, module in modules.items()},
             "versions": {"torch": str(torch.__version__), "diffusers": diffusers.__version__},

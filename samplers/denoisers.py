@@ -13,15 +13,24 @@ import torch
 from torch import Tensor, nn
 
 NAMES = re.compile(r"(unet|transformer|prior|denoiser|dit)(_\d+)?")
+CLASSES = re.compile(r"UNet|DiT|Transformer\w*Model")
+"""Of models of diffusers, for pipelines that name theirs otherwise (Stable Cascade's decoder)."""
 
 _guard = threading.Lock()
 _owners: WeakKeyDictionary[nn.Module, weakref.ref[object]] = WeakKeyDictionary()
 
 
 def find(pipe: Any) -> dict[str, nn.Module]:
-    """The denoiser modules by component name. Raises ValueError where there is none."""
+    """The denoiser modules by component name, else those of a denoiser's class.
+
+    Raises ValueError where there is none.
+    """
     parts = pipe.components
-    found = {k: v for k, v in parts.items() if NAMES.fullmatch(k) and isinstance(v, nn.Module)}
+    modules = {k: v for k, v in parts.items() if isinstance(v, nn.Module)}
+    found = {k: v for k, v in modules.items() if NAMES.fullmatch(k)}
+    if not found:
+        own = {k: v for k, v in modules.items() if type(v).__module__.startswith("diffusers.")}
+        found = {k: v for k, v in own.items() if CLASSES.search(type(v).__name__)}
     if not found:
         raise ValueError(
             f"{type(pipe).__name__} has no denoiser among its components {sorted(parts)}: "

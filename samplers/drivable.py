@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from samplers.base import NotDrivable
-from samplers.prompting import asking
+from samplers.prompting import ASKING, asking
 from samplers.randn import drawing_modules
 from samplers.scheduler import COPIES
 from samplers.view import parameters
@@ -32,7 +32,8 @@ COPYING = re.compile(r"\w+_scheduler\w* = (copy\.)?deepcopy\(self\.scheduler\)")
 def check_drivable(pipe: Any, options: Mapping[str, Any], kept: bool) -> None:
     """Raise NotDrivable for a pipeline that takes no noise, ValueError for options that cut its grid."""
     name = type(pipe).__name__
-    asking(pipe)
+    if asking(pipe) is None:
+        raise NotDrivable(f"{name} takes none of {', '.join(ASKING)}, so rows cannot be asked for")
     inner = [k for k, v in vars(pipe).items() if _is_pipeline(v)]
     if inner:
         raise NotDrivable(f"{name} runs pipelines of its own ({', '.join(inner)}), each with its own noise")

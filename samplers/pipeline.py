@@ -16,11 +16,12 @@ from samplers.conditioning import UnequalPrompts
 from samplers.denoiser import clean_latent
 from samplers.drivable import check_drivable, index_keyed_options
 from samplers.inlet import Handed
+from samplers.options import call_options
 from samplers.probing import Probed
 from samplers.prompting import any_prompt, check_prompt
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.view import as_images, check_guidance, check_options, estimated_rows
+from samplers.view import as_images, estimated_rows
 from samplers.whole import KEPT, check_whole
 
 
@@ -72,22 +73,11 @@ class PipelineSampler(Sampler):
             NotDrivable: a pipeline or scheduler that cannot be taken step by step (a ValueError).
             ValueError: an option the sampler owns, or a pipeline without a denoiser.
         """
-        from diffusers import DiffusionPipeline
-
-        if not isinstance(pipe, DiffusionPipeline):
-            raise TypeError(
-                f"pipe must be a loaded diffusers DiffusionPipeline, got {type(pipe).__name__}: {pipe!r:.80}"
-            )
         if scheduler not in ("first-order", "keep"):
             raise ValueError(f"scheduler must be 'first-order' or 'keep', got {scheduler!r}")
-        named: dict[str, Any] = {
-            "num_inference_steps": steps,
-            guidance_argument or "guidance_scale": guidance,
-        }
-        named |= {"negative_prompt": negative_prompt, "height": height, "width": width}
-        options = {k: v for k, v in named.items() if v is not None} | call_kwargs
-        check_options(pipe, options)
-        check_guidance(options)
+        given = {"steps": steps, "guidance": guidance, "guidance_argument": guidance_argument}
+        given |= {"negative_prompt": negative_prompt, "height": height, "width": width}
+        options = call_options(pipe, given | call_kwargs)
         check_drivable(pipe, options, kept=scheduler == "keep")
         self._keep_scheduler, self._eta = scheduler == "keep", eta
         self._calls = PipelineCalls(pipe, options, grids.whole_run if self._keep_scheduler else grids.build)
@@ -146,7 +136,9 @@ class PipelineSampler(Sampler):
         check_run(probed.space, states, stop, rho, keep)
         self._check_conditions(states)
         if not self.can_stop:
-            check_whole(self.limitation, (states.step, stop, probed.space.end), rho, keep)
+            check_whole(self.limitation, (states.step, stop, probed.space.end), keep)
+        if self._keep_scheduler and rho is not None:
+            raise ValueError(f"rho = {rho} needs the sampler's own steps, not {KEPT}: leave it None")
         if stop == states.step:
             return Run(states, {k: states for k in keep}, 0)
         try:
@@ -167,8 +159,8 @@ class PipelineSampler(Sampler):
         self._check_conditions(states)
         prompts = [self._prompts[states.conditions[0]]] * len(states)  # without steps any prompt will do
         handed = Handed(probed.layout, latent)
-        standing = self._calls.standing()
-        return as_images(self._calls.call(standing, prompts, "pt", options=probed.options, handed=handed))
+        options = probed.options | {"output_type": "pt"}
+        return as_images(self._calls.call(self._calls.standing(), prompts, options, handed=handed))
 
     def describe(self) -> dict[str, Any]:
         """Everything that changes results on the default grid, as plain JSON; reads a sample of the weights."""
@@ -178,8 +170,9 @@ class PipelineSampler(Sampler):
             "rule": "kept" if self._keep_scheduler else repr(probed.grid.rule),
             "eta": self._eta,
             "step_cache": self._cached,
+            "dtype": str(probed.layout.dtype).removeprefix("torch."),
         }
-        return own | self._calls.describe(probed)
+        return own | self._calls.describe(probed.space)
 
     def close(self) -> None:
         """Release the denoiser, forget the encodings and, under model offload, free its hooks."""

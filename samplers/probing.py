@@ -42,7 +42,7 @@ def probe(calls: "PipelineCalls", prompt: str, options: dict[str, Any], levels: 
 
     scheduler = calls.standing()
     with layouts.watching():
-        output = calls.call(scheduler, [prompt], "latent", options=options, prepare=watch)
+        output = calls.call(scheduler, [prompt], options | {"output_type": "latent"}, prepare=watch)
     layout = layouts.found
     if layout is None or scheduler.walk.grid is None:
         raise NotDrivable(f"{name} asked for no timesteps, or drew no noise, in a call")

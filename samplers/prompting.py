@@ -3,18 +3,14 @@
 import difflib
 from typing import Any
 
-from samplers.base import NotDrivable
 from samplers.view import parameters
 
 ASKING = ("prompt", "class_labels", "batch_size")
 
 
-def asking(pipe: Any) -> str:
-    """The argument by which a pipeline is asked for rows. Raises NotDrivable where there is none."""
-    found = next((name for name in ASKING if name in parameters(pipe)), None)
-    if found is None:
-        raise NotDrivable(f"{type(pipe).__name__} takes none of {', '.join(ASKING)}, so rows cannot be asked for")
-    return found
+def asking(pipe: Any) -> str | None:
+    """The argument by which a pipeline is asked for rows; None for one that gives one row per call."""
+    return next((name for name in ASKING if name in parameters(pipe)), None)
 
 
 def asked(pipe: Any, prompts: list[str]) -> dict[str, Any]:
@@ -24,7 +20,7 @@ def asked(pipe: Any, prompts: list[str]) -> dict[str, Any]:
         return {"prompt": list(prompts)}
     if argument == "class_labels":
         return {"class_labels": [label_id(pipe, prompt) for prompt in prompts]}
-    return {"batch_size": len(prompts)}
+    return {} if argument is None else {"batch_size": len(prompts)}
 
 
 def any_prompt(pipe: Any) -> str:

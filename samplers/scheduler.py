@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from samplers.base import NotDrivable
-from samplers.grids import Builder, Grid, build
+from samplers.grids import Builder, Grid, build, whole_run
 from samplers.rule import Point
 
 COPIES = "this pipeline copies its scheduler to step several tensors at once, which cannot be stopped or forked yet"
@@ -88,7 +88,9 @@ class SearchScheduler:
         return getattr(self._user, name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SearchScheduler":
-        """Refuse to be copied: a copy's steps would not be seen."""
+        """Refuse to be copied, as a copy's steps would not be seen; but where the user's own steps are kept."""
+        if self._build is whole_run:
+            return SearchScheduler(self._user, Walk(0, 0), whole_run)
         raise NotDrivable(COPIES, keep=True)
 
     def __len__(self) -> int:

@@ -36,7 +36,8 @@ def make_view(pipe: Any, scheduler: Any) -> Any:
     for name, value in list(own.items()):
         if inspect.ismethod(value) and value.__self__ is pipe:  # a tool's override, bound to the user's object
             own[name] = MethodType(value.__func__, view)
-    own["scheduler"] = scheduler
+    if scheduler is not None:
+        own["scheduler"] = scheduler
     own["_progress_bar_config"] = {**own.get("_progress_bar_config", {}), "disable": True}
     own["maybe_free_model_hooks"] = lambda: reset_caches(view)
     for judge in ("safety_checker", "watermark"):
@@ -100,9 +101,15 @@ def check_guidance(options: dict[str, Any]) -> None:
 
 
 def parameters(pipe: Any) -> dict[str, inspect.Parameter]:
-    """The named parameters of the pipeline's call."""
-    found = inspect.signature(type(pipe).__call__).parameters
-    return {k: p for k, p in list(found.items())[1:] if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    """The named parameters of the pipeline's call; of its bases' too, as far as it passes keywords on."""
+    found: dict[str, inspect.Parameter] = {}
+    for call in (vars(c)["__call__"] for c in type(pipe).__mro__ if "__call__" in vars(c)):
+        named = list(inspect.signature(call).parameters.values())[1:]
+        passed_on = [p for p in named if p.kind is p.VAR_KEYWORD]
+        found |= {p.name: p for p in named if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in found}
+        if not passed_on:
+            break
+    return found
 
 
 def as_images(output: Any) -> Float[Tensor, " batch *frames 3 height width"]:

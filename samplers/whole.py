@@ -16,13 +16,11 @@ from samplers.scheduler import Walk, check_injected
 KEPT = "scheduler='keep'"
 
 
-def check_whole(reason: str, points: tuple[int, int, int], rho: float | None, keep: Sequence[int]) -> None:
+def check_whole(reason: str, points: tuple[int, int, int], keep: Sequence[int]) -> None:
     """Raise ValueError unless a run over `points` = (start, stop, end) is whole, or goes nowhere at the end."""
     start, stop, end = points
     if (start, stop) not in ((0, end), (end, end)) or any(k not in (0, end) for k in keep):
         raise ValueError(f"{reason} allows whole runs from 0 to {end} only, got {start} to {stop}, keep={list(keep)}")
-    if reason == KEPT and rho is not None:
-        raise ValueError(f"rho = {rho} needs the sampler's own steps, not {KEPT}: leave it None")
 
 
 def keeping(user: Any, walk: Walk, noised: bool = False) -> Any:
@@ -36,11 +34,12 @@ def keeping(user: Any, walk: Walk, noised: bool = False) -> Any:
 
     @wraps(cls.step)
     def step(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not started and walk.injected is not None and not noised:
+        if self is scheduler and not started and walk.injected is not None and not noised:
             sample = inspect.signature(cls.step).bind(self, *args, **kwargs).arguments["sample"][: len(walk.injected)]
             scaled = not torch.equal(sample, walk.injected.to(sample.dtype))
             check_injected(sample, walk.injected, float(self.init_noise_sigma) if scaled else 1.0)
-        started.append(True)
+        if self is scheduler:
+            started.append(True)
         output = cls.step(self, *args, **kwargs)
         after = output[0] if isinstance(output, tuple) else output.prev_sample
         if walk.injected is not None and after.shape[1:] == walk.injected.shape[1:]:

@@ -26,7 +26,7 @@ def snapshot(pipe) -> dict:
         "hooks": {(k, h): list(getattr(m, h)) for k, v in modules.items() for m in v.modules() for h in hooks},
         "training": {k: [m.training for m in v.modules()] for k, v in modules.items()},
         "forward": {k: "forward" in vars(v) for k, v in modules.items()},
-        "randn": id(sys.modules[type(pipe).__module__].randn_tensor),
+        "randn": id(getattr(sys.modules[type(pipe).__module__], "randn_tensor", None)),
         "prepare": id(getattr(type(pipe), "prepare_latents", None)),
         "weights": {k: float(sum(p.detach().double().sum() for p in v.parameters())) for k, v in modules.items()},
     }

@@ -1,0 +1,64 @@
+"""The sampler that makes the most of a pipeline."""
+
+import warnings
+from typing import Any, Literal
+
+from samplers.base import NotDrivable, Sampler
+from samplers.pipeline import PipelineSampler
+from samplers.view import parameters
+from samplers.whole_call import WholeCallSampler
+
+STOPPING = "algorithms that stop inside trajectories don't"
+
+
+def sampler_for(
+    pipe: Any,
+    *,
+    scheduler: Literal["first-order", "keep"] = "first-order",
+    eta: float = 0.0,
+    **options: Any,
+) -> Sampler:
+    """A `PipelineSampler` where possible; else its whole runs, else a `WholeCallSampler`.
+
+    Less than everything is said in one warning, and is `limitation` of the sampler.
+
+    Args:
+        pipe: a `DiffusionPipeline` object.
+        scheduler: of `PipelineSampler`.
+        eta: of `PipelineSampler`.
+        options: of `PipelineSampler`.
+
+    Raises:
+        TypeError: `pipe` is no pipeline, or does not take one of the options.
+        ValueError: an option that the sampler owns, or that has no effect in what is left.
+    """
+    try:
+        return _stepping(pipe, scheduler, eta, options)
+    except NotDrivable as refusal:
+        reason, keep = refusal.reason, refusal.keep
+    if keep:
+        try:
+            sampler = _stepping(pipe, "keep", eta, options)
+        except NotDrivable as refusal:
+            reason = f"{reason}, and {refusal.reason}"
+        else:
+            sampler.limitation = reason
+            _warn(f"{reason}: running it whole; random and zero-order search work, {STOPPING}")
+            return sampler
+    if eta:
+        raise ValueError(f"eta = {eta} has no effect, because {reason}: leave it 0")
+    whole = WholeCallSampler(pipe, reason=reason, **options)
+    _warn(f"{reason}: searching over seeds of whole calls; random search works, moving noises and {STOPPING}")
+    return whole
+
+
+def _stepping(pipe: Any, scheduler: Any, eta: float, options: dict[str, Any]) -> PipelineSampler:
+    sampler = PipelineSampler(pipe, scheduler=scheduler, eta=eta, **options)
+    if "latents" not in parameters(pipe):  # only a call shows whether its own draw can be replaced
+        sampler.space()
+        sampler.close()
+    return sampler
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)

@@ -1,0 +1,37 @@
+"""The call options of a pipeline, from the names that samplers give them."""
+
+from typing import Any
+
+from samplers.view import check_guidance, check_options
+
+NAMED = ("steps", "guidance", "guidance_argument", "negative_prompt", "height", "width")
+
+
+def call_options(pipe: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """`given`, with `NAMED` under the pipeline's names and without those that are None.
+
+    Raises:
+        TypeError: `pipe` is no pipeline, or does not take one of the options.
+        ValueError: an option the sampler owns, or guidance without effect.
+    """
+    _check_pipeline(pipe)
+    named = {name: given.get(name) for name in NAMED}
+    renamed = {"num_inference_steps": named["steps"], named["guidance_argument"] or "guidance_scale": named["guidance"]}
+    renamed |= {name: named[name] for name in ("negative_prompt", "height", "width")}
+    options = {k: v for k, v in renamed.items() if v is not None}
+    options |= {k: v for k, v in given.items() if k not in NAMED}
+    check_options(pipe, options)
+    check_guidance(options)
+    return options
+
+
+def _check_pipeline(pipe: Any) -> None:
+    from diffusers import DiffusionPipeline, ModularPipeline
+
+    if isinstance(pipe, ModularPipeline):
+        raise TypeError(
+            f"{type(pipe).__name__} is modular: its blocks draw, lay out and decode latents in ways of their own. "
+            "Give the standard pipeline with the same components, such as FluxPipeline(**pipe.components)"
+        )
+    if not isinstance(pipe, DiffusionPipeline):
+        raise TypeError(f"pipe must be a loaded diffusers DiffusionPipeline, got {type(pipe).__name__}: {pipe!r:.80}")

@@ -1,0 +1,231 @@
+"""What cannot be taken step by step is still searched: whole runs with noise handed in, or seeds of whole calls."""
+
+import copy
+
+import diffusers
+import pytest
+import tiny_other_pipelines as other
+import tiny_pipelines as tiny
+import torch
+from family_contract import CAT, DOGS, denoisers, gap, hooked
+from test_pipeline_refusals import DrawsByItself
+from test_pipeline_untouched import snapshot
+
+from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
+
+STEPS = 3
+
+
+class CopiesItsScheduler(diffusers.StableDiffusionPipeline):
+    """Steps its latents with a deep copy of its scheduler, after a step of its own, as LTX2 does for audio."""
+
+    def __call__(self, *args, **kwargs):
+        sound_scheduler = copy.deepcopy(self.scheduler)
+        sound_scheduler.set_timesteps(2)
+        for t in sound_scheduler.timesteps[:1]:
+            sound_scheduler.step(torch.zeros(1, 2), t, torch.zeros(1, 2))
+        return super().__call__(*args, **kwargs)
+
+
+class StepsCopies(diffusers.StableDiffusionPipeline):
+    """Takes every step with a deep copy of its scheduler."""
+
+    @property
+    def scheduler(self):
+        return copy.deepcopy(vars(self)["scheduler"])
+
+    @scheduler.setter
+    def scheduler(self, value):
+        vars(self)["scheduler"] = value
+
+
+class Combined(diffusers.DiffusionPipeline):
+    """Runs another pipeline inside, as Kandinsky's and Stable Cascade's combined ones do."""
+
+    def __init__(self, unet, scheduler):
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.inner_pipe = diffusers.DDIMPipeline(unet, scheduler)
+        self.inner_pipe.set_progress_bar_config(disable=True)
+
+    def __call__(self, prompt, generator=None, num_inference_steps=5, output_type="np", return_dict=True):
+        one = generator[0] if isinstance(generator, list) else generator
+        images = self.inner_pipe(1, one, num_inference_steps=num_inference_steps, output_type="np").images
+        return (images,)
+
+
+def by_itself():
+    return tiny.quiet(DrawsByItself(other.unconditional().unet, diffusers.DDIMScheduler(clip_sample=False)))
+
+
+def combined():
+    return tiny.quiet(Combined(other.unconditional().unet, diffusers.DDIMScheduler()))
+
+
+PIPELINES = {
+    "sd-euler-ancestral": lambda: tiny.stable_diffusion(
+        diffusers.EulerAncestralDiscreteScheduler(steps_offset=1, **tiny.SD_BETAS)
+    ),
+    "sd-lcm": lambda: tiny.stable_diffusion(diffusers.LCMScheduler(**tiny.SD_BETAS)),
+    "sd-heun": lambda: tiny.stable_diffusion(diffusers.HeunDiscreteScheduler(steps_offset=1, **tiny.SD_BETAS)),
+    "draws-by-itself": by_itself,
+    "combined": combined,
+    "dit": other.dit,
+}
+
+
+def stock(pipe, prompt, seed):
+    """The user's own call."""
+    asked = {"class_labels": [0]} if isinstance(pipe, diffusers.DiTPipeline) else {"prompt": prompt}
+    asked = {} if isinstance(pipe, DrawsByItself) else asked
+    generator = torch.Generator().manual_seed(seed)
+    images = pipe(**asked, generator=generator, num_inference_steps=STEPS, output_type="pt", return_dict=False)[0]
+    return images if isinstance(images, torch.Tensor) else torch.from_numpy(images).movedim(-1, 1)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_candidate_is_the_users_call_with_its_seed(name):
+    pipe = PIPELINES[name]()
+    with torch.random.fork_rng():
+        expected = {seed: stock(pipe, CAT, seed) for seed in (4, 5)}
+    before, rows = snapshot(pipe), []
+    sampler = WholeCallSampler(pipe, steps=STEPS)
+    assert not (sampler.can_stop or sampler.can_move)
+    with hooked(denoisers(pipe), rows.append):
+        space = sampler.space()
+        assert rows == [] and sampler.denoiser_rows == 0, "looking costs nothing"
+        run = sampler.run(space.fresh([4, 5], sampler.condition(CAT)), space.end)
+    assert gap(sampler.decode(run.final), torch.cat([expected[4], expected[5]])) < 1e-6
+    assert run.denoiser_rows == sum(rows) == sampler.denoiser_rows
+    assert sum(rows) == 2 * space.end * sampler.rows_per_evaluation and space.end == len(rows) / 2
+    alone = sampler.run(space.fresh([5], sampler.condition(CAT)), space.end).final
+    assert torch.equal(alone.x, run.final.x[1:]) and alone.recipes == run.final.recipes[1:]
+    assert alone.recipes[0].seed == 5 and snapshot(pipe) == before
+
+
+def test_prompts_reach_their_rows_and_are_encoded_once():
+    pipe, encoded = PIPELINES["sd-lcm"](), []
+    sampler = WholeCallSampler(pipe, steps=STEPS, guidance=5.0, negative_prompt="bad")
+    space, cat, dogs = sampler.space(), sampler.condition(CAT), sampler.condition(DOGS)
+    seeds = State.cat([space.fresh([1, 2], cat), space.fresh([1], dogs)])
+    handle = pipe.text_encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
+    images = sampler.decode(sampler.run(seeds, space.end).final)
+    handle.remove()
+    assert gap(images[0], images[2]) > 1e-3 and len(encoded) == 2 * 2 and sampler.text_encodings == 2
+
+
+def test_what_is_no_seed_is_refused():
+    sampler = WholeCallSampler(by_itself(), steps=STEPS, reason="it draws its noise by itself")
+    space = sampler.space()
+    seeds = space.fresh([1], sampler.condition(""))
+    moves = {
+        "neighbour": lambda: space.neighbour(seeds, [1], 0.9),
+        "pcn": lambda: space.pcn(seeds, [1], 0.1),
+        "renoise": lambda: space.renoise(seeds, 0, [1]),
+        "branch": lambda: space.branch(seeds, [1]),
+    }
+    for name, move in moves.items():
+        with pytest.raises(ValueError, match=f"{name} needs noise that can be handed in.*draws its noise by itself"):
+            move()
+    with pytest.raises(ValueError, match="draws its noise by itself allows whole runs"):
+        sampler.run(seeds, 1)
+    with pytest.raises(ValueError, match=r"rho = 0\.5"):
+        sampler.run(seeds, space.end, rho=0.5)
+    with pytest.raises(ValueError, match="allows whole runs only"):
+        sampler.space(levels=[0.5])
+    moved = State(seeds.x, 0, None, (seeds.recipes[0].then("neighbour", seed=1, cosine=0.9),), (0,), space.id)
+    with pytest.raises(ValueError, match="a candidate here is a seed"):
+        sampler.run(moved, space.end)
+    assert sampler.space(2).end == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_call_that_fails_is_paid_for_and_leaves_the_pipeline_as_it_was(error):
+    pipe, calls = PIPELINES["sd-lcm"](), []
+    sampler = WholeCallSampler(pipe, steps=STEPS)
+    seeds = sampler.space().fresh([1], sampler.condition(CAT))
+    before, paid = snapshot(pipe), sampler.denoiser_rows
+
+    def fail(rows):
+        calls.append(rows)
+        if len(calls) == 2:
+            raise error("in the second step")
+
+    with hooked(denoisers(pipe), fail), pytest.raises(error):
+        sampler.run(seeds, STEPS)
+    assert snapshot(pipe) == before and sampler.denoiser_rows - paid in (sum(calls), sum(calls[:1]))
+
+
+def made(cls, scheduler):
+    return tiny.quiet(cls(**tiny.stable_diffusion(scheduler).components, requires_safety_checker=False))
+
+
+def test_a_scheduler_that_is_copied_inside_runs_whole_with_noise_handed_in():
+    pipe = made(CopiesItsScheduler, diffusers.EulerDiscreteScheduler(steps_offset=1, **tiny.SD_BETAS))
+    with pytest.raises(NotDrivable, match=r"copies its scheduler.*scheduler='keep'"):
+        PipelineSampler(pipe)
+    with pytest.warns(UserWarning, match=r"copies its scheduler.*: running it whole; random and zero-order search"):
+        sampler = sampler_for(pipe, steps=STEPS, guidance=5.0)
+    assert sampler.can_move and not sampler.can_stop and "copies its scheduler" in sampler.limitation
+    generators = [torch.Generator().manual_seed(s) for s in (1, 2)]
+    options = {"num_inference_steps": STEPS, "guidance_scale": 5.0, "output_type": "pt"}
+    expected = pipe([CAT] * 2, generator=generators, **options).images
+    noise = sampler.space().fresh([1, 2], sampler.condition(CAT))
+    assert gap(sampler.decode(sampler.run(noise, STEPS).final), expected) < 1e-5
+    with pytest.raises(ValueError, match=r"copies its scheduler.* allows whole runs"):
+        sampler.run(noise, 1)
+
+
+def test_a_copy_that_no_source_shows_is_refused_when_it_is_made():
+    pipe = made(StepsCopies, tiny.ddim())
+    with pytest.raises(NotDrivable, match="copies its scheduler"):
+        PipelineSampler(pipe, steps=STEPS).space()
+
+
+UNKNOWN = {
+    "LCMScheduler": lambda: diffusers.LCMScheduler(**tiny.SD_BETAS),
+    "TCDScheduler": lambda: diffusers.TCDScheduler(**tiny.SD_BETAS),
+    "CogVideoXDDIMScheduler": lambda: diffusers.CogVideoXDDIMScheduler(
+        **tiny.SD_BETAS | {"rescale_betas_zero_snr": False}, clip_sample=False
+    ),
+    "EDMEulerScheduler": lambda: diffusers.EDMEulerScheduler(),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_unknown_scheduler_is_run_whole(name):
+    pipe = tiny.stable_diffusion(UNKNOWN[name]())
+    with pytest.warns(UserWarning, match=f"^{name} has no first-order rule here: running it whole") as warned:
+        sampler = sampler_for(pipe, steps=STEPS, guidance=5.0)
+    assert len(warned) == 1 and sampler.limitation == f"{name} has no first-order rule here"
+    space = sampler.space()
+    pivot = space.fresh([1], sampler.condition(CAT))
+    near = space.neighbour(pivot, [1], 0.99999)
+    ends = [sampler.decode(sampler.run(s, space.end).final) for s in (pivot, near)]
+    if name not in ("LCMScheduler", "TCDScheduler"):  # those draw while they run
+        assert gap(*ends) < 0.1, "noise is handed in, so a neighbour is near"
+    expected = tiny.stock_images(pipe, [CAT], [1], num_inference_steps=STEPS, guidance_scale=5.0)
+    assert gap(ends[0], expected) < 1e-5
+
+
+@pytest.mark.parametrize("make", [by_itself, combined])
+def test_a_pipeline_that_takes_no_noise_is_searched_by_seeds(make):
+    with pytest.warns(UserWarning, match="searching over seeds of whole calls; random search works") as warned:
+        sampler = sampler_for(make(), steps=STEPS)
+    assert isinstance(sampler, WholeCallSampler) and len(warned) == 1 and sampler.limitation in str(warned[0].message)
+    with pytest.raises(ValueError, match=r"eta = 1\.0 has no effect"):
+        sampler_for(make(), steps=STEPS, eta=1.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_can_be_driven_is_driven_in_silence():
+    for pipe in (tiny.stable_diffusion(), other.dit()):
+        sampler = sampler_for(pipe, steps=STEPS)
+        assert isinstance(sampler, PipelineSampler) and sampler.can_stop and not sampler.limitation
+
+
+def test_the_callers_mistakes_are_no_reason_to_fall_back():
+    with pytest.raises(TypeError, match="takes no argument wrong"):
+        sampler_for(by_itself(), wrong=1)
+    with pytest.raises(ValueError, match="cannot be passed"):
+        sampler_for(by_itself(), generator=None)
