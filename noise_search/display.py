@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from noise_search.candidates import Candidate
+from noise_search.texts import printable
 
 if TYPE_CHECKING:
     from noise_search.replayed import Replay
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _TOP = 8
 _LARGE, _SMALL = 192, 96
+_LONGEST = 400
 _FIGURE = "margin:0;display:inline-block;vertical-align:top;text-align:left"
 _QUIET = "opacity:.75;font-size:85%;line-height:1.35"
 
@@ -29,13 +31,13 @@ def result_html(result: "SearchResult") -> str:
     cost = f'<div style="{_QUIET}">{cost}</div>'
     if result.failed:
         return _page([title, f"<div>no winner: {_escaped(result.failure())}</div>", cost])
-    pair = [("one sample", result.first)]
+    pair = [(result.first_name, result.first)]
     pair += [("winner", result.best)] if result.best.id != result.first.id else []
     if len(pair) == 1:
         pair = [("winner, the plain sample", result.best)]
     large = [_figure(c, _LARGE, f"{name}: {result.prompt}", _large_caption(name, c)) for name, c in pair]
     top = result.top(_TOP)
-    small = [_figure(c, _SMALL, f"rank {rank}: {result.prompt}", _caption(rank, c)) for rank, c in enumerate(top, 1)]
+    small = [_figure(c, _SMALL, f"number {i}: {result.prompt}", _caption(i, c)) for i, c in enumerate(top, 1)]
     return _page([title, _row(large), _row(small) if len(top) > 1 else "", cost])
 
 
@@ -105,4 +107,4 @@ def _shown(value: float) -> str:
 
 
 def _escaped(text: object) -> str:
-    return html.escape(str(text).replace("\0", "\ufffd").encode("utf-8", "replace").decode())
+    return html.escape(printable(str(text), _LONGEST))

@@ -53,15 +53,14 @@ def open_recorded(
     return LoadedModel(name, sampler, card, str(pipe._execution_device))
 
 
-def recorded_grids(record: Record, sampler: Sampler) -> list[NoiseSpace]:
-    """The sampler's own grid, then the recorded ones that the recipe runs on.
+def recorded_grids(record: Record, sampler: Sampler, here: Mapping[str, Any]) -> list[NoiseSpace]:
+    """The grid of a sampler described by `here`, then the recorded ones that the recipe runs on.
 
     Raises:
         ValueError: the model differs from the one recorded, or gives other grids.
     """
     assert record.settings is not None
-    known, here = record.settings["model"], sampler.describe()
-    _refuse(record, model_differences(known, here))
+    _refuse(record, model_differences(record.settings["model"], here))
     spaces = [sampler.space()]
     grids = record.settings.get("grids", {})
     for grid in dict.fromkeys(op["grid"] for op in record.recipe.operations if "grid" in op):

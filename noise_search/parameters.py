@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from noise_search.texts import printable
 from samplers.recipe import Recipe
 
 _LONGEST = 2**16
@@ -85,8 +86,7 @@ def _shown_name(name: str) -> str:
 
 def _one_line(text: str) -> str:
     """The text without line breaks, which would start another field, and without what PNG texts can't hold."""
-    line = " ".join(text.replace("\0", "\ufffd").split()).encode("utf-8", "replace").decode()
-    return line if len(line) <= _LONGEST else line[:_LONGEST] + "..."
+    return printable(" ".join(text.split()), _LONGEST)
 
 
 def _quoted(value: Any) -> str:

@@ -9,8 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from noise_search.candidates import Candidate
+from noise_search.texts import printable
 
 if TYPE_CHECKING:
     from noise_search.results import SearchResult
@@ -44,7 +46,7 @@ def overview(result: "SearchResult") -> Figure:
     curves = result.curves()
     figure = _figure(5.2 + 4.6 * len(curves), 3.0)
     first, best, *panels = figure.subplots(1, 2 + len(curves), width_ratios=[1, 1, *[1.8] * len(curves)])
-    for panel, name, candidate in ((first, "one sample", result.first), (best, "winner", result.best)):
+    for panel, name, candidate in ((first, result.first_name, result.first), (best, "winner", result.best)):
         _show(panel, name, candidate)
     _draw_curves(result, panels)
     return figure
@@ -61,7 +63,13 @@ def _draw_curves(result: "SearchResult", panels: Sequence[Axes]) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False, fontsize=8)
     # Dollar signs of a prompt are no formulas; a broken one would fail the whole picture.
-    panels[0].set_title(textwrap.shorten(result.prompt, 70), fontsize=9, loc="left", parse_math=False)
+    panels[0].set_title(_drawable(textwrap.shorten(result.prompt, 70)), fontsize=9, loc="left", parse_math=False)
+
+
+def _drawable(text: str) -> str:
+    """The text with a box for what the font lacks, such as emoji, which matplotlib would warn of."""
+    font = get_font(findfont(FontProperties()))
+    return "".join(c if font.get_char_index(ord(c)) else "\u25a1" for c in printable(text))
 
 
 def contact_sheet(result: "SearchResult", count: int = 8) -> Figure:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from noise_search.texts import printable
 from noise_search.words import in_words
 from samplers.recipe import Recipe
 
@@ -93,7 +94,12 @@ class Replay:
 
     def rows(self) -> list[tuple[str, str]]:
         """What there is to say, as (name, words)."""
-        told = [("prompt", self.prompt), ("recipe", in_words(self.recipe)), ("cost", f"{self.nfe} NFE")]
+        told = [
+            ("prompt", printable(self.prompt)),
+            ("recipe", in_words(self.recipe)),
+            ("model", self.settings["model"]["name"]),
+        ]
+        told += [("cost", f"{self.nfe} NFE")]
         if self.candidate is not None:
             told.insert(1, ("candidate", str(self.candidate)))
         why = "; ".join(self.environment)

@@ -96,15 +96,16 @@ def replay(
         needed.load(loaded.device)
     with loaded.sampler as sampler:
         condition = sampler.condition(text)
-        spaces = [sampler.space()] if record.settings is None else recorded_grids(record, sampler)
+        known = sampler.describe()
+        spaces = [sampler.space()] if record.settings is None else recorded_grids(record, sampler, known)
         check_frames(scoring, spaces[0], loaded.name)
-        recipe = _whole(record.recipe, spaces[0], sampler.describe().get("eta"))
+        recipe = _whole(record.recipe, spaces[0], known.get("eta"))
         check_recipe(recipe, spaces)
         if progress:
             print(f"replaying {record.origin} on {loaded.name}: {cost(recipe)} NFE", file=sys.stderr)
         done = run_recipe(sampler, recipe, spaces, condition)
         images = sampler.decode(done.state)
-        settings = _settings(record, loaded, spaces[0])
+        settings = _settings(record, loaded, known, spaces[0])
     scores = Scorer(scoring).score(images, [text])[0]
     return _replay(record, text, settings, done, images[0], {k: float(v[0]) for k, v in scores.items()})
 
@@ -116,12 +117,12 @@ def _whole(recipe: Recipe, space: NoiseSpace, eta: float | None) -> Recipe:
     return recipe.then_run(0, space.end, space.id, None if eta else 1.0, eta or 0.0)
 
 
-def _settings(record: Record, loaded: LoadedModel, space: NoiseSpace) -> dict[str, Any]:
+def _settings(record: Record, loaded: LoadedModel, known: Mapping[str, Any], space: NoiseSpace) -> dict[str, Any]:
     """The settings recorded, with the model and the environment as they are here."""
     recorded = dict(record.settings or {})
     return recorded | {
         "record_version": RECORD_VERSION,
-        "model": {"name": loaded.name, "fingerprint": loaded.fingerprint, **loaded.sampler.describe()},
+        "model": {"name": loaded.name, "fingerprint": loaded.fingerprint, **known},
         "environment": environment(),
         "grids": recorded.get("grids") or grid_record(space),
     }

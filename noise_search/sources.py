@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from noise_search.pictures import CHUNK
 from noise_search.provenance import RECORD_VERSION
@@ -110,12 +110,14 @@ def _of_png(file: Path, candidate: int | None) -> Record:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=["PNG"]) as image:
-                return _of_picture(image, repr(str(file)), candidate)
-    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{str(file)!r} is damaged, or too large to be opened: {_first_line(error)}") from error
-    except (OSError, SyntaxError, EOFError, struct.error, zlib.error) as error:
+            image = Image.open(file, formats=["PNG"])
+            with image:
+                image.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{str(file)!r} is too large to be opened: {_first_line(error)}") from error
+    except (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise ValueError(f"{str(file)!r} is damaged: {_first_line(error)}") from error
+    return _of_picture(image, repr(str(file)), candidate)
 
 
 def _of_picture(image: Image.Image, origin: str, candidate: int | None) -> Record:

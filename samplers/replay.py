@@ -123,9 +123,9 @@ def _check_fields(name: str, index: int, op: Operation) -> None:
 def _move(space: NoiseSpace, state: State, op: Operation) -> State:
     seeds = [op["seed"]]
     if op["op"] == "neighbour":
-        return space.neighbour(state, seeds, op["cosine"])
+        return space.neighbour(state, seeds, float(op["cosine"]))
     if op["op"] == "pcn":
-        return space.pcn(state, seeds, op["beta"])
+        return space.pcn(state, seeds, float(op["beta"]))
     if op["op"] == "renoise":
         return space.renoise(state, op["to"], seeds)
     return space.branch(state, seeds)
@@ -133,7 +133,8 @@ def _move(space: NoiseSpace, state: State, op: Operation) -> State:
 
 def _run(sampler: Sampler, state: State, op: Operation) -> State:
     # A sampler of whole runs may refuse any rho; 1 is what it does by itself.
-    rho = None if not sampler.can_stop and op["rho"] == 1 else op["rho"]
+    whole = not sampler.can_stop and op["rho"] == 1
+    rho = None if whole or op["rho"] is None else float(op["rho"])
     final = sampler.run(state, op["to"], rho=rho).final
     done = final.recipes[0].operations[-1]
     if (done["rho"], done.get("eta")) != (op["rho"], op.get("eta")):

@@ -1,0 +1,168 @@
+"""A recipe replayed alone gives the row that the search had in its batch."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from toys import flow_space, mixture_denoiser, vp_space
+
+from samplers import DenoiserSampler, Recipe
+from samplers.contents import describe, recorded, restored
+from samplers.replay import keyed, replay
+
+MEANS = torch.randn(4, 12, generator=torch.Generator().manual_seed(0))
+SPACES = {"flow": flow_space, "vp": vp_space}
+SEEDS = st.integers(0, 2**32 - 1)
+MOVES = st.one_of(
+    st.tuples(st.just("neighbour"), SEEDS, st.floats(-1, 1)), st.tuples(st.just("pcn"), SEEDS, st.floats(0, 1))
+)
+TURNS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from([None, 0.0, 0.5, 1.0]), SEEDS, st.booleans()), max_size=4)
+
+
+def counting(make, steps=6, eta=0.0):
+    """A sampler of several grids that counts rows where its denoiser is called."""
+    denoise, seen = mixture_denoiser(MEANS, 0.4), []
+
+    def counted(x, alpha, sigma, prompts):
+        seen.append(len(x))
+        return denoise(x, alpha, sigma, prompts)
+
+    return DenoiserSampler(counted, lambda n, levels: make(n or steps), eta=eta), seen
+
+
+def grown(sampler, seeds, moves, turns):
+    """Rows of one batch: noises moved in turn, then runs with branches or re-noising between them."""
+    space = sampler.space()
+    states = space.fresh(seeds)
+    for which, (op, seed, value) in enumerate(moves):
+        argument = {"cosine": value} if op == "neighbour" else {"beta": value}
+        states = getattr(space, op)(states, [seed + which + row for row in range(len(seeds))], **argument)
+    noise = states
+    for share, rho, seed, back in turns:
+        states = sampler.run(states, states.step + max(math.ceil(share * (space.end - states.step)), 0), rho=rho).final
+        own = [seed + row for row in range(len(seeds))]
+        states = space.renoise(states, states.step // 2, own) if back else space.branch(states, own)
+    return noise, sampler.run(states, space.end).final
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(SPACES)), st.lists(SEEDS, min_size=3, max_size=3), st.lists(MOVES, max_size=5), TURNS)
+def test_any_chain_of_moves_and_runs_gives_the_row_that_a_batch_had(kind, seeds, moves, turns):
+    sampler, _ = counting(SPACES[kind])
+    noise, states = grown(sampler, seeds, moves, turns)
+    for row, recipe in enumerate(states.recipes):
+        again, seen = counting(SPACES[kind])
+        read = Recipe.from_json(json.loads(json.dumps(json.loads(recipe.to_json()))))
+        found = replay(again, read, [again.space()])
+        assert torch.equal(found.noise.x[0], noise.x[row])
+        torch.testing.assert_close(found.state.x[0], states.x[row], atol=1e-5, rtol=1e-5)
+        assert found.state.recipes[0].key == recipe.key
+        assert found.nfe == sum(seen) and set(seen) <= {1}
+
+
+def test_an_unfinished_row_comes_with_its_prediction():
+    sampler, _ = counting(flow_space)
+    states = sampler.run(sampler.space().fresh([3, 4]), 4).final
+    found = replay(sampler, states.recipes[1], [sampler.space()]).state
+    assert found.step == 4
+    torch.testing.assert_close(found.x0[0], states.x0[1], atol=1e-6, rtol=0)
+
+
+def test_a_noise_drawn_on_one_grid_runs_on_another():
+    sampler, seen = counting(flow_space)
+    draft, full = sampler.space(steps=3), sampler.space()
+    noise = draft.neighbour(draft.fresh([1]), [2], cosine=0.9)
+    for space in (draft, full):
+        recipe = sampler.run(space.adopt(noise), space.end).final.recipes[0]
+        seen.clear()
+        found = replay(sampler, recipe, [full, draft])
+        assert found.nfe == sum(seen) == space.end and torch.equal(found.noise.x, noise.x)
+
+
+def test_steps_of_eta_are_replayed_by_a_sampler_of_that_eta_only():
+    sampler, _ = counting(vp_space, eta=0.7)
+    states = sampler.run(sampler.space().fresh([1, 2]), 6).final
+    again, _ = counting(vp_space, eta=0.7)
+    torch.testing.assert_close(replay(again, states.recipes[1], [again.space()]).state.x[0], states.x[1])
+    other, _ = counting(vp_space)
+    with pytest.raises(ValueError, match=r"eta = 0\.7, this sampler takes its steps with rho = 1\.0"):
+        replay(other, states.recipes[1], [other.space()])
+    assert keyed(states.recipes[0]) and not keyed(Recipe.start("fresh", seed=1))
+
+
+FRESH = {"op": "fresh", "v": 1, "seed": 3}
+GRID = flow_space(6).id
+
+
+def run(**changes):
+    return {"op": "run", "v": 1, "parent": 0, "from": 0, "to": 6, "grid": GRID, "rho": 1.0} | changes
+
+
+@pytest.mark.parametrize(
+    ("operations", "words"),
+    [
+        ([FRESH, {"op": "blend", "v": 1, "parent": 0}], r"operation 1 of the recipe \(blend\) is unknown.*neighbour"),
+        ([FRESH, run(v=2)], "'v' = 1"),
+        ([FRESH, run(grid="abc")], rf"operation 1.*grid abc, and there is only {GRID} \(6 steps\)"),
+        ([FRESH, run(to=7)], "from 0 to 7, the row is at 0 of 6"),
+        ([FRESH, run(**{"from": 2})], "from 2 to 6, the row is at 0"),
+        ([FRESH, run(to="6")], "to = '6'; expected a whole number"),
+        ([FRESH, run(rho=None)], "has from, grid, rho, to; expected eta"),
+        ([FRESH, run(rho="1")], "rho = '1'; expected a number"),
+        ([{"op": "fresh", "v": 1}], "has nothing; expected seed"),
+        ([{**FRESH, "scale": 2}], "has scale, seed; expected seed"),
+        ([{**FRESH, "seed": True}], "seed = True"),
+        ([run(parent=None)], "starts from one fresh noise"),
+        ([FRESH, {**FRESH, "parent": 0}], "starts from one fresh noise"),
+        ([FRESH, run(to=2), run(parent=0)], "goes on from operation 0; expected the one before it, 1"),
+        (
+            [FRESH, run(to=2), {"op": "pcn", "v": 1, "parent": 1, "seed": 1, "beta": 0.1}],
+            "pure noise, the row is at step 2",
+        ),
+        ([FRESH, {"op": "neighbour", "v": 1, "parent": 0, "seed": 1, "cosine": 2}], r"cosine must be in \[-1, 1\]"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused_before_anything_runs(operations, words):
+    sampler, seen = counting(flow_space)
+    with pytest.raises(ValueError, match=words):
+        replay(sampler, Recipe.from_json(operations), [sampler.space()])
+    assert not seen
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 3, 0.5, "a", [1, [2]], (1, 2), {"a": (1.5, [None])}, {"type": "x"}, {1: 2}, {"a": {"type": ()}}],
+)
+def test_options_that_json_can_hold_come_back(value):
+    again = restored(json.loads(json.dumps(recorded(value))))
+    assert again == value and type(again) is type(value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert recorded([np.int64(3), np.float32(0.5), np.bool_(True)]) == [3, 0.5, True]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "half", "array", "image"])
+def test_other_options_are_recorded_by_their_content(kind):
+    def made(value):
+        array = np.full((4, 3, 3), value, np.uint8)
+        if kind == "image":
+            return Image.fromarray(array)
+        if kind == "array":
+            return array
+        return torch.from_numpy(array).to(torch.bfloat16 if kind == "half" else torch.uint8)
+
+    found = recorded({"image": made(1)})["image"]
+    assert found == recorded(made(1)) != recorded(made(2)) and found["shape"] == [4, 3, 3]
+    assert len(found["sha256"]) == 64 and "(4, 3, 3)" in describe(found)
+    with pytest.raises(ValueError, match="JSON cannot hold"):
+        restored(json.loads(json.dumps({"nested": [found]})))
+
+
+def test_the_kind_of_an_object_is_recorded_without_its_address():
+    assert recorded(object()) == {"type": "builtins.object"} and describe(recorded(object())) == "a builtins.object"
