@@ -46,11 +46,7 @@ def open_recorded(
     if type(pipe).__name__ != known["pipeline"]:
         _refuse(record, [f"the pipeline is {type(pipe).__name__} here, {known['pipeline']} recorded"])
     settings = _options(record.origin, known.get("options", {}), options)
-    from samplers.pipeline import PipelineSampler
-
-    how: Any = "keep" if known.get("rule") == "kept" else "first-order"
-    sampler = PipelineSampler(pipe, eta=known.get("eta", 0.0), scheduler=how, **settings)
-    return LoadedModel(name, sampler, card, str(pipe._execution_device))
+    return LoadedModel(name, _sampler(pipe, known, settings), card, str(pipe._execution_device))
 
 
 def recorded_grids(record: Record, sampler: Sampler, here: Mapping[str, Any]) -> list[NoiseSpace]:
@@ -70,6 +66,17 @@ def recorded_grids(record: Record, sampler: Sampler, here: Mapping[str, Any]) ->
             _refuse(record, [] if space.id == grid else [f"the grid is {space.id} here, {grid} recorded"])
             spaces.append(space)
     return spaces
+
+
+def _sampler(pipe: Any, known: Mapping[str, Any], settings: Mapping[str, Any]) -> Sampler:
+    """The kind of sampler recorded, not the one that would be chosen for the pipeline today."""
+    from samplers.pipeline import PipelineSampler
+    from samplers.whole_call import WholeCallSampler
+
+    if known.get("sampler") == WholeCallSampler.__name__:
+        return WholeCallSampler(pipe, reason=str(known.get("limitation")), **settings)
+    how: Any = "keep" if known.get("rule") == "kept" else "first-order"
+    return PipelineSampler(pipe, eta=known.get("eta", 0.0), scheduler=how, **settings)
 
 
 def _refuse(record: Record, differences: list[str]) -> None:

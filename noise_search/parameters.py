@@ -9,6 +9,7 @@ from typing import Any
 from noise_search.texts import printable
 from samplers.recipe import Recipe
 
+_OF_ALPHAS = ("DDIM", "DDPM", "PNDM")
 _LONGEST = 2**16
 """Characters of a prompt that are shown; the whole prompt is in the record beside this text."""
 
@@ -65,7 +66,9 @@ def _sampler(model: Mapping[str, Any]) -> str:
     rule = str(model.get("rule", ""))
     if rule == "kept":
         return str(model.get("scheduler", "")).removesuffix("Scheduler")
-    return "Euler" if rule.startswith("FlowMatching") else "DDIM"
+    # The first-order rule on a table of sigmas is Euler's step, on one of alphas it is DDIM's.
+    named = str(model.get("scheduler", rule))
+    return "DDIM" if named.startswith(_OF_ALPHAS) else "Euler"
 
 
 def _guidance(options: Mapping[str, Any]) -> Any:

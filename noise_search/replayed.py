@@ -14,7 +14,7 @@ from noise_search.words import in_words
 from samplers.recipe import Recipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Replay:
     """A candidate made again.
 

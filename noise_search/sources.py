@@ -22,7 +22,7 @@ Source = str | Path | Image.Image | SearchResult | Recipe | Sequence[Mapping[str
 _WRITTEN = "PNGs that carry one are written by result.save(), in best.png and top/, and by Replay.save()"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Record:
     """What a source says of one candidate.
 

@@ -190,6 +190,15 @@ def test_a_png_gives_its_own_picture_and_so_does_the_replay_of_the_replay(saved,
     assert content["settings"]["seed"] == 0 and content["settings"]["environment"] == result.settings["environment"]
 
 
+def test_a_picture_that_was_scaled_since_is_replayed_without_comparing(saved, tmp_path):
+    with Image.open(saved[1] / "best.png") as image:
+        info = PngInfo()
+        info.add_itxt("noise_search", image.text["noise_search"])
+        image.resize((24, 32)).save(tmp_path / "small.png", pnginfo=info)
+    again = replay(tmp_path / "small.png", progress=False)
+    assert again.difference is None and again.image.size == (48, 64) and "picture" not in str(again)
+
+
 def test_the_seed_in_the_parameters_gives_the_picture_in_plain_diffusers(tmp_path):
     for model in MODELS:
         options = {"steps": 4, "guidance": 3.0, "negative_prompt": "a green star", "progress": False}
