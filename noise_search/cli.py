@@ -35,6 +35,9 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What the image should show.")],
     model: Annotated[str, typer.Option(help="Embedded model, saved pipeline's directory, or hub id.")] = "shapes-flow",
     algorithm: Annotated[str, typer.Option(help="Search algorithm; see `noise-search list`.")] = "random",
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the algorithm, such as neighbours=8; may be repeated.")
+    ] = None,
     verifier: Annotated[str, typer.Option(help="Verifier, or several with commas (mean rank).")] = "clip",
     judge: Annotated[
         str | None,
@@ -44,6 +47,8 @@ def generate(
     candidates: Annotated[int | None, typer.Option(help="Budget in whole trajectories, instead of --nfe.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first noise.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps of a trajectory.")] = None,
+    draft_steps: Annotated[int | None, typer.Option(help="Search with so many steps, render the best in full.")] = None,
+    draft_renders: Annotated[int | None, typer.Option(help="Noises to render in full after the drafts.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What the image should not show.")] = None,
     height: Annotated[int | None, typer.Option(help="Height in pixels.")] = None,
@@ -64,18 +69,21 @@ def generate(
     """Search for the noise whose image the verifier likes best, and save what was found."""
     with _one_line_errors():
         check_writable(out)
+        from noise_search.algorithm_options import configured
         from noise_search.driver import search
 
         result = search(
             prompt,
             model=model,
-            algorithm=algorithm,
+            algorithm=configured(algorithm, option or []),
             verifier=_names(verifier) if "," in verifier else verifier,
             judges=_judges(judge, model),
             nfe=nfe,
             candidates=candidates,
             seed=seed,
             steps=steps,
+            draft_steps=draft_steps,
+            draft_renders=draft_renders,
             guidance=guidance,
             negative_prompt=negative_prompt,
             height=height,
@@ -206,13 +214,14 @@ def _summary(result: Any, paths: dict[str, Path]) -> str:
     origin = f"candidate {best.id}" + (f", seed {best.seed}" if best.seed is not None else "")
     lines = [
         f"prompt   {result.prompt}",
-        f"score    {result.first_score:.4f} (one sample) -> {result.score:.4f} ({origin})",
+        f"score    {result.first_score:.4f} ({result.first_name}) -> {result.score:.4f} ({origin})",
     ]
     for key, scores in result.best.scores.items():
         lines.append(f"         {key}: {result.first.scores.get(key, float('nan')):.4f} -> {scores:.4f}")
     for key, scores in result.judges.items():
-        lines.append(f"judge    {key}: {_verdict(scores['first'])} (one sample) -> {_verdict(scores['best'])}")
+        lines.append(f"judge    {key}: {_verdict(scores['first'])} ({result.first_name}) -> {_verdict(scores['best'])}")
     lines.append(f"cost     {result.ledger}")
+    lines.append(f"spent as {result.schedule}")
     lines.append(f"ended    {result.stop_reason}")
     lines += [f"{stem:<8} {path}" for stem, path in paths.items() if "/" not in stem]
     return "\n".join(lines)

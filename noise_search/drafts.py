@@ -65,7 +65,7 @@ class Drafted:
     def describe(self, space: NoiseSpace, nfe: int) -> dict[str, Any]:
         """How the budget is shared, as plain JSON."""
         drafts, renders = self._shares(space, nfe)
-        return {"draft_steps": self.draft.end, "drafts": drafts, "renders": renders}
+        return {"steps": space.end, "draft_steps": self.draft.end, "drafts": drafts, "renders": renders}
 
     def _shares(self, space: NoiseSpace, nfe: int) -> tuple[int, int]:
         """How many drafts, and how many renders besides noise 0's."""
@@ -147,7 +147,7 @@ class _DraftProblem:
 
 def _cut(counts: list[int], limit: int) -> list[int]:
     """As many of each in turn as the limit allows."""
-    cut = []
+    cut: list[int] = []
     for count in counts:
         cut.append(min(count, limit - sum(cut)))
     return cut

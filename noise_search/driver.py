@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -11,18 +10,18 @@ import torch
 
 from noise_search.arguments import as_nfe, as_prompts, check_counts, check_numbers, check_seed
 from noise_search.candidates import Candidate
-from noise_search.clips import check_frames, pictures
+from noise_search.clips import check_frames
 from noise_search.drafts import RENDERS, Drafted, check_drafts
 from noise_search.evaluator import Evaluator, Outcome, Work
+from noise_search.judging import judge
+from noise_search.limits import Limits
 from noise_search.models import LoadedModel, load_model
 from noise_search.prompt_search import PromptSearch
 from noise_search.protocol import SearchAlgorithm
-from noise_search.provenance import RECORD_VERSION, environment, grid_record
+from noise_search.provenance import algorithm_record, grid_record, search_record
 from noise_search.reporter import Reporter
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results import SearchResult
-from noise_search.scoring import Scorer, as_images
-from samplers.space import NoiseSpace
 from verifiers.base import Verifier
 from verifiers.ensemble import Aggregator
 
@@ -32,15 +31,6 @@ SUPPLIED_NEEDS: frozenset[str] = frozenset({"frames"})
 """What verifiers may need beyond images and prompts, as far as the driver can supply it: frames, of video models."""
 
 VerifierLike = str | Verifier | Aggregator | Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a search ends besides its budget; None for never."""
-
-    time: float | None
-    target_score: float | None
-    patience: int | None
 
 
 @overload
@@ -133,13 +123,11 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     check_seed(seed)
     if negative_prompt is not None and not isinstance(negative_prompt, str):
         raise TypeError(f"negative_prompt={negative_prompt!r} is a {type(negative_prompt).__name__}; expected a text")
-    check_counts(batch_size=batch_size, top_k=top_k, patience=patience, steps=steps, height=height, width=width)
+    check_counts(batch_size=batch_size, top_k=top_k, steps=steps, height=height, width=width)
     check_counts(draft_steps=draft_steps, draft_renders=draft_renders)
     if draft_renders is not None and draft_steps is None:
         raise ValueError(f"draft_renders={draft_renders} renders the best drafts; give draft_steps with it")
-    check_numbers(time_limit=time_limit, target_score=target_score, guidance=guidance, eta=eta)
-    if time_limit is not None and not time_limit > 0:
-        raise ValueError(f"time_limit={time_limit!r} must be greater than 0")
+    check_numbers(guidance=guidance, eta=eta)
     if not 0 <= eta <= 1:
         raise ValueError(f"eta={eta!r} must be from 0 (deterministic) to 1")
     loaded = load_model(
@@ -158,28 +146,24 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     aggregator = resolve_aggregator(verifier, loaded)
     judging = resolve_judges(judges, loaded)
     _check_needs((*aggregator.verifiers, *judging))
-    if target_score is not None and not aggregator.absolute:
-        raise ValueError(
-            f"target_score={target_score} needs a verifier with absolute values; {aggregator.name} only ranks a pool"
-        )
-    if not chosen.whole_calls and not loaded.sampler.can_stop:
-        raise ValueError(
-            f"algorithm {chosen.name!r} stops inside trajectories, and {loaded.name} can only run them whole; "
-            f"use algorithm='random'" + (", or scheduler='first-order'" if scheduler == "keep" else "")
-        )
+    limits.check(aggregator)
+    _check_able(chosen, loaded, scheduler)
     for needed in (*aggregator.verifiers, *judging):
         needed.load(loaded.device)
     with loaded.sampler:
         started = time.perf_counter()
         # Conditions come first: the sampler may look at its grid through a call with the first prompt.
         conditions = [loaded.sampler.condition(text) for text in prompts]
-        space = loaded.sampler.space(levels=getattr(chosen, "levels", ()))
+        levels = getattr(chosen, "levels", ())
+        space = loaded.sampler.space(levels=levels)
+        grids = grid_record(space, levels)
         check_frames((*aggregator.verifiers, *judging), space, loaded.name)
         budget = as_nfe(nfe, candidates, space.end)
         if draft_steps is not None:
             draft = loaded.sampler.space(steps=draft_steps)
             check_drafts(chosen, space, draft, budget)
             chosen = Drafted(chosen, draft, draft_renders or RENDERS)
+            grids |= grid_record(draft, steps=draft_steps)
         encoding = time.perf_counter() - started
         searches = [
             PromptSearch(i, text, space, condition, aggregator, chosen, budget, seed, top_k)
@@ -191,14 +175,14 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         ledgers = [one.ledger for one in searches]
         evaluator = Evaluator(loaded.sampler, aggregator.verifiers, prompts, ledgers, size, deterministic)
         # Described before anything is computed, so that a description that fails loses nothing.
-        settings = _settings(loaded, aggregator, judging, chosen, seed, deterministic)
-        settings["algorithm"]["schedule"] = _schedule(chosen, space, budget)
-        settings["grids"] = grid_record(space, getattr(chosen, "levels", ()))
-        if draft_steps is not None:
-            settings["grids"] |= grid_record(draft, steps=draft_steps)
+        settings = {
+            **search_record(loaded, aggregator, judging, seed, deterministic),
+            "algorithm": algorithm_record(chosen, space, budget),
+            "grids": grids,
+        }
         reporter = Reporter(searches, aggregator, loaded, settings["algorithm"]["schedule"], progress)
         failure = _loop(searches, evaluator, limits, reporter, on_candidate)
-        _judge(searches, judging, top_k, evaluator.device)
+        judge(searches, judging, top_k, evaluator.device)
         settings["batch_size"] = evaluator.batch_size
     return _results(searches, settings, failure, single=isinstance(prompt, str))
 
@@ -228,7 +212,7 @@ def _loop(
             take(outcomes)
             for one in searches:
                 if one.running:
-                    _apply(limits, one, time.monotonic() - started)
+                    limits.apply(one, time.monotonic() - started)
             reporter.update()
 
     try:
@@ -252,42 +236,6 @@ def _loop(
     return None
 
 
-def _apply(limits: Limits, one: PromptSearch, seconds: float) -> None:
-    if limits.time is not None and seconds >= limits.time:
-        one.stop(f"time limit of {limits.time:g} s")
-    if one.best is None:
-        return
-    if limits.target_score is not None and one.best.score >= limits.target_score:
-        one.stop(f"target score {limits.target_score:g} reached")
-    if limits.patience is not None and one.since_best >= limits.patience:
-        one.stop(f"no better candidate among {limits.patience}")
-
-
-def _judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int, device: torch.device | None) -> None:
-    for one in searches:
-        chosen = {c.id: c for c in [*one.top(top_k), *one.bests, *([one.first] if one.first else [])]}
-        # A failed candidate has no image that could be judged, whatever its pixels became.
-        rows = [c for c in chosen.values() if c.pixels is not None and c.failure is None]
-        if not rows:
-            continue
-        images = as_images([c.raw for c in rows if c.raw is not None], device)
-        for judge in judges:
-            started = time.perf_counter()
-            try:
-                scores = Scorer([judge]).score(images, [one.prompt] * len(rows))[0][judge.key]
-            except KeyboardInterrupt:
-                log.warning("judge %s interrupted; returning what was found unjudged", judge.key)
-                return
-            except Exception as error:
-                # A judge comes after the work is done: its failure must not lose the result.
-                log.warning("judge %s failed: %s", judge.key, error)
-                scores = np.full(len(rows), np.nan)
-            for candidate, score in zip(rows, scores, strict=True):
-                candidate.judges[judge.key] = float(score)
-            one.ledger.judge_images += len(rows) * pictures(images, judge)
-            one.ledger.seconds["judge"] += time.perf_counter() - started
-
-
 def _results(
     searches: list[PromptSearch], settings: dict[str, Any], failure: BaseException | None, single: bool
 ) -> SearchResult | list[SearchResult]:
@@ -300,6 +248,21 @@ def _results(
     return results[0] if single else results
 
 
+def _check_able(algorithm: SearchAlgorithm, loaded: LoadedModel, scheduler: str) -> None:
+    """Refuse an algorithm that needs more of the model than it can do."""
+    if not algorithm.whole_calls and not loaded.sampler.can_stop:
+        raise ValueError(
+            f"algorithm {algorithm.name!r} stops inside trajectories, and {loaded.name} can only run them whole "
+            f"({loaded.sampler.limitation}); use algorithm='random'"
+            + (", or scheduler='first-order'" if scheduler == "keep" else "")
+        )
+    if getattr(algorithm, "moves_noise", False) and not loaded.sampler.can_move:
+        raise ValueError(
+            f"algorithm {algorithm.name!r} moves noises, and {loaded.name} takes none ({loaded.sampler.limitation}); "
+            "use algorithm='random'"
+        )
+
+
 def _check_needs(verifiers: Sequence[Verifier]) -> None:
     for verifier in verifiers:
         missing = sorted(verifier.needs - SUPPLIED_NEEDS)
@@ -310,29 +273,3 @@ def _check_needs(verifiers: Sequence[Verifier]) -> None:
 def _batch_size(shape: tuple[int, ...]) -> int:
     """Large latents fill a device alone; small ones need company (1 FLUX image of 1024 px, 16 of 512 px)."""
     return max(1, min(16, 2**18 // int(np.prod(shape))))
-
-
-def _schedule(algorithm: SearchAlgorithm, space: NoiseSpace, nfe: int) -> dict[str, Any]:
-    """What an algorithm that describes itself will do on this grid, such as the noise levels it turns at."""
-    describe = getattr(algorithm, "describe", None)
-    return {} if describe is None else dict(describe(space, nfe))
-
-
-def _settings(
-    loaded: LoadedModel,
-    aggregator: Aggregator,
-    judges: Sequence[Verifier],
-    algorithm: SearchAlgorithm,
-    seed: int,
-    deterministic: bool,
-) -> dict[str, Any]:
-    return {
-        "record_version": RECORD_VERSION,
-        "environment": environment(),
-        "model": {"name": loaded.name, "fingerprint": loaded.fingerprint, **loaded.sampler.describe()},
-        "algorithm": {"name": algorithm.name, "settings": repr(getattr(algorithm, "algorithm", algorithm))},
-        "verifier": {"name": aggregator.name, "verifiers": [v.describe() for v in aggregator.verifiers]},
-        "judges": [v.describe() for v in judges],
-        "seed": seed,
-        "deterministic": deterministic,
-    }

@@ -137,6 +137,10 @@ class SearchAlgorithm(Protocol):
     `plan` yields one job or several, whose rows may stop at different points, and receives their evaluations as a list.
     It finishes random search's first noise before anything else, so that every search shows what one plain sample
     gives. It may end early; it is ended when the budget is.
+
+    Three more attributes may be there. `moves_noise`, true where it makes noises from noises, which pipelines that only
+    take a seed can't. `levels`, noise levels sigma / (alpha + sigma) that the grid must contain. `describe(space,
+    nfe)`, how it will share the budget, as plain JSON, for the result's settings.
     """
 
     @property

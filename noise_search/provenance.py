@@ -2,13 +2,17 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 
+from noise_search.models import LoadedModel
+from noise_search.protocol import SearchAlgorithm
 from samplers.space import NoiseSpace
+from verifiers.base import Verifier
+from verifiers.ensemble import Aggregator
 
 RECORD_VERSION = 1
 """Of what PNGs and result.json hold; a newer one isn't read by this version."""
@@ -26,9 +30,35 @@ def environment() -> dict[str, str]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
         "numpy": np.__version__,
-        "diffusers": diffusers.__version__,
+        "diffusers": version("diffusers"),
         "python": platform.python_version(),
         "noise_search": __version__,
+    }
+
+
+def search_record(
+    loaded: LoadedModel, aggregator: Aggregator, judges: Sequence[Verifier], seed: int, deterministic: bool
+) -> dict[str, Any]:
+    """What was searched with, as plain JSON."""
+    return {
+        "record_version": RECORD_VERSION,
+        "environment": environment(),
+        "model": {"name": loaded.name, "fingerprint": loaded.fingerprint, **loaded.sampler.describe()},
+        "verifier": {"name": aggregator.name, "verifiers": [v.describe() for v in aggregator.verifiers]},
+        "judges": [v.describe() for v in judges],
+        "seed": seed,
+        "deterministic": deterministic,
+    }
+
+
+def algorithm_record(algorithm: SearchAlgorithm, space: NoiseSpace, nfe: int) -> dict[str, Any]:
+    """The algorithm, and how it will share the budget: an algorithm may say more, such as the levels it turns at."""
+    describe = getattr(algorithm, "describe", None)
+    plain = {"candidates": nfe // space.end, "steps": space.end}
+    return {
+        "name": algorithm.name,
+        "settings": repr(getattr(algorithm, "algorithm", algorithm)),
+        "schedule": plain if describe is None else dict(describe(space, nfe)),
     }
 
 

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from noise_search.models import LoadedModel
 from noise_search.prompt_search import PromptSearch
+from noise_search.words import schedule_in_words
 from verifiers.ensemble import Aggregator
 
 
@@ -27,12 +28,11 @@ class Reporter:
         self._searches, self._aggregator, self._enabled = searches, aggregator, enabled
         self._total = sum(one.ledger.nfe_budget for one in searches)
         self._started, self._projected = time.perf_counter(), False
-        steps = searches[0].space.end
         if enabled:
             each = searches[0].ledger.nfe_budget
             many = f" for each of {len(searches)} prompts" if len(searches) > 1 else ""
             verifiers = ", ".join(v.key for v in aggregator.verifiers)
-            self._say(f"{each} NFE{many}: {_plan(schedule, each, steps)}")
+            self._say(f"{each} NFE{many}: {schedule_in_words(schedule)}")
             self._say(f"model {loaded.name}@{loaded.fingerprint}; verifier {verifiers}")
         self._bar = tqdm(total=self._total, unit="NFE", disable=not enabled, leave=False)
 
@@ -55,15 +55,3 @@ class Reporter:
     def close(self) -> None:
         """Take the bar away."""
         self._bar.close()
-
-
-def _plan(schedule: Mapping[str, Any], nfe: int, steps: int) -> str:
-    """What an algorithm's schedule means, in words."""
-    if "draft_steps" in schedule:
-        drafts, renders = schedule["drafts"], 1 + schedule["renders"]
-        return f"up to {drafts} drafts of {schedule['draft_steps']} steps, {renders} renders of {steps}"
-    if "rounds" in schedule:
-        turns = [f"up to {turn['up']:g}, down to {turn['down']:g}" for turn in schedule["rounds"]]
-        paths = f"{schedule['paths']} path" + ("s" if schedule["paths"] > 1 else "")
-        return "; ".join([f"{paths} to noise level {schedule['start']:g}", *turns])
-    return f"up to {nfe // steps} candidates of {steps} steps"

@@ -11,6 +11,7 @@ from noise_search.budget import Ledger
 from noise_search.candidates import Candidate, number
 from noise_search.errors import AllCandidatesFailed
 from noise_search.prompt_search import PromptSearch
+from noise_search.words import schedule_in_words
 from samplers.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -82,11 +83,24 @@ class SearchResult:
 
     @property
     def first(self) -> Candidate:
-        """Random search's first noise, which is what one plain sample gives."""
+        """Random search's first noise, which is what one plain sample gives.
+
+        A published variant (`literal=True`) renders no plain sample; there it is the first finished candidate.
+        """
         finished = [c for c in self.candidates if c.finished]
         if not finished:
             raise self.failure()
         return finished[0]
+
+    @property
+    def first_name(self) -> str:
+        """What `first` is, in words."""
+        return "one sample" if self.first.seed == self.settings["seed"] else "first candidate"
+
+    @property
+    def schedule(self) -> str:
+        """How the algorithm shares the budget, in words: candidates, drafts, or the noise levels of its rounds."""
+        return schedule_in_words(self.settings["algorithm"]["schedule"])
 
     @property
     def image(self) -> Image.Image:

@@ -1,6 +1,8 @@
-"""A recipe in words, for people."""
+"""Recipes and schedules in words, for people."""
 
+from collections.abc import Mapping
 from itertools import groupby
+from typing import Any
 
 from samplers.recipe import Operation, Recipe
 
@@ -11,6 +13,18 @@ def in_words(recipe: Recipe) -> str:
     """How a row was made, one step after another; equal moves in a row are told together."""
     groups = [list(same) for _, same in groupby(recipe.operations, key=_kind)]
     return ", then ".join(_told(group) for group in groups)
+
+
+def schedule_in_words(schedule: Mapping[str, Any]) -> str:
+    """How a budget is shared: whole candidates, drafts and renders, or the noise levels at which rounds turn."""
+    if "draft_steps" in schedule:
+        drafts, renders = schedule["drafts"], 1 + schedule["renders"]
+        return f"up to {drafts} drafts of {schedule['draft_steps']} steps, {renders} renders of {schedule['steps']}"
+    if "rounds" in schedule:
+        turns = [f"up to {turn['up']:g} and down to {turn['down']:g}" for turn in schedule["rounds"]]
+        paths = f"{schedule['paths']} path" + ("s" if schedule["paths"] > 1 else "")
+        return ", ".join([f"{paths} to noise level {schedule['start']:g}", *turns])
+    return f"up to {schedule['candidates']} candidates of {schedule['steps']} steps"
 
 
 def _kind(op: Operation) -> tuple[object, ...]:

@@ -62,7 +62,7 @@ def test_drafts_walk_random_searchs_stream_from_noise_0_and_score_as_plain_runs_
 
 def test_at_most_half_of_what_noise_0_leaves_goes_to_renders():
     schedule = run(nfe=5 * STEPS, draft_renders=50).settings["algorithm"]["schedule"]
-    assert schedule == {"draft_steps": DRAFT, "drafts": (4 * STEPS - 2 * STEPS) // DRAFT, "renders": 2}
+    assert schedule == {"steps": STEPS, "draft_steps": DRAFT, "drafts": (4 * STEPS - 2 * STEPS) // DRAFT, "renders": 2}
 
 
 def test_a_search_that_ends_while_drafting_renders_its_best_draft():

@@ -1,0 +1,43 @@
+"""Options of an algorithm as text, `neighbours=8`, for the command line."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from noise_search.algorithms import ALGORITHMS
+from noise_search.names import unknown
+from noise_search.protocol import SearchAlgorithm
+
+
+def configured(name: str, assignments: Sequence[str]) -> SearchAlgorithm:
+    """The algorithm of that name with options given as NAME=VALUE: a number, true, false or none.
+
+    Raises:
+        ValueError: an unknown algorithm or option, a text without "=", or a value that the algorithm refuses.
+        TypeError: a value of the wrong kind.
+    """
+    if name not in ALGORITHMS:
+        raise unknown("algorithm", name, ALGORITHMS)
+    kind = ALGORITHMS[name]
+    known = [field.name for field in fields(kind)]
+    options: dict[str, Any] = {}
+    for assignment in assignments:
+        option, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"option {assignment!r} has no value; write it as NAME=VALUE, such as neighbours=8")
+        if not known:
+            raise ValueError(f"algorithm {name!r} takes no options, got {assignment!r}")
+        if option not in known:
+            raise unknown(f"option of algorithm {name!r}:", option, known)
+        options[option] = _value(text)
+    return kind(**options)
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return json.loads(text.lower())
+    except json.JSONDecodeError:
+        return text
