@@ -10,13 +10,13 @@ _ELSEWHERE = {"versions", "device", "dtype", "fingerprint"}
 def model_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """What differs between two descriptions of a model, in words; [] for the same model.
 
-    Settings of a scheduler that only one side knows are left to the grid, which they'd change. Weights in another dtype
-    can't be compared.
+    What only one side knows, as other versions may describe more, is left to the grid, which it would change; but not
+    options. Weights in another dtype can't be compared.
     """
     found = []
     other_dtype = recorded.get("dtype") != here.get("dtype")
     for name, value in here.items():
-        if name in _ELSEWHERE or (name == "weights" and other_dtype):
+        if name in _ELSEWHERE or name not in recorded or (name == "weights" and other_dtype):
             continue
         before = recorded.get(name)
         if isinstance(value, Mapping) and isinstance(before, Mapping):

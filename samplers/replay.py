@@ -65,15 +65,15 @@ def replay(sampler: Sampler, recipe: Recipe, spaces: Sequence[NoiseSpace], condi
     """
     check_recipe(recipe, spaces)
     by_id = {space.id: space for space in spaces}
-    own = next((op["grid"] for op in recipe.operations if "grid" in op), spaces[0].id)
+    # Pure noise belongs to no grid, so it may be made on the one it runs on.
+    space = by_id[next((op["grid"] for op in recipe.operations if "grid" in op), spaces[0].id)]
     first, *rest = recipe.operations
-    state = noise = by_id[own].fresh([first["seed"]], condition)
+    state = noise = space.fresh([first["seed"]], condition)
+    ran = False
     for op in rest:
-        space = by_id[op.get("grid", state.grid)]
-        if space.id != state.grid:  # pure noise belongs to no grid: drafts run it on another
-            state = space.adopt(state)
+        ran = ran or op["op"] == "run"
         state = _run(sampler, state, op) if op["op"] == "run" else _move(space, state, op)
-        noise = state if not any(o["op"] == "run" for o in state.recipes[0].operations) else noise
+        noise = noise if ran else state
     return Replayed(noise, state, cost(recipe))
 
 
@@ -88,8 +88,8 @@ def check_recipe(recipe: Recipe, spaces: Sequence[NoiseSpace]) -> None:
             if op["grid"] not in by_id:
                 known = ", ".join(f"{g} ({s.end} steps)" for g, s in by_id.items())
                 raise ValueError(f"{name} belongs to grid {op['grid']}, and there is only {known}: use its settings")
-            if grid not in (None, op["grid"]) and at > 0:
-                raise ValueError(f"{name} goes on at step {at} of grid {grid} on grid {op['grid']}")
+            if grid not in (None, op["grid"]):
+                raise ValueError(f"{name} goes on from grid {grid} on grid {op['grid']}: a row keeps its grid")
             grid = op["grid"]
             end = by_id[grid].end
             allowed = range(at + 1, end + 1) if op["op"] == "run" else range(at)

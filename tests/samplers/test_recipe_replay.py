@@ -84,6 +84,15 @@ def test_a_noise_drawn_on_one_grid_runs_on_another():
         assert found.nfe == sum(seen) == space.end and torch.equal(found.noise.x, noise.x)
 
 
+def test_a_row_keeps_its_grid():
+    sampler, seen = counting(flow_space)
+    full, draft = sampler.space(), sampler.space(steps=3)
+    recipe = Recipe.start("fresh", seed=1).then_run(0, 3, full.id, 1.0)
+    with pytest.raises(ValueError, match=f"goes on from grid {full.id} on grid {draft.id}"):
+        replay(sampler, recipe.then("renoise", seed=1, to=0, grid=draft.id, **{"from": 3}), [full, draft])
+    assert not seen
+
+
 def test_steps_of_eta_are_replayed_by_a_sampler_of_that_eta_only():
     sampler, _ = counting(vp_space, eta=0.7)
     states = sampler.run(sampler.space().fresh([1, 2]), 6).final

@@ -357,7 +357,11 @@ def test_another_model_is_refused_and_what_differs_is_named(saved, tmp_path):
     config = saved[0].settings["model"]["scheduler_config"] | {"beta_start": 0.5}
     refused(edited(file, tmp_path, model__scheduler_config=config), "the scheduler's beta_start is .* 0.5 recorded")
     refused(edited(file, tmp_path, model__name="MyPipeline"), "made with 'MyPipeline', which is no model.*model=")
-    copy = edited(file, tmp_path, model__name="MyPipeline", model__versions={}, model__device="cuda")
+    known = saved[0].settings["model"]
+    trimmed = {k: v for k, v in known["scheduler_config"].items() if k != "beta_start"}
+    later = {"name": "MyPipeline", "versions": {}, "device": "cuda", "scheduler_config": trimmed}
+    model = {k: v for k, v in known.items() if k != "step_cache"} | later | {"of_a_later_version": 1}
+    copy = edited(file, tmp_path, model=model)
     again = replay(copy, model="shapes-ddim", progress=False)
     assert again.difference <= 1.001 / 255 and "recorded on cuda" in again.notes[0]
     other = search("a", model=CountingSampler(), verifier=brightness, candidates=1, progress=False)
