@@ -17,6 +17,9 @@ from samplers.scheduler import SearchScheduler, Walk
 from samplers.state import State
 from samplers.whole import keeping, row_generators, undisturbed
 
+CHANGING = {"callback_on_step_end", "mask_image"}
+"""Options by which x changes after its last step: there the pipeline's output is x."""
+
 
 @dataclass(frozen=True)
 class How:
@@ -41,8 +44,7 @@ def run_batch(
     walk = _walk(calls, probed, states, handed, stop, keep, how)
     before = calls.denoiser_rows
     output = _called(calls, probed, states, prompts, walk, handed, how)
-    changed = how.kept or "callback_on_step_end" in calls.options  # a callback may have changed x after the step
-    if changed and probed.latent_output:
+    if (how.kept or CHANGING & calls.options.keys()) and probed.latent_output:
         walk.seen[stop] = (output.float(), walk.seen.get(stop, (None, None))[1])
     points = {states.step: states}
     for step in {*keep, stop} - {states.step}:
@@ -75,6 +77,7 @@ def _walk(
         noise=lambda step: layout.pack(step_noise(streams, step, space.shape)),
         keep=frozenset(keep),
         pack=layout.pack,
+        noised=layout.inlet != "noised",
     )
     if layout.inlet == "noised" and states.step == 0:  # a row that was re-noised to step 0 has its image already
         walk.pure = torch.tensor([not recipe.grid_bound for recipe in states.recipes])

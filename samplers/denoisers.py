@@ -100,9 +100,15 @@ def _holder(module: nn.Module) -> object | None:
     return None if found is None else found()
 
 
-def cached(modules: Sequence[nn.Module]) -> bool:
-    """Whether a step cache (FirstBlockCache, TaylorSeer, ...) is enabled on any of them."""
-    return any(bool(getattr(m, "is_cache_enabled", False)) for m in modules)
+def step_caches(modules: Sequence[nn.Module]) -> list[str]:
+    """The step caches (FirstBlockCache, TaylorSeer, ...) on any of them: their settings, else their hooks.
+
+    They are enabled by the model's method or put on its blocks as hooks, which keep state between steps.
+    """
+    enabled = [repr(getattr(m, "_cache_config", None)) for m in modules if getattr(m, "is_cache_enabled", False)]
+    registries = [getattr(part, "_diffusers_hook", None) for m in modules for part in m.modules()]
+    hooks = [hook for registry in registries for hook in getattr(registry, "hooks", {}).values()]
+    return enabled or sorted({type(hook).__name__ for hook in hooks if getattr(hook, "_is_stateful", False)})
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,21 @@ def check_drivable(pipe: Any, options: Mapping[str, Any], kept: bool) -> None:
 
 def _is_pipeline(value: Any) -> bool:
     return any(c.__name__ == "DiffusionPipeline" for c in type(value).__mro__)
+
+
+def warn_of_overrides(pipe: Any) -> None:
+    """Warn of methods that a tool replaced on the object by functions that cannot be bound to a copy of it."""
+    replaced = [
+        name
+        for name, value in vars(pipe).items()
+        if inspect.isfunction(value) and inspect.isfunction(getattr(type(pipe), name, None))
+    ]
+    if replaced:
+        warnings.warn(
+            f"{', '.join(replaced)} of this {type(pipe).__name__} was replaced by a function that may work on this "
+            "very object, while a search works on copies of it: compare an image with the plain pipeline's",
+            stacklevel=4,
+        )
 
 
 def copies_scheduler(cls: type) -> bool:

@@ -54,7 +54,7 @@ def sampler_for(
 
 def _stepping(pipe: Any, scheduler: Any, eta: float, options: dict[str, Any]) -> PipelineSampler:
     sampler = PipelineSampler(pipe, scheduler=scheduler, eta=eta, **options)
-    if "latents" not in parameters(pipe):  # only a call shows whether its own draw can be replaced
+    if scheduler == "keep" or "latents" not in parameters(pipe):  # only a call shows whether noise can be handed in
         sampler.space()
         sampler.close()
     return sampler

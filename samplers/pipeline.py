@@ -14,7 +14,7 @@ from samplers.batch import How, run_batch
 from samplers.calls import PipelineCalls
 from samplers.conditioning import UnequalPrompts
 from samplers.denoiser import clean_latent
-from samplers.drivable import check_drivable, index_keyed_options
+from samplers.drivable import check_drivable, index_keyed_options, warn_of_overrides
 from samplers.inlet import Handed
 from samplers.options import call_options
 from samplers.probing import Probed
@@ -79,17 +79,18 @@ class PipelineSampler(Sampler):
         given |= {"negative_prompt": negative_prompt, "height": height, "width": width}
         options = call_options(pipe, given | call_kwargs)
         check_drivable(pipe, options, kept=scheduler == "keep")
+        warn_of_overrides(pipe)
         self._keep_scheduler, self._eta = scheduler == "keep", eta
         self._calls = PipelineCalls(pipe, options, grids.whole_run if self._keep_scheduler else grids.build)
         self._prompts: list[str] = []
-        self._cached = denoisers.cached(self._calls.modules)
+        self._caches = denoisers.step_caches(self._calls.modules)
         index_keyed = ", ".join(index_keyed_options(pipe, call_kwargs))
         kept = KEPT if self._keep_scheduler else ""
-        self.limitation = kept or index_keyed or ("a step cache" if self._cached else "")
+        self.limitation = kept or index_keyed or ("a step cache" if self._caches else "")
         self.can_stop = not self.limitation
         self.rows_per_evaluation = estimated_rows(pipe, options)
-        if self._cached:
-            warnings.warn("a step cache is enabled: it couples the rows of a batch; whole runs only", stacklevel=2)
+        if self._caches:
+            warnings.warn("a step cache is enabled: it may couple the rows of a batch; whole runs only", stacklevel=2)
         if not self._keep_scheduler:
             grids.check_replaceable(self._calls.scheduler)
         elif eta:
@@ -169,7 +170,7 @@ class PipelineSampler(Sampler):
             "sampler": type(self).__name__,
             "rule": "kept" if self._keep_scheduler else repr(probed.grid.rule),
             "eta": self._eta,
-            "step_cache": self._cached,
+            "step_caches": self._caches,
             "dtype": str(probed.layout.dtype).removeprefix("torch."),
         }
         return own | self._calls.describe(probed.space)

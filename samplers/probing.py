@@ -41,8 +41,11 @@ def probe(calls: "PipelineCalls", prompt: str, options: dict[str, Any], levels: 
         slices.install(view)
 
     scheduler = calls.standing()
-    with layouts.watching():
-        output = calls.call(scheduler, [prompt], options | {"output_type": "latent"}, prepare=watch)
+    try:
+        with layouts.watching():
+            output = calls.call(scheduler, [prompt], options | {"output_type": "latent"}, prepare=watch)
+    except UnboundLocalError as error:  # what its loop would have set (LCM's `denoised`)
+        raise NotDrivable(f"{name} cannot be called without steps ({error})") from error
     layout = layouts.found
     if layout is None or scheduler.walk.grid is None:
         raise NotDrivable(f"{name} asked for no timesteps, or drew no noise, in a call")

@@ -31,7 +31,7 @@ class Walk:
         asked: with which arguments.
         pure: which rows are pure noise, to be added to the pipeline's image latents; None for none.
         pack: from the drawn layout to the loop's.
-        noised: whether the pipeline has added the noise handed in to something.
+        noised: whether the pipeline has added the noise handed in to its image, or has none to add it to.
     """
 
     start: int
@@ -80,6 +80,11 @@ class SearchScheduler:
         self._done = 0
         self._x0: Tensor | None = None
         self.num_inference_steps: int | None = None
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """The user's class: pipelines choose paths by `isinstance` of their scheduler (HiDream, EasyAnimate)."""
+        return type(self._user)
 
     def __getattr__(self, name: str) -> Any:
         """What is not here, from the copy of the user's scheduler."""

@@ -147,7 +147,9 @@ def estimated_rows(pipe: Any, options: dict[str, Any]) -> int:
     if true_cfg is not None:
         return 2 if true_cfg > 1 and chosen.get("negative_prompt") is not None else 1
     scale = chosen.get("guidance_scale")
-    return 2 if isinstance(scale, int | float) and _guided(pipe, scale) else 1
+    rows = 2 if isinstance(scale, int | float) and _guided(pipe, scale) else 1
+    perturbed = hasattr(type(pipe), "do_perturbed_attention_guidance") and chosen.get("pag_scale", 0) > 0
+    return rows + int(perturbed)
 
 
 def _guided(pipe: Any, scale: float) -> bool:

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import inspect
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -14,6 +15,8 @@ from samplers.recipe import Recipe
 from samplers.scheduler import Walk, check_injected
 
 KEPT = "scheduler='keep'"
+
+_seeding = threading.RLock()
 
 
 def check_whole(reason: str, points: tuple[int, int, int], keep: Sequence[int]) -> None:
@@ -70,11 +73,14 @@ def _generator(recipe: Recipe, shape: tuple[int, ...]) -> torch.Generator:
 
 @contextmanager
 def undisturbed(recipes: Sequence[Recipe] | None) -> Iterator[None]:
-    """Seed the global generator by `recipes` for schedulers that draw from it, then restore it."""
+    """Seed the global generator by `recipes` for schedulers that draw from it, then restore it.
+
+    One thread at a time: the generator is everyone's.
+    """
     if recipes is None:
         yield
         return
     key = "".join(recipe.stream for recipe in recipes)
-    with torch.random.fork_rng():
+    with _seeding, torch.random.fork_rng():
         torch.manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
         yield

@@ -1,0 +1,242 @@
+"""How schedulers differ from what their names, configurations and steps suggest."""
+
+import inspect
+
+import diffusers
+import pytest
+import tiny_pipelines as tiny
+import torch
+from family_contract import CAT, DOGS, gap
+
+from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, grids, sampler_for
+from samplers.scheduler import SearchScheduler, Walk
+
+FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
+EULER = {"steps_offset": 1, **tiny.SD_BETAS}
+STEPS = 4
+
+
+def images(sampler, seeds, prompt=CAT):
+    space = sampler.space()
+    return sampler.decode(sampler.run(space.fresh(seeds, sampler.condition(prompt)), space.end).final)
+
+
+def in_a_step(user, steps=STEPS, stop=1, **fields):
+    """A scheduler of ours in a pipeline's hands."""
+    scheduler = SearchScheduler(user, Walk(0, stop, **fields))
+    scheduler.set_timesteps(steps, device="cpu")
+    return scheduler
+
+
+@pytest.mark.filterwarnings("ignore:.*is replaced by its first-order")
+def test_values_are_copied_and_not_configurations():
+    """SD patches steps_offset into the configuration, where `from_config` would drop it: 980...0, not 981...1."""
+    pndm = diffusers.PNDMScheduler(skip_prk_steps=True, **tiny.SD_BETAS)
+    pipe = tiny.stable_diffusion(pndm)
+    assert "steps_offset" in pipe.scheduler.config._use_default_values and pipe.scheduler.config.steps_offset == 1
+    sampler = PipelineSampler(pipe, steps=50)
+    told = sampler._calls.probed(sampler.space().id).grid.timesteps
+    assert told[0] == 981 and told[-1] == 1
+
+
+def test_nothing_is_clipped_that_the_users_scheduler_does_not_clip():
+    """`DDIMScheduler.from_config` of an Euler scheduler made in code turns clip_sample and set_alpha_to_one on."""
+    euler = diffusers.EulerDiscreteScheduler(**EULER)
+    assert diffusers.DDIMScheduler.from_config(euler.config).config.clip_sample
+    grid = grids.build(euler, {"num_inference_steps": STEPS})
+    assert grid.rule.clip is None and grid.rule.threshold is None and grid.alphas[-1] == 1.0
+    sd = grids.build(tiny.ddim(), {"num_inference_steps": STEPS})
+    assert sd.alphas[-1] == pytest.approx(0.99915**0.5, abs=1e-5), "set_alpha_to_one=False ends at A_0"
+
+
+@pytest.mark.parametrize("steps", [61, 103, 121, 122])
+def test_trailing_spacing_that_ends_below_zero(steps):
+    grid = grids.build(tiny.ddim(timestep_spacing="trailing"), {"num_inference_steps": steps})
+    assert grid.timesteps.min() >= 0 and len(grid.timesteps) == len(grid.alphas) - 1
+
+
+def test_steps_lead_to_the_next_grid_point():
+    """DDIMScheduler steps to t - T // n instead, which `linspace` does not hit."""
+    user = tiny.ddim(timestep_spacing="linspace")
+    grid = grids.build(user, {"num_inference_steps": 7})
+    for i, t in enumerate(grid.timesteps.tolist()):
+        assert grid.alphas[i] == pytest.approx(float(user.alphas_cumprod[t]) ** 0.5, abs=1e-7)
+    sampler = PipelineSampler(tiny.stable_diffusion(user), steps=7)
+    hook = sampler._calls.pipe.unet.register_forward_hook(lambda m, args, out: (torch.zeros_like(out[0]),))
+    noise = sampler.space().fresh([1], sampler.condition(CAT))
+    end = sampler.run(noise, 3).final
+    hook.remove()
+    torch.testing.assert_close(end.x, noise.x * grid.alphas[3] / grid.alphas[0], atol=1e-5, rtol=1e-5)
+
+
+def test_flow_timesteps_that_are_cut_to_integers_leave_the_sigmas_exact():
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+    user = diffusers.DPMSolverMultistepScheduler(**flow)
+    grid = grids.build(user, {"num_inference_steps": 5})
+    user.set_timesteps(5)
+    assert not grid.timesteps.is_floating_point() and list(grid.sigmas) == pytest.approx(user.sigmas.tolist())
+    assert any(abs(s * 1000 - t) > 0.1 for s, t in zip(grid.sigmas, grid.timesteps.tolist(), strict=False))
+
+
+def test_zero_terminal_snr_of_a_scheduler_that_clamps_its_sigma():
+    euler = diffusers.EulerDiscreteScheduler(
+        prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", **EULER
+    )
+    pipe = tiny.stable_diffusion(euler)
+    expected = tiny.stock_images(pipe, [CAT], [1], num_inference_steps=STEPS, guidance_scale=5.0)
+    assert gap(images(PipelineSampler(pipe, steps=STEPS, guidance=5.0), [1]), expected) < 1e-4
+
+
+def test_a_schedulers_own_noise_is_replaced_by_reproducible_noise():
+    """FlowMatchEuler with stochastic_sampling draws from the global generator: no seed repeats its images."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
+    pipe = tiny.flux(scheduler=scheduler)
+    with pytest.warns(UserWarning, match="replaced by its first-order deterministic rule"):
+        sampler = PipelineSampler(pipe, steps=STEPS, **FLUX)
+    plain = diffusers.FlowMatchEulerDiscreteScheduler()
+    expected = tiny.stock_images(tiny.flux(scheduler=plain), [CAT], [1], num_inference_steps=STEPS, **FLUX)
+    assert gap(images(sampler, [1]), expected) < 1e-6
+    kept = PipelineSampler(pipe, steps=STEPS, scheduler="keep", **FLUX)
+    assert gap(images(kept, [1]), images(kept, [1])) == 0 and gap(images(kept, [1]), expected) > 1e-3
+
+
+def test_a_learned_variance_is_dropped():
+    x, output = torch.randn(2, 1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    both = torch.cat([output, torch.full_like(output, 9.0)], 1)
+    steps = [in_a_step(tiny.ddim()).step(m, 0, x).prev_sample for m in (output, both)]
+    assert torch.equal(*steps)
+
+
+def test_both_guidance_halves_are_stepped():
+    x, output = torch.randn(2, 1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    alone = in_a_step(tiny.ddim(), injected=x).step(output, 0, x).prev_sample
+    scheduler = in_a_step(tiny.ddim(), injected=x)
+    doubled = scheduler.step(torch.cat([output] * 2), 0, torch.cat([x] * 2)).prev_sample
+    assert torch.equal(doubled, torch.cat([alone] * 2)) and len(scheduler.walk.seen[1][0]) == 1
+
+
+@pytest.mark.parametrize("user", [tiny.ddim, diffusers.FlowMatchEulerDiscreteScheduler])
+def test_what_pipelines_ask_of_a_scheduler_is_there(user):
+    user = user()
+    scheduler = in_a_step(user, stop=3)
+    assert isinstance(scheduler, type(user)) and isinstance(scheduler, SearchScheduler)
+    assert {"timesteps", "sigmas", "mu"} <= set(inspect.signature(scheduler.set_timesteps).parameters)
+    assert {"eta", "generator"} <= set(inspect.signature(scheduler.step).parameters)
+    assert scheduler.config is user.config and scheduler.config["num_train_timesteps"] == len(scheduler) == 1000
+    assert scheduler.order == 1 and scheduler.init_noise_sigma == 1.0 and scheduler.num_inference_steps == 3
+    assert isinstance(scheduler.timesteps, torch.Tensor) and len(scheduler.timesteps) == 3
+    assert scheduler.sigmas.device.type == "cpu" and len(scheduler.sigmas) == 4
+    x = torch.ones(1, 4, 2, 2)
+    assert scheduler.scale_model_input(x, scheduler.timesteps[0]) is x
+    before = scheduler.timesteps
+    scheduler.set_begin_index(2)
+    assert scheduler.timesteps is before
+    prev, x0 = in_a_step(user).step(x, before[0], x, eta=1.0, generator=None, return_dict=False)
+    named = in_a_step(user).step(x, before[0], x)
+    assert torch.equal(named.prev_sample, prev) and torch.equal(named[0], prev)
+    assert torch.equal(named.pred_original_sample, x0) and torch.equal(named.denoised, x0)
+
+
+def test_steps_are_counted_and_not_looked_up():
+    """Two points with one timestep: a look-up by its value would find the second (and wait for the device)."""
+    scheduler = in_a_step(diffusers.FlowMatchEulerDiscreteScheduler(), steps=2, stop=2)
+    scheduler.timesteps[:] = 500.0
+    x = torch.ones(1, 4, 2, 2)
+    for _ in range(2):
+        x = scheduler.step(torch.ones_like(x), scheduler.timesteps[0], x).prev_sample
+    assert torch.allclose(x, torch.zeros_like(x), atol=1e-6), "sigma went from 1 to 0"
+
+
+def test_the_step_count_reaches_the_shift_whole():
+    """Dynamic shifting is asked for with all the steps, and the slice is cut inside: a tail is the tail."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    asked = {"sigmas": [1.0, 0.75, 0.5, 0.25], "mu": 0.9}
+    whole = SearchScheduler(scheduler, Walk(0, 4))
+    tail = SearchScheduler(scheduler, Walk(2, 4))
+    for one in (whole, tail):
+        one.set_timesteps(device="cpu", **asked)
+    assert torch.equal(tail.timesteps, whole.timesteps[2:]) and torch.equal(tail.sigmas, whole.sigmas[2:])
+
+
+@tiny.seeded
+def _lcm():
+    unet = tiny.unet(time_cond_proj_dim=8)
+    parts = tiny.stable_diffusion(diffusers.LCMScheduler(**tiny.SD_BETAS)).components | {"unet": unet}
+    parts.pop("image_encoder", None)
+    return tiny.quiet(diffusers.LatentConsistencyModelPipeline(**parts, requires_safety_checker=False))
+
+
+def test_a_pipeline_that_needs_a_step_is_searched_by_seeds():
+    """LCM's own pipeline decodes what its loop leaves behind: it cannot be called without steps."""
+    pipe = _lcm()
+    with pytest.warns(UserWarning, match=r"LCMScheduler has no .* cannot be called without steps .*seeds of whole"):
+        sampler = sampler_for(pipe, steps=STEPS)
+    assert isinstance(sampler, WholeCallSampler)
+    with torch.random.fork_rng():
+        expected = tiny.stock_images(pipe, [CAT], [1], num_inference_steps=STEPS)
+    assert gap(images(sampler, [1]), expected) < 1e-6 and sampler.rows_per_evaluation == 1
+    pipe.scheduler = tiny.ddim()
+    with pytest.raises(NotDrivable, match="cannot be called without steps"):
+        PipelineSampler(pipe, steps=STEPS).space()
+
+
+def inpaint(scheduler):
+    parts = tiny.stable_diffusion(scheduler).components
+    return tiny.quiet(diffusers.StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False))
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler"])
+def test_inpainting_blends_at_the_grids_own_noise_levels(name):
+    """Blending looks a timestep ahead, so only whole runs; it adds noise as our steps do, not as Euler's would."""
+    pipe = inpaint(tiny.ddim() if name == "ddim" else diffusers.EulerDiscreteScheduler(**EULER))
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., 8:] = 1.0
+    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    options = {"image": picture, "mask_image": mask, "strength": 1.0, "height": 16, "width": 16}
+    quiet_vae = pipe.vae.quant_conv  # without spread, the encoder gives one image whatever it draws
+    before = quiet_vae.weight.data.clone(), quiet_vae.bias.data.clone()
+    quiet_vae.weight.data[4:], quiet_vae.bias.data[4:] = 0.0, -30.0
+    try:
+        sampler = PipelineSampler(pipe, steps=STEPS, guidance=5.0, **options)
+        noise = sampler.space().fresh([1, 2], sampler.condition(CAT))
+        found = sampler.decode(sampler.run(noise, STEPS).final)
+        generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+        options |= {"image": picture.expand(2, -1, -1, -1), "mask_image": mask.expand(2, -1, -1, -1)}
+        shown = pipe(
+            [CAT] * 2,
+            latents=noise.x,
+            generator=generators,
+            num_inference_steps=STEPS,
+            guidance_scale=5.0,
+            output_type="pt",
+            **options,
+        ).images
+    finally:
+        quiet_vae.weight.data, quiet_vae.bias.data = before
+    assert gap(found, shown) < 1e-4 and not sampler.can_stop
+    with pytest.raises(ValueError, match="mask_image allows whole runs"):
+        sampler.run(noise, 1)
+
+
+def test_an_adapter_counts_steps():
+    adapter = tiny.seeded(lambda: diffusers.T2IAdapter(3, [16, 32], 1, 4, "full_adapter_xl"))()
+    parts = tiny.stable_diffusion_xl().components | {"adapter": adapter}
+    pipe = tiny.quiet(diffusers.StableDiffusionXLAdapterPipeline(**parts))
+    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    options = {"image": picture, "height": 16, "width": 16}
+    expected = tiny.stock_images(
+        pipe, [CAT], [1], num_inference_steps=STEPS, adapter_conditioning_factor=0.5, **options
+    )
+    sampler = PipelineSampler(pipe, steps=STEPS, adapter_conditioning_factor=0.5, **options)
+    assert gap(images(sampler, [1]), expected) < 1e-5 and not sampler.can_stop
+    always = PipelineSampler(pipe, steps=STEPS, **options)
+    space = always.space()
+    noise = State.cat([space.fresh([s], always.condition(p)) for s, p in ((1, CAT), (2, DOGS))])
+    resumed = always.run(always.run(noise, 2).final, STEPS).final
+    assert gap(resumed.x, always.run(noise, STEPS).final.x) < 1e-5 and gap(images(always, [1]), expected) > 1e-4
+
+
+def test_a_modular_pipeline_is_told_what_to_give_instead():
+    pipe = diffusers.FluxModularPipeline()
+    with pytest.raises(TypeError, match=r"FluxModularPipeline is modular.*FluxPipeline\(\*\*pipe\.components\)"):
+        PipelineSampler(pipe)
