@@ -4,6 +4,7 @@ import warnings
 from typing import Any, Literal
 
 from samplers.base import NotDrivable, Sampler
+from samplers.modular import as_pipeline
 from samplers.pipeline import PipelineSampler
 from samplers.view import parameters
 from samplers.whole_call import WholeCallSampler
@@ -53,6 +54,7 @@ def sampler_for(
 
 
 def _stepping(pipe: Any, scheduler: Any, eta: float, options: dict[str, Any]) -> PipelineSampler:
+    pipe = as_pipeline(pipe)
     sampler = PipelineSampler(pipe, scheduler=scheduler, eta=eta, **options)
     if scheduler == "keep" or "latents" not in parameters(pipe):  # only a call shows whether noise can be handed in
         sampler.space()

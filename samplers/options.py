@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from samplers.modular import ModularFace
 from samplers.view import check_guidance, check_options
 
 NAMED = ("steps", "guidance", "guidance_argument", "negative_prompt", "height", "width")
@@ -26,12 +27,7 @@ def call_options(pipe: Any, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_pipeline(pipe: Any) -> None:
-    from diffusers import DiffusionPipeline, ModularPipeline
+    from diffusers import DiffusionPipeline
 
-    if isinstance(pipe, ModularPipeline):
-        raise TypeError(
-            f"{type(pipe).__name__} is modular: its blocks draw, lay out and decode latents in ways of their own. "
-            "Give the standard pipeline with the same components, such as FluxPipeline(**pipe.components)"
-        )
-    if not isinstance(pipe, DiffusionPipeline):
+    if not isinstance(pipe, DiffusionPipeline | ModularFace):
         raise TypeError(f"pipe must be a loaded diffusers DiffusionPipeline, got {type(pipe).__name__}: {pipe!r:.80}")

@@ -16,6 +16,7 @@ from samplers.conditioning import UnequalPrompts
 from samplers.denoiser import clean_latent
 from samplers.drivable import check_drivable, index_keyed_options, warn_of_overrides
 from samplers.inlet import Handed
+from samplers.modular import as_pipeline
 from samplers.options import call_options
 from samplers.probing import Probed
 from samplers.prompting import any_prompt, check_prompt
@@ -56,7 +57,8 @@ class PipelineSampler(Sampler):
         """Wrap `pipe`; nothing is run or moved yet.
 
         Args:
-            pipe: a `DiffusionPipeline` object, loaded and placed as its user likes.
+            pipe: a `DiffusionPipeline` object, or a `ModularPipeline` without a guider, loaded and placed as its
+                user likes.
             steps: `num_inference_steps`; None for the pipeline's default, as for all that follow.
             guidance: the value of the guidance argument.
             guidance_argument: its name: "guidance_scale", or "true_cfg_scale" where the pipeline has both.
@@ -77,6 +79,7 @@ class PipelineSampler(Sampler):
             raise ValueError(f"scheduler must be 'first-order' or 'keep', got {scheduler!r}")
         given = {"steps": steps, "guidance": guidance, "guidance_argument": guidance_argument}
         given |= {"negative_prompt": negative_prompt, "height": height, "width": width}
+        pipe = as_pipeline(pipe)
         options = call_options(pipe, given | call_kwargs)
         check_drivable(pipe, options, kept=scheduler == "keep")
         warn_of_overrides(pipe)

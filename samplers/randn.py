@@ -18,9 +18,10 @@ _installed: dict[ModuleType, tuple[Randn, int]] = {}
 
 
 def drawing_modules(cls: type) -> list[ModuleType]:
-    """The modules of a pipeline's classes that draw by `randn_tensor`."""
-    modules = {c.__module__: sys.modules[c.__module__] for c in cls.__mro__ if c.__module__ in sys.modules}
-    return [m for m in modules.values() if hasattr(m, "randn_tensor")]
+    """The modules of a pipeline's classes, or of its blocks, that draw by `randn_tensor`."""
+    names = dict.fromkeys([*(c.__module__ for c in cls.__mro__), *getattr(cls, "block_modules", ())])
+    modules = [sys.modules[name] for name in names if name in sys.modules]
+    return [m for m in modules if hasattr(m, "randn_tensor")]
 
 
 @contextmanager

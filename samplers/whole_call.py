@@ -14,6 +14,7 @@ from samplers.base import Run, Sampler, arrived, check_run
 from samplers.calls import PipelineCalls
 from samplers.denoiser import clean_latent
 from samplers.grids import whole_run
+from samplers.modular import as_pipeline
 from samplers.options import call_options
 from samplers.prompting import check_prompt
 from samplers.space import NoiseSpace
@@ -79,6 +80,7 @@ class WholeCallSampler(Sampler):
             TypeError: `pipe` is no pipeline, or does not take one of the options.
             ValueError: an option the sampler owns, or a pipeline without a denoiser.
         """
+        pipe = as_pipeline(pipe)
         self._calls = PipelineCalls(pipe, call_options(pipe, options), whole_run)
         self._prompts: list[str] = []
         self._spaces: dict[int | None, SeedSpace] = {}

@@ -234,9 +234,3 @@ def test_an_adapter_counts_steps():
     noise = State.cat([space.fresh([s], always.condition(p)) for s, p in ((1, CAT), (2, DOGS))])
     resumed = always.run(always.run(noise, 2).final, STEPS).final
     assert gap(resumed.x, always.run(noise, STEPS).final.x) < 1e-5 and gap(images(always, [1]), expected) > 1e-4
-
-
-def test_a_modular_pipeline_is_told_what_to_give_instead():
-    pipe = diffusers.FluxModularPipeline()
-    with pytest.raises(TypeError, match=r"FluxModularPipeline is modular.*FluxPipeline\(\*\*pipe\.components\)"):
-        PipelineSampler(pipe)
