@@ -1,13 +1,15 @@
 """`replay()`: any candidate of any search made again, alone, and how close it came."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from noise_search.checked import first_line
 from noise_search.clips import check_frames, middle
 from noise_search.identity import computed_otherwise
 from noise_search.models import LoadedModel, load_model
@@ -90,14 +92,16 @@ def replay(
     else:
         if given:
             raise ValueError(f"{', '.join(given)}: {record.origin} records its own settings; leave them out")
-        loaded = open_recorded(record, model, model_options or {}, device, dtype)
+        with _settings_that_run(record):
+            loaded = open_recorded(record, model, model_options or {}, device, dtype)
     scoring = () if verifier is None else resolve_aggregator(verifier, loaded).verifiers
     for needed in scoring:
         needed.load(loaded.device)
     with loaded.sampler as sampler:
         condition = sampler.condition(text)
-        known = sampler.describe()
-        spaces = [sampler.space()] if record.settings is None else recorded_grids(record, sampler, known)
+        with _settings_that_run(record):
+            known = sampler.describe()
+            spaces = [sampler.space()] if record.settings is None else recorded_grids(record, sampler, known)
         check_frames(scoring, spaces[0], loaded.name)
         recipe = _whole(record.recipe, spaces[0], known.get("eta"))
         check_recipe(recipe, spaces)
@@ -108,6 +112,17 @@ def replay(
         settings = _settings(record, loaded, known, spaces[0])
     scores = Scorer(scoring).score(images, [text])[0]
     return _replay(record, text, settings, done, images[0], {k: float(v[0]) for k, v in scores.items()})
+
+
+@contextmanager
+def _settings_that_run(record: Record) -> Iterator[None]:
+    """Settings of another type than the model takes are the file's fault, not the caller's."""
+    try:
+        yield
+    except TypeError as error:
+        if record.settings is None:
+            raise
+        raise ValueError(f"{record.origin} has settings that its model can't run: {first_line(error)}") from error
 
 
 def _whole(recipe: Recipe, space: NoiseSpace, eta: float | None) -> Recipe:

@@ -1,6 +1,5 @@
 """What can be replayed, read: a PNG, a result.json, a result, a recipe. PNG and JSON only; nothing read is executed."""
 
-import json
 import struct
 import warnings
 import zlib
@@ -12,8 +11,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from noise_search.checked import (
+    as_object,
+    as_recipe,
+    first_line,
+    known_id,
+    parsed,
+    scores_of,
+    settings_of,
+    text_of,
+)
 from noise_search.pictures import CHUNK
-from noise_search.provenance import RECORD_VERSION
 from noise_search.results import SearchResult
 from samplers.recipe import Recipe
 
@@ -61,7 +69,7 @@ def read(source: Source, candidate: int | None = None) -> Record:
     if isinstance(source, Recipe):
         return Record("the recipe", _alone(source, candidate))
     if isinstance(source, str) and source.lstrip().startswith("["):
-        return Record("the recipe", _alone(as_recipe(_parsed(source, "the recipe"), "the recipe"), candidate))
+        return Record("the recipe", _alone(as_recipe(parsed(source, "the recipe"), "the recipe"), candidate))
     if isinstance(source, str | Path):
         return _of_file(Path(source), candidate)
     if isinstance(source, Sequence) and all(isinstance(op, Mapping) for op in source):
@@ -72,38 +80,24 @@ def read(source: Source, candidate: int | None = None) -> Record:
     )
 
 
-def as_recipe(content: Any, origin: str) -> Recipe:
-    """A recipe of parsed JSON, or ValueError."""
-    if (
-        not isinstance(content, Sequence)
-        or isinstance(content, str)
-        or not all(isinstance(o, Mapping) for o in content)
-    ):
-        raise ValueError(f"{origin} has no list of operations for a recipe: {content!r:.80}")
-    try:
-        return Recipe.from_json(content)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{origin}: {error}") from error
-
-
 def _of_file(file: Path, candidate: int | None) -> Record:
     if file.is_dir():
         file = file / "result.json"
     try:
-        content = file.read_bytes()
+        raw = file.read_bytes()
     except OSError as error:
         raise ValueError(f"{str(file)!r} can't be read: {error.strerror or error}") from error
-    if content.startswith(b"\x89PNG"):
+    if raw.startswith(b"\x89PNG"):
         return _of_png(file, candidate)
     name = repr(str(file))
     try:
-        text = content.decode("utf-8")
+        text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is neither a PNG nor a result.json; {_WRITTEN}") from error
-    parsed = _parsed(text, name)
-    if isinstance(parsed, list):
-        return Record(name, _alone(as_recipe(parsed, name), candidate))
-    return _of_json(parsed, file, candidate)
+    content = parsed(text, name)
+    if isinstance(content, list):
+        return Record(name, _alone(as_recipe(content, name), candidate))
+    return _of_json(as_object(content, name), file, candidate)
 
 
 def _of_png(file: Path, candidate: int | None) -> Record:
@@ -114,9 +108,9 @@ def _of_png(file: Path, candidate: int | None) -> Record:
             with image:
                 image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{str(file)!r} is too large to be opened: {_first_line(error)}") from error
+        raise ValueError(f"{str(file)!r} is too large to be opened: {first_line(error)}") from error
     except (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error) as error:
-        raise ValueError(f"{str(file)!r} is damaged: {_first_line(error)}") from error
+        raise ValueError(f"{str(file)!r} is damaged: {first_line(error)}") from error
     return _of_picture(image, repr(str(file)), candidate)
 
 
@@ -126,29 +120,28 @@ def _of_picture(image: Image.Image, origin: str, candidate: int | None) -> Recor
         found = image.info.get("parameters")
         other = " but only an AUTOMATIC1111 'parameters' text, which doesn't say how noise was moved" if found else ""
         raise ValueError(f"{origin} carries no recipe of a search{other}; {_WRITTEN}")
-    record = _object(_parsed(text, f"the record in {origin}"), origin)
+    record = as_object(parsed(text, f"the record in {origin}"), origin)
     if candidate is not None and candidate != record.get("candidate"):
         raise ValueError(f"{origin} holds one candidate; leave candidate={candidate} out, or give its result.json")
     return Record(
         origin=origin,
         recipe=as_recipe(record.get("recipe"), origin),
-        prompt=_text(record, "prompt", origin),
-        settings=_settings(record, origin),
-        candidate=_known_id(record.get("candidate")),
-        scores=record.get("scores") or {},
+        prompt=text_of(record, "prompt", origin),
+        settings=settings_of(record, origin),
+        candidate=known_id(record.get("candidate")),
+        scores=scores_of(record),
         pixels=np.asarray(image.convert("RGB")),
         stored="the picture given",
     )
 
 
-def _of_json(parsed: Any, file: Path, candidate: int | None) -> Record:
+def _of_json(content: Mapping[str, Any], file: Path, candidate: int | None) -> Record:
     origin = repr(str(file))
-    content = _object(parsed, origin)
-    settings = _settings(content, origin)
+    settings = settings_of(content, origin)
     rows = content.get("candidates")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{origin} has no candidates; expected a result.json written by result.save()")
-    best = content.get("best") or {}
+    best = as_object(content.get("best") or {}, origin)
     wanted = best.get("id") if candidate is None else candidate
     if wanted is None:
         raise ValueError(f"{origin} has no winner; choose one of its {len(rows)} candidates with candidate=ID")
@@ -160,10 +153,10 @@ def _of_json(parsed: Any, file: Path, candidate: int | None) -> Record:
     return Record(
         origin=origin,
         recipe=as_recipe(row.get("recipe"), origin),
-        prompt=_text(content, "prompt", origin),
+        prompt=text_of(content, "prompt", origin),
         settings=settings,
         candidate=wanted,
-        scores=row.get("scores") or {},
+        scores=scores_of(row),
         pixels=pixels,
         stored=str(picture),
     )
@@ -187,7 +180,7 @@ def _of_result(result: SearchResult, candidate: int | None) -> Record:
     if candidate is None and result.failed:
         raise ValueError(f"the result has no winner ({result.stop_reason}); choose a candidate with candidate=ID")
     chosen = result.best if candidate is None else result.candidates[ids.index(candidate)]
-    settings = _settings({"settings": result.settings}, "the result")
+    settings = settings_of({"settings": result.settings}, "the result")
     return Record(
         "the result",
         chosen.recipe,
@@ -209,44 +202,3 @@ def _alone(recipe: Recipe, candidate: int | None) -> Recipe:
     if candidate is not None:
         raise ValueError(f"a recipe is one candidate; leave candidate={candidate} out")
     return recipe
-
-
-def _parsed(text: str, origin: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{origin} is not valid JSON: {_first_line(error)}") from error
-
-
-def _object(content: Any, origin: str) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise ValueError(f"{origin} holds a {type(content).__name__}; expected what a search wrote")
-    return content
-
-
-def _settings(content: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
-    settings = content.get("settings")
-    if not isinstance(settings, Mapping) or not isinstance(settings.get("model"), Mapping):
-        raise ValueError(f"{origin} has no settings of a search; expected what result.save() writes")
-    version = settings.get("record_version", 0)
-    if not isinstance(version, int) or version > RECORD_VERSION:
-        raise ValueError(
-            f"{origin} is a record of version {version!r}, and this noise-search reads up to {RECORD_VERSION}; "
-            "install a newer noise-search"
-        )
-    return settings
-
-
-def _text(content: Mapping[str, Any], name: str, origin: str) -> str:
-    value = content.get(name)
-    if not isinstance(value, str):
-        raise ValueError(f"{origin} has no {name}; expected what a search wrote")
-    return value
-
-
-def _known_id(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

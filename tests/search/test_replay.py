@@ -491,3 +491,33 @@ def test_a_replay_is_saved_as_png_only(saved, tmp_path):
             again.save(tmp_path / name)
     stream = io.BytesIO((again.save(tmp_path / "new" / "x.png")).read_bytes())
     assert np.array_equal(np.asarray(Image.open(stream)), again.pixels)
+
+
+def places(node, at=()):
+    """Every place in a JSON document, of lists the first."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node[:1]):
+        yield (*at, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*at, key))
+
+
+def test_a_record_that_was_tampered_with_is_replayed_or_refused_in_one_line(tmp_path):
+    search("a", model=CountingSampler(), verifier=brightness, candidates=1, progress=False).save(tmp_path)
+    file = tmp_path / "result.json"
+    text = file.read_text()
+    model, refusals = CountingSampler(), 0
+    read_parts = {"prompt", "settings", "best", "candidates"}
+    for place in (place for place in places(json.loads(text)) if place[0] in read_parts):
+        for bad in (None, "x", [1], {"type": "Tensor"}):
+            content = json.loads(text)
+            inner = content
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = bad
+            file.write_text(json.dumps(content))
+            try:
+                replay(file, model=model, progress=False)
+            except ValueError as refusal:
+                refusals += 1
+                assert "\n" not in str(refusal), (place, bad)
+    assert refusals > 50
