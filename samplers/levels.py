@@ -40,7 +40,10 @@ def _inserted(grid: Grid, level: float, scheduler: Any) -> Grid:
     if any(abs(p - v) < SAME for p in present for v in (level, reached)) or bool((known == timestep).any()):
         return grid
     if reached > present[0]:
-        raise ValueError(f"level {level} is noisier than the grid's first point ({present[0]:.4g}): ask for less")
+        raise ValueError(
+            f"level {level} is noisier than the grid's first point ({present[0]:.4g}): ask for a lower level, or for "
+            "more steps, as grids of few steps start lower"
+        )
     if reached < present[-1]:
         return grid  # beyond the clean end, which is the nearest point there is
     at = sum(p > reached for p in present)
