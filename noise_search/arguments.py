@@ -28,15 +28,33 @@ def check_seed(seed: Any) -> None:
         raise ValueError(f"seed={seed!r} must be a whole number from 0 to {2**32 - 1}")
 
 
-def check_counts(**values: Any) -> None:
-    """Refuse what is no whole number above 0; None passes."""
+def check_counts(least: int = 1, **values: Any) -> None:
+    """Refuse what is no whole number of at least `least`; None passes."""
     for name, value in values.items():
         if value is None:
             continue
         if not isinstance(value, int | np.integer) or isinstance(value, bool):
             raise TypeError(f"{name}={value!r} must be a whole number")
-        if value < 1:
-            raise ValueError(f"{name}={value!r} must be greater than 0")
+        if value < least:
+            raise ValueError(f"{name}={value!r} must be at least {least}")
+
+
+def check_flags(**values: Any) -> None:
+    """Refuse what is neither True nor False."""
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name}={value!r} must be True or False")
+
+
+def check_model_settings(**settings: Any) -> None:
+    """Refuse values that no model can take: steps, height, width, guidance, eta, negative_prompt; None passes."""
+    check_counts(steps=settings.get("steps"), height=settings.get("height"), width=settings.get("width"))
+    check_numbers(guidance=settings.get("guidance"), eta=settings.get("eta"))
+    eta, negative = settings.get("eta"), settings.get("negative_prompt")
+    if eta is not None and not 0 <= eta <= 1:
+        raise ValueError(f"eta={eta!r} must be from 0 (deterministic) to 1")
+    if negative is not None and not isinstance(negative, str):
+        raise TypeError(f"negative_prompt={negative!r} is a {type(negative).__name__}; expected a text")
 
 
 def check_numbers(**values: Any) -> None:
@@ -48,6 +66,13 @@ def check_numbers(**values: Any) -> None:
             raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected a number")
         if value != value:
             raise ValueError(f"{name}={value!r} must be a number")
+
+
+def check_between(name: str, value: Any, low: float, high: float) -> None:
+    """Refuse what is no number strictly between `low` and `high`; None passes."""
+    check_numbers(**{name: value})
+    if value is not None and not low < value < high:
+        raise ValueError(f"{name}={value!r} must be between {low:g} and {high:g}, ends excluded")
 
 
 def as_nfe(nfe: int | None, candidates: int | None, steps: int) -> int:

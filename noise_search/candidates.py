@@ -1,5 +1,6 @@
 """A candidate: one noise that a search ran, what it scored, and how to make it again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ class Candidate:
     """One row that a search evaluated.
 
     Attributes:
-        id: position in the order of evaluation, from 0.
+        id: position in the order in which rows were proposed, from 0; rows that weren't scored have ids too.
         recipe: regenerates it alone.
         step: the grid point it was scored at.
         finished: whether that is the end of the grid.
@@ -46,7 +47,10 @@ class Candidate:
 
     @property
     def seed(self) -> int | None:
-        """The seed that makes it in plain diffusers, or None when it is not one plain draw."""
+        """The seed of its noise, when that is one plain draw; None where it was moved or re-noised.
+
+        Pasted into plain diffusers it makes the same image where steps are deterministic (eta 0).
+        """
         return self.recipe.seed
 
     @property
@@ -85,6 +89,12 @@ class Candidate:
             "failure": self.failure,
             "recipe": [dict(op) for op in self.recipe.operations],
         }
+
+
+def best_finished(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    """The best finished candidates, best first, ties to the lowest id."""
+    good = [c for c in candidates if c.finished and np.isfinite(c.score)]
+    return sorted(good, key=lambda c: (-c.score, c.id))[:count]
 
 
 def number(value: float) -> float | None:

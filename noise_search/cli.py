@@ -133,7 +133,11 @@ def replay(
         scoring = _names(verifier) if verifier is not None and "," in verifier else verifier
         chosen = {"candidate": candidate, "model": model, "prompt": prompt, "device": device, "dtype": _dtype(dtype)}
         replayed, paths = replay_to_file(file, out, verifier=scoring, **chosen)
-    typer.echo(to_text(told(replayed, paths)) if format is Format.json else f"{replayed}\nwritten   {paths[0]}")
+    typer.echo(
+        to_text(told(replayed, paths))
+        if format is Format.json
+        else f"{replayed}\nwritten   {', '.join(map(str, paths))}"
+    )
 
 
 @app.command("list")
@@ -221,7 +225,7 @@ def _summary(result: Any, paths: dict[str, Path]) -> str:
     for key, scores in result.judges.items():
         lines.append(f"judge    {key}: {_verdict(scores['first'])} ({result.first_name}) -> {_verdict(scores['best'])}")
     lines.append(f"cost     {result.ledger}")
-    lines.append(f"spent as {result.schedule}")
+    lines.append(f"plan     {result.schedule}")
     lines.append(f"ended    {result.stop_reason}")
     lines += [f"{stem:<8} {path}" for stem, path in paths.items() if "/" not in stem]
     return "\n".join(lines)

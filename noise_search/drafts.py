@@ -13,7 +13,7 @@ from samplers.state import State
 RENDERS = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Drafted:
     """Another algorithm on a coarser grid, and the full render of what it likes best.
 
@@ -39,6 +39,9 @@ class Drafted:
     def whole_calls(self) -> bool:
         """Drafts and renders run whole."""
         return True
+
+    def __repr__(self) -> str:
+        return repr(self.algorithm)
 
     def plan(self, problem: Problem) -> Plan:
         """Yield noise 0, then the algorithm's jobs as far as they are affordable, then the renders."""
@@ -135,7 +138,7 @@ class _DraftProblem:
         return self._problem.cost(start, stop)
 
     def fresh(self, count: int) -> State:
-        again, self._first = self._first, self._first[:0]
+        again, self._first = self._first[:count], self._first[count:]
         return self._space.adopt(State.cat([again, self._problem.fresh(count - len(again))]))
 
     def seeds(self, count: int) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import torch
 
-from noise_search.arguments import as_nfe, as_prompts, check_counts, check_numbers, check_seed
+from noise_search.arguments import as_nfe, as_prompts, check_counts, check_model_settings, check_seed
 from noise_search.candidates import Candidate
 from noise_search.clips import check_frames
 from noise_search.drafts import RENDERS, Drafted, check_drafts
@@ -121,15 +121,13 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     chosen = resolve_algorithm(algorithm)
     limits = Limits(time_limit, target_score, patience)
     check_seed(seed)
-    if negative_prompt is not None and not isinstance(negative_prompt, str):
-        raise TypeError(f"negative_prompt={negative_prompt!r} is a {type(negative_prompt).__name__}; expected a text")
-    check_counts(batch_size=batch_size, top_k=top_k, steps=steps, height=height, width=width)
-    check_counts(draft_steps=draft_steps, draft_renders=draft_renders)
+    seed = int(seed)  # numpy's integers are welcome, and JSON doesn't know them
+    check_counts(batch_size=batch_size, top_k=top_k, draft_steps=draft_steps, draft_renders=draft_renders)
+    check_model_settings(
+        steps=steps, guidance=guidance, negative_prompt=negative_prompt, height=height, width=width, eta=eta
+    )
     if draft_renders is not None and draft_steps is None:
         raise ValueError(f"draft_renders={draft_renders} renders the best drafts; give draft_steps with it")
-    check_numbers(guidance=guidance, eta=eta)
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta={eta!r} must be from 0 (deterministic) to 1")
     loaded = load_model(
         model,
         steps=steps,
@@ -160,10 +158,10 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         check_frames((*aggregator.verifiers, *judging), space, loaded.name)
         budget = as_nfe(nfe, candidates, space.end)
         if draft_steps is not None:
-            draft = loaded.sampler.space(steps=draft_steps)
+            draft = loaded.sampler.space(steps=int(draft_steps))
             check_drafts(chosen, space, draft, budget)
             chosen = Drafted(chosen, draft, draft_renders or RENDERS)
-            grids |= grid_record(draft, steps=draft_steps)
+            grids |= grid_record(draft, steps=int(draft_steps))
         encoding = time.perf_counter() - started
         searches = [
             PromptSearch(i, text, space, condition, aggregator, chosen, budget, seed, top_k)
@@ -171,7 +169,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         ]
         for one in searches:
             one.ledger.seconds["text"] += encoding / len(searches)
-        size = batch_size or _batch_size(space.shape)
+        size = int(batch_size or _batch_size(space.shape))
         ledgers = [one.ledger for one in searches]
         evaluator = Evaluator(loaded.sampler, aggregator.verifiers, prompts, ledgers, size, deterministic)
         # Described before anything is computed, so that a description that fails loses nothing.

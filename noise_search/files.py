@@ -54,11 +54,15 @@ def save_result(result: "SearchResult", directory: Path) -> dict[str, Path]:
     """Write result.json, best.png, top.png, curve.png and the images of the top k as top/01.png, ...
 
     What matters most comes first. Of a clip, the PNGs are the middle frame, and best.gif ("clip" among the paths) shows
-    the best moving. Images of an earlier, longer top k are removed.
+    the best moving. Images of an earlier, longer top k are removed. Without a winner there is result.json alone.
     """
     from noise_search.plots import contact_sheet, figure_png, score_curve
 
     check_writable(directory)
+    if result.failed:
+        path = directory / "result.json"
+        write_atomically(path, (json.dumps(result.to_json(), indent=2) + "\n").encode())
+        return {"result": path}
     check_writable(directory / "top")
     paths = {stem: directory / f"{stem}.png" for stem in ("best", "top", "curve")}
     paths["result"] = directory / "result.json"

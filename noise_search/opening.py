@@ -1,6 +1,5 @@
 """The model of a record, opened with exactly the settings that were recorded, or refused."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,12 +88,12 @@ def _other_sampler(known: Mapping[str, Any], model: Sampler) -> str:
 
 
 def _by_name(origin: str, name: str) -> str:
-    hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if name in EMBEDDED_MODELS or Path(name).is_dir() or (hub_id and not os.path.isabs(name)):
+    """Embedded models are opened by name; no file decides what else is downloaded or opened."""
+    if name in EMBEDDED_MODELS:
         return name
     raise ValueError(
-        f"{origin} was made with {name!r}, which is no model that can be loaded here by this name: pass the pipeline, "
-        "or its directory, as model="
+        f"{origin} was made with {name!r}, which is not opened because a file names it: pass it as model={name!r}, or "
+        "pass the pipeline"
     )
 
 

@@ -6,8 +6,9 @@ import numpy as np
 from torch import Tensor
 
 from noise_search.budget import Ledger
-from noise_search.candidates import Candidate
+from noise_search.candidates import Candidate, best_finished
 from noise_search.evaluator import Outcome, Work
+from noise_search.pictures import as_pixels
 from noise_search.protocol import Evaluation, Job, Jobs, SearchAlgorithm
 from samplers.space import NoiseSpace
 from samplers.state import State
@@ -99,6 +100,7 @@ class PromptSearch:
         self.error: BaseException | None = None
         self._partial: tuple[Candidate, State] | None = None
         self._draft: Candidate | None = None
+        self._noises: dict[int, State] = {}
         self._rendered: set[str] = set()
         self._fallback: State | None = None
         self._top_k = top_k
@@ -265,11 +267,14 @@ class PromptSearch:
         pool = [candidate] if self.aggregator.absolute else [c for c in self.candidates if c.draft]
         for member, value in zip(pool, self._values(pool), strict=True):
             member.score = float(value)
-        beaten = self._draft is None or candidate.score > self._draft.score
-        if np.isfinite(candidate.score) and beaten:
-            self._draft = candidate
-            rendered = noise.recipes[0].key in self._rendered
-            self._partial = None if rendered else (candidate, self.space.adopt(noise))
+        self._noises[candidate.id] = self.space.adopt(noise)
+        rivals = [c for c in (*pool, self._draft) if c is not None and np.isfinite(c.score)]
+        best = min(rivals, key=lambda c: (-c.score, c.id), default=None)
+        if best is not None:
+            self._draft, noise = best, self._noises[best.id]
+            self._partial = None if noise.recipes[0].key in self._rendered else (best, noise)
+        if self.aggregator.absolute:  # a draft once beaten stays beaten
+            self._noises = {i: kept for i, kept in self._noises.items() if best is not None and i == best.id}
 
     def _update_partial(self, candidate: Candidate, outcome: Outcome) -> None:
         """Remember an unfinished row that outranks every finished one: it is completed at the end."""
@@ -283,8 +288,7 @@ class PromptSearch:
 
     def _keep_pixels(self, candidate: Candidate, image: Tensor | None) -> None:
         if image is not None:
-            eight_bit = (image.detach().float().clamp(0, 1) * 255).round().byte()
-            candidate.keep(eight_bit.movedim(-3, -1).cpu().numpy())
+            candidate.keep(as_pixels(image))
         pictured = [*self._pictured, candidate]
         keep = {c.id for c in (*self.top(self._top_k), *self.bests, self.first) if c is not None}
         keep |= self._may_still_rise(pictured)
@@ -318,8 +322,7 @@ class PromptSearch:
 
     def top(self, count: int) -> list[Candidate]:
         """The best finished candidates, best first."""
-        good = [c for c in self.candidates if c.finished and np.isfinite(c.score)]
-        return sorted(good, key=lambda c: (-c.score, c.id))[:count]
+        return best_finished(self.candidates, count)
 
     def finishing_work(self) -> list[Work]:
         """What remains to be run so that the best candidate is a finished image."""

@@ -57,7 +57,7 @@ def algorithm_record(algorithm: SearchAlgorithm, space: NoiseSpace, nfe: int) ->
     plain = {"candidates": nfe // space.end, "steps": space.end}
     return {
         "name": algorithm.name,
-        "settings": repr(getattr(algorithm, "algorithm", algorithm)),
+        "settings": repr(algorithm),
         "schedule": plain if describe is None else dict(describe(space, nfe)),
     }
 

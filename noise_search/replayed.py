@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from noise_search.candidates import number
 from noise_search.texts import printable
 from noise_search.words import in_words
 from samplers.recipe import Recipe
@@ -89,7 +90,7 @@ class Replay:
             "notes": list(self.notes),
             "difference": self.difference,
             "stored": self.stored or None,
-            "scores": dict(self.scores),
+            "scores": {key: number(value) for key, value in self.scores.items()},
         }
 
     def rows(self) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noise_search.arguments import check_model_settings
 from noise_search.checked import first_line
 from noise_search.clips import check_frames, middle
 from noise_search.identity import computed_otherwise
@@ -80,6 +81,7 @@ def replay(
     record = read(source, candidate)
     own = {"steps": steps, "guidance": guidance, "negative_prompt": negative_prompt, "height": height, "width": width}
     given = {k: v for k, v in (own | {"eta": eta, "scheduler": scheduler}).items() if v is not None}
+    check_model_settings(**own, eta=eta)
     text = record.prompt if prompt is None else prompt
     if text is None:
         raise ValueError(f"{record.origin} alone says nothing of the prompt: pass prompt=, and model=")
@@ -93,6 +95,8 @@ def replay(
         if given:
             raise ValueError(f"{', '.join(given)}: {record.origin} records its own settings; leave them out")
         with _settings_that_run(record):
+            options = record.settings["model"].get("options", {})
+            check_model_settings(**options | {"steps": options.get("num_inference_steps")})
             loaded = open_recorded(record, model, model_options or {}, device, dtype)
     scoring = () if verifier is None else resolve_aggregator(verifier, loaded).verifiers
     for needed in scoring:
@@ -107,8 +111,9 @@ def replay(
         check_recipe(recipe, spaces)
         if progress:
             print(f"replaying {record.origin} on {loaded.name}: {cost(recipe)} NFE", file=sys.stderr)
-        done = run_recipe(sampler, recipe, spaces, condition)
-        images = sampler.decode(done.state)
+        with _settings_that_run(record):
+            done = run_recipe(sampler, recipe, spaces, condition)
+            images = sampler.decode(done.state)
         settings = _settings(record, loaded, known, spaces[0])
     scores = Scorer(scoring).score(images, [text])[0]
     return _replay(record, text, settings, done, images[0], {k: float(v[0]) for k, v in scores.items()})
@@ -116,10 +121,10 @@ def replay(
 
 @contextmanager
 def _settings_that_run(record: Record) -> Iterator[None]:
-    """Settings of another type than the model takes are the file's fault, not the caller's."""
+    """Settings that the model can't take are the file's fault, not the caller's."""
     try:
         yield
-    except TypeError as error:
+    except (TypeError, ArithmeticError, LookupError) as error:
         if record.settings is None:
             raise
         raise ValueError(f"{record.origin} has settings that its model can't run: {first_line(error)}") from error
@@ -151,8 +156,7 @@ def _replay(
     image: Tensor,
     scores: Mapping[str, float],
 ) -> Replay:
-    here, known = settings["environment"], record.settings or settings
-    before = known.get("environment", {})
+    here, before = settings["environment"], (record.settings or {}).get("environment", {})
     recipe, raw = done.state.recipes[0], as_pixels(image)
     shown = raw[middle(len(raw))] if raw.ndim == 4 else raw
     stored = record.pixels if prompt == record.prompt else None
@@ -168,7 +172,7 @@ def _replay(
         noise=EXACT if same_bits(before, here, keyed(recipe)) else CLOSE,
         noise_sha256=done.noise_sha256,
         environment=tuple(differences(before, here)),
-        notes=tuple(computed_otherwise(known["model"], settings["model"])),
+        notes=() if record.settings is None else tuple(computed_otherwise(record.settings["model"], settings["model"])),
         difference=difference,
         stored="" if difference is None else record.stored,
         candidate=record.candidate,

@@ -4,11 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
 from noise_search.budget import Ledger
-from noise_search.candidates import Candidate, number
+from noise_search.candidates import Candidate, best_finished, number
 from noise_search.errors import AllCandidatesFailed
 from noise_search.prompt_search import PromptSearch
 from noise_search.words import schedule_in_words
@@ -139,8 +138,7 @@ class SearchResult:
 
     def top(self, count: int) -> list[Candidate]:
         """The best finished candidates, best first."""
-        good = [c for c in self.candidates if c.finished and np.isfinite(c.score)]
-        return sorted(good, key=lambda c: (-c.score, c.id))[:count]
+        return best_finished(self.candidates, count)
 
     def curve(self) -> list[tuple[int, float]]:
         """(NFE, best score so far) at every new best and at the end.

@@ -17,14 +17,16 @@ def in_words(recipe: Recipe) -> str:
 
 def schedule_in_words(schedule: Mapping[str, Any]) -> str:
     """How a budget is shared: whole candidates, drafts and renders, or the noise levels at which rounds turn."""
-    if "draft_steps" in schedule:
+    if schedule.keys() == {"steps", "draft_steps", "drafts", "renders"}:
         drafts, renders = schedule["drafts"], 1 + schedule["renders"]
         return f"up to {drafts} drafts of {schedule['draft_steps']} steps, {renders} renders of {schedule['steps']}"
-    if "rounds" in schedule:
+    if schedule.keys() == {"paths", "start", "rounds"}:
         turns = [f"up to {turn['up']:g} and down to {turn['down']:g}" for turn in schedule["rounds"]]
         paths = f"{schedule['paths']} path" + ("s" if schedule["paths"] > 1 else "")
         return ", ".join([f"{paths} to noise level {schedule['start']:g}", *turns])
-    return f"up to {schedule['candidates']} candidates of {schedule['steps']} steps"
+    if schedule.keys() == {"candidates", "steps"}:
+        return f"up to {schedule['candidates']} candidates of {schedule['steps']} steps"
+    return ", ".join(f"{name} {value}" for name, value in schedule.items())  # of an algorithm from elsewhere
 
 
 def _kind(op: Operation) -> tuple[object, ...]:

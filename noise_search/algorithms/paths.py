@@ -4,8 +4,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from noise_search.algorithms.checks import check_between, check_count
 from noise_search.algorithms.rounds import Round, grid_rounds, published_levels, published_rounds
+from noise_search.arguments import check_between, check_counts, check_flags
 from noise_search.protocol import Evaluation, Job, Jobs, Plan, Problem
 from samplers.space import NoiseSpace
 from samplers.state import State
@@ -31,7 +31,7 @@ class SearchOverPaths:
         start: noise level sigma / (alpha + sigma) at which rounds begin; None for `rounds` grid points before the end.
         forward: how much noise level a round adds.
         backward: how much it removes, rounded to at least one grid point of progress; None for exactly one.
-        rounds: at most so many; None for as many as it takes.
+        rounds: at most so many; None for as many as it takes, as the published variant always does.
         literal: the published variant: a grid that contains the paper's levels (.11, up by .78, down by .81, and so on
             to 0, unless `start`, `forward` or `backward` say otherwise), x0 predictions of one additional step, and no
             plain sample first.
@@ -54,18 +54,19 @@ class SearchOverPaths:
     literal: bool = False
 
     def __post_init__(self) -> None:
-        check_count("paths", self.paths)
-        if self.branches is not None:
-            check_count("branches", self.branches)
-        if self.rounds is not None:
-            check_count("rounds", self.rounds, least=0)
+        check_flags(literal=self.literal)
+        check_counts(paths=self.paths, branches=self.branches)
+        check_counts(least=0, rounds=self.rounds)
         for name in ("start", "forward", "backward"):
-            if getattr(self, name) is not None:
-                check_between(name, getattr(self, name), 0, 1)
+            check_between(name, getattr(self, name), 0, 1)
         if self.rounds is None and self.start is None and not self.literal:
             raise ValueError("rounds=None counts from a start; give start, a noise level such as 0.11")
         if self.literal:
             published_levels(self.start, self.forward, self.backward)
+            if self.rounds not in (3, None):
+                raise ValueError(
+                    f"rounds={self.rounds} has no effect: literal=True goes on to noise level 0; leave it out"
+                )
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -135,6 +136,8 @@ class SearchOverPaths:
                 left = nfe - space.end - (paths - 1) * first
                 if left // sum(self._costs(space, rounds[fewer:])) > paths:
                     return _Shape(paths, first, rounds[fewer:])
+        if nfe - space.end < sum(self._costs(space, rounds[-1:])):
+            return _Shape(1, space.end, ())
         return _Shape(1, starts[-1], rounds[-1:])
 
     def _extra(self, turn: Round, space: NoiseSpace) -> int:

@@ -6,6 +6,7 @@ from samplers.space import NoiseSpace
 
 _START, _BACKWARD = 0.11, 0.81
 _HIGHEST = 0.89
+_PROGRESS = 0.005
 _TOLERANCE = 0.012
 """How far a grid point may lie from a published level: training timesteps are that coarse at the clean end."""
 
@@ -64,8 +65,10 @@ def published_levels(start: float | None, forward: float, backward: float | None
         ValueError: levels that never reach 0, or lie above pure noise.
     """
     at, back = _START if start is None else start, _BACKWARD if backward is None else backward
-    if not forward < back:
-        raise ValueError(f"forward={forward:g} must be below backward={back:g}, or the rounds never end")
+    if back - forward < _PROGRESS:
+        raise ValueError(
+            f"backward={back:g} must exceed forward={forward:g} by at least {_PROGRESS:g}, or the rounds never end"
+        )
     levels = [round(at, 6)]
     while at > 1e-9:
         up = at + forward

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import ClassVar
 
-from noise_search.algorithms.checks import check_count, check_number
+from noise_search.arguments import check_counts, check_flags, check_numbers
 from noise_search.protocol import Evaluation, Job, Plan, Problem
 from samplers.state import State
 
@@ -43,11 +43,9 @@ class ZeroOrderSearch:
     literal: bool = False
 
     def __post_init__(self) -> None:
-        check_count("neighbours", self.neighbours)
-        check_count("chains", self.chains)
-        if self.patience is not None:
-            check_count("patience", self.patience)
-        check_number("cosine", self.cosine)
+        check_flags(literal=self.literal)
+        check_counts(neighbours=self.neighbours, chains=self.chains, patience=self.patience)
+        check_numbers(cosine=self.cosine)
         if not -1 <= self.cosine < 1:
             raise ValueError(f"cosine={self.cosine!r} must be at least -1 and below 1, where a neighbour is its pivot")
         if self.literal and (self.chains > 1 or self.patience is not None):

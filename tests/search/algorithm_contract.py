@@ -55,6 +55,7 @@ class AlgorithmContract:
         assert result.ledger.denoiser_rows == sampler.rows
         assert (result.ledger.nfe_waste > 0) <= padded
         assert max(c.nfe for c in result.candidates) <= result.ledger.nfe
+        assert len({c.recipe.key for c in result.candidates}) == len(result.candidates), "something was run twice"
 
     def test_random_searchs_first_noise_is_finished_first(self, algorithm):
         result = run(algorithm, seed=11)

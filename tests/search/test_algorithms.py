@@ -14,8 +14,9 @@ from algorithm_contract import AlgorithmContract, run, scored_by
 from scipy import stats
 from toy import STUBS, CountingSampler, brightness, contrast, space
 
-from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch
+from noise_search import Job, RandomSearch, SearchOverPaths, ZeroOrderSearch
 from samplers import DenoiserSampler, NoiseSpace, ddim
+from verifiers.ensemble import ranks
 
 DEFAULTS = [
     RandomSearch(),
@@ -300,7 +301,7 @@ def test_published_rounds_end_where_a_diffusion_models_grid_does():
         (lambda: ZeroOrderSearch(neighbours=0), "neighbours=0 must be at least 1"),
         (lambda: ZeroOrderSearch(neighbours=2.5), "neighbours=2.5 must be a whole number"),
         (lambda: ZeroOrderSearch(cosine=1.0), "cosine=1.0"),
-        (lambda: ZeroOrderSearch(cosine="near"), "cosine='near' must be a number"),
+        (lambda: ZeroOrderSearch(cosine="near"), "cosine='near' is a str; expected a number"),
         (lambda: ZeroOrderSearch(patience=0), "patience=0"),
         (lambda: ZeroOrderSearch(chains=-1), "chains=-1"),
         (lambda: ZeroOrderSearch(literal=True, chains=2), "one chain without restarts"),
@@ -309,7 +310,11 @@ def test_published_rounds_end_where_a_diffusion_models_grid_does():
         (lambda: SearchOverPaths(rounds=-1), "rounds=-1 must be at least 0"),
         (lambda: SearchOverPaths(start=1.0), "start=1.0 must be between 0 and 1"),
         (lambda: SearchOverPaths(rounds=None), "rounds=None counts from a start"),
-        (lambda: SearchOverPaths(literal=True, forward=0.9), "must be below backward"),
+        (lambda: SearchOverPaths(literal=True, forward=0.9), "must exceed forward=0.9"),
+        (lambda: SearchOverPaths(literal=True, backward=0.7800001), "must exceed forward=0.78"),
+        (lambda: SearchOverPaths(literal=True, rounds=1), "rounds=1 has no effect"),
+        (lambda: SearchOverPaths(literal="off"), "literal='off' must be True or False"),
+        (lambda: ZeroOrderSearch(literal="no"), "literal='no' must be True or False"),
         (lambda: SearchOverPaths(literal=True, start=0.5), "must be below 1, pure noise"),
     ],
 )
@@ -323,7 +328,25 @@ def test_paths_refuse_a_grid_without_room_to_turn():
         run(SearchOverPaths(), CountingSampler(2), nfe=40)
 
 
-def test_an_ensemble_ranks_a_round_as_one_pool():
-    for algorithm in (ZeroOrderSearch(), SearchOverPaths()):
-        result = run(algorithm, verifier=[brightness, contrast])
-        assert np.isfinite(result.score) and len(result.best.scores) == 2
+def test_an_ensemble_ranks_a_round_and_its_pivot_as_one_pool():
+    result = run(ZeroOrderSearch(neighbours=5), verifier=[brightness, contrast], nfe=8 * 16, seed=3)
+    history, pivot = moves(result), 0
+    for start in (1, 6):
+        pool = [pivot, *range(start, start + 5)]
+        table = [np.array(column) for column in zip(*(result.candidates[i].scores.values() for i in pool), strict=True)]
+        values = np.mean([ranks(row) for row in table], axis=0)
+        pivot = pool[int(values.argmax())]
+        assert all(chain[:-1] == history[pivot] for chain in history[start + 5 : start + 10])
+
+
+def test_an_algorithm_from_elsewhere_describes_itself_as_it_likes():
+    class Beams:
+        name, whole_calls = "beams", True
+
+        def plan(self, problem):
+            yield Job(problem.fresh(2), problem.space.end)
+
+        def describe(self, space, nfe):
+            return {"beams": 2, "rounds": nfe // space.end}
+
+    assert run(Beams()).schedule == "beams 2, rounds 15"

@@ -440,3 +440,16 @@ def test_deterministic_bits_do_not_depend_on_the_neighbours():
     five, eight = (run(verifier=watching, deterministic=True, batch_size=4, nfe=8 * n) for n in (5, 8))
     assert shapes == {4}
     assert [c.score for c in five.candidates] == [c.score for c in eight.candidates[:5]]
+
+
+def test_numpys_integers_are_settings_like_any_other(tmp_path):
+    result = run(seed=np.int64(3), nfe=np.int64(16), batch_size=np.int32(2), top_k=np.int64(1))
+    assert result.save(tmp_path)["result"].exists() and result.first.seed == 3
+
+
+def test_a_prompt_without_a_winner_is_saved_as_its_record(tmp_path):
+    def picky(images, prompts):
+        return torch.tensor([float("nan") if p == "bad" else 1.0 for p in prompts])
+
+    results = search(["good", "bad"], model=CountingSampler(), verifier=picky, nfe=16, progress=False)
+    assert list(results[1].save(tmp_path)) == ["result"] and (tmp_path / "result.json").exists()

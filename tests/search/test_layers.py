@@ -41,6 +41,7 @@ def test_algorithms_never_touch_a_model():
     allowed = {
         "noise_search.protocol",
         "noise_search.algorithms",
+        "noise_search.arguments",
         "samplers.space",
         "samplers.state",
         "numpy",

@@ -263,6 +263,10 @@ def test_a_bare_recipe_needs_model_and_prompt_and_noise_alone_is_run_to_the_end(
         again = replay(source, **options, verifier=brightness)
         assert np.abs(again.pixels.astype(int) - wanted.pixels).max() <= 1 and again.difference is None
         assert list(again.scores.values()) == pytest.approx([wanted.score], abs=1e-4) and again.recipe == wanted.recipe
+        assert again.noise == "within 1e-5" and again.environment == ("the environment was not recorded",)
+    for wrong in ({"steps": 0}, {"height": -8}, {"eta": 5.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
+            replay(wanted.recipe, **options | wrong)
     with pytest.raises(ValueError, match="recipe alone says nothing of the prompt"):
         replay(wanted.recipe, model="shapes-ddim", progress=False)
     with pytest.raises(ValueError, match="recipe alone says nothing of the model"):
