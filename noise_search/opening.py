@@ -91,9 +91,14 @@ def _by_name(origin: str, name: str) -> str:
     """Embedded models are opened by name; no file decides what else is downloaded or opened."""
     if name in EMBEDDED_MODELS:
         return name
+    if name.count("/") == 1 or Path(name).is_dir():
+        raise ValueError(
+            f"{origin} was made with {name!r}, and only embedded models are opened because a file names them: pass "
+            f"model={name!r} if you trust it"
+        )
     raise ValueError(
-        f"{origin} was made with {name!r}, which is not opened because a file names it: pass it as model={name!r}, or "
-        "pass the pipeline"
+        f"{origin} was made with {name!r}, which is no model that can be loaded by this name: pass the pipeline, or "
+        "its directory, as model="
     )
 
 

@@ -59,8 +59,8 @@ def replay(
     Args:
         source: a PNG with a recipe inside (path or image), a result.json or its directory, a `SearchResult`, or a
             recipe (object or JSON). Files and results are replayed with the settings recorded in them.
-        model: as in `search()`. By default the one recorded, where that was a name; a pipeline object must be passed
-            again. Bare recipes need one.
+        model: as in `search()`. By default the one recorded, if that is an embedded model; others must be passed
+            again, since no file should decide what is downloaded. Bare recipes need one.
         prompt: needed with a bare recipe; with others, in place of the one recorded.
         candidate: the id of a candidate of a result or result.json; the best when None.
         model_options: further arguments of the pipeline's call. With files and results, those that JSON can't hold,

@@ -361,6 +361,8 @@ def test_another_model_is_refused_and_what_differs_is_named(saved, tmp_path):
     config = saved[0].settings["model"]["scheduler_config"] | {"beta_start": 0.5}
     refused(edited(file, tmp_path, model__scheduler_config=config), "the scheduler's beta_start is .* 0.5 recorded")
     refused(edited(file, tmp_path, model__name="MyPipeline"), "made with 'MyPipeline', which is no model.*model=")
+    for stranger in ("somebody/something", str(tmp_path)):
+        refused(edited(file, tmp_path, model__name=stranger), "only embedded models are opened because a file names")
     known = saved[0].settings["model"]
     trimmed = {k: v for k, v in known["scheduler_config"].items() if k != "beta_start"}
     later = {"name": "MyPipeline", "versions": {}, "device": "cuda", "scheduler_config": trimmed}
