@@ -56,7 +56,15 @@ def run_batch(
 
 
 def _handed(states: State, probed: Probed) -> Handed:
-    return Handed(probed.layout, states.x * probed.grid.start_scale if states.step == 0 else states.x)
+    """What the pipeline is handed: pure noise in the scheduler's scale, anything else as it is."""
+    scales = [probed.grid.start_scale if pure else 1.0 for pure in _pure(states)]
+    scale = torch.tensor(scales, dtype=states.x.dtype, device=states.x.device)
+    return Handed(probed.layout, states.x * scale.reshape(-1, *[1] * (states.x.ndim - 1)))
+
+
+def _pure(states: State) -> list[bool]:
+    """Which rows are pure noise; one that was re-noised to step 0 has its signal already."""
+    return [states.step == 0 and not recipe.grid_bound for recipe in states.recipes]
 
 
 def _walk(
@@ -79,8 +87,8 @@ def _walk(
         pack=layout.pack,
         noised=layout.inlet != "noised",
     )
-    if layout.inlet == "noised" and states.step == 0:  # a row that was re-noised to step 0 has its image already
-        walk.pure = torch.tensor([not recipe.grid_bound for recipe in states.recipes])
+    if layout.inlet == "noised" and states.step == 0:
+        walk.pure = torch.tensor(_pure(states))
     return walk
 
 
@@ -98,7 +106,7 @@ def _called(
     scheduler: Any = SearchScheduler(calls.scheduler, walk, probed.builder)
     if how.kept:
         scheduler = keeping(calls.scheduler, walk, noised)
-    # Where an image is encoded, every row gets the same sample of it: candidates differ by their noise alone.
+    # An image that noise is added to is encoded to the same sample for every row: candidates differ by noise alone.
     drawing = how.kept or not noised
     generators = row_generators(states.recipes, probed.space.shape) if drawing else None
 
@@ -106,12 +114,18 @@ def _called(
         if not probed.latent_output and getattr(view, "vae", None) is not None:
             vars(view)["vae"] = Undecoded(view.vae)
 
-    with undisturbed(states.recipes if how.kept else None):
-        return calls.call(
-            scheduler,
-            prompts,
-            probed.options | {"output_type": "latent"},
-            handed=handed,
-            generators=generators,
-            prepare=prepare,
-        )
+    call = partial(
+        calls.call,
+        scheduler,
+        prompts,
+        probed.options | {"output_type": "latent"},
+        handed=handed,
+        generators=generators,
+        prepare=prepare,
+    )
+    if not how.kept:
+        return call()
+    with undisturbed(states.recipes) as drawn:
+        output = call()
+    calls.draws = calls.draws or drawn.globally
+    return output

@@ -32,6 +32,7 @@ class PipelineCalls:
         memo: the encodings of its prompts.
         builder: makes the default grid.
         denoiser_rows: rows that went through the denoisers so far, those of failed calls included.
+        draws: whether the user's own scheduler draws from the global generators; None until it was run.
     """
 
     def __init__(self, pipe: Any, options: dict[str, Any], builder: Builder) -> None:
@@ -42,6 +43,7 @@ class PipelineCalls:
         self.memo = PromptMemo()
         self.builder = builder
         self.denoiser_rows = 0
+        self.draws: bool | None = None
         self._probed: dict[tuple[int | None, tuple[float, ...]], Probed] = {}
         self._held, self._busy = ExitStack(), threading.Lock()
 

@@ -22,6 +22,7 @@ INDEX_KEYED = {  # options that count loop steps: right only for whole runs
     "adapter_conditioning_factor",
     "strength",
     "mask_image",
+    "callback_on_step_end",
 }
 SPLITTING = {  # options that run a part of the grid only
     "denoising_start",

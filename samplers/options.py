@@ -16,6 +16,10 @@ def call_options(pipe: Any, given: dict[str, Any]) -> dict[str, Any]:
         ValueError: an option the sampler owns, or guidance without effect.
     """
     _check_pipeline(pipe)
+    twice = {"steps": "num_inference_steps", "guidance": given.get("guidance_argument") or "guidance_scale"}
+    both = [f"{ours} and {theirs}" for ours, theirs in twice.items() if given.get(ours) is not None and theirs in given]
+    if both:
+        raise ValueError(f"{', '.join(both)} are one option by two names; give {', '.join(twice)} alone")
     named = {name: given.get(name) for name in NAMED}
     renamed = {"num_inference_steps": named["steps"], named["guidance_argument"] or "guidance_scale": named["guidance"]}
     renamed |= {name: named[name] for name in ("negative_prompt", "height", "width")}

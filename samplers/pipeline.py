@@ -145,6 +145,11 @@ class PipelineSampler(Sampler):
             raise ValueError(f"rho = {rho} needs the sampler's own steps, not {KEPT}: leave it None")
         if stop == states.step:
             return Run(states, {k: states for k in keep}, 0)
+        if self._keep_scheduler and len(states) > 1 and self._calls.draws is not False:
+            # A scheduler that draws from the global generator gives a row its own noise only alone; one row tells.
+            rows = list(range(len(states)))
+            groups = [[row] for row in rows] if self._calls.draws else [rows[:1], rows[1:]]
+            return joined([self.run(states[g], stop, keep=keep) for g in groups], groups)
         try:
             prompts = [self._prompts[c] for c in states.conditions]
             how = How(rho, self._eta, self._keep_scheduler)

@@ -64,6 +64,7 @@ def replay(sampler: Sampler, recipe: Recipe, spaces: Sequence[NoiseSpace], condi
             its steps with another eta.
     """
     check_recipe(recipe, spaces)
+    _check_eta(recipe, sampler)
     by_id = {space.id: space for space in spaces}
     # Pure noise belongs to no grid, so it may be made on the one it runs on.
     space = by_id[next((op["grid"] for op in recipe.operations if "grid" in op), spaces[0].id)]
@@ -98,6 +99,17 @@ def check_recipe(recipe: Recipe, spaces: Sequence[NoiseSpace]) -> None:
             at = op["to"]
         elif at > 0 and op["op"] != "branch":
             raise ValueError(f"{name} makes or moves pure noise, the row is at step {at}")
+
+
+def _check_eta(recipe: Recipe, sampler: Sampler) -> None:
+    """Refuse a recipe whose steps had another eta than the sampler's, before anything is run."""
+    own = sampler.describe().get("eta")
+    other = [op for op in recipe.operations if op["op"] == "run" and op["rho"] is None and op["eta"] != own]
+    if other:
+        raise ValueError(
+            f"the recipe ran with {_how(other[0])}, this sampler takes its steps with eta = {own}: "
+            "set it up as recorded"
+        )
 
 
 def _check_fields(name: str, index: int, op: Operation) -> None:

@@ -6,6 +6,7 @@ import inspect
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -45,8 +46,8 @@ def keeping(user: Any, walk: Walk, noised: bool = False) -> Any:
             started.append(True)
         output = cls.step(self, *args, **kwargs)
         after = output[0] if isinstance(output, tuple) else output.prev_sample
-        if walk.injected is not None and after.shape[1:] == walk.injected.shape[1:]:
-            walk.seen[walk.stop] = (after[: len(walk.injected)].float(), None)
+        if self is scheduler and walk.injected is not None and after.shape[1:] == walk.injected.shape[1:]:
+            walk.seen[walk.stop] = (after[: len(walk.injected)].float().clone(), None)
         return output
 
     scheduler.__class__ = type(cls.__name__, (cls,), {"step": step, "__module__": cls.__module__})
@@ -71,16 +72,31 @@ def _generator(recipe: Recipe, shape: tuple[int, ...]) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-@contextmanager
-def undisturbed(recipes: Sequence[Recipe] | None) -> Iterator[None]:
-    """Seed the global generator by `recipes` for schedulers that draw from it, then restore it.
+@dataclass
+class Drawn:
+    """Whether a call drew from the global generators; known when it has ended."""
 
-    One thread at a time: the generator is everyone's.
+    globally: bool = False
+
+
+@contextmanager
+def undisturbed(recipes: Sequence[Recipe]) -> Iterator[Drawn]:
+    """Seed the global generators by `recipes` for schedulers that draw from them, then restore them.
+
+    One thread at a time: the generators are everyone's.
     """
-    if recipes is None:
-        yield
-        return
-    key = "".join(recipe.stream for recipe in recipes)
+    key, drawn = "".join(recipe.stream for recipe in recipes), Drawn()
     with _seeding, torch.random.fork_rng():
         torch.manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
-        yield
+        before = _global_states()
+        yield drawn
+        drawn.globally = not all(map(torch.equal, before, _global_states()))
+
+
+def _global_states() -> list[torch.Tensor]:
+    on_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return [
+        torch.get_rng_state(),
+        *on_cuda,
+        *([torch.mps.get_rng_state()] if torch.backends.mps.is_available() else []),
+    ]

@@ -43,3 +43,26 @@ def test_only_whole_runs():
         sampler.run(noise, 4, rho=0.5)
     with pytest.raises(ValueError, match=r"eta = 1\.0 has no effect"):
         PipelineSampler(tiny.stable_diffusion(), eta=1.0, scheduler="keep")
+
+
+def test_a_row_does_not_depend_on_its_batch_where_the_scheduler_draws_from_the_global_generator():
+    flow = diffusers.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
+    options = {"height": 16, "width": 16, "max_sequence_length": 12}
+    sampler = PipelineSampler(tiny.flux(scheduler=flow), steps=4, scheduler="keep", **options)
+    noise = sampler.space().fresh([1, 2, 3], sampler.condition("a cat"))
+    together = sampler.run(noise, 4)
+    assert together.denoiser_rows == 3 * 4 and together.final.recipes[2].seed == 3
+    alone = [sampler.run(noise[i], 4).final.x for i in range(3)]
+    torch.testing.assert_close(torch.cat(alone), together.final.x, atol=1e-5, rtol=0)
+
+
+def test_a_scheduler_that_draws_nothing_runs_its_rows_together():
+    pipe = tiny.stable_diffusion(SCHEDULERS["dpm++"]())
+    sampler = PipelineSampler(pipe, steps=2, guidance=1.0, scheduler="keep")
+    noise = sampler.space().fresh([1, 2, 3], sampler.condition("a cat"))
+    calls: list[int] = []
+    handle = pipe.unet.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    for _ in range(2):
+        sampler.run(noise, 2)
+    handle.remove()
+    assert calls == [1, 1, 2, 2, 3, 3], "one row tells, and then all go together"

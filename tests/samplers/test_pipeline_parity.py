@@ -124,7 +124,7 @@ def test_fresh_is_the_pipelines_own_draw():
 
         sampler = PipelineSampler(pipe, steps=2, callback_on_step_end=see, **options)
         noise = sampler.space().fresh([11], sampler.condition("a cat"))
-        sampler.run(noise, 1)
+        sampler.run(noise, 2)
         pipe(
             "a cat",
             generator=torch.Generator().manual_seed(11),
@@ -133,7 +133,7 @@ def test_fresh_is_the_pipelines_own_draw():
             output_type="latent",
             **options,
         )
-        assert len(seen) == 3 and (seen[0] - seen[1]).abs().max() < 1e-5
+        assert len(seen) == 4 and (seen[0] - seen[2]).abs().max() < 1e-5
 
 
 def test_a_users_callback_may_change_the_latents():
@@ -142,4 +142,9 @@ def test_a_users_callback_may_change_the_latents():
 
     pipe = tiny.stable_diffusion()
     options = {"callback_on_step_end": halve}
-    compare(pipe, options | {"guidance": 5.0}, options | {"guidance_scale": 5.0})
+    stock = tiny.stock_images(pipe, ["a cat"], [1], num_inference_steps=4, guidance_scale=5.0, **options)
+    sampler = PipelineSampler(pipe, steps=4, guidance=5.0, **options)
+    noise = sampler.space().fresh([1], sampler.condition("a cat"))
+    torch.testing.assert_close(sampler.decode(sampler.run(noise, 4).final), stock, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="callback_on_step_end allows whole runs from 0 to 4 only"):
+        sampler.run(noise, 2)  # it would count the steps of the part as if they were all

@@ -124,3 +124,10 @@ def test_a_denoiser_by_no_known_name_is_refused():
     pipe = Odd(**tiny.stable_diffusion().components, requires_safety_checker=False)
     with pytest.raises(ValueError, match="has no denoiser among its components"):
         PipelineSampler(pipe)
+
+
+def test_an_option_by_two_names_is_refused():
+    with pytest.raises(ValueError, match="steps and num_inference_steps are one option by two names"):
+        PipelineSampler(tiny.stable_diffusion(), steps=4, num_inference_steps=6)
+    with pytest.raises(ValueError, match="guidance and guidance_scale"):
+        PipelineSampler(tiny.stable_diffusion(), guidance=1.0, guidance_scale=9.0)

@@ -78,3 +78,19 @@ def test_images_of_every_kind_are_read():
         torch.testing.assert_close(as_images(given), eight, atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="expected images of shape"):
         as_images(torch.zeros(2, 4, 4, 4))
+
+
+def test_only_pure_noise_is_brought_to_the_schedulers_scale():
+    """Euler with trailing spacing starts a little below its first sigma; what was re-noised there is there already."""
+    euler = diffusers.EulerDiscreteScheduler(timestep_spacing="trailing", **tiny.SD_BETAS)
+    pipe = tiny.stable_diffusion(euler)
+    sampler = PipelineSampler(pipe, steps=3, guidance=1.0)
+    space, entered = sampler.space(), []
+    noise = space.fresh([1], sampler.condition("a cat"))
+    again = space.renoise(sampler.run(noise, 3).final, 0, [2])
+    handle = pipe.unet.register_forward_pre_hook(lambda module, args: entered.append(args[0].clone()))
+    for state in (noise, again):
+        sampler.run(state, 1)
+    handle.remove()
+    assert 0.99 < float((entered[0] / noise.x).mean()) < 0.999
+    assert torch.equal(entered[1], again.x)

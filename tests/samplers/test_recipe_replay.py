@@ -99,7 +99,7 @@ def test_steps_of_eta_are_replayed_by_a_sampler_of_that_eta_only():
     again, _ = counting(vp_space, eta=0.7)
     torch.testing.assert_close(replay(again, states.recipes[1], [again.space()]).state.x[0], states.x[1])
     other, _ = counting(vp_space)
-    with pytest.raises(ValueError, match=r"eta = 0\.7, this sampler takes its steps with rho = 1\.0"):
+    with pytest.raises(ValueError, match=r"eta = 0\.7, this sampler takes its steps with eta = 0\.0"):
         replay(other, states.recipes[1], [other.space()])
     assert keyed(states.recipes[0]) and not keyed(Recipe.start("fresh", seed=1))
 
