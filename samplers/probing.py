@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from samplers.calls import PipelineCalls
 
 
+NO_STEPS = (UnboundLocalError, IndexError, ZeroDivisionError)
+"""Of pipelines that need a step: for what their loop sets (LCM's `denoised`), its first timestep, or its length."""
+
+
 class Probed(NamedTuple):
     """A grid of a pipeline, how to ask for it again, and how noise enters and x leaves."""
 
@@ -32,7 +36,10 @@ class Probed(NamedTuple):
 
 @torch.no_grad()
 def probe(calls: "PipelineCalls", prompt: str, options: dict[str, Any], levels: tuple[float, ...]) -> Probed:
-    """Call the pipeline once without steps. Raises NotDrivable where it shows no grid, or takes no noise."""
+    """Call the pipeline once without steps. Raises NotDrivable where it shows no grid, or takes no noise.
+
+    Not for a RuntimeError: out of memory is none of the pipeline's limits.
+    """
     name = type(calls.pipe).__name__
     layouts, slices = LayoutProbe(type(calls.pipe), "latents" in parameters(calls.pipe)), SliceProbe()
 
@@ -44,8 +51,12 @@ def probe(calls: "PipelineCalls", prompt: str, options: dict[str, Any], levels: 
     try:
         with layouts.watching():
             output = calls.call(scheduler, [prompt], options | {"output_type": "latent"}, prepare=watch)
-    except UnboundLocalError as error:  # what its loop would have set (LCM's `denoised`)
+    except NO_STEPS as error:
         raise NotDrivable(f"{name} cannot be called without steps ({error})") from error
+    except ValueError as error:
+        if "output_type" not in str(error):
+            raise
+        raise NotDrivable(f"{name} gives no latents ({error})") from error  # a consistency model's pipeline
     layout = layouts.found
     if layout is None or scheduler.walk.grid is None:
         raise NotDrivable(f"{name} asked for no timesteps, or drew no noise, in a call")

@@ -3,14 +3,22 @@
 import difflib
 from typing import Any
 
+from samplers import denoisers
 from samplers.view import parameters
 
 ASKING = ("prompt", "class_labels", "batch_size")
+CLASS_COUNTS = ("num_embeds_ada_norm", "num_class_embeds")
 
 
 def asking(pipe: Any) -> str | None:
-    """The argument by which a pipeline is asked for rows; None for one that gives one row per call."""
-    return next((name for name in ASKING if name in parameters(pipe)), None)
+    """The argument by which a pipeline is asked for rows; None for one that gives one row per call.
+
+    A pipeline that takes labels for some models, and has one without classes, is asked for a number of rows.
+    """
+    taken = [name for name in ASKING if name in parameters(pipe)]
+    if taken == ["class_labels", "batch_size"] and classes(pipe) is None:
+        return "batch_size"
+    return next(iter(taken), None)
 
 
 def asked(pipe: Any, prompts: list[str]) -> dict[str, Any]:
@@ -19,8 +27,16 @@ def asked(pipe: Any, prompts: list[str]) -> dict[str, Any]:
     if argument == "prompt":
         return {"prompt": list(prompts)}
     if argument == "class_labels":
-        return {"class_labels": [label_id(pipe, prompt) for prompt in prompts]}
+        counted = {"batch_size": len(prompts)} if "batch_size" in parameters(pipe) else {}
+        return counted | {"class_labels": [label_id(pipe, prompt) for prompt in prompts]}
     return {} if argument is None else {"batch_size": len(prompts)}
+
+
+def classes(pipe: Any) -> int | None:
+    """How many classes the denoiser embeds; None where it embeds none, or does not say."""
+    configs = [getattr(module, "config", None) for module in denoisers.find(pipe).values()]
+    counts = [getattr(config, name, None) for name in CLASS_COUNTS for config in configs]
+    return next((count for count in counts if count is not None), None)
 
 
 def any_prompt(pipe: Any) -> str:
@@ -45,13 +61,13 @@ def label_id(pipe: Any, prompt: str) -> int:
     text = prompt.strip()
     if text in labels:
         return labels[text]
-    classes = getattr(pipe.transformer.config, "num_embeds_ada_norm", None)
-    if text.isdecimal() and (classes is None or int(text) < classes):
+    count = classes(pipe)
+    if text.isdecimal() and (count is None or int(text) < count):
         return int(text)
     folded = {name.casefold(): number for name, number in labels.items()}
     if text.casefold() in folded:
         return folded[text.casefold()]
     near = difflib.get_close_matches(text.casefold(), folded, n=3, cutoff=0.5)
     known = f"a name such as {', '.join(near or list(labels)[:3])}, or " if labels else ""
-    below = "" if classes is None else f" below {classes}"
+    below = "" if count is None else f" below {count}"
     raise ValueError(f"prompt {prompt!r} is no class of this pipeline: expected {known}a class number{below}")

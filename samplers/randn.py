@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from samplers.base import NotDrivable
+
 Randn = Callable[..., Tensor]
 """`randn_tensor`, or what replaces it: that takes the original first, then the same arguments."""
 
@@ -52,7 +54,7 @@ def replaced(cls: type, randn: Randn) -> Iterator[None]:
 def first_draw(cls: type, noise: Tensor) -> Iterator[None]:
     """Replace the first draw of exactly the shape of `noise` by it, in the dtype and on the device asked for.
 
-    Raises ValueError at the end of a call that drew nothing of this shape.
+    Raises NotDrivable at the end of a call that drew nothing of this shape.
     """
     left = [noise]
 
@@ -64,7 +66,7 @@ def first_draw(cls: type, noise: Tensor) -> Iterator[None]:
     with replaced(cls, randn):
         yield
     if left:
-        raise ValueError(f"{cls.__name__} drew no noise of shape {tuple(noise.shape)}, so none could be handed to it")
+        raise NotDrivable(f"{cls.__name__} drew no noise of shape {tuple(noise.shape)}, so none could be handed to it")
 
 
 def _install(module: ModuleType) -> None:

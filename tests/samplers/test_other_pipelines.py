@@ -7,7 +7,7 @@ import tiny_pipelines as tiny
 import torch
 from family_contract import CAT, DOGS, STEPS, Family, FamilyContract, denoisers, gap, hooked
 
-from samplers import PipelineSampler, State
+from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, prompting, randn, sampler_for
 
 SD = {"height": 16, "width": 16}
 SCALE = ("guidance_scale", 5.0)
@@ -62,6 +62,43 @@ def test_class_labels_by_name_or_number():
         sampler.condition("1000")
     with pytest.raises(ValueError, match="class_labels cannot be passed"):
         PipelineSampler(pipe, class_labels=[1])
+
+
+@tiny.seeded
+def consistency(classes):
+    fields = {k: v for k, v in other.unconditional().unet.config.items() if k[0] != "_"}
+    unet = diffusers.UNet2DModel(**fields | {"num_class_embeds": classes})
+    return tiny.quiet(diffusers.ConsistencyModelPipeline(unet, diffusers.CMStochasticIterativeScheduler()))
+
+
+def test_class_labels_of_a_model_by_another_name():
+    """A consistency model's UNet has the classes, and its call wants to know the number of rows besides."""
+    pipe = consistency(10)
+    with pytest.warns(UserWarning, match="gives no latents .*seeds of whole calls"):
+        sampler = sampler_for(pipe, steps=2)
+    generator = torch.Generator().manual_seed(1)
+    stock = pipe(class_labels=3, num_inference_steps=2, generator=generator, output_type="pt").images
+    assert gap(whole_run(sampler, "3", [1]), stock) < 1e-6 < gap(whole_run(sampler, "4", [1]), stock)
+    with pytest.raises(ValueError, match="'10' is no class of this pipeline: expected a class number below 10"):
+        sampler.condition("10")
+    assert prompting.asked(pipe, ["3", "4"]) == {"class_labels": [3, 4], "batch_size": 2}
+
+
+def test_a_model_without_classes_is_asked_for_a_number_of_images():
+    pipe = consistency(None)
+    sampler = WholeCallSampler(pipe, steps=2)
+    generator = torch.Generator().manual_seed(1)
+    stock = pipe(num_inference_steps=2, generator=generator, output_type="pt").images
+    assert gap(whole_run(sampler, "anything", [1]), stock) < 1e-6
+    assert prompting.asked(pipe, ["", ""]) == {"batch_size": 2}
+
+
+def test_noise_that_was_never_drawn_is_a_limit_of_the_pipeline():
+    with (
+        pytest.raises(NotDrivable, match=r"DiTPipeline drew no noise of shape \(1, 4, 8, 8\).*WholeCallSampler"),
+        randn.first_draw(diffusers.DiTPipeline, torch.zeros(1, 4, 8, 8)),
+    ):
+        pass
 
 
 def test_a_latent_output_is_not_decoded_on_the_way():

@@ -180,6 +180,41 @@ def test_a_pipeline_that_needs_a_step_is_searched_by_seeds():
         PipelineSampler(pipe, steps=STEPS).space()
 
 
+class NeedsAStep(diffusers.StableDiffusionPipeline):
+    """Looks at its timesteps by `look` before its loop."""
+
+    def prepare_extra_step_kwargs(self, generator, eta):
+        self.look(self.scheduler.timesteps)
+        return super().prepare_extra_step_kwargs(generator, eta)
+
+
+def _exhausted(timesteps):
+    raise torch.OutOfMemoryError("of 80 GiB none is left")
+
+
+LOOKS = {"first": lambda timesteps: timesteps.tolist()[0], "length": lambda timesteps: 1000 // len(timesteps)}
+
+
+def needing(look):
+    pipe = tiny.quiet(NeedsAStep(**tiny.stable_diffusion().components, requires_safety_checker=False))
+    pipe.look = look
+    return pipe
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_whatever_a_pipeline_needs_a_step_for_it_is_told(look):
+    pipe = needing(LOOKS[look])
+    with pytest.raises(NotDrivable, match=r"NeedsAStep cannot be called without steps .*WholeCallSampler"):
+        PipelineSampler(pipe, steps=STEPS).space()
+    expected = tiny.stock_images(pipe, [CAT], [1], num_inference_steps=STEPS)
+    assert gap(images(WholeCallSampler(pipe, steps=STEPS), [1]), expected) < 1e-6
+
+
+def test_out_of_memory_is_no_limit_of_the_pipeline():
+    with pytest.raises(torch.OutOfMemoryError, match="none is left"):
+        PipelineSampler(needing(_exhausted), steps=STEPS).space()
+
+
 def inpaint(scheduler):
     parts = tiny.stable_diffusion(scheduler).components
     return tiny.quiet(diffusers.StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False))
