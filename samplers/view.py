@@ -25,25 +25,37 @@ OWNED = (
 )
 
 
-def make_view(pipe: Any, scheduler: Any) -> Any:
+def make_view(pipe: Any, scheduler: Any, made: dict[int, Any] | None = None) -> Any:
     """A shallow copy with a scheduler of ours, no progress bar, no safety checker or watermark.
 
     Attribute writes stay on the view; modules are shared. Hooks of model offload are not freed after each
-    call (`PipelineSampler.close` frees them once), but step caches are reset.
+    call (`PipelineSampler.close` frees them once), but step caches are reset. Pipelines inside become views too,
+    with copies of their schedulers; those that share one with `pipe` share `scheduler`. `made` is a deep copy's
+    memo of both.
     """
-    view = copy.copy(pipe)
+    made = {} if made is None else made
+    view = made[id(pipe)] = copy.copy(pipe)
     own = vars(view)
+    if scheduler is not None:
+        if own.get("scheduler") is not None:
+            made[id(own["scheduler"])] = scheduler
+        own["scheduler"] = scheduler
     for name, value in list(own.items()):
         if inspect.ismethod(value) and value.__self__ is pipe:  # a tool's override, bound to the user's object
             own[name] = MethodType(value.__func__, view)
-    if scheduler is not None:
-        own["scheduler"] = scheduler
+        if _is_pipeline(value):
+            inner = copy.deepcopy(getattr(value, "scheduler", None), made)
+            own[name] = made[id(value)] if id(value) in made else make_view(value, inner, made)
     own["_progress_bar_config"] = {**own.get("_progress_bar_config", {}), "disable": True}
     own["maybe_free_model_hooks"] = lambda: reset_caches(view)
     for judge in ("safety_checker", "watermark"):
         if own.get(judge) is not None:
             own[judge] = None
     return view
+
+
+def _is_pipeline(value: Any) -> bool:
+    return any(c.__name__ == "DiffusionPipeline" for c in type(value).__mro__)
 
 
 def reset_caches(view: Any) -> None:

@@ -16,7 +16,7 @@ from family_contract import CAT, DOGS, denoisers, gap, hooked
 from test_pipeline_untouched import snapshot
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPVisionConfig
 
-from samplers import PipelineSampler, State
+from samplers import PipelineSampler, State, WholeCallSampler
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 STEPS = 4
@@ -331,3 +331,29 @@ def test_two_searches_of_one_denoiser_in_two_threads_are_told():
     thread.join()
     handle.remove()
     assert gap(second.run(noise, 1).final.x, first.run(noise, 1).final.x) == 0
+
+
+def test_a_look_at_a_pipeline_that_another_search_has_touches_no_denoiser(monkeypatch):
+    """The look ends at the first forward, whosever it is: it may put its hooks only on what it has claimed."""
+    pipe, hooks = own(tiny.stable_diffusion()), []
+    register = pipe.unet.register_forward_pre_hook
+    monkeypatch.setattr(
+        pipe.unet, "register_forward_pre_hook", lambda *args, **how: hooks.append(args) or register(*args, **how)
+    )
+    second = WholeCallSampler(pipe, steps=STEPS)
+    with PipelineSampler(pipe, steps=STEPS), pytest.raises(RuntimeError, match="already in use by another search"):
+        second.space()
+    assert not hooks and second.space().end == STEPS and hooks
+
+
+def test_a_look_ends_no_plain_call_in_another_thread():
+    found = []
+
+    class Meanwhile(diffusers.DDIMPipeline):
+        def __call__(self, *args, **how):
+            found.extend(in_threads(lambda: self.unet(torch.zeros(1, 3, 8, 8), 1).sample))
+            return super().__call__(*args, **how)
+
+    pipe = own(other.unconditional())
+    assert WholeCallSampler(tiny.quiet(Meanwhile(pipe.unet, pipe.scheduler)), steps=STEPS).space().end == STEPS
+    assert isinstance(found[0], torch.Tensor)

@@ -12,6 +12,7 @@ from test_pipeline_refusals import DrawsByItself
 from test_pipeline_untouched import snapshot
 
 from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
+from samplers.view import make_view
 
 STEPS = 3
 
@@ -103,6 +104,47 @@ def test_a_candidate_is_the_users_call_with_its_seed(name):
     assert alone.recipes[0].seed == 5 and snapshot(pipe) == before
 
 
+STALE = {
+    "scheduler": lambda pipe: pipe.scheduler.set_timesteps(STEPS + 4),
+    "count": lambda pipe: vars(pipe).update(_num_timesteps=STEPS + 4),
+}
+
+
+@pytest.mark.parametrize("name", STALE)
+def test_steps_of_an_earlier_call_are_not_counted(name):
+    pipe = combined()
+    STALE[name](pipe)
+    assert WholeCallSampler(pipe, steps=STEPS).space().end == STEPS
+
+
+def test_pipelines_inside_are_used_as_copies():
+    """With the outer's own scheduler, and one further in with another."""
+    pipe, further, used = combined(), combined(), []
+    inner = pipe.inner_pipe
+    inner.scheduler, inner.innermost = pipe.scheduler, further
+    inner.watermark = inner.safety_checker = "the user's"
+    inner.set_progress_bar_config(desc="the user's")
+    further.maybe_free_model_hooks = inner.maybe_free_model_hooks = lambda: used.append("hooks")
+    pipe(CAT, torch.Generator(), num_inference_steps=STEPS + 4)
+    used.clear()
+    view = make_view(pipe, scheduler := copy.deepcopy(pipe.scheduler))
+    assert view.inner_pipe is not inner and view.inner_pipe.scheduler is scheduler
+    assert view.inner_pipe.innermost is not further and view.inner_pipe.innermost.inner_pipe is not further.inner_pipe
+    assert view.inner_pipe.innermost.scheduler not in (scheduler, further.scheduler)
+    assert view.inner_pipe.safety_checker is view.inner_pipe.watermark is None
+
+    def state():
+        users = [inner, further, further.inner_pipe]
+        return [{k: id(v) for k, v in (vars(p) | vars(p.scheduler)).items()} for p in users]
+
+    before, bars = state(), [dict(inner._progress_bar_config), inner.watermark]
+    sampler = WholeCallSampler(pipe, steps=STEPS)
+    space = sampler.space()
+    found = sampler.decode(sampler.run(space.fresh([1], sampler.condition(CAT)), space.end).final)
+    assert state() == before and [dict(inner._progress_bar_config), inner.watermark] == bars and not used
+    assert space.end == STEPS and gap(found, stock(pipe, CAT, 1)) < 1e-6
+
+
 def test_prompts_reach_their_rows_and_are_encoded_once():
     pipe, encoded = PIPELINES["sd-lcm"](), []
     sampler = WholeCallSampler(pipe, steps=STEPS, guidance=5.0, negative_prompt="bad")
@@ -153,7 +195,7 @@ def test_a_call_that_fails_is_paid_for_and_leaves_the_pipeline_as_it_was(error):
 
     with hooked(denoisers(pipe), fail), pytest.raises(error):
         sampler.run(seeds, STEPS)
-    assert snapshot(pipe) == before and sampler.denoiser_rows - paid in (sum(calls), sum(calls[:1]))
+    assert snapshot(pipe) == before and sampler.denoiser_rows - paid == sum(calls[:1]), "the second forward never began"
 
 
 def made(cls, scheduler):
