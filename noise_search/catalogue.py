@@ -1,7 +1,7 @@
 """What there is to choose from: models, algorithms and verifiers."""
 
 import inspect
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import verifiers
@@ -33,7 +33,13 @@ def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
     models["DIRECTORY or OWNER/NAME"] = {
         "summary": f"any diffusers pipeline; {CARD} beside model_index.json states its defaults"
     }
-    algorithms = {name: {"summary": (inspect.getdoc(kind) or "").splitlines()[0]} for name, kind in ALGORITHMS.items()}
+    algorithms = {
+        name: {
+            "summary": (inspect.getdoc(kind) or "").splitlines()[0],
+            "options": {field.name: field.default for field in fields(kind)},
+        }
+        for name, kind in ALGORITHMS.items()
+    }
     known: dict[str, dict[str, Any]] = {
         name: {"summary": str(card), **asdict(card)} for name, card in verifiers.available().items()
     }

@@ -154,6 +154,8 @@ def list_(format: _FormatOption = Format.human) -> None:
         width = max(map(len, entries))
         for name, entry in entries.items():
             typer.echo(f"  {name:<{width}}  {entry['summary']}")
+            if options := entry.get("options"):
+                typer.echo(f"  {'':<{width}}  options: " + ", ".join(f"{k}={v}" for k, v in options.items()))
 
 
 def main() -> None:

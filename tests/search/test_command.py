@@ -103,4 +103,6 @@ def test_list_shows_what_there_is():
     content = json.loads(run("list", "--format", "json").stdout)
     assert {"shapes-ddim", "shapes-flow"} <= content["models"].keys()
     assert "random" in content["algorithms"] and {"clip", "aesthetic", "shapes-oracle"} <= content["verifiers"].keys()
-    assert "shapes-flow" in run("list").stdout
+    assert content["algorithms"]["zero-order"]["options"]["neighbours"] == 4
+    shown = run("list").stdout
+    assert "shapes-flow" in shown and "options: neighbours=4, cosine=0.95" in shown
