@@ -140,6 +140,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         device=device,
         dtype=dtype,
         options=model_options or {},
+        first_prompt=prompts[0],
     )
     aggregator = resolve_aggregator(verifier, loaded)
     judging = resolve_judges(judges, loaded)

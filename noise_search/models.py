@@ -85,6 +85,7 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     options: Mapping[str, Any],
+    first_prompt: str | None = None,
     **settings: Any,
 ) -> LoadedModel:
     """Resolve a model.
@@ -93,6 +94,7 @@ def load_model(
         model: a `Sampler`, a diffusers pipeline object, an embedded model's name, a directory or a hub id.
         device, dtype: of a model that is loaded here.
         options: further arguments of the pipeline's call.
+        first_prompt: of `sampler_for`.
         settings: of `sampler_for`; None stands for the model's default.
 
     Raises:
@@ -119,7 +121,7 @@ def load_model(
     twice = sorted(settings.keys() & options.keys())
     if twice:
         raise ValueError(f"model_options has {', '.join(twice)}, which are arguments of their own; give them there")
-    sampler = sampler_for(pipe, **{**card.defaults, **given}, **{**card.options, **options})
+    sampler = sampler_for(pipe, first_prompt=first_prompt, **{**card.defaults, **given}, **{**card.options, **options})
     return LoadedModel(name, sampler, card, str(pipe._execution_device))
 
 

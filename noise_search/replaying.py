@@ -90,7 +90,8 @@ def replay(
     if record.settings is None:
         if model is None:
             raise ValueError(f"{record.origin} alone says nothing of the model: pass model= and its settings")
-        loaded = load_model(model, device=device, dtype=dtype, options=dict(model_options or {}), **given)
+        options = dict(model_options or {})
+        loaded = load_model(model, device=device, dtype=dtype, options=options, first_prompt=text, **given)
     else:
         if given:
             raise ValueError(f"{', '.join(given)}: {record.origin} records its own settings; leave them out")

@@ -10,7 +10,7 @@ from samplers.base import NotDrivable
 from samplers.prompting import ASKING, asking
 from samplers.randn import drawing_modules
 from samplers.scheduler import COPIES
-from samplers.view import parameters
+from samplers.view import is_pipeline, parameters
 
 INDEX_KEYED = {  # options that count loop steps: right only for whole runs
     "skip_guidance_layers",
@@ -36,7 +36,7 @@ def check_drivable(pipe: Any, options: Mapping[str, Any], kept: bool) -> None:
     name = type(pipe).__name__
     if asking(pipe) is None:
         raise NotDrivable(f"{name} takes none of {', '.join(ASKING)}, so rows cannot be asked for")
-    inner = [k for k, v in vars(pipe).items() if _is_pipeline(v)]
+    inner = [k for k, v in vars(pipe).items() if is_pipeline(v)]
     if inner:
         raise NotDrivable(f"{name} runs pipelines of its own ({', '.join(inner)}), each with its own noise")
     if getattr(pipe, "scheduler", None) is None:
@@ -50,10 +50,6 @@ def check_drivable(pipe: Any, options: Mapping[str, Any], kept: bool) -> None:
         raise ValueError(
             f"{', '.join(splitting)} cannot be passed: the sampler itself stops and resumes anywhere on the grid"
         )
-
-
-def _is_pipeline(value: Any) -> bool:
-    return any(c.__name__ == "DiffusionPipeline" for c in type(value).__mro__)
 
 
 def warn_of_overrides(pipe: Any) -> None:

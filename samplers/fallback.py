@@ -4,9 +4,7 @@ import warnings
 from typing import Any, Literal
 
 from samplers.base import NotDrivable, Sampler
-from samplers.modular import as_pipeline
 from samplers.pipeline import PipelineSampler
-from samplers.view import parameters
 from samplers.whole_call import WholeCallSampler
 
 STOPPING = "algorithms that stop inside trajectories don't"
@@ -17,29 +15,33 @@ def sampler_for(
     *,
     scheduler: Literal["first-order", "keep"] = "first-order",
     eta: float = 0.0,
+    first_prompt: str | None = None,
     **options: Any,
 ) -> Sampler:
     """A `PipelineSampler` where possible; else its whole runs, else a `WholeCallSampler`.
 
-    Less than everything is said in one warning, and is `limitation` of the sampler.
+    Less than everything is said in one warning, and is `limitation` of the sampler. The pipeline is called once
+    without steps, as only that shows whether noise can be handed in.
 
     Args:
         pipe: a `DiffusionPipeline` object.
         scheduler: of `PipelineSampler`.
         eta: of `PipelineSampler`.
+        first_prompt: one that will be run, to look with; without it an empty one is encoded besides.
         options: of `PipelineSampler`.
 
     Raises:
         TypeError: `pipe` is no pipeline, or does not take one of the options.
         ValueError: an option that the sampler owns, or that has no effect in what is left.
+        RuntimeError: another search uses the denoiser.
     """
     try:
-        return _stepping(pipe, scheduler, eta, options)
+        return _stepping(pipe, scheduler, eta, first_prompt, options)
     except NotDrivable as refusal:
         reason, keep = refusal.reason, refusal.keep
     if keep:
         try:
-            sampler = _stepping(pipe, "keep", eta, options)
+            sampler = _stepping(pipe, "keep", eta, first_prompt, options)
         except NotDrivable as refusal:
             reason = f"{reason}, and {refusal.reason}"
         else:
@@ -53,12 +55,18 @@ def sampler_for(
     return whole
 
 
-def _stepping(pipe: Any, scheduler: Any, eta: float, options: dict[str, Any]) -> PipelineSampler:
-    pipe = as_pipeline(pipe)
+def _stepping(
+    pipe: Any, scheduler: Any, eta: float, first_prompt: str | None, options: dict[str, Any]
+) -> PipelineSampler:
+    """A sampler that has seen its default grid, and keeps what it saw and encoded. Raises NotDrivable."""
     sampler = PipelineSampler(pipe, scheduler=scheduler, eta=eta, **options)
-    if scheduler == "keep" or "latents" not in parameters(pipe):  # only a call shows whether noise can be handed in
+    if first_prompt is not None:
+        sampler.condition(first_prompt)
+    try:
         sampler.space()
+    except NotDrivable:  # of no other error: a denoiser that another search uses is not ours to free
         sampler.close()
+        raise
     return sampler
 
 

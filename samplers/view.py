@@ -43,7 +43,7 @@ def make_view(pipe: Any, scheduler: Any, made: dict[int, Any] | None = None) -> 
     for name, value in list(own.items()):
         if inspect.ismethod(value) and value.__self__ is pipe:  # a tool's override, bound to the user's object
             own[name] = MethodType(value.__func__, view)
-        if _is_pipeline(value):
+        if is_pipeline(value):
             inner = copy.deepcopy(getattr(value, "scheduler", None), made)
             own[name] = made[id(value)] if id(value) in made else make_view(value, inner, made)
     own["_progress_bar_config"] = {**own.get("_progress_bar_config", {}), "disable": True}
@@ -54,7 +54,8 @@ def make_view(pipe: Any, scheduler: Any, made: dict[int, Any] | None = None) -> 
     return view
 
 
-def _is_pipeline(value: Any) -> bool:
+def is_pipeline(value: Any) -> bool:
+    """Whether a value is a diffusers pipeline, told without importing diffusers."""
     return any(c.__name__ == "DiffusionPipeline" for c in type(value).__mro__)
 
 

@@ -11,6 +11,7 @@ from family_contract import CAT, DOGS, denoisers, gap, hooked
 from test_pipeline_refusals import DrawsByItself
 from test_pipeline_untouched import snapshot
 
+import noise_search
 from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
 from samplers.view import make_view
 
@@ -222,6 +223,67 @@ def test_a_copy_that_no_source_shows_is_refused_when_it_is_made():
     pipe = made(StepsCopies, tiny.ddim())
     with pytest.raises(NotDrivable, match="copies its scheduler"):
         PipelineSampler(pipe, steps=STEPS).space()
+
+
+class CopiesByAnotherName(diffusers.StableDiffusionPipeline):
+    """Steps something else with a deep copy of its scheduler, by a name that does not tell."""
+
+    def prepare_extra_step_kwargs(self, generator, eta):
+        sound = copy.deepcopy(self.scheduler)
+        sound.set_timesteps(2)
+        for t in sound.timesteps[:1]:
+            sound.step(torch.zeros(1, 2), t, torch.zeros(1, 2))
+        return super().prepare_extra_step_kwargs(generator, eta)
+
+
+class ShiftsItsNoise(diffusers.StableDiffusionPipeline):
+    """Starts from noise that is not plain."""
+
+    def prepare_latents(self, *args, **kwargs):
+        return super().prepare_latents(*args, **kwargs) + 0.5
+
+
+SEEN_BY_A_CALL = {  # they take latents, and only a call shows what they make of them
+    "copies": (CopiesByAnotherName, "copies its scheduler", "running it whole"),
+    "shifts": (ShiftsItsNoise, "does not return plain noise", "seeds of whole calls"),
+}
+
+
+@pytest.mark.parametrize("name", SEEN_BY_A_CALL)
+def test_what_only_a_call_shows_is_found_while_choosing(name):
+    cls, reason, left = SEEN_BY_A_CALL[name]
+    pipe = made(cls, tiny.ddim())
+    with pytest.warns(UserWarning, match=f"{reason}.*{left}") as warned:
+        sampler = sampler_for(pipe, steps=STEPS)
+    assert len(warned) == 1 and reason in sampler.limitation
+    space = sampler.space()
+    found = sampler.decode(sampler.run(space.fresh([1], sampler.condition(CAT)), space.end).final)
+    assert gap(found, tiny.stock_images(pipe, [CAT], [1], num_inference_steps=STEPS)) < 1e-5
+
+
+def test_what_only_a_call_shows_ends_no_search():
+    pipe = made(CopiesByAnotherName, tiny.ddim())
+    how = {"steps": STEPS, "candidates": 2, "progress": False, "judges": []}
+    with pytest.warns(UserWarning, match=r"copies its scheduler .*: running it whole; random and zero-order"):
+        result = noise_search.search(CAT, model=pipe, verifier=lambda images, prompts: images.mean((1, 2, 3)), **how)
+    first = result.candidates[0]
+    expected = tiny.stock_images(pipe, [CAT], [first.recipe.seed], num_inference_steps=STEPS)
+    assert first.score == pytest.approx(float(expected.mean()), abs=1e-5)
+
+
+def test_choosing_costs_one_encoding_and_no_forward():
+    pipe, rows, encoded = tiny.stable_diffusion(), [], []
+    handle = pipe.text_encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
+    with hooked(denoisers(pipe), rows.append):
+        sampler = sampler_for(pipe, steps=STEPS, guidance=5.0)
+        assert encoded == [1, 1], "of one empty prompt, and its unconditional half"
+        space = sampler.space()
+        sampler.run(space.fresh([1], sampler.condition("")), 1)
+    assert encoded == [1, 1] and len(rows) == 1, "what was seen is kept"
+    asked = sampler_for(pipe, steps=STEPS, guidance=5.0, first_prompt=CAT)
+    asked.run(asked.space().fresh([1], asked.condition(CAT)), 1)
+    handle.remove()
+    assert len(encoded) == 4 and asked.text_encodings == 1, "nothing is encoded that will not be run"
 
 
 UNKNOWN = {
