@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samplers import denoisers, grids
-from samplers.base import Run, Sampler, check_run, joined
+from samplers.base import Run, check_run, joined
 from samplers.batch import How, run_batch
+from samplers.calling import CallingSampler
 from samplers.calls import PipelineCalls
 from samplers.conditioning import UnequalPrompts
 from samplers.denoiser import clean_latent
@@ -19,14 +20,14 @@ from samplers.inlet import Handed
 from samplers.modular import as_pipeline
 from samplers.options import call_options
 from samplers.probing import Probed
-from samplers.prompting import any_prompt, check_prompt
+from samplers.prompting import any_prompt
 from samplers.space import NoiseSpace
 from samplers.state import State
 from samplers.view import as_images, estimated_rows
 from samplers.whole import KEPT, check_whole
 
 
-class PipelineSampler(Sampler):
+class PipelineSampler(CallingSampler):
     """Drives a diffusers pipeline from any grid point to any later one, on shallow copies of it.
 
     The user's pipeline, scheduler, hooks and the global random state stay as they are, also after errors.
@@ -84,8 +85,7 @@ class PipelineSampler(Sampler):
         check_drivable(pipe, options, kept=scheduler == "keep")
         warn_of_overrides(pipe)
         self._keep_scheduler, self._eta = scheduler == "keep", eta
-        self._calls = PipelineCalls(pipe, options, grids.whole_run if self._keep_scheduler else grids.build)
-        self._prompts: list[str] = []
+        super().__init__(PipelineCalls(pipe, options, grids.whole_run if self._keep_scheduler else grids.build))
         self._caches = denoisers.step_caches(self._calls.modules)
         index_keyed = ", ".join(index_keyed_options(pipe, call_kwargs))
         kept = KEPT if self._keep_scheduler else ""
@@ -99,16 +99,6 @@ class PipelineSampler(Sampler):
         elif eta:
             raise ValueError(f"eta = {eta} has no effect with scheduler='keep': set up the pipeline's own")
 
-    @property
-    def denoiser_rows(self) -> int:  # type: ignore[override]
-        """Rows that went through the denoiser modules so far, those of runs that failed included."""
-        return self._calls.denoiser_rows
-
-    @property
-    def text_encodings(self) -> int:  # type: ignore[override]
-        """How often a prompt given to `condition` was encoded: at most once each until `close`."""
-        return sum(prompt in self._prompts for prompt in self._calls.memo.encoded)
-
     def space(self, steps: int | None = None, levels: Sequence[float] = ()) -> NoiseSpace:
         """The noise space; asking for a grid first runs the pipeline once without steps, to see it.
 
@@ -119,16 +109,6 @@ class PipelineSampler(Sampler):
             raise ValueError(f"levels are points to stop at, and {self.limitation} allows whole runs only")
         return self._calls.probe(self._first_prompt, steps, levels).space
 
-    def condition(self, prompt: str) -> int:
-        """The index of a prompt; it is encoded, once, when first run.
-
-        A class-conditional pipeline takes the name of a label, or its number as text.
-        """
-        check_prompt(self._calls.pipe, prompt)
-        if prompt not in self._prompts:
-            self._prompts.append(prompt)
-        return self._prompts.index(prompt)
-
     @torch.no_grad()
     def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
         """Advance the rows to `stop`; see `Sampler.run`.
@@ -138,7 +118,7 @@ class PipelineSampler(Sampler):
         """
         probed = self._probed(states)
         check_run(probed.space, states, stop, rho, keep)
-        self._check_conditions(states)
+        prompts = self._prompts_of(states)
         if not self.can_stop:
             check_whole(self.limitation, (states.step, stop, probed.space.end), keep)
         if self._keep_scheduler and rho is not None:
@@ -151,7 +131,6 @@ class PipelineSampler(Sampler):
             groups = [[row] for row in rows] if self._calls.draws else [rows[:1], rows[1:]]
             return joined([self.run(states[g], stop, keep=keep) for g in groups], groups)
         try:
-            prompts = [self._prompts[c] for c in states.conditions]
             how = How(rho, self._eta, self._keep_scheduler)
             result = run_batch(self._calls, probed, states, prompts, stop, keep, how)
         except UnequalPrompts as unequal:
@@ -165,8 +144,7 @@ class PipelineSampler(Sampler):
         """Images, or clips, of x at the end, of x0 before it, by the pipeline's own decoder: a call without steps."""
         probed = self._probed(states)
         latent = clean_latent(states, probed.space)
-        self._check_conditions(states)
-        prompts = [self._prompts[states.conditions[0]]] * len(states)  # without steps any prompt will do
+        prompts = self._prompts_of(states)[:1] * len(states)  # without steps any prompt will do
         handed = Handed(probed.layout, latent)
         options = probed.options | {"output_type": "pt"}
         return as_images(self._calls.call(self._calls.standing(), prompts, options, handed=handed))
@@ -183,15 +161,6 @@ class PipelineSampler(Sampler):
         }
         return own | self._calls.describe(probed.space)
 
-    def close(self) -> None:
-        """Release the denoiser, forget the encodings and, under model offload, free its hooks."""
-        self._calls.close()
-
-    def __enter__(self) -> "PipelineSampler":
-        """Hold the denoiser until `close`, so that no other search can start on it."""
-        self._calls.hold()
-        return self
-
     @property
     def _first_prompt(self) -> str:
         return self._prompts[0] if self._prompts else any_prompt(self._calls.pipe)
@@ -199,9 +168,3 @@ class PipelineSampler(Sampler):
     def _probed(self, states: State) -> Probed:
         """Of the grid of the states; of the default grid, which then refuses them, where it is unknown."""
         return self._calls.probed(states.grid) or self._calls.probe(self._first_prompt)
-
-    def _check_conditions(self, states: State) -> None:
-        known = len(self._prompts)
-        unknown = sorted({c for c in states.conditions if not 0 <= c < known})
-        if unknown:
-            raise ValueError(f"conditions {unknown} are not indices that condition() returned ({known} so far)")

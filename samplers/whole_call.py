@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samplers import flow_matching
-from samplers.base import Run, Sampler, arrived, check_run
+from samplers.base import Run, arrived, check_run
+from samplers.calling import CallingSampler
 from samplers.calls import PipelineCalls
 from samplers.denoiser import clean_latent
 from samplers.grids import whole_run
 from samplers.modular import as_pipeline
 from samplers.options import call_options
-from samplers.prompting import check_prompt
 from samplers.space import NoiseSpace
 from samplers.state import State
 from samplers.steps_probe import count_steps
@@ -52,7 +52,7 @@ class SeedSpace(NoiseSpace):
         raise ValueError(f"{move} needs noise that can be handed in, and a candidate here is a seed: {self.reason}")
 
 
-class WholeCallSampler(Sampler):
+class WholeCallSampler(CallingSampler):
     """Runs a pipeline as it is, one call for each candidate: `pipe(generator=torch.Generator().manual_seed(seed))`.
 
     For pipelines that cannot be handed noise; random search is what they allow. The user's pipeline stays as it
@@ -81,21 +81,10 @@ class WholeCallSampler(Sampler):
             ValueError: an option the sampler owns, or a pipeline without a denoiser.
         """
         pipe = as_pipeline(pipe)
-        self._calls = PipelineCalls(pipe, call_options(pipe, options), whole_run)
-        self._prompts: list[str] = []
+        super().__init__(PipelineCalls(pipe, call_options(pipe, options), whole_run))
         self._spaces: dict[int | None, SeedSpace] = {}
         self.limitation = reason
         self.rows_per_evaluation = estimated_rows(pipe, self._calls.options)
-
-    @property
-    def denoiser_rows(self) -> int:  # type: ignore[override]
-        """Rows that went through the denoiser modules so far, those of calls that failed included."""
-        return self._calls.denoiser_rows
-
-    @property
-    def text_encodings(self) -> int:  # type: ignore[override]
-        """How often a prompt given to `condition` was encoded: at most once each until `close`."""
-        return sum(prompt in self._prompts for prompt in self._calls.memo.encoded)
 
     def space(self, steps: int | None = None, levels: Sequence[float] = ()) -> NoiseSpace:
         """The space of seeds; a call that ends at its first denoiser evaluation tells how many there are."""
@@ -108,13 +97,6 @@ class WholeCallSampler(Sampler):
             self._spaces[steps] = SeedSpace((1,), ("seed",), *grid, reason=self.limitation)
         return self._spaces[steps]
 
-    def condition(self, prompt: str) -> int:
-        """The index of a prompt; it is encoded, once, when first run."""
-        check_prompt(self._calls.pipe, prompt)
-        if prompt not in self._prompts:
-            self._prompts.append(prompt)
-        return self._prompts.index(prompt)
-
     @torch.no_grad()
     def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
         """Call the pipeline once per row; x at the end are the images. See `Sampler.run`."""
@@ -123,13 +105,11 @@ class WholeCallSampler(Sampler):
         check_whole(self.limitation, (states.step, stop, space.end), keep)
         if rho is not None:
             raise ValueError(f"rho = {rho} needs the sampler's own steps, and {self.limitation}: leave it None")
-        unknown = sorted({c for c in states.conditions if not 0 <= c < len(self._prompts)})
-        if unknown:
-            raise ValueError(f"conditions {unknown} are not indices from condition() ({len(self._prompts)} so far)")
+        prompts = self._prompts_of(states)
         if stop == states.step:
             return Run(states, {k: states for k in keep}, 0)
         before, options = self.denoiser_rows, self._calls.with_steps(steps)
-        images = torch.cat([self._call(states[i], options) for i in range(len(states))])
+        images = torch.cat([self._call(states[i], prompts[i], options) for i in range(len(states))])
         final = arrived(states, space, stop, images, None, (None, 0.0))
         rows = self.denoiser_rows - before
         self.rows_per_evaluation = math.ceil(rows / (len(states) * stop))
@@ -145,20 +125,11 @@ class WholeCallSampler(Sampler):
         own = {"sampler": type(self).__name__, "rule": "kept", "limitation": self.limitation}
         return own | self._calls.describe(self.space())
 
-    def close(self) -> None:
-        """Release the denoiser, forget the encodings and, under model offload, free its hooks."""
-        self._calls.close()
-
-    def __enter__(self) -> "WholeCallSampler":
-        """Hold the denoiser until `close`, so that no other search can start on it."""
-        self._calls.hold()
-        return self
-
-    def _call(self, row: State, options: dict[str, Any]) -> Tensor:
+    def _call(self, row: State, prompt: str, options: dict[str, Any]) -> Tensor:
         seed = row.recipes[0].seed
         if seed is None:
             raise ValueError(f"a candidate here is a seed ({self.limitation}), got the recipe {row.recipes[0]}")
-        calls, prompt = self._calls, self._prompts[row.conditions[0]]
+        calls = self._calls
         generator = torch.Generator().manual_seed(seed)
         pixels = {"output_type": "pt"} if "output_type" in parameters(calls.pipe) else {}
         with undisturbed(row.recipes):
