@@ -19,7 +19,7 @@ from samplers.prompting import asked
 from samplers.scheduler import SearchScheduler, Walk
 from samplers.slicing import walk_as_given
 from samplers.space import NoiseSpace
-from samplers.view import call_view, make_view, parameters, plain
+from samplers.view import call_view, make_view, parameters
 
 
 class PipelineCalls:
@@ -161,7 +161,7 @@ class PipelineCalls:
         return {
             "pipeline": type(self.pipe).__name__,
             "scheduler": type(self.scheduler).__name__,
-            "scheduler_config": plain({k: v for k, v in config.items() if k[0] != "_"}),
+            "scheduler_config": recorded({k: v for k, v in config.items() if k[0] != "_"}),
             "grid": space.id,
             "steps": space.end,
             "shape": list(space.shape),

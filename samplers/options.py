@@ -2,9 +2,21 @@
 
 from typing import Any
 
+from samplers.guidance import check_guidance
 from samplers.modular import ModularFace
-from samplers.view import check_guidance, check_options
+from samplers.view import parameters
 
+OWNED = (
+    "prompt",
+    "class_labels",
+    "batch_size",
+    "latents",
+    "generator",
+    "num_images_per_prompt",
+    "num_videos_per_prompt",
+    "output_type",
+    "return_dict",
+)
 NAMED = ("steps", "guidance", "guidance_argument", "negative_prompt", "height", "width")
 
 
@@ -25,8 +37,8 @@ def call_options(pipe: Any, given: dict[str, Any]) -> dict[str, Any]:
     renamed |= {name: named[name] for name in ("negative_prompt", "height", "width")}
     options = {k: v for k, v in renamed.items() if v is not None}
     options |= {k: v for k, v in given.items() if k not in NAMED}
-    check_options(pipe, options)
-    check_guidance(options)
+    _check_options(pipe, options)
+    check_guidance(pipe, options)
     return options
 
 
@@ -35,3 +47,17 @@ def _check_pipeline(pipe: Any) -> None:
 
     if not isinstance(pipe, DiffusionPipeline | ModularFace):
         raise TypeError(f"pipe must be a loaded diffusers DiffusionPipeline, got {type(pipe).__name__}: {pipe!r:.80}")
+
+
+def _check_options(pipe: Any, options: dict[str, Any]) -> None:
+    """Raise ValueError for options the sampler owns, TypeError for options the pipeline does not know."""
+    owned = [k for k in OWNED if k in options]
+    if owned:
+        raise ValueError(
+            f"{', '.join(owned)} cannot be passed: the sampler sets {', '.join(OWNED)} itself; give seeds to "
+            "NoiseSpace.fresh and prompts to condition()"
+        )
+    known = parameters(pipe)
+    unknown = [k for k in options if k not in known]
+    if unknown:
+        raise TypeError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")

@@ -16,6 +16,8 @@ from samplers.calls import PipelineCalls
 from samplers.conditioning import UnequalPrompts
 from samplers.denoiser import clean_latent
 from samplers.drivable import check_drivable, index_keyed_options, warn_of_overrides
+from samplers.guidance import estimated_rows
+from samplers.images import as_images
 from samplers.inlet import Handed
 from samplers.modular import as_pipeline
 from samplers.options import call_options
@@ -23,7 +25,6 @@ from samplers.probing import Probed
 from samplers.prompting import any_prompt
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.view import as_images, estimated_rows
 from samplers.whole import KEPT, check_whole
 
 

@@ -15,12 +15,14 @@ from samplers.calling import CallingSampler
 from samplers.calls import PipelineCalls
 from samplers.denoiser import clean_latent
 from samplers.grids import whole_run
+from samplers.guidance import estimated_rows
+from samplers.images import as_images
 from samplers.modular import as_pipeline
 from samplers.options import call_options
 from samplers.space import NoiseSpace
 from samplers.state import State
 from samplers.steps_probe import count_steps
-from samplers.view import as_images, estimated_rows, parameters
+from samplers.view import parameters
 from samplers.whole import check_whole, undisturbed
 
 SEEDS_ONLY = "a seed of a whole call"

@@ -1,5 +1,6 @@
 """Replays where the model is no plain text-to-image pipeline: clips, image to image, whole runs, seeds of calls."""
 
+import copy
 import sys
 import warnings
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_an_option_that_is_a_tuple_stays_one(tmp_path):
 
 
 def test_half_precision_is_replayed_in_half_precision(tmp_path):
-    pipe = tiny.stable_diffusion().to(torch.bfloat16)
+    pipe = copy.deepcopy(tiny.stable_diffusion()).to(torch.bfloat16)  # the tiny modules are every test's
     result = search("a cat", model=pipe, **SIZES | {"batch_size": 1})
     again = replay(result.save(tmp_path)["best"], model=pipe, progress=False)
     assert again.difference <= 1.001 / 255 and again.notes == ()
