@@ -2,7 +2,8 @@
 
 from .aesthetic import Aesthetic
 from .base import Verifier
-from .catalogue import Card, available, load
+from .card import Card
+from .catalogue import available, load
 from .clip import CLIPScore
 from .ensemble import Aggregator, MeanRank, MeanZ, Single, as_aggregator
 from .function import FunctionVerifier

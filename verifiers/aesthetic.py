@@ -13,10 +13,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .base import Verifier
+from .card import Card
 from .tower import Tower, TowerSource
 from .weights import WeightsError, file_sha256, hub_file, read_tensors
 
 log = logging.getLogger(__name__)
+
+CARD = Card(
+    measures="visual appeal whatever the prompt (LAION aesthetic predictor v2 on OpenAI's ViT-L/14)",
+    range="about 1 to 10, generated images 4.5 to 7",
+    reference="github.com/christophschuhmann/improved-aesthetic-predictor",
+    size="1.7 GB, shared with clip, and 3.7 MB",
+    code_licence="Apache-2.0",
+    weights_licence="tower MIT; head v1 MIT, v2 not stated",
+    needs="images",
+    weights="timm/vit_large_patch14_clip_224.openai, trl-lib/ddpo-aesthetic-predictor",
+)
 
 HUB_REPOSITORY, HUB_FILE = "trl-lib/ddpo-aesthetic-predictor", "aesthetic-model.pth"
 

@@ -10,7 +10,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .base import Verifier
+from .card import Card
 from .tower import TowerSource
+
+CARD = Card(
+    measures="match of image and prompt (CLIPScore; OpenAI's ViT-L/14, or any open_clip model)",
+    range="0 to 2.5, usually 0.5 to 1",
+    reference="Hessel et al. 2021, arXiv 2104.08718",
+    size="1.7 GB",
+    code_licence="MIT",
+    weights_licence="MIT",
+    prompt_limit="77 tokens",
+    weights="timm/vit_large_patch14_clip_224.openai",
+)
 
 
 class CLIPScore(Verifier):

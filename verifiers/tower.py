@@ -43,7 +43,7 @@ class Tower:
         self.model = model
         self.tokenizer = tokenizer
         self.preprocess = Preprocess.from_open_clip(model.visual.preprocess_cfg)
-        self.limit = TokenLimit(tokenizer)
+        self.limit = TokenLimit.of_open_clip(tokenizer)
         self.device = next(model.parameters()).device
         self.images_encoded = 0
         self.texts_encoded = 0

@@ -1,15 +1,104 @@
 """Weight files: where they come from, what is in them, and one clear error when they are not there."""
 
 import hashlib
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from . import licences, notices
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
 
 class WeightsError(RuntimeError):
     """Weights that cannot be found or loaded; the message says which, why, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of weights, on the Hugging Face hub at a pinned revision or local; nothing is read before it is used.
+
+    Attributes:
+        filename: its name in the repository, or the path of a local file.
+        repository: hub id; None for a local file.
+        revision: commit, tag or branch of the repository.
+        sha256: what its contents must hash to, hex; None to accept what the hub itself declares, or any local file.
+        size: in bytes, as far as it is known, for the notice before the download.
+    """
+
+    filename: str
+    repository: str | None = None
+    revision: str = "main"
+    sha256: str | None = None
+    size: int | None = None
+
+    @classmethod
+    def local(cls, path: str | Path, sha256: str | None = None) -> "WeightFile":
+        """A file on this machine."""
+        return cls(str(Path(path).expanduser()), sha256=sha256)
+
+    @cached_property
+    def path(self) -> Path:
+        """The file, fetched where needed and checked against its hash.
+
+        Raises:
+            WeightsError: no such file, neither cached nor reachable, or contents with another hash.
+        """
+        path = Path(self.filename) if self.repository is None else self._fetch()
+        if not path.is_file():
+            raise WeightsError(f"weights {str(path)!r} is no file; expected a .safetensors or .pth file")
+        licences.flag(self.repository or path.name)
+        notices.loading(self._told, path.stat().st_size)
+        expected = self.sha256 or (_declared(path) if self.repository else None)
+        if expected is not None and self.hash_of(path) != expected:
+            raise WeightsError(
+                f"{self._told} has sha256 {self.hash_of(path)[:12]}..., expected {expected[:12]}...: the file is "
+                "damaged or another one; delete it and download it again"
+            )
+        return path
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of the contents, hex; fetches the file if it is not here yet."""
+        return self.hash_of(self.path)
+
+    @property
+    def known(self) -> bool:
+        """Whether the hash can be told without a download."""
+        return self.repository is None or "path" in self.__dict__
+
+    @property
+    def label(self) -> str:
+        """What identifies the contents: a local file's name and hash, or repository, file and revision."""
+        if self.repository is None:
+            return f"{Path(self.filename).name}/{self.hash[:8]}"
+        return f"{self.repository}/{self.filename}@{self.revision[:8]}"
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is in it; see `read_tensors`."""
+        return read_tensors(self.path)
+
+    def hash_of(self, path: Path) -> str:
+        """Hash of a file's contents, computed once per file and object."""
+        known: dict[Path, str] = self.__dict__.setdefault("_hashes", {})
+        if path not in known:
+            known[path] = file_sha256(path)
+        return known[path]
+
+    @property
+    def _told(self) -> str:
+        return Path(self.filename).name + (f" of {self.repository}@{self.revision[:8]}" if self.repository else "")
+
+    def _fetch(self) -> Path:
+        assert self.repository is not None
+        if not is_cached(self.repository, self.filename, self.revision):
+            notices.loading(self._told, self.size, download=True)
+        return hub_file(self.repository, self.filename, self.revision)
 
 
 def sha256(paths: Iterable[Path]) -> str:
@@ -28,11 +117,18 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_cached(repository: str, filename: str, revision: str) -> bool:
+    """Whether a file of a Hugging Face repository is in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
+
+
 def hub_file(repository: str, filename: str, revision: str) -> Path:
     """A file of a Hugging Face repository, from the local cache or downloaded.
 
     Raises:
-        WeightsError: it is neither cached nor reachable.
+        WeightsError: it is neither cached nor reachable, or gated.
     """
     from huggingface_hub import hf_hub_download
 
@@ -41,8 +137,18 @@ def hub_file(repository: str, filename: str, revision: str) -> Path:
     except Exception as error:  # network, hub and file system errors share no base class
         raise WeightsError(
             f"could not get {filename} of {repository} at revision {revision!r} from the Hugging Face hub "
-            f"({first_line(error)}); check the network, or download the file elsewhere and pass its path"
+            f"({first_line(error)}); {advice(error, repository)}"
         ) from error
+
+
+def advice(error: BaseException, repository: str) -> str:
+    """What to do about a failed download."""
+    from huggingface_hub.errors import GatedRepoError
+
+    causes = [error, error.__cause__, error.__context__]
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return f"accept its terms on the page of {repository} and log in with `hf auth login`"
+    return "check the network, or download the file elsewhere and pass its path"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -53,7 +159,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise WeightsError(f"weights {str(path)!r} is no file; expected a .safetensors or .pth file")
-    if path.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
+    if path.suffix not in SUFFIXES:
         raise WeightsError(f"weights {path.name!r} has suffix {path.suffix!r}; expected .safetensors or .pth")
     try:
         tensors = _read(path)
@@ -71,6 +177,12 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its class where there is none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _declared(path: Path) -> str | None:
+    """The sha256 by which the hub names a large file: its blob in the cache is called so."""
+    name = path.resolve().name
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -136,7 +136,7 @@ def test_token_counts_of_the_published_tokenizer() -> None:
     from open_clip.tokenizer import SimpleTokenizer
 
     tokenizer = SimpleTokenizer()
-    limit = TokenLimit(tokenizer)
+    limit = TokenLimit.of_open_clip(tokenizer)
     assert limit.limit == 77
     for text in ["", "a cat", "🦊 in the snow", "word " * 75]:
         used = int((tokenizer([text])[0] != 0).sum())

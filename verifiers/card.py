@@ -1,0 +1,39 @@
+"""What one should know of a verifier before choosing it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Card:
+    """A verifier's card; what concerns weights describes the default ones.
+
+    Attributes:
+        measures: what a high score means.
+        range: values that scores take, and usual ones.
+        reference: where the score is published.
+        size: what is downloaded, "none" where nothing is.
+        code_licence: of the original implementation; ours is Apache-2.0.
+        weights_licence: of the weights; what forbids commercial use is said at load.
+        prompt_limit: tokens of the prompt that are read, special ones included.
+        needs: what is scored.
+        differentiable: whether a gradient reaches the images.
+        weights: where the weights come from.
+        direction: which scores are good.
+    """
+
+    measures: str
+    range: str
+    reference: str
+    size: str = "none"
+    code_licence: str = "Apache-2.0"
+    weights_licence: str = "no weights"
+    prompt_limit: str = "none"
+    needs: str = "images and prompts"
+    differentiable: bool = True
+    weights: str = "none"
+    direction: str = "higher is better"
+
+    def __str__(self) -> str:
+        """One line for a listing."""
+        loads = "" if self.size == "none" else f"; weights {self.size}, {self.weights_licence}"
+        return f"{self.measures}; {self.range}, {self.direction}{loads}; {self.reference}"
