@@ -84,10 +84,14 @@ class Tower:
         with torch.no_grad():
             return int(self.model.encode_image(blank).shape[-1])
 
-    def _encode(self, pixels: Float[Tensor, "batch 3 rows columns"]) -> Float[Tensor, "batch dim"]:
-        x = self.preprocess.normalise(pixels.to(self.device)).to(self._input_dtype)
+    def embed(self, inputs: Float[Tensor, "batch 3 rows columns"]) -> Float[Tensor, "batch dim"]:
+        """Unit embeddings of a batch that was preprocessed and normalised elsewhere; nothing is kept."""
+        x = inputs.to(self.device, self._input_dtype)
         self.images_encoded += len(x)
         return F.normalize(self.model.encode_image(x).float(), dim=-1)  # products in half would tie
+
+    def _encode(self, pixels: Float[Tensor, "batch 3 rows columns"]) -> Float[Tensor, "batch dim"]:
+        return self.embed(self.preprocess.normalise(pixels.to(self.device)))
 
     def _encode_texts(self, prompts: list[str]) -> list[Tensor]:
         for prompt in prompts:
