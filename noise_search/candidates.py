@@ -1,6 +1,6 @@
 """A candidate: one noise that a search ran, what it scored, and how to make it again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,6 +89,11 @@ class Candidate:
             "failure": self.failure,
             "recipe": [dict(op) for op in self.recipe.operations],
         }
+
+
+def components(pool: Sequence[Candidate], keys: Iterable[str]) -> dict[str, np.ndarray]:
+    """Raw scores `[pool]` under each verifier's key, NaN for candidates that failed."""
+    return {key: np.array([np.nan if c.failure else c.scores[key] for c in pool]) for key in keys}
 
 
 def best_finished(candidates: Sequence[Candidate], count: int) -> list[Candidate]:

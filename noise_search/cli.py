@@ -29,6 +29,8 @@ class Format(StrEnum):
 
 _FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, or JSON on standard output.")]
 
+_EnsembleOption = Annotated[str, typer.Option(help="How several verifiers are combined: mean-rank, mean-z or min-z.")]
+
 
 @app.command()
 def generate(
@@ -38,7 +40,8 @@ def generate(
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the algorithm, such as neighbours=8; may be repeated.")
     ] = None,
-    verifier: Annotated[str, typer.Option(help="Verifier, or several with commas (mean rank).")] = "clip",
+    verifier: Annotated[str, typer.Option(help="Verifier, or several with commas.")] = "clip",
+    ensemble: _EnsembleOption = "mean-rank",
     judge: Annotated[
         str | None,
         typer.Option(help="Held-out judges with commas, or 'none'; the model's oracle by default."),
@@ -77,6 +80,7 @@ def generate(
             model=model,
             algorithm=configured(algorithm, option or []),
             verifier=_names(verifier) if "," in verifier else verifier,
+            ensemble=ensemble,
             judges=_judges(judge, model),
             nfe=nfe,
             candidates=candidates,

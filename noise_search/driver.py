@@ -43,6 +43,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     model: Any = "shapes-flow",
     algorithm: str | SearchAlgorithm = "random",
     verifier: VerifierLike | Sequence[VerifierLike] = "clip",
+    ensemble: str = "mean-rank",
     nfe: int | None = None,
     candidates: int | None = None,
     seed: int = 0,
@@ -75,8 +76,10 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         model: an embedded model's name ("shapes-flow", "shapes-ddim"), a diffusers pipeline object, a directory or hub
             id that `DiffusionPipeline.from_pretrained` takes, or a `samplers.base.Sampler`.
         algorithm: a name of `noise_search.ALGORITHMS` or an object with a `plan`.
-        verifier: a name ("clip", "aesthetic"), a verifier, a function of images and prompts, an aggregator, or several
-            of them, which are ranked by their mean rank.
+        verifier: a name ("clip", "aesthetic"), a verifier, a function of images and prompts, an aggregator such as
+            `MeanZ("clip", "aesthetic")`, or several of the first three, which are combined by the `ensemble`.
+        ensemble: how several verifiers are combined: "mean-rank", the paper's, or "mean-z" or "min-z", the mean or the
+            smallest of z-scores against the prompt's own first 8 finished candidates. One verifier is its own value.
         nfe: the budget. 1 NFE is one denoiser evaluation of one candidate; guidance doesn't double it.
         candidates: the budget in whole trajectories, instead of `nfe`; 32 when neither is given.
         seed: of the first noise: noise i of random search is seed + i. Space the seeds of independent searches by more
@@ -98,7 +101,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         batch_size: candidates per micro-batch; chosen from the latents' size when None, halved when memory runs out.
         deterministic: pad every micro-batch to the same shape, so that equal environments give equal bytes.
         time_limit: seconds after which no further micro-batch starts.
-        target_score: stop once the best score reaches it.
+        target_score: stop once the best score reaches it; z-scores have such a value once their reference is frozen.
         patience: stop after so many candidates without a new best.
         top_k: images to keep besides the first and every new best.
         on_candidate: called with every scored candidate.
@@ -142,7 +145,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         options=model_options or {},
         first_prompt=prompts[0],
     )
-    aggregator = resolve_aggregator(verifier, loaded)
+    aggregator = resolve_aggregator(verifier, loaded, ensemble)
     judging = resolve_judges(judges, loaded)
     _check_needs((*aggregator.verifiers, *judging))
     limits.check(aggregator)

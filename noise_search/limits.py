@@ -22,11 +22,11 @@ class Limits:
             raise ValueError(f"time_limit={self.time!r} must be greater than 0")
 
     def check(self, aggregator: Aggregator) -> None:
-        """Refuse a target score where values only rank a pool."""
-        if self.target_score is not None and not aggregator.absolute:
+        """Refuse a target score where values never do more than rank a pool."""
+        if self.target_score is not None and not aggregator.absolute and aggregator.freeze_after is None:
             raise ValueError(
                 f"target_score={self.target_score} needs a verifier with absolute values; {aggregator.name} only ranks "
-                "a pool"
+                "a pool: give one verifier, or MeanZ with a reference or freeze_after"
             )
 
     def apply(self, one: PromptSearch, seconds: float) -> None:
@@ -35,7 +35,8 @@ class Limits:
             one.stop(f"time limit of {self.time:g} s")
         if one.best is None:
             return
-        if self.target_score is not None and one.best.score >= self.target_score:
-            one.stop(f"target score {self.target_score:g} reached")
+        target = self.target_score if one.aggregator.absolute else None
+        if target is not None and one.best.score >= target:
+            one.stop(f"target score {target:g} reached")
         if self.patience is not None and one.since_best >= self.patience:
             one.stop(f"no better candidate among {self.patience}")

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from noise_search.budget import Ledger
-from noise_search.candidates import Candidate, best_finished
+from noise_search.candidates import Candidate, best_finished, components
 from noise_search.evaluator import Outcome, Work
 from noise_search.pictures import as_pixels
 from noise_search.problem_view import ProblemView
@@ -24,7 +24,7 @@ class PromptSearch:
         prompt: its text.
         space: of the sampler.
         condition: the sampler's index of the prompt.
-        aggregator: ranks candidates.
+        aggregator: ranks candidates; one that waits for a reference is replaced once it has that of this prompt.
         algorithm: proposes jobs.
         nfe: budget.
         seed: of the first noise, and of the algorithm's choices.
@@ -44,6 +44,7 @@ class PromptSearch:
         top_k: int,
     ) -> None:
         self.index, self.prompt, self.space, self.aggregator = index, prompt, space, aggregator
+        self._pooled = not aggregator.absolute
         self.ledger = Ledger(nfe_budget=nfe)
         self.candidates: list[Candidate] = []
         self.bests: list[Candidate] = []
@@ -199,13 +200,26 @@ class PromptSearch:
         return found
 
     def _values(self, pool: Sequence[Candidate]) -> np.ndarray:
-        keys = [v.key for v in self.aggregator.verifiers]
-        columns = {k: np.array([np.nan if c.failure else c.scores[k] for c in pool]) for k in keys}
-        return self.aggregator.combine(columns)
+        return self.aggregator.combine(self._components(pool))
+
+    def _components(self, pool: Sequence[Candidate]) -> dict[str, np.ndarray]:
+        return components(pool, (verifier.key for verifier in self.aggregator.verifiers))
+
+    def _freeze(self) -> None:
+        """Once enough candidates are finished, freeze an aggregator that waits for them, and value everything anew."""
+        pool = [c for c in self.candidates if c.finished]
+        wanted = self.aggregator.freeze_after
+        if wanted is None or self.aggregator.absolute or len(pool) < wanted:
+            return
+        if np.isfinite(self._values(pool)).sum() >= wanted:
+            self.aggregator = self.aggregator.freeze(self._components(pool))
+            for member, value in zip(self.candidates, self._values(self.candidates), strict=True):
+                member.score = float(value)
 
     def _update_best(self, candidate: Candidate) -> None:
         """Value the new candidate; where values depend on the pool, value the whole pool again."""
-        pool = [candidate] if self.aggregator.absolute else [c for c in self.candidates if c.finished]
+        self._freeze()
+        pool = [c for c in self.candidates if c.finished] if self._pooled else [candidate]
         for member, value in zip(pool, self._values(pool), strict=True):
             member.score = float(value)
         rivals = [c for c in (*pool, self.best) if c is not None and np.isfinite(c.score)]
@@ -217,7 +231,7 @@ class PromptSearch:
 
     def _update_draft(self, candidate: Candidate, noise: State) -> None:
         """Value a draft among drafts; remember the best one's noise, which a search that ends early renders."""
-        pool = [candidate] if self.aggregator.absolute else [c for c in self.candidates if c.draft]
+        pool = [c for c in self.candidates if c.draft] if self._pooled else [candidate]
         for member, value in zip(pool, self._values(pool), strict=True):
             member.score = float(value)
         self._noises[candidate.id] = self.space.adopt(noise)
@@ -226,7 +240,7 @@ class PromptSearch:
         if best is not None:
             self._draft, noise = best, self._noises[best.id]
             self._partial = None if noise.recipes[0].key in self._rendered else (best, noise)
-        if self.aggregator.absolute:  # a draft once beaten stays beaten
+        if not self._pooled:  # a draft once beaten stays beaten
             self._noises = {i: kept for i, kept in self._noises.items() if best is not None and i == best.id}
 
     def _update_partial(self, candidate: Candidate, outcome: Outcome) -> None:
@@ -253,17 +267,18 @@ class PromptSearch:
     def _may_still_rise(self, pictured: Sequence[Candidate]) -> set[int]:
         """Candidates that later ones can lift into the top k, where values depend on the pool and may reorder it.
 
-        Not those than which k others are at least as good by every verifier, as aggregators are monotone.
+        Not those than which k others are better by every verifier, or as good and earlier, as aggregators are monotone.
         """
         if self.aggregator.absolute:
             return set()
         pool = [c for c in self.candidates if c.finished and np.isfinite(c.score)]
-        table, ids = np.array([list(c.scores.values()) for c in pool]), np.array([c.id for c in pool])
+        keys = [verifier.key for verifier in self.aggregator.scores]
+        table, ids = np.array([[c.scores[k] for k in keys] for c in pool]), np.array([c.id for c in pool])
         found = set()
         for candidate in pictured:
             if np.isfinite(candidate.score):
-                own = list(candidate.scores.values())
-                above = (table >= own).all(1) & ((table > own).any(1) | (ids < candidate.id))
+                own = [candidate.scores[k] for k in keys]
+                above = (table > own).all(1) | ((table >= own).all(1) & (ids < candidate.id))
                 if int(above.sum()) < self._top_k:
                     found.add(candidate.id)
         return found

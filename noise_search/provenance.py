@@ -44,7 +44,7 @@ def search_record(
         "record_version": RECORD_VERSION,
         "environment": environment(),
         "model": {"name": loaded.name, "fingerprint": loaded.fingerprint, **loaded.sampler.describe()},
-        "verifier": {"name": aggregator.name, "verifiers": [v.describe() for v in aggregator.verifiers]},
+        "verifier": aggregator.describe(),
         "judges": [v.describe() for v in judges],
         "seed": seed,
         "deterministic": deterministic,

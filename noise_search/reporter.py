@@ -25,7 +25,7 @@ class Reporter:
         schedule: Mapping[str, Any],
         enabled: bool,
     ) -> None:
-        self._searches, self._aggregator, self._enabled = searches, aggregator, enabled
+        self._searches, self._enabled = searches, enabled
         self._total = sum(one.ledger.nfe_budget for one in searches)
         self._started, self._projected = time.perf_counter(), False
         if enabled:
@@ -44,8 +44,8 @@ class Reporter:
         """Move the bar to the NFE charged so far; after the first batch, project the seconds."""
         done = sum(one.ledger.nfe for one in self._searches)
         self._bar.update(done - self._bar.n)
-        bests = [one.best.score for one in self._searches if one.best is not None]
-        if bests and self._aggregator.absolute:
+        bests = [one.best.score for one in self._searches if one.best is not None and one.aggregator.absolute]
+        if bests:
             self._bar.set_postfix_str(f"best {np.mean(bests):.4f}")
         if not self._projected and self._enabled and done:
             self._projected = True

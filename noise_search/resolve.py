@@ -2,19 +2,31 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import verifiers
 from noise_search.algorithms import ALGORITHMS
-from noise_search.models import CARD, LoadedModel
+from noise_search.models import CARD, Card
 from noise_search.names import unknown
 from noise_search.protocol import SearchAlgorithm
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
 from verifiers.base import Verifier
-from verifiers.ensemble import Aggregator, as_aggregator
+from verifiers.ensemble import ENSEMBLES, Aggregator, as_aggregator
 from verifiers.function import FunctionVerifier
 
 log = logging.getLogger(__name__)
+
+
+class Declares(Protocol):
+    """What names are resolved for: a `LoadedModel`, or its name and card alone."""
+
+    @property
+    def name(self) -> str:
+        """Of the model, for messages."""
+
+    @property
+    def card(self) -> Card:
+        """States the verifiers that the model declares."""
 
 
 def resolve_algorithm(algorithm: str | SearchAlgorithm) -> SearchAlgorithm:
@@ -36,18 +48,31 @@ def resolve_algorithm(algorithm: str | SearchAlgorithm) -> SearchAlgorithm:
     return algorithm
 
 
-def resolve_aggregator(asked: Any, model: LoadedModel) -> Aggregator:
-    """What ranks candidates: one verifier, or several by their mean rank."""
+def resolve_aggregator(asked: Any, model: Declares, ensemble: str = "mean-rank") -> Aggregator:
+    """What ranks candidates: one verifier, several by the `ensemble` of this name, or an aggregator.
+
+    Raises:
+        ValueError: an unknown name, or a way to combine verifiers beside an aggregator that has its own.
+        TypeError: an object that can't score.
+    """
+    if ensemble not in ENSEMBLES:
+        raise unknown("ensemble", str(ensemble), ENSEMBLES)
+    if isinstance(asked, type) and issubclass(asked, Aggregator):
+        raise TypeError(f"verifier {asked.__name__} is a class; give it its verifiers: {asked.__name__}('clip', ...)")
     if isinstance(asked, Aggregator):
-        return asked
+        if ensemble != "mean-rank":
+            raise ValueError(
+                f"ensemble={ensemble!r} beside {asked.name}, which combines its own verifiers: leave it out"
+            )
+        return asked.resolved(lambda name: resolve_verifier(name, model))
     if isinstance(asked, Sequence) and not isinstance(asked, str):
         if not asked:
             raise ValueError("no verifier was given; name at least one, such as verifier='clip'")
-        return as_aggregator([resolve_verifier(one, model) for one in asked])
+        return as_aggregator([resolve_verifier(one, model) for one in asked], ensemble)
     return as_aggregator(resolve_verifier(asked, model))
 
 
-def resolve_judges(asked: Any, model: LoadedModel) -> tuple[Verifier, ...]:
+def resolve_judges(asked: Any, model: Declares) -> tuple[Verifier, ...]:
     """Judges, resolved like verifiers."""
     if asked is None:
         return ()
@@ -55,9 +80,7 @@ def resolve_judges(asked: Any, model: LoadedModel) -> tuple[Verifier, ...]:
     return tuple(resolve_verifier(one, model, what="judge") for one in several)
 
 
-def resolve_verifier(
-    asked: str | Verifier | Callable[..., Any], model: LoadedModel, what: str = "verifier"
-) -> Verifier:
+def resolve_verifier(asked: str | Verifier | Callable[..., Any], model: Declares, what: str = "verifier") -> Verifier:
     """A verifier by name, by function, or the object itself.
 
     A name means what the model declares under it; else one of the embedded world's full names; else the published
@@ -76,7 +99,7 @@ def resolve_verifier(
     return FunctionVerifier(asked)
 
 
-def _by_name(name: str, model: LoadedModel, what: str) -> Verifier:
+def _by_name(name: str, model: Declares, what: str) -> Verifier:
     declared = model.card.verifiers
     if name in declared:
         return declared_verifier(declared[name], model)
@@ -92,7 +115,7 @@ def _by_name(name: str, model: LoadedModel, what: str) -> Verifier:
     return verifiers.load(name)
 
 
-def declared_verifier(settings: Mapping[str, Any], model: LoadedModel) -> Verifier:
+def declared_verifier(settings: Mapping[str, Any], model: Declares) -> Verifier:
     """Build a verifier from a model's card; paths are relative to the card."""
     options = dict(settings)
     kind = options.pop("kind", None)

@@ -1,13 +1,15 @@
 """What a search hands back."""
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from noise_search.budget import Ledger
-from noise_search.candidates import Candidate, best_finished, number
+from noise_search.candidates import Candidate, best_finished, components, number
 from noise_search.errors import AllCandidatesFailed
 from noise_search.prompt_search import PromptSearch
 from noise_search.words import schedule_in_words
@@ -53,7 +55,7 @@ class SearchResult:
             bests_nfe=tuple(one.bests_nfe),
             ledger=one.ledger,
             stop_reason=one.stop_reason or "the algorithm ended",
-            settings=settings,
+            settings={**settings, "verifier": one.aggregator.describe()},
             absolute=one.aggregator.absolute,
             error=one.error,
         )
@@ -136,6 +138,15 @@ class SearchResult:
             for key, value in self.best.judges.items()
         }
 
+    def components(self) -> dict[str, np.ndarray]:
+        """Raw scores of the finished candidates by verifier key, NaN where one failed.
+
+        Example:
+            frozen = MeanZ(clip, aesthetic).freeze(result.components())
+        """
+        pool = [c for c in self.candidates if c.finished]
+        return components(pool, pool[0].scores if pool else ())
+
     def top(self, count: int) -> list[Candidate]:
         """The best finished candidates, best first."""
         return best_finished(self.candidates, count)
@@ -147,12 +158,13 @@ class SearchResult:
             ValueError: the score only ranks a pool; read `curves()` instead.
         """
         if not self.absolute:
-            raise ValueError("a mean rank has no absolute value to draw a curve of; use curves() for its components")
-        return self.curves()[next(iter(self.best.scores))] if len(self.best.scores) == 1 else self._curve_of_scores()
-
-    def _curve_of_scores(self) -> list[tuple[int, float]]:
-        points = [(nfe, c.score) for nfe, c in zip(self.bests_nfe, self.bests, strict=True)]
-        return [*points, (self.ledger.nfe, points[-1][1])]
+            raise ValueError(
+                f"{self.settings['verifier']['name']} has no absolute value to draw a curve of; use curves() for its "
+                "components"
+            )
+        # Against a reference frozen later, an early best need not have been the best.
+        so_far = accumulate((c.score for c in self.bests), max)
+        return [*zip(self.bests_nfe, so_far, strict=True), (self.ledger.nfe, self.score)]
 
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """Per verifier key, (NFE, raw score of the best candidate so far)."""
