@@ -1,0 +1,186 @@
+"""Ensembles over z-scores and weighted sums: closed forms, and what holds for every aggregator."""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import rankdata, zscore
+
+from verifiers import FunctionVerifier, Verifier
+from verifiers.ensemble import Aggregator, MeanRank, MeanZ, MinZ, Single, WeightedSum
+
+
+def named(name: str, kind: str = "score") -> Verifier:
+    return FunctionVerifier(lambda images, prompts: images.mean((1, 2, 3)), name, kind=kind)
+
+
+A, B, SAFE = named("a"), named("b"), named("safe", "constraint")
+WEIGHTS = {"a": 2.0, "b": 0.5}
+MAKERS: dict[str, Callable[..., Aggregator]] = {
+    "mean-rank": MeanRank,
+    "mean-z": MeanZ,
+    "min-z": MinZ,
+    "weighted-sum": lambda *members: WeightedSum(*members, weights=WEIGHTS),
+    "weighted-sum-of-z": lambda *members: WeightedSum(*members, weights=WEIGHTS, of="z"),
+}
+every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+Z = [MAKERS[name] for name in ("mean-z", "min-z", "weighted-sum-of-z")]
+
+# Coarse values make ties, and differences that float64 keeps.
+few = settings(max_examples=40, deadline=None)
+score = st.integers(-20, 20).map(lambda n: n / 4)
+pools = st.lists(st.tuples(score, score), min_size=1, max_size=9).map(np.array)
+
+
+def pool(rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {A.key: rows[:, 0], B.key: rows[:, 1]}
+
+
+@few
+@given(pools.filter(lambda rows: (rows.std(0) > 0).all()))
+def test_values_equal_scipys(rows: np.ndarray) -> None:
+    z = zscore(rows, axis=0)
+    np.testing.assert_allclose(MeanZ(A, B).combine(pool(rows)), z.mean(1), atol=1e-12)
+    np.testing.assert_allclose(MinZ(A, B).combine(pool(rows)), z.min(1), atol=1e-12)
+    of_z = WeightedSum(A, B, weights=WEIGHTS, of="z").combine(pool(rows))
+    np.testing.assert_allclose(of_z, z @ [2.0, 0.5], atol=1e-12)
+    np.testing.assert_allclose(WeightedSum(A, B, weights=WEIGHTS).combine(pool(rows)), rows @ [2.0, 0.5], atol=1e-12)
+    ranked = (rankdata(rows, "average", axis=0) - 1) / (len(rows) - 1)
+    np.testing.assert_array_equal(MeanRank(A, B).combine(pool(rows)), ranked.mean(1))
+
+
+@every
+@few
+@given(rows=pools, data=st.data())
+def test_permuted_rows_permute_values(make: Callable[..., Aggregator], rows: np.ndarray, data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(rows))))
+    plain = make(A, B).combine(pool(rows))
+    np.testing.assert_allclose(make(A, B).combine(pool(rows[order])), plain[order], atol=1e-9)
+
+
+@every
+@few
+@given(rows=pools)
+def test_what_is_no_worse_in_everything_is_valued_no_less(make: Callable[..., Aggregator], rows: np.ndarray) -> None:
+    values = make(A, B).combine(pool(rows))
+    for i, one in enumerate(rows):
+        for j, other in enumerate(rows):
+            if (one >= other).all():
+                assert values[i] >= values[j] - 1e-9
+
+
+@every
+@few
+@given(rows=pools, how=st.sampled_from(["nan", "inf", "unsafe"]), at=st.integers(0, 8))
+def test_what_failed_never_wins_nor_changes_another(
+    make: Callable[..., Aggregator], rows: np.ndarray, how: str, at: int
+) -> None:
+    at = at % (len(rows) + 1)
+    safe = np.ones(len(rows) + 1)
+    more = np.insert(rows, at, [99.0, 99.0], axis=0)
+    safe[at] = -0.01 if how == "unsafe" else 1.0
+    more[at, 1] = {"nan": np.nan, "inf": np.inf, "unsafe": 99.0}[how]
+    values = make(A, B, SAFE).combine({**pool(more), SAFE.key: safe})
+    assert np.isnan(values[at])
+    others = np.delete(values, at)
+    plain = make(A, B).combine(pool(rows))
+    if make is MeanRank:  # ranks are counted among all, so there only the order stays
+        np.testing.assert_array_equal(rankdata(others.round(9)), rankdata(plain.round(9)))
+    else:
+        np.testing.assert_allclose(others, plain, atol=1e-9)
+
+
+@pytest.mark.parametrize("make", Z, ids=["mean", "min", "weighted"])
+@few
+@given(rows=pools, scale=st.sampled_from([1e-3, 0.5, 7.0]), offset=st.sampled_from([-100.0, 0.0, 3.0]))
+def test_units_of_a_verifier_do_not_matter_to_z_scores(
+    make: Callable[..., Aggregator], rows: np.ndarray, scale: float, offset: float
+) -> None:
+    moved = rows * [scale, 1] + [offset, 0]
+    np.testing.assert_allclose(make(A, B).combine(pool(moved)), make(A, B).combine(pool(rows)), atol=1e-7)
+
+
+def test_a_verifier_that_tells_nothing_apart_has_no_part() -> None:
+    rows = np.array([[1.0, 0.1], [2.0, 0.1], [6.0, 0.1]])  # 0.1 three times has a std of 1.4e-17 by rounding
+    z = (rows[:, 0] - 3) / np.sqrt(14 / 3)
+    np.testing.assert_allclose(MinZ(A, B).combine(pool(rows)), z, atol=1e-12)
+    np.testing.assert_allclose(MeanZ(A, B).combine(pool(rows)), z / 2, atol=1e-12)
+    np.testing.assert_array_equal(MinZ(A, B).combine(pool(rows[:1])), [0.0])
+    assert MinZ(A, B).combine(pool(rows[:0])).shape == (0,)
+
+
+@pytest.mark.parametrize("make", Z, ids=["mean", "min", "weighted"])
+@few
+@given(rows=pools, later=pools)
+def test_a_frozen_reference_values_a_candidate_alone_as_in_any_pool(
+    make: Callable[..., Aggregator], rows: np.ndarray, later: np.ndarray
+) -> None:
+    frozen = make(A, B).freeze(pool(rows))
+    assert frozen.absolute and not make(A, B).absolute
+    np.testing.assert_allclose(frozen.combine(pool(rows)), make(A, B).combine(pool(rows)), atol=1e-9)
+    both = frozen.combine(pool(np.concatenate([rows, later])))[len(rows) :]
+    np.testing.assert_array_equal(both, frozen.combine(pool(later)))
+    np.testing.assert_array_equal(both[-1:], frozen.combine(pool(later[-1:])))
+
+
+def test_a_described_reference_makes_the_aggregator_again() -> None:
+    rows = np.array([[1.0, 5.0], [2.0, 3.0], [4.0, 3.5]])
+    frozen = MinZ(A, B, freeze_after=3).freeze(pool(rows))
+    described = json.loads(json.dumps(frozen.describe()))
+    assert described["name"] == "min-z(a, b)" and described["freeze_after"] == 3
+    again = MinZ(A, B, reference=described["reference"])
+    np.testing.assert_array_equal(again.combine(pool(rows)), frozen.combine(pool(rows)))
+    assert WeightedSum(A, B, weights=WEIGHTS).describe()["weights"] == WEIGHTS
+
+
+def test_names_wait_for_what_a_model_declares() -> None:
+    open_ = MeanZ("a", B, SAFE, reference={A.key: (0.0, 1.0), B.key: (0.0, 2.0)})
+    assert open_.name == "mean-z(a, b, safe)"
+    with pytest.raises(ValueError, match=r"holds 'a' by name.*verifiers\.load\('a'\)"):
+        open_.combine(pool(np.zeros((2, 2))))
+    found = open_.resolved({"a": A}.__getitem__)
+    assert found.verifiers == (A, B, SAFE)
+    np.testing.assert_array_equal(
+        found.combine({**pool(np.array([[1.0, 2.0]])), SAFE.key: np.ones(1)}),
+        [1.0],
+    )
+    with pytest.raises(ValueError, match="reference lacks"):
+        MeanZ("a", reference={B.key: (0.0, 1.0)}).resolved({"a": A}.__getitem__)
+    with pytest.raises(ValueError, match="appear twice"):
+        MeanRank("a", A).resolved({"a": A}.__getitem__)
+    assert Single("a").name == "a" and Single("a").resolved({"a": A}.__getitem__).verifiers == (A,)
+
+
+def test_functions_are_members_too() -> None:
+    assert MeanRank(lambda images, prompts: images.mean((1, 2, 3)), A).name == "mean-rank(function, a)"
+    with pytest.raises(TypeError, match="make an instance"):
+        MeanRank(FunctionVerifier)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: WeightedSum(A, B, weights={"a": 1.0}), r"lacks \['b'\]"),
+        (lambda: WeightedSum(A, B, weights={"a": 1.0, "b": 1.0, "c": 1.0}), r"has \['c'\], which is no score"),
+        (lambda: WeightedSum(A, SAFE, weights={"a": 1.0, "safe": 1.0}), r"has \['safe'\]"),
+        (lambda: WeightedSum(A, weights={"a": -1.0}), r"weights\['a'\] is -1.0.*negative score"),
+        (lambda: WeightedSum(A, weights={"a": np.nan}), "greater than 0"),
+        (lambda: WeightedSum(A, weights={"a": 1.0}, freeze_after=4), "raw scores need no reference"),
+        (lambda: MeanZ(A, reference={A.key: (0.0, 1.0)}, freeze_after=4), "freeze_after=4 takes a reference"),
+        (lambda: MinZ(A, freeze_after=1), "at least 2"),
+        (lambda: MinZ(A, reference={A.key: (0.0, np.inf)}), "std >= 0"),
+        (lambda: MeanRank(A, B).freeze({}), "nothing to freeze; use MeanZ"),
+        (lambda: MeanRank(SAFE), "holds no score"),
+    ],
+)
+def test_what_cannot_be_combined_is_refused(make: Callable[[], Aggregator], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_sum_of_raw_scores_has_nothing_to_freeze() -> None:
+    plain = WeightedSum(A, B, weights=WEIGHTS)
+    assert plain.absolute and plain.freeze({}) is plain
