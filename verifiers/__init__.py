@@ -7,7 +7,7 @@ from .catalogue import available, load
 from .clip import CLIPScore
 from .ensemble import Aggregator, MeanRank, MeanZ, Single, as_aggregator
 from .function import FunctionVerifier
-from .weights import WeightsError
+from .hub import WeightsError
 
 __all__ = [
     "Aesthetic",

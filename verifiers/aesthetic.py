@@ -1,6 +1,5 @@
 """LAION's aesthetic predictors: an affine map on the unit image embedding of a CLIP tower."""
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -14,10 +13,9 @@ from torch import Tensor
 
 from .base import Verifier
 from .card import Card
+from .hub import WeightsError
 from .tower import Tower, TowerSource
-from .weights import WeightsError, file_sha256, hub_file, read_tensors
-
-log = logging.getLogger(__name__)
+from .weights import WeightFile
 
 CARD = Card(
     measures="visual appeal whatever the prompt (LAION aesthetic predictor v2 on OpenAI's ViT-L/14)",
@@ -30,7 +28,28 @@ CARD = Card(
     weights="timm/vit_large_patch14_clip_224.openai, trl-lib/ddpo-aesthetic-predictor",
 )
 
-HUB_REPOSITORY, HUB_FILE = "trl-lib/ddpo-aesthetic-predictor", "aesthetic-model.pth"
+V2 = WeightFile(
+    "aesthetic-model.pth",
+    "trl-lib/ddpo-aesthetic-predictor",
+    sha256="21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
+    size=3_714_759,
+)
+"""The head of christophschuhmann/improved-aesthetic-predictor, sac+logos+ava1-l14-linearMSE.pth, under another name."""
+
+_V1 = {
+    "ViT-L-14": ("l_14", "2cd4e60f4f24ae3bcd57b847b13c1f3ba27edc28cc1a7f9ce74ee9f421243cba"),
+    "ViT-B-32": ("b_32", "c7b14cead230694acc7b9447974d3cad78003c72da032e402a303b6c2429e85f"),
+    "ViT-B-16": ("b_16", "8ad3923d7ecf019df20ecd2ab5542a3075fbba0278d239c0371345f3d7fcbde0"),
+}
+
+
+def v1(tower: str) -> WeightFile:
+    """The published v1 head of OpenAI's tower with this open_clip name; ValueError where there is none."""
+    if (name := tower.removesuffix("-quickgelu")) not in _V1:
+        raise ValueError(f"no v1 head is published for tower {tower!r}; expected one of {sorted(_V1)}, or pass weights")
+    short, sha256 = _V1[name]
+    file = f"sa_0_4_vit_{short}_linear.pth"
+    return WeightFile(file, sha256=sha256, address=f"https://github.com/LAION-AI/aesthetic-predictor/raw/main/{file}")
 
 
 class Head(NamedTuple):
@@ -64,51 +83,38 @@ class Aesthetic(Verifier):
         *,
         model: str | Path = "ViT-L-14-quickgelu",
         pretrained: str | Path | None = "openai",
-        revision: str = "main",
         device: torch.device | str | None = None,
         precision: str = "fp32",
     ) -> None:
         """Name the head and its tower; nothing is loaded yet.
 
         Args:
-            weights: the head, a `.safetensors` or `.pth` file; default for v2 `aesthetic-model.pth` of
-                `trl-lib/ddpo-aesthetic-predictor` on the Hugging Face hub.
+            weights: the head, a `.safetensors` or `.pth` file; by default the published one (v2 from
+                `trl-lib/ddpo-aesthetic-predictor` on the Hugging Face hub, v1 from LAION-AI/aesthetic-predictor on
+                GitHub), checked against its hash.
             version: "v2" a chain of Linear layers (keys `layers.{0,2,4,6,7}.{weight,bias}` or a shorter chain
                 without activations), "v1" one Linear layer (keys `weight`, `bias`).
             model: the tower, as in `CLIPScore`; the published heads belong to the default one.
             pretrained: the tower's weights, as in `CLIPScore`.
-            revision: commit, tag or branch of the hub repository; pin a commit for exact repetition.
             device: where the tower runs; default where the images are.
             precision: of the tower, open_clip's name; the head is float32 always.
 
         Raises:
-            ValueError: an unknown version, v1 without weights, or what the tower refuses.
+            ValueError: an unknown version, a tower without a published v1 head, or what the tower refuses.
         """
         if version not in ("v1", "v2"):
             raise ValueError(f"version is {version!r}; expected 'v1' (one Linear layer) or 'v2' (a chain of them)")
-        if version == "v1" and weights is None:
-            raise ValueError(
-                "version 'v1' was given without weights; pass the path of sa_0_4_vit_l_14_linear.pth "
-                "from github.com/LAION-AI/aesthetic-predictor"
-            )
         self.source = TowerSource(model, pretrained, precision=precision, device=device)
         self.head_version = version
-        self.revision = revision
-        self._weights = None if weights is None else Path(weights).expanduser()
+        if weights is not None:
+            self.file = WeightFile.local(weights)
+        else:
+            self.file = V2 if version == "v2" else v1(str(model))
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]  # hashing files must not burden construction
         """Head and tower; reads local files once to hash them."""
-        if self._weights is None:
-            head = f"{HUB_REPOSITORY}@{self.revision}"
-        else:
-            head = f"{self._weights.name}/{self.weights_sha256[:8]}"
-        return f"{self.head_version}/{head}/{self.source.label}"
-
-    @cached_property
-    def weights_sha256(self) -> str:
-        """Hash of the head's file, hex; fetches the file if it is not here yet."""
-        return file_sha256(self._path)
+        return f"{self.head_version}/{self.file.label}/{self.source.label}"
 
     def load(self, device: torch.device | str | None = None) -> None:
         """Load the tower and the head now."""
@@ -123,31 +129,21 @@ class Aesthetic(Verifier):
         return tower.image(images) @ head.weight.to(tower.device) + head.bias.to(tower.device)
 
     def describe(self) -> dict[str, Any]:
-        """Everything that changes scores; the head's hash once its file is known."""
-        known = self._weights is not None or "weights_sha256" in self.__dict__
-        return {**super().describe(), "weights_sha256": self.weights_sha256 if known else None}
-
-    @cached_property
-    def _path(self) -> Path:
-        if self._weights is None:
-            return hub_file(HUB_REPOSITORY, HUB_FILE, self.revision)
-        if not self._weights.is_file():
-            raise WeightsError(f"weights {str(self._weights)!r} is no file; expected a .safetensors or .pth file")
-        return self._weights
+        """Everything that changes scores."""
+        return {**super().describe(), "weights_sha256": self.file.hash}
 
     @cached_property
     def _head(self) -> Head:
         with torch.inference_mode(False):  # kept tensors must also serve a later gradient
-            tensors = read_tensors(self._path)
+            tensors = self.file.tensors()
             head = linear_head(tensors) if self.head_version == "v1" else collapsed_head(tensors)
-        log.info("loaded aesthetic head %s, sha256 %s", self._path.name, self.weights_sha256)
         return head
 
     def _fitting_head(self, tower: Tower) -> Head:
         width = tower.image_width
         if len(self._head.weight) != width:
             raise WeightsError(
-                f"the head of {self._path.name!r} takes embeddings of width {len(self._head.weight)}, but "
+                f"the head of {self.file.path.name!r} takes embeddings of width {len(self._head.weight)}, but "
                 f"tower {self.source.label!r} makes {width}; use the tower that the head was trained on"
             )
         return self._head

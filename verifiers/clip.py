@@ -25,6 +25,9 @@ CARD = Card(
 )
 
 
+OUTPUTS = ("clipscore", "cosine", "logit")
+
+
 class CLIPScore(Verifier):
     """CLIPScore of Hessel et al. (2104.08718), without their prompt prefix: 2.5 max(cos(image, text), 0).
 
@@ -44,7 +47,9 @@ class CLIPScore(Verifier):
         model: str | Path = "ViT-L-14-quickgelu",
         pretrained: str | Path | None = "openai",
         *,
-        raw: bool = False,
+        output: str = "clipscore",
+        chunks: bool = False,
+        revision: str | None = None,
         device: torch.device | str | None = None,
         precision: str = "fp32",
     ) -> None:
@@ -53,20 +58,30 @@ class CLIPScore(Verifier):
         Args:
             model: open_clip's model name, `hf-hub:org/repository`, `local-dir:/path`, or such a directory.
             pretrained: open_clip's tag or a weight file; used with a model name only.
-            raw: return the cosine itself, in [-1, 1]: the clamp at 0 also stops gradients.
+            output: "clipscore" is 2.5 max(cos, 0); "cosine" the cosine itself, in [-1, 1], whose gradient doesn't stop
+                at 0; "logit" exp(scale) cos + bias, what the model was trained with (SigLIP's is the log-odds of a
+                match). All rank the images of one prompt alike, where the cosine is positive.
+            chunks: a prompt beyond the token limit is cut at sentences and commas, each part is scored, and the
+                cosines are averaged, instead of ignoring what is beyond the limit. Not the published score.
+            revision: commit, tag or branch of the hub repository behind a tag or `hf-hub:` name; None for a pinned
+                commit where one is known, else the main branch.
             device: where the tower runs; default where the images are.
             precision: of the tower, open_clip's name; embeddings and their product are float32 always.
 
         Raises:
-            ValueError: OpenAI's weights without QuickGELU, or an unknown precision.
+            ValueError: an unknown output or precision, or OpenAI's weights without QuickGELU.
         """
-        self.source = TowerSource(model, pretrained, precision=precision, device=device)
-        self.raw = raw
+        if output not in OUTPUTS:
+            raise ValueError(f"output is {output!r}; expected one of {OUTPUTS}")
+        self.source = TowerSource(model, pretrained, revision=revision, precision=precision, device=device)
+        self.output = output
+        self.chunks = chunks
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]  # hashing a local model must not burden construction
         """Weights and scale; reads a local model's files once to hash them."""
-        return f"{self.source.label}/{'cos' if self.raw else '2.5'}"
+        scale = {"clipscore": "2.5", "cosine": "cos", "logit": "logit"}[self.output]
+        return f"{self.source.label}/{scale}" + ("/chunks" if self.chunks else "")
 
     def load(self, device: torch.device | str | None = None) -> None:
         """Load the tower now."""
@@ -75,7 +90,13 @@ class CLIPScore(Verifier):
     def score(
         self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
     ) -> Float[Tensor, " batch"]:
-        """Cosine of the unit embeddings, scaled unless raw."""
+        """Cosine of the unit embeddings, on the scale of `output`."""
         tower = self.source.tower(images.device)
-        cosine = (tower.image(images) * tower.text(prompts)).sum(-1)
-        return cosine if self.raw else 2.5 * cosine.clamp(min=0)
+        texts = tower.chunked(prompts) if self.chunks else tower.text(prompts)
+        cosine = (tower.image(images) * texts).sum(-1)
+        if self.output == "cosine":
+            return cosine
+        if self.output == "clipscore":
+            return 2.5 * cosine.clamp(min=0)
+        scale, bias = tower.logit
+        return scale * cosine + bias

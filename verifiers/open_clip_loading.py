@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from .weights import WeightsError, first_line
+from . import licences, notices, open_clip_weights
+from .hub import WeightsError, first_line
+from .open_clip_weights import CONFIG, TEXT_SUFFIXES
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 SCHEMES = (LOCAL, HUB)
-CONFIG = "open_clip_config.json"
 PRECISIONS = ("fp32", "bf16", "fp16", "pure_bf16", "pure_fp16")
 _READ_SUFFIXES = (".safetensors", ".bin", ".pth")
-_TEXT_SUFFIXES = (".json", ".txt", ".model", ".gz")
 
 
 def resolve(model: str | Path) -> tuple[str, Path | None]:
@@ -61,10 +61,12 @@ def directory_files(directory: Path) -> list[Path]:
         unread = [path.name for path in files if path.suffix in (".pt", ".ckpt", ".npz")]
         found = f"; {unread} is not read from a directory: convert it to .safetensors" if unread else ""
         raise WeightsError(f"{str(directory)!r} has no weights; expected open_clip_model.safetensors{found}")
-    return [path for path in files if path.suffix in _READ_SUFFIXES + _TEXT_SUFFIXES]
+    return [path for path in files if path.suffix in _READ_SUFFIXES + TEXT_SUFFIXES]
 
 
-def load(model: str, pretrained: str | None, precision: str, device: torch.device) -> tuple[Any, Any, torch.dtype]:
+def load(
+    model: str, pretrained: str | None, revision: str | None, precision: str, device: torch.device
+) -> tuple[Any, Any, torch.dtype]:
     """An open_clip model (eval mode, weights frozen), its tokenizer, and the dtype of its image input.
 
     Raises:
@@ -72,20 +74,35 @@ def load(model: str, pretrained: str | None, precision: str, device: torch.devic
         ImportError: open_clip is not installed.
     """
     open_clip = _open_clip()
+    told = _described(model, pretrained)
+    licences.flag(f"{model} {pretrained or ''}")
+    if model.startswith(HUB):
+        model = f"{LOCAL}{open_clip_weights.snapshot(model.removeprefix(HUB), revision)}"
+    preprocess: dict[str, Any] | None = None
     if model.startswith(LOCAL):
-        _check_directory(Path(model.removeprefix(LOCAL)))
-    elif not model.startswith(HUB):
+        directory = Path(model.removeprefix(LOCAL))
+        _check_directory(directory)
+        notices.loading(told, sum(file.stat().st_size for file in directory_files(directory)))
+    else:
         _check_tag(open_clip, model, pretrained)
+        pretrained, preprocess = open_clip_weights.published(
+            open_clip.get_pretrained_cfg(model, pretrained), told, pretrained, revision
+        )
     # Random initial values would otherwise move the caller's random stream.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         try:
             tower = open_clip.create_model(
-                model, pretrained=pretrained, precision=precision, device=device, require_pretrained=True
+                model,
+                pretrained=pretrained,
+                precision=precision,
+                device=device,
+                force_preprocess_cfg=preprocess,
+                require_pretrained=True,
             )
             tokenizer = open_clip.get_tokenizer(model)
         except Exception as error:  # open_clip, torch, hub and tokenizer errors share no base class
             raise WeightsError(
-                f"could not load {_described(model, pretrained)}: {first_line(error)}; "
+                f"could not load {told}: {first_line(error)}; "
                 "check the network or the files (a local directory needs fitting weights and tokenizer files)"
             ) from error
         tower.eval().requires_grad_(False)

@@ -12,8 +12,9 @@ from weakref import WeakValueDictionary
 
 import torch
 
-from . import licences, notices
-from .weights import SUFFIXES, WeightsError, advice, first_line, is_cached, sha256
+from . import hub, licences, notices, pins
+from .hub import WeightsError, first_line
+from .weights import SUFFIXES, sha256
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 
@@ -35,7 +36,7 @@ class Pretrained:
         model: str | Path,
         loader: str,
         *,
-        revision: str = "main",
+        revision: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
         size: int | None = None,
@@ -47,7 +48,7 @@ class Pretrained:
         Args:
             model: a hub id, or the directory of a saved model.
             loader: the class that loads it, of transformers, or "package.module.Class".
-            revision: commit, tag or branch of the hub repository.
+            revision: commit, tag or branch of the hub repository; None for the commit in `pins`.
             dtype: of the weights.
             device: where the model runs; default where the images are.
             size: of the download in bytes, for the notice before it.
@@ -61,7 +62,7 @@ class Pretrained:
         self.directory = path.resolve() if local else None
         self.model_id = str(self.directory or model)
         self.loader = loader
-        self.revision = revision
+        self.revision = pins.commit(self.model_id, revision)
         self.dtype = dtype
         self.device = None if device is None else torch.device(device)
         self.size = size
@@ -149,11 +150,12 @@ class Pretrained:
 
     def _announce(self) -> None:
         if self.directory is not None:
-            size = sum(file.stat().st_size for file in self._files() if file.suffix in SUFFIXES)
-            notices.loading(self._told, size)
+            here = sum(file.stat().st_size for file in self._files() if file.suffix in SUFFIXES)
+            notices.loading(self._told, here)
             return
-        here = is_cached(self.model_id, "config.json", self.revision)
-        notices.loading(self._told, self.size, download=not here)
+        cached = hub.is_cached(self.model_id, "config.json", self.revision)
+        size = self.size or (None if cached else hub.size_of(self.model_id, self.revision))
+        notices.loading(self._told, size, download=not cached)
 
     def _files(self) -> list[Path]:
         assert self.directory is not None
@@ -180,7 +182,7 @@ class Pretrained:
             error.add_note(f"{self._told} needs a package that is not installed")
             raise
         except Exception as error:  # network, hub, configuration and safetensors errors share no base class
-            fix = "check the files" if self.directory is not None else advice(error, self.model_id)
+            fix = "check the files" if self.directory is not None else hub.advice(error, self.model_id)
             raise WeightsError(f"could not load {what} {self._told}: {first_line(error)}; {fix}") from error
 
 

@@ -1,5 +1,6 @@
 """What a text encoder does not read: token limits, counted with its own tokenizer."""
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -54,6 +55,27 @@ class TokenLimit:
         rest = self._encode(prompt)[max(0, self.limit - self.special) :]
         return str(self._decode(rest)).strip() if rest else ""
 
+    def chunks(self, prompt: str) -> list[str]:
+        """The prompt in parts that are read whole, cut at the ends of sentences, else at commas, else between words."""
+        if self.length(prompt) <= self.limit:
+            return [prompt]
+        for boundary in (r"(?<=[.!?;])\s+", r"(?<=,)\s+", r"\s+"):
+            pieces = [piece for piece in re.split(boundary, prompt.strip()) if piece]
+            if all(self.length(piece) <= self.limit for piece in pieces):
+                return self._packed(pieces)
+        return [prompt]  # one word longer than the limit: cut as ever
+
+    def _packed(self, pieces: Sequence[str]) -> list[str]:
+        """Neighbouring pieces joined as far as they fit together."""
+        packed: list[str] = []
+        for piece in pieces:
+            joined = f"{packed[-1]} {piece}" if packed else piece
+            if packed and self.length(joined) <= self.limit:
+                packed[-1] = joined
+            else:
+                packed.append(piece)
+        return packed
+
     def check(self, prompt: str) -> None:
         """Warn if the prompt is too long and was not warned about before."""
         length = self.length(prompt)
@@ -62,6 +84,6 @@ class TokenLimit:
         self._warned.add(prompt)
         warnings.warn(
             f"prompt has {length} tokens, the verifier reads {self.limit}; it does not see "
-            f"{self.dropped(prompt)!r}: shorten the prompt, or give the verifier a shorter one",
+            f"{self.dropped(prompt)!r}: shorten the prompt, or use a verifier that reads more",
             stacklevel=2,
         )

@@ -3,7 +3,6 @@
 CLIPScore and an aesthetic head on the same tower cost one image encoding per batch of images.
 """
 
-import logging
 from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
@@ -24,8 +23,6 @@ from .weights import file_sha256, sha256
 MICRO_BATCH = 64
 TEXT_CACHE = 4096
 MEMO_ROWS = 512
-
-log = logging.getLogger(__name__)
 
 _shared: "WeakValueDictionary[tuple[str, str, torch.device], Tower]" = WeakValueDictionary()
 _recent: "deque[Tower]" = deque(maxlen=2)  # so that two searches in a row load once
@@ -63,6 +60,18 @@ class Tower:
         embeddings = torch.cat([self._encode(part.float()) for part in _parts(pixels)])
         self._memo = (pixels, embeddings) if len(pixels) <= MEMO_ROWS else None
         return embeddings
+
+    @property
+    def logit(self) -> tuple[float, float]:
+        """Scale and bias that turn a cosine into the logit that the model was trained with; SigLIP has a bias."""
+        bias = getattr(self.model, "logit_bias", None)
+        return float(self.model.logit_scale.float().exp()), 0.0 if bias is None else float(bias.float())
+
+    def chunked(self, prompts: Sequence[str]) -> Float[Tensor, "batch dim"]:
+        """Mean of the unit embeddings of each prompt's chunks: its product with an image is their mean cosine."""
+        chunks = [self.limit.chunks(prompt) for prompt in prompts]
+        encoded = self.text([chunk for parts in chunks for chunk in parts])
+        return torch.stack([part.mean(0) for part in encoded.split([len(parts) for parts in chunks])])
 
     def text(self, prompts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """Unit embeddings on the tower's device; each distinct prompt is encoded once and kept, bounded."""
@@ -110,6 +119,7 @@ class TowerSource:
         model: str | Path,
         pretrained: str | Path | None = None,
         *,
+        revision: str | None = None,
         precision: str = "fp32",
         device: torch.device | str | None = None,
     ) -> None:
@@ -118,6 +128,8 @@ class TowerSource:
         Args:
             model: open_clip's model name, `hf-hub:org/repository`, `local-dir:/path`, or such a directory.
             pretrained: open_clip's tag or a weight file; used with a model name only.
+            revision: commit, tag or branch of the hub repository behind a tag or `hf-hub:` name; None for the commit
+                in `pins`.
             precision: open_clip's: "fp32", "bf16", "fp16", "pure_bf16", "pure_fp16".
             device: where the tower runs; default where the images are.
 
@@ -126,6 +138,7 @@ class TowerSource:
         """
         self.model, self.directory = loading.resolve(model)
         self.pretrained = None if self.model.startswith(loading.SCHEMES) or pretrained is None else str(pretrained)
+        self.revision = revision
         self.precision = precision
         self.device = None if device is None else torch.device(device)
         self._towers: dict[torch.device, Tower] = {}
@@ -141,6 +154,7 @@ class TowerSource:
             label = f"{self.model}/{path.name}/{file_sha256(path)[:8]}"
         else:
             label = self.model if self.pretrained is None else f"{self.model}/{self.pretrained}"
+        label = label if self.revision is None else f"{label}@{self.revision[:8]}"
         return label if self.precision == "fp32" else f"{label}/{self.precision}"
 
     def tower(self, device: torch.device | str | None = None) -> Tower:
@@ -158,8 +172,7 @@ class TowerSource:
         key = (self.model if self.directory is None else "", self.label, device)
         tower = _shared.get(key)
         if tower is None:
-            log.info("loading %s on %s", self.label, device)
-            tower = Tower(*loading.load(self.model, self.pretrained, self.precision, device))
+            tower = Tower(*loading.load(self.model, self.pretrained, self.revision, self.precision, device))
             _shared[key] = tower
             _recent.append(tower)
         return tower

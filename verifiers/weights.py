@@ -10,32 +10,34 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import licences, notices
+from . import hub, licences, notices, pins
+from .hub import WeightsError as WeightsError  # for those who read weights
+from .hub import first_line
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
-class WeightsError(RuntimeError):
-    """Weights that cannot be found or loaded; the message says which, why, and what to do about it."""
-
-
 @dataclass(frozen=True)
 class WeightFile:
-    """One file of weights, on the Hugging Face hub at a pinned revision or local; nothing is read before it is used.
+    """One file of weights, on the Hugging Face hub at a pinned revision, at an address, or local.
+
+    Nothing is read before it is used.
 
     Attributes:
         filename: its name in the repository, or the path of a local file.
-        repository: hub id; None for a local file.
-        revision: commit, tag or branch of the repository.
+        repository: hub id; None for others.
+        revision: commit, tag or branch of the repository; None for the commit in `pins`.
         sha256: what its contents must hash to, hex; None to accept what the hub itself declares, or any local file.
         size: in bytes, as far as it is known, for the notice before the download.
+        address: where it is published, for a file that is on no hub; needs `sha256`.
     """
 
     filename: str
     repository: str | None = None
-    revision: str = "main"
+    revision: str | None = None
     sha256: str | None = None
     size: int | None = None
+    address: str | None = None
 
     @classmethod
     def local(cls, path: str | Path, sha256: str | None = None) -> "WeightFile":
@@ -49,56 +51,63 @@ class WeightFile:
         Raises:
             WeightsError: no such file, neither cached nor reachable, or contents with another hash.
         """
-        path = Path(self.filename) if self.repository is None else self._fetch()
+        path = self._fetch()
         if not path.is_file():
             raise WeightsError(f"weights {str(path)!r} is no file; expected a .safetensors or .pth file")
         licences.flag(self.repository or path.name)
         notices.loading(self._told, path.stat().st_size)
         expected = self.sha256 or (_declared(path) if self.repository else None)
-        if expected is not None and self.hash_of(path) != expected:
+        if expected is not None and (found := file_sha256(path)) != expected:
             raise WeightsError(
-                f"{self._told} has sha256 {self.hash_of(path)[:12]}..., expected {expected[:12]}...: the file is "
-                "damaged or another one; delete it and download it again"
+                f"{self._told} has sha256 {found[:12]}..., expected {expected[:12]}...: the file is damaged or another "
+                "one; delete it and download it again"
             )
         return path
 
     @cached_property
     def hash(self) -> str:
         """Hash of the contents, hex; fetches the file if it is not here yet."""
-        return self.hash_of(self.path)
+        return self.sha256 or file_sha256(self.path)
 
     @property
     def known(self) -> bool:
         """Whether the hash can be told without a download."""
-        return self.repository is None or "path" in self.__dict__
+        return self.sha256 is not None or self.is_local or "path" in self.__dict__
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file of the user's own."""
+        return self.repository is None and self.address is None
 
     @property
     def label(self) -> str:
-        """What identifies the contents: a local file's name and hash, or repository, file and revision."""
-        if self.repository is None:
+        """What identifies the contents: the file's name and hash, or repository, file and revision."""
+        if self.repository is None or self.sha256 is not None:
             return f"{Path(self.filename).name}/{self.hash[:8]}"
-        return f"{self.repository}/{self.filename}@{self.revision[:8]}"
+        return f"{self.repository}/{self.filename}@{self._commit[:8]}"
 
     def tensors(self) -> dict[str, Tensor]:
         """What is in it; see `read_tensors`."""
         return read_tensors(self.path)
 
-    def hash_of(self, path: Path) -> str:
-        """Hash of a file's contents, computed once per file and object."""
-        known: dict[Path, str] = self.__dict__.setdefault("_hashes", {})
-        if path not in known:
-            known[path] = file_sha256(path)
-        return known[path]
+    @property
+    def _commit(self) -> str:
+        return pins.commit(self.repository or "", self.revision)
 
     @property
     def _told(self) -> str:
-        return Path(self.filename).name + (f" of {self.repository}@{self.revision[:8]}" if self.repository else "")
+        return Path(self.filename).name + (f" of {self.repository}@{self._commit[:8]}" if self.repository else "")
 
     def _fetch(self) -> Path:
-        assert self.repository is not None
-        if not is_cached(self.repository, self.filename, self.revision):
-            notices.loading(self._told, self.size, download=True)
-        return hub_file(self.repository, self.filename, self.revision)
+        if self.address is not None:
+            assert self.sha256 is not None
+            return hub.fetch_address(self.address, self.sha256)
+        if self.repository is None:
+            return Path(self.filename)
+        if not hub.is_cached(self.repository, self.filename, self._commit):
+            size = self.size or hub.size_of(self.repository, self._commit, (self.filename,))
+            notices.loading(self._told, size, download=True)
+        return hub.fetch(self.repository, self.filename, self._commit)
 
 
 def sha256(paths: Iterable[Path]) -> str:
@@ -115,40 +124,6 @@ def file_sha256(path: Path) -> str:
     """Hash of one file's contents, hex, as hubs publish it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def is_cached(repository: str, filename: str, revision: str) -> bool:
-    """Whether a file of a Hugging Face repository is in the local cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
-
-
-def hub_file(repository: str, filename: str, revision: str) -> Path:
-    """A file of a Hugging Face repository, from the local cache or downloaded.
-
-    Raises:
-        WeightsError: it is neither cached nor reachable, or gated.
-    """
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(repository, filename, revision=revision))
-    except Exception as error:  # network, hub and file system errors share no base class
-        raise WeightsError(
-            f"could not get {filename} of {repository} at revision {revision!r} from the Hugging Face hub "
-            f"({first_line(error)}); {advice(error, repository)}"
-        ) from error
-
-
-def advice(error: BaseException, repository: str) -> str:
-    """What to do about a failed download."""
-    from huggingface_hub.errors import GatedRepoError
-
-    causes = [error, error.__cause__, error.__context__]
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
-        return f"accept its terms on the page of {repository} and log in with `hf auth login`"
-    return "check the network, or download the file elsewhere and pass its path"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -171,12 +146,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise WeightsError(f"{path.name!r} holds a {type(tensors).__name__}; expected a state dict of tensors")
     return tensors
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its class where there is none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _declared(path: Path) -> str | None:

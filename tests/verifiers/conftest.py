@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_hub import FakeHub
 from tiny_clip import write_tiny_clip
 from torch import Tensor
 
@@ -23,3 +24,9 @@ def images() -> Tensor:
 @pytest.fixture
 def prompts() -> list[str]:
     return ["a red circle", "a blue square", "", "the star above a circle", "a red circle"]
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """An empty cache of an offline hub."""
+    return FakeHub(tmp_path / "hub", monkeypatch)

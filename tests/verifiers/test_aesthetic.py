@@ -70,8 +70,8 @@ def test_a_shorter_chain_and_a_state_dict_wrapper(clip_directory: Path, tmp_path
     prompts = ["a"] * 5
     assert torch.equal(short(images, prompts), direct(images, prompts))
     assert short.version != direct.version  # different files
-    assert short.describe()["weights_sha256"] == short.weights_sha256
-    assert short.weights_sha256[:8] in short.version
+    assert short.describe()["weights_sha256"] == short.file.hash
+    assert short.file.hash[:8] in short.version
 
 
 def test_head_for_another_tower_is_refused(clip_directory: Path, tmp_path: Path, images: Tensor) -> None:
@@ -97,16 +97,29 @@ def test_files_that_are_no_heads(clip_directory: Path, tmp_path: Path) -> None:
 def test_no_network_is_one_clear_line(clip_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    hub = Aesthetic(model=clip_directory, revision="abc")
-    assert hub.version.startswith("v2/trl-lib/ddpo-aesthetic-predictor@abc/tiny/")
-    assert hub.describe()["weights_sha256"] is None
-    with pytest.raises(WeightsError, match="trl-lib/ddpo-aesthetic-predictor at revision 'abc'") as caught:
+    hub = Aesthetic(model=clip_directory)
+    assert hub.version.startswith("v2/aesthetic-model.pth/21dd590f/tiny/")
+    assert hub.describe()["weights_sha256"].startswith("21dd590f")
+    with pytest.raises(WeightsError, match=r"aesthetic-model.pth of trl-lib/ddpo-aesthetic-predictor") as caught:
         hub.load()
     assert "\n" not in str(caught.value)
 
 
-def test_versions_are_checked(tmp_path: Path) -> None:
+def test_versions_are_checked(clip_directory: Path) -> None:
     with pytest.raises(ValueError, match="version is 'v3'; expected"):
-        Aesthetic(version="v3")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"sa_0_4_vit_l_14_linear\.pth"):
-        Aesthetic(version="v1")
+        Aesthetic(version="v3")
+    with pytest.raises(ValueError, match=r"no v1 head is published for tower 'ViT-H-14'.*'ViT-B-32'.*pass weights"):
+        Aesthetic(version="v1", model="ViT-H-14", pretrained="laion2b_s32b_b79k")
+
+
+def test_published_v1_heads_go_with_their_towers() -> None:
+    for tower, short in [
+        ("ViT-L-14-quickgelu", "l_14"),
+        ("ViT-B-32-quickgelu", "b_32"),
+        ("ViT-B-16-quickgelu", "b_16"),
+    ]:
+        file = Aesthetic(version="v1", model=tower).file
+        assert file.address == (
+            f"https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_{short}_linear.pth"
+        )
+        assert file.sha256 is not None and len(file.sha256) == 64

@@ -30,7 +30,7 @@ def test_equals_open_clip_forward(clip_directory: Path) -> None:
         image, text, _ = model.eval()(inputs, tokens)
     cosine = (image.double().numpy() * text.double().numpy()).sum(1)
     images = pixels.permute(0, 3, 1, 2) / 255
-    np.testing.assert_allclose(CLIPScore(clip_directory, raw=True)(images, PROMPTS), cosine, atol=1e-6)
+    np.testing.assert_allclose(CLIPScore(clip_directory, output="cosine")(images, PROMPTS), cosine, atol=1e-6)
     scores = CLIPScore(clip_directory)(images, PROMPTS)
     np.testing.assert_allclose(scores, 2.5 * np.maximum(cosine, 0), atol=2.5e-6)
     assert (cosine < 0).any() and (cosine > 0).any()  # else the clamp was not tried
@@ -45,11 +45,11 @@ def test_openai_weights_need_quickgelu() -> None:
 
 
 def test_quickgelu_of_the_configuration_is_used(clip_directory: Path, tmp_path: Path) -> None:
-    quick = CLIPScore(write_tiny_clip(tmp_path / "quick", quick_gelu=True), raw=True)
+    quick = CLIPScore(write_tiny_clip(tmp_path / "quick", quick_gelu=True), output="cosine")
     activation = quick.source.tower().model.visual.transformer.resblocks[0].mlp.gelu
     x = torch.linspace(-4, 4, 33)
     torch.testing.assert_close(activation(x), x * torch.sigmoid(1.702 * x), atol=1e-6, rtol=0)
-    plain = CLIPScore(clip_directory, raw=True)
+    plain = CLIPScore(clip_directory, output="cosine")
     images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     assert quick.key != plain.key
     assert not torch.allclose(quick(images, PROMPTS[:2]), plain(images, PROMPTS[:2]), atol=1e-6)
@@ -57,7 +57,7 @@ def test_quickgelu_of_the_configuration_is_used(clip_directory: Path, tmp_path: 
 
 def test_a_tower_is_shared_and_encodes_each_batch_once(clip_directory: Path, tmp_path: Path, images: Tensor) -> None:
     head = save_head(published_head(WIDTH), tmp_path / "head.safetensors")
-    clip = CLIPScore(clip_directory, raw=True)
+    clip = CLIPScore(clip_directory, output="cosine")
     tower = clip.source.tower()
     before, texts = tower.images_encoded, tower.texts_encoded
     prompts = ["the only yellow star"] * 5
@@ -72,7 +72,7 @@ def test_a_tower_is_shared_and_encodes_each_batch_once(clip_directory: Path, tmp
 
 
 def test_large_batches_are_split_and_not_kept(clip_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = CLIPScore(clip_directory, raw=True)
+    clip = CLIPScore(clip_directory, output="cosine")
     images = torch.rand(7, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     prompts = [f"word{i}" for i in range(7)]
     whole = clip(images, prompts)
@@ -104,8 +104,8 @@ def test_a_user_sees_frozen_weights_in_eval_mode(clip_directory: Path) -> None:
 
 def test_half_tower(clip_directory: Path, images: Tensor) -> None:
     prompts = ["a red circle"] * 5
-    full = CLIPScore(clip_directory, raw=True)(images, prompts)
-    half = CLIPScore(clip_directory, raw=True, precision="bf16")
+    full = CLIPScore(clip_directory, output="cosine")(images, prompts)
+    half = CLIPScore(clip_directory, output="cosine", precision="bf16")
     scores = half(images, prompts)
     assert "bf16" in half.version
     assert scores.dtype == torch.float32
@@ -118,7 +118,7 @@ def test_half_tower(clip_directory: Path, images: Tensor) -> None:
 
 
 def test_a_long_prompt_is_warned_about_once(clip_directory: Path, images: Tensor) -> None:
-    clip = CLIPScore(clip_directory, raw=True)
+    clip = CLIPScore(clip_directory, output="cosine")
     fits = " ".join(f"word{i}" for i in range(CONTEXT - 2))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -149,3 +149,62 @@ def test_token_counts_of_the_published_tokenizer() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         limit.check(seventy_six)
+
+
+def test_siglip_logits_are_those_of_open_clip(tmp_path: Path, images: Tensor) -> None:
+    import open_clip
+
+    directory = write_tiny_clip(tmp_path / "siglip", init_logit_bias=-10.0, custom_text=True)
+    siglip = CLIPScore(directory, output="logit")
+    scores = siglip(images, PROMPTS)
+    theirs = siglip.source.tower().model
+    with torch.no_grad():
+        pixels = siglip.source.tower().preprocess(images)
+        tokens = open_clip.get_tokenizer(f"local-dir:{directory}")(PROMPTS)
+        logits, _ = theirs.get_logits(pixels, tokens)
+    torch.testing.assert_close(scores, logits.diagonal(), atol=1e-4, rtol=0)
+    assert (scores < 0).all()  # the bias is in it
+    plain = CLIPScore(tmp_path / "siglip", output="cosine")(images, PROMPTS)
+    scale = float(theirs.logit_scale.exp())
+    torch.testing.assert_close(scores, scale * plain + float(theirs.logit_bias), atol=1e-4, rtol=0)
+
+
+def test_clip_logits_have_no_bias(clip_directory: Path, images: Tensor) -> None:
+    logit = CLIPScore(clip_directory, output="logit")
+    scale, bias = logit.source.tower().logit
+    assert bias == 0
+    cosine = CLIPScore(clip_directory, output="cosine")(images, PROMPTS)
+    torch.testing.assert_close(logit(images, PROMPTS), scale * cosine, atol=1e-5, rtol=0)
+
+
+def test_an_unknown_output_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"output is 'raw'; expected one of .*'cosine'"):
+        CLIPScore(output="raw")
+
+
+def test_chunks_average_the_cosines_of_parts(clip_directory: Path, images: Tensor) -> None:
+    long = "a red circle above a blue square on. the green star and a yellow square of a photo, the red star"
+    clip = CLIPScore(clip_directory, output="cosine", chunks=True)
+    parts = clip.source.tower().limit.chunks(long)
+    assert len(parts) > 1 and " ".join(parts) == long
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is dropped, so nothing is warned about
+        scores = clip(images, [long] * 5)
+    plain = CLIPScore(clip_directory, output="cosine")
+    by_part = torch.stack([plain(images, [part] * 5) for part in parts])
+    torch.testing.assert_close(scores, by_part.mean(0), atol=1e-6, rtol=0)
+    short = ["a red circle"] * 5
+    assert torch.equal(clip(images, short), plain(images, short))
+    assert clip.key == f"{plain.key}/chunks"
+
+
+def test_chunks_are_cut_at_sentences_then_commas_then_words() -> None:
+    limit = TokenLimit(
+        lambda text: [len(word) for word in text.split()], lambda ids: str(list(ids)), limit=6, special=2
+    )
+    assert limit.chunks("one two three four") == ["one two three four"]
+    assert limit.chunks("One two. Three. Four five six.") == ["One two. Three.", "Four five six."]
+    assert limit.chunks("one two three, four five, six") == ["one two three,", "four five, six"]
+    assert limit.chunks("a b c d e f g h i") == ["a b c d", "e f g h", "i"]
+    one_word = TokenLimit(list, str, limit=6, special=2)  # type: ignore[arg-type]
+    assert one_word.chunks("incomprehensible") == ["incomprehensible"]

@@ -11,8 +11,8 @@ from verifiers import CLIPScore, available, load
 
 def test_names_load_with_options(clip_directory: Path) -> None:
     assert set(available()) == {"clip", "aesthetic"}
-    clip = load("clip", model=clip_directory, raw=True)
-    assert isinstance(clip, CLIPScore) and clip.raw
+    clip = load("clip", model=clip_directory, output="cosine")
+    assert isinstance(clip, CLIPScore) and clip.output == "cosine"
     assert load("aesthetic").name == "aesthetic"
     with pytest.raises(TypeError, match="modle"):
         load("clip", modle="ViT-B-32")

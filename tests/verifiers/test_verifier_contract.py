@@ -15,7 +15,7 @@ from verifiers import Aesthetic, CLIPScore, FunctionVerifier, Verifier
 class TestCLIPScore(VerifierContract):
     @pytest.fixture
     def verifier(self, clip_directory: Path) -> Verifier:
-        return CLIPScore(clip_directory, raw=True)  # random cosines are negative too, where the clamp is flat
+        return CLIPScore(clip_directory, output="cosine")  # random cosines are negative too, where the clamp is flat
 
 
 class TestAestheticV2(VerifierContract):

@@ -62,7 +62,8 @@ def write_tiny_clip(directory: Path, *, weights: str = "open_clip_model.safetens
             block.attn.out_proj.weight.data *= 20
             block.mlp.c_fc.weight.data *= 4
         clip.visual.proj.data.copy_(torch.randn(clip.visual.proj.shape))
-        clip.text_projection.data.copy_(torch.randn(clip.text_projection.shape))
+        text = getattr(clip, "text", clip)
+        text.text_projection.data.copy_(torch.randn(text.text_projection.shape))
     save_file({name: value.contiguous() for name, value in clip.state_dict().items()}, directory / weights)
     return directory
 

@@ -1,0 +1,83 @@
+"""Files of the Hugging Face hub and of plain addresses: what is here, how large the rest is, and how to get it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class WeightsError(RuntimeError):
+    """Weights that cannot be found or loaded; the message says which, why, and what to do about it."""
+
+
+def is_cached(repository: str, filename: str, revision: str) -> bool:
+    """Whether a file of a repository is in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
+
+
+def fetch(repository: str, filename: str, revision: str) -> Path:
+    """A file of a repository, from the local cache or downloaded.
+
+    Raises:
+        WeightsError: it is neither cached nor reachable, or gated.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, filename, revision=revision))
+    except Exception as error:  # network, hub and file system errors share no base class
+        raise WeightsError(
+            f"could not get {filename} of {repository} at revision {revision!r} from the Hugging Face hub "
+            f"({first_line(error)}); {advice(error, repository)}"
+        ) from error
+
+
+def fetch_address(address: str, sha256: str) -> Path:
+    """A small file from an address, from torch's cache or downloaded, checked against its hash.
+
+    Raises:
+        WeightsError: it is neither cached nor reachable, or has other contents.
+    """
+    import torch
+
+    target = Path(torch.hub.get_dir()) / "checkpoints" / f"{sha256[:12]}-{address.rsplit('/', 1)[-1]}"
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(address, str(target), hash_prefix=sha256, progress=False)
+        except Exception as error:  # network, file system and hash errors share no base class
+            raise WeightsError(
+                f"could not get {address} ({first_line(error)}); check the network, or download the file elsewhere "
+                "and pass its path"
+            ) from error
+    return target
+
+
+def size_of(repository: str, revision: str, suffixes: Iterable[str] = (".safetensors",)) -> int | None:
+    """Bytes of a repository's files with these endings, asked of the hub; None where it can't be reached."""
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    try:
+        siblings = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=5).siblings or []
+    except Exception:  # only a notice depends on it; the download itself will tell what is wrong
+        return None
+    ends = tuple(suffixes)
+    return sum(file.size or 0 for file in siblings if file.rfilename.endswith(ends)) or None
+
+
+def advice(error: BaseException, repository: str) -> str:
+    """What to do about a failed download."""
+    from huggingface_hub.errors import GatedRepoError
+
+    causes = [error, error.__cause__, error.__context__]
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return f"accept its terms on the page of {repository} and log in with `hf auth login`"
+    return "check the network, or download it elsewhere and pass its path"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class where there is none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
