@@ -1,0 +1,58 @@
+"""Many waiting calls at once, each result at the place of its item, stopped at once by an interrupt."""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run_all(call: Callable[[Item, threading.Event], Result], items: Sequence[Item], concurrency: int) -> list[Result]:
+    """`call(item, stop)` for every item, at most `concurrency` at a time, results in the order of items.
+
+    The first error ends it, as does an interrupt: `stop` is set, no further call starts, and those under way are left
+    to themselves (their threads don't keep the program alive), since a request can't be taken back.
+    """
+    stop = threading.Event()
+    if concurrency == 1 or len(items) == 1:
+        return [call(item, stop) for item in items]
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, Result | None, BaseException | None]] = queue.SimpleQueue()
+    for index in range(len(items)):
+        waiting.put(index)
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                index = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                done.put((index, call(items[index], stop), None))
+            except BaseException as error:  # raised again where the results are awaited
+                done.put((index, None, error))
+
+    results: dict[int, Result] = {}
+    try:
+        for _ in range(min(concurrency, len(items))):
+            threading.Thread(target=work, name="judge", daemon=True).start()
+        while len(results) < len(items):
+            index, result, error = _next(done)
+            if error is not None:
+                raise error
+            results[index] = result  # type: ignore[assignment]  # None only beside an error, or if it is a result
+    finally:
+        stop.set()
+    return [results[index] for index in range(len(items))]
+
+
+def _next(
+    done: "queue.SimpleQueue[tuple[int, Result | None, BaseException | None]]",
+) -> tuple[int, Result | None, BaseException | None]:
+    while True:
+        try:
+            return done.get(timeout=0.5)  # a wait without end can't be interrupted on Windows
+        except queue.Empty:
+            continue
