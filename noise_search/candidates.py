@@ -1,6 +1,6 @@
 """A candidate: one noise that a search ran, what it scored, and how to make it again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,8 @@ class Candidate:
         pixels: uint8 `[height, width, 3]`, the middle frame of a clip; kept for the first, the top k and every new
             best.
         clip: uint8 `[frames, height, width, 3]`, kept like `pixels`; None for images.
+        x0: by noise level, the x0 prediction on its way, uint8 like the image or clip; kept with it where a judge needs
+            it and the last run passed that level.
     """
 
     id: int
@@ -44,6 +46,7 @@ class Candidate:
     failure: str | None = None
     pixels: np.ndarray | None = field(default=None, repr=False)
     clip: np.ndarray | None = field(default=None, repr=False)
+    x0: Mapping[float, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def seed(self) -> int | None:
@@ -68,8 +71,9 @@ class Candidate:
         """What was kept to look at: the clip, else the image."""
         return self.pixels if self.clip is None else self.clip
 
-    def keep(self, raw: np.ndarray | None) -> None:
-        """Keep an image or a clip, or with None let go of it."""
+    def keep(self, raw: np.ndarray | None, x0: Mapping[float, np.ndarray] | None = None) -> None:
+        """Keep an image or a clip, and x0 predictions on its way; with None let go of them."""
+        self.x0 = x0 or {}
         clip = raw is not None and raw.ndim == 4
         self.clip = raw if clip else None
         self.pixels = raw[middle(len(raw))] if raw is not None and clip else raw

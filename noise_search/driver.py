@@ -22,13 +22,15 @@ from noise_search.provenance import algorithm_record, grid_record, search_record
 from noise_search.reporter import Reporter
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results import SearchResult
+from noise_search.x0_predictions import Predictions, check_x0
 from verifiers.base import Verifier
 from verifiers.ensemble import Aggregator
 
 log = logging.getLogger(__name__)
 
-SUPPLIED_NEEDS: frozenset[str] = frozenset({"frames"})
-"""What verifiers may need beyond images and prompts, as far as the driver can supply it: frames, of video models."""
+SUPPLIED_NEEDS: frozenset[str] = frozenset({"frames", "x0"})
+"""What verifiers may need beyond images and prompts, as far as the driver can supply it: frames, of video models, and
+the x0 prediction at the verifier's noise level, of models that can stop on the way."""
 
 VerifierLike = str | Verifier | Aggregator | Callable[..., Any]
 
@@ -150,6 +152,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     _check_needs((*aggregator.verifiers, *judging))
     limits.check(aggregator)
     _check_able(chosen, loaded, scheduler)
+    check_x0(chosen, loaded.sampler, aggregator.verifiers, judging)
     for needed in (*aggregator.verifiers, *judging):
         needed.load(loaded.device)
     with loaded.sampler:
@@ -161,11 +164,13 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         grids = grid_record(space, levels)
         check_frames((*aggregator.verifiers, *judging), space, loaded.name)
         budget = as_nfe(nfe, candidates, space.end)
+        draft = None
         if draft_steps is not None:
             draft = loaded.sampler.space(steps=int(draft_steps))
             check_drafts(chosen, space, draft, budget)
             chosen = Drafted(chosen, draft, draft_renders or RENDERS)
             grids |= grid_record(draft, steps=int(draft_steps))
+        predictions = Predictions.of(aggregator.verifiers, judging, space, draft)
         encoding = time.perf_counter() - started
         searches = [
             PromptSearch(i, text, space, condition, aggregator, chosen, budget, seed, top_k)
@@ -175,12 +180,13 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
             one.ledger.seconds["text"] += encoding / len(searches)
         size = int(batch_size or _batch_size(space.shape))
         ledgers = [one.ledger for one in searches]
-        evaluator = Evaluator(loaded.sampler, aggregator.verifiers, prompts, ledgers, size, deterministic)
+        evaluator = Evaluator(loaded.sampler, aggregator.verifiers, prompts, ledgers, size, deterministic, predictions)
         # Described before anything is computed, so that a description that fails loses nothing.
         settings = {
             **search_record(loaded, aggregator, judging, seed, deterministic),
             "algorithm": algorithm_record(chosen, space, budget),
             "grids": grids,
+            **predictions.record((space, draft)),
         }
         reporter = Reporter(searches, aggregator, loaded, settings["algorithm"]["schedule"], progress)
         failure = _loop(searches, evaluator, limits, reporter, on_candidate)

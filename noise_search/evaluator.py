@@ -5,8 +5,8 @@ Nothing here knows what a search is; nothing in an algorithm knows what a batch 
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import numpy as np
@@ -19,6 +19,7 @@ from noise_search.errors import SearchOutOfMemory
 from noise_search.memory import free_memory, is_out_of_memory
 from noise_search.protocol import Job
 from noise_search.scoring import Scorer
+from noise_search.x0_predictions import NONE, Predictions
 from samplers.base import Run, Sampler
 from samplers.state import State
 from verifiers.base import Verifier
@@ -53,6 +54,7 @@ class Outcome:
             was decoded.
         components: score by verifier key, NaN where a verifier failed.
         failure: why the row can't win, or None.
+        x0: the pictures of x0 predictions on the way that judges need, like `image`, by noise level.
     """
 
     work: Work
@@ -62,6 +64,7 @@ class Outcome:
     image: Tensor | None
     components: dict[str, float]
     failure: str | None
+    x0: dict[float, Tensor] = field(default_factory=dict)
 
     @property
     def id(self) -> int:
@@ -82,6 +85,7 @@ class Evaluator:
         ledgers: booked by prompt index.
         batch_size: rows per micro-batch; halved when memory runs out.
         fixed_shape: pad every micro-batch to `batch_size`, so that a row's bits don't depend on its neighbours.
+        predictions: which x0 predictions verifiers and judges look at.
     """
 
     def __init__(
@@ -92,10 +96,11 @@ class Evaluator:
         ledgers: Sequence[Ledger],
         batch_size: int,
         fixed_shape: bool = False,
+        predictions: Predictions = NONE,
     ) -> None:
         self._sampler, self._verifiers, self._scorer = sampler, tuple(verifiers), Scorer(verifiers)
         self._prompts, self._ledgers = tuple(prompts), tuple(ledgers)
-        self.batch_size, self._fixed_shape = batch_size, fixed_shape
+        self.batch_size, self._fixed_shape, self._predictions = batch_size, fixed_shape, predictions
         self._decode_size = batch_size
         self.device: torch.device | None = None
 
@@ -125,21 +130,24 @@ class Evaluator:
             return None
         first = batch[0][0].job
         images: Tensor | None = None
+        x0: dict[float, Tensor] = {}
         components: dict[str, np.ndarray] = {}
         failures: list[str | None] = [None] * len(batch)
         if first.score:
             # Padding goes all the way, so that a fixed shape is one for decoder and verifiers too.
             images = self._decode(batch, run.final)
-            components, failures = self._score(batch, images)
+            x0 = self._decode_x0(batch, run)
+            components, failures = self._score(batch, images, x0)
         return [
             Outcome(
                 work=work,
                 row=row,
                 state=run.final[[i]],
-                kept={step: state[[i]] for step, state in run.kept.items()},
+                kept={step: run.kept[step][[i]] for step in first.keep},
                 image=None if images is None else images[i],
                 components={key: float(values[i]) for key, values in components.items()},
                 failure=failures[i],
+                x0={level: x0[level][i] for level in self._predictions.judged & x0.keys()},
             )
             for i, (work, row) in enumerate(batch)
         ]
@@ -157,7 +165,7 @@ class Evaluator:
         before = self._sampler.denoiser_rows
         try:
             with shares.phase("denoise"):
-                run = self._sampler.run(states, job.stop, rho=job.rho, keep=job.keep)
+                run = self._sampler.run(states, job.stop, rho=job.rho, keep=self._kept(job))
         except BaseException as error:
             self._book_waste(shares, steps, before)
             if not is_out_of_memory(error):
@@ -167,6 +175,10 @@ class Evaluator:
         for ledger, rows in zip(shares.ledgers, shares.weights, strict=True):
             ledger.nfe_waste += padding * steps * rows / len(batch)
         return run
+
+    def _kept(self, job: Job) -> tuple[int, ...]:
+        """The points that the job asks for, and those that hold an x0 prediction made one point before."""
+        return tuple(sorted({*job.keep, *(at + 1 for at in self._predictions.of_job(job).values())}))
 
     def _book_waste(self, shares: Shares, steps: int, before: int) -> None:
         """A batch that didn't finish is not charged; what it ran is waste."""
@@ -210,11 +222,19 @@ class Evaluator:
         self.device = parts[0].device
         return torch.cat(parts)
 
-    def _score(self, batch: list[_Row], images: Tensor) -> tuple[dict[str, np.ndarray], list[str | None]]:
+    def _decode_x0(self, batch: list[_Row], run: Run) -> dict[float, Tensor]:
+        """The pictures of the x0 predictions that are looked at, by noise level; equal points share a decode."""
+        points = self._predictions.of_job(batch[0][0].job)
+        by_point = {at: self._decode(batch, run.kept[at + 1]) for at in sorted(set(points.values()))}
+        return {level: by_point[at] for level, at in points.items()}
+
+    def _score(
+        self, batch: list[_Row], images: Tensor, x0: Mapping[float, Tensor]
+    ) -> tuple[dict[str, np.ndarray], list[str | None]]:
         prompts = [self._prompts[work.prompt] for work, _ in batch]
         prompts += prompts[-1:] * (len(images) - len(prompts))
         with self._shares(batch).phase("verify"):
-            components, failures = self._scorer.score(images, prompts)
+            components, failures = self._scorer.score(images, prompts, x0)
         for work, _ in batch:
             self._ledgers[work.prompt].verifier_images += sum(pictures(images, v) for v in self._verifiers)
         finite = images.flatten(1).isfinite().all(1).tolist()

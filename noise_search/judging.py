@@ -10,13 +10,19 @@ import torch
 from noise_search.clips import pictures
 from noise_search.prompt_search import PromptSearch
 from noise_search.scoring import Scorer, as_images
+from noise_search.x0_predictions import level_of
 from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)
 
 
 def judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int, device: torch.device | None) -> None:
-    """Judge the first image, the top k and every new best of each prompt; costs no NFE, and a failure loses nothing."""
+    """Judge the first image, the top k and every new best of each prompt; costs no NFE, and a failure loses nothing.
+
+    A judge that needs an x0 prediction gives NaN, said in one warning, where a candidate's last run starts after its
+    noise level: such a run makes none.
+    """
+    unseen = [0] * len(judges)
     for one in searches:
         chosen = {c.id: c for c in [*one.top(top_k), *one.bests, *([one.first] if one.first else [])]}
         # A failed candidate has no image that could be judged, whatever its pixels became.
@@ -24,18 +30,32 @@ def judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int, 
         if not rows:
             continue
         images = as_images([c.raw for c in rows if c.raw is not None], device)
-        for one_judge in judges:
+        for which, one_judge in enumerate(judges):
             started = time.perf_counter()
+            level = level_of(one_judge)
+            seen = [i for i, c in enumerate(rows) if level is None or level in c.x0]
+            unseen[which] += len(rows) - len(seen)
+            scores = np.full(len(rows), np.nan)
             try:
-                scores = Scorer([one_judge]).score(images, [one.prompt] * len(rows))[0][one_judge.key]
+                if seen:
+                    x0 = {} if level is None else {level: as_images([rows[i].x0[level] for i in seen], device)}
+                    found, _ = Scorer([one_judge]).score(images[seen], [one.prompt] * len(seen), x0)
+                    scores[seen] = found[one_judge.key]
             except KeyboardInterrupt:
                 log.warning("judge %s interrupted; returning what was found unjudged", one_judge.key)
                 return
             except Exception as error:
                 # A judge comes after the work is done: its failure must not lose the result.
                 log.warning("judge %s failed: %s", one_judge.key, error)
-                scores = np.full(len(rows), np.nan)
             for candidate, score in zip(rows, scores, strict=True):
                 candidate.judges[one_judge.key] = float(score)
-            one.ledger.judge_images += len(rows) * pictures(images, one_judge)
+            one.ledger.judge_images += len(seen) * pictures(images, one_judge)
             one.ledger.seconds["judge"] += time.perf_counter() - started
+    for one_judge, count in zip(judges, unseen, strict=True):
+        if count:
+            log.warning(
+                "judge %s: %d of the images shown got no score, as the last run to them starts after noise level %g",
+                one_judge.key,
+                count,
+                level_of(one_judge),
+            )

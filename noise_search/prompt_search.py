@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
 from noise_search.budget import Ledger
 from noise_search.candidates import Candidate, best_finished, components
@@ -176,7 +175,7 @@ class PromptSearch:
                     self._update_draft(candidate, job.states[[outcome.row]])
                 elif candidate.finished:
                     self._update_best(candidate)
-                    self._keep_pixels(candidate, outcome.image)
+                    self._keep_pixels(candidate, outcome)
                 else:
                     self._update_partial(candidate, outcome)
                 scored.append(candidate)
@@ -253,9 +252,9 @@ class PromptSearch:
         elif self.best is None and self._partial is None:
             self._fallback = outcome.state
 
-    def _keep_pixels(self, candidate: Candidate, image: Tensor | None) -> None:
-        if image is not None:
-            candidate.keep(as_pixels(image))
+    def _keep_pixels(self, candidate: Candidate, outcome: Outcome) -> None:
+        if outcome.image is not None:
+            candidate.keep(as_pixels(outcome.image), {level: as_pixels(x0) for level, x0 in outcome.x0.items()})
         pictured = [*self._pictured, candidate]
         keep = {c.id for c in (*self.top(self._top_k), *self.bests, self.first) if c is not None}
         keep |= self._may_still_rise(pictured)

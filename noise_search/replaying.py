@@ -21,6 +21,7 @@ from noise_search.replayed import Replay
 from noise_search.resolve import resolve_aggregator
 from noise_search.scoring import Scorer
 from noise_search.sources import Record, Source, read
+from noise_search.x0_predictions import points_on_way
 from samplers.recipe import Recipe
 from samplers.replay import Replayed, check_recipe, cost, keyed
 from samplers.replay import replay as run_recipe
@@ -66,7 +67,7 @@ def replay(
         model_options: further arguments of the pipeline's call. With files and results, those that JSON can't hold,
             such as a ControlNet's image; another content than the one recorded is refused.
         device, dtype: of a model that is loaded here; the dtype recorded when None.
-        verifier: scores the image.
+        verifier: scores the image; one that needs an x0 prediction gets that of the recipe's last run.
         steps, guidance, negative_prompt, height, width, eta, scheduler: as in `search()`, for bare recipes only.
         progress: say on standard error what is being run.
 
@@ -110,13 +111,15 @@ def replay(
         check_frames(scoring, spaces[0], loaded.name)
         recipe = _whole(record.recipe, spaces[0], known.get("eta"))
         check_recipe(recipe, spaces)
+        points = points_on_way(recipe, spaces, sampler, scoring)
         if progress:
             print(f"replaying {record.origin} on {loaded.name}: {cost(recipe)} NFE", file=sys.stderr)
         with _settings_that_run(record):
-            done = run_recipe(sampler, recipe, spaces, condition)
+            done = run_recipe(sampler, recipe, spaces, condition, sorted({at + 1 for at in points.values()}))
             images = sampler.decode(done.state)
+            x0 = {level: sampler.decode(done.kept[at + 1]) for level, at in points.items()}
         settings = _settings(record, loaded, known, spaces[0])
-    scores = Scorer(scoring).score(images, [text])[0]
+    scores = Scorer(scoring).score(images, [text], x0)[0]
     return _replay(record, text, settings, done, images[0], {k: float(v[0]) for k, v in scores.items()})
 
 

@@ -1,6 +1,7 @@
 """Scores of a batch of images, whatever a verifier does: a failure costs one image, and is never a score."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ from torch import Tensor
 
 from noise_search.clips import is_clip, middle, scored
 from noise_search.memory import free_memory, is_out_of_memory
+from noise_search.x0_predictions import level_of
 from verifiers.base import Verifier
 
 _GIVE_UP = 16
 """Failures in a row after which a verifier is taken to be broken."""
+
+NO_X0: Mapping[float, Tensor] = MappingProxyType({})
 
 
 class Scorer:
@@ -23,12 +27,15 @@ class Scorer:
         self._worked: set[str] = set()
         self._failed_in_a_row = dict.fromkeys((v.key for v in verifiers), 0)
 
-    def score(self, images: Tensor, prompts: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str | None]]:
+    def score(
+        self, images: Tensor, prompts: Sequence[str], x0: Mapping[float, Tensor] = NO_X0
+    ) -> tuple[dict[str, np.ndarray], list[str | None]]:
         """Float64 scores `[row]` by verifier key, NaN where one failed, and per row why it has none.
 
         Rows are images, or clips `[row, frames, 3, height, width]`: a verifier that needs frames gets the whole clip
         as `frames` and its middle frame as the image; any other scores up to 8 frames, and their mean counts (of a
-        constraint, the worst).
+        constraint, the worst). A verifier that needs x0 gets those of `x0`, pictures like the images by noise level,
+        that were predicted at its own; of clips, frame by frame.
 
         Raises:
             Exception: what a verifier raised that has never worked, or that failed on 16 images in a row.
@@ -36,7 +43,7 @@ class Scorer:
         components: dict[str, np.ndarray] = {}
         failures: list[str | None] = [None] * len(images)
         for verifier in self._verifiers:
-            scores, errors = self._scores(verifier, images, prompts)
+            scores, errors = self._scores(verifier, images, prompts, x0)
             components[verifier.key] = scores
             for row, error in enumerate(errors):
                 if isinstance(error, Exception):
@@ -60,16 +67,25 @@ class Scorer:
             raise next(error for error in errors if error is not None)
 
     def _scores(
-        self, verifier: Verifier, images: Tensor, prompts: Sequence[str]
+        self, verifier: Verifier, images: Tensor, prompts: Sequence[str], x0: Mapping[float, Tensor]
     ) -> tuple[np.ndarray, list[Exception | None]]:
         """Scores and errors of images or clips."""
+        needs: dict[str, Tensor] = {}
+        if (level := level_of(verifier)) is not None:
+            if level not in x0:
+                error = ValueError(f"no run to this image makes an x0 prediction at noise level {level:g}")
+                return np.full(len(images), np.nan), [error] * len(images)
+            needs["x0"] = x0[level]
         if not is_clip(images):
-            return self._rows(verifier, images, prompts, {})
+            return self._rows(verifier, images, prompts, needs)
         if "frames" in verifier.needs:
-            return self._rows(verifier, images[:, middle(images.shape[1])], prompts, {"frames": images})
+            at = middle(images.shape[1])
+            needs = {name: clips[:, at] for name, clips in needs.items()} | {"frames": images}
+            return self._rows(verifier, images[:, at], prompts, needs)
         frames = scored(images)
         count = frames.shape[1]
-        scores, errors = self._rows(verifier, frames.flatten(0, 1), [p for p in prompts for _ in range(count)], {})
+        needs = {name: scored(clips).flatten(0, 1) for name, clips in needs.items()}
+        scores, errors = self._rows(verifier, frames.flatten(0, 1), [p for p in prompts for _ in range(count)], needs)
         rows = [[e for e in errors[at : at + count] if e is not None] for at in range(0, len(errors), count)]
         by_row = scores.reshape(-1, count)
         combined = by_row.min(1) if verifier.kind == "constraint" else by_row.mean(1)

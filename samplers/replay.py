@@ -1,10 +1,10 @@
 """Replay: make a row again from its recipe alone, by the very moves and steps that made it."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from samplers.base import Sampler
+from samplers.base import Run, Sampler
 from samplers.recipe import Operation, Recipe
 from samplers.space import NoiseSpace
 from samplers.state import State
@@ -28,11 +28,13 @@ class Replayed:
         noise: its pure noise, before the first run.
         state: one row, where its recipe ends.
         nfe: denoiser evaluations that took: the lengths of its runs.
+        kept: the row at the grid points of its last run that were asked for.
     """
 
     noise: State
     state: State
     nfe: int
+    kept: Mapping[int, State] = field(default_factory=dict)
 
     @property
     def noise_sha256(self) -> str:
@@ -50,7 +52,9 @@ def keyed(recipe: Recipe) -> bool:
     return any(op["op"] not in ("fresh", "run") or op.get("rho", 1) != 1 for op in recipe.operations)
 
 
-def replay(sampler: Sampler, recipe: Recipe, spaces: Sequence[NoiseSpace], condition: int = 0) -> Replayed:
+def replay(
+    sampler: Sampler, recipe: Recipe, spaces: Sequence[NoiseSpace], condition: int = 0, keep: Sequence[int] = ()
+) -> Replayed:
     """Execute a recipe as a batch of one row.
 
     Args:
@@ -58,6 +62,7 @@ def replay(sampler: Sampler, recipe: Recipe, spaces: Sequence[NoiseSpace], condi
         recipe: what to make again.
         spaces: of `sampler.space(...)`, every grid that the recipe names; a recipe of noise alone gets the first.
         condition: of `sampler.condition(prompt)`.
+        keep: grid points on the way of the last run, which must end the recipe, whose states come back too.
 
     Raises:
         ValueError: the recipe is not well formed over these grids (nothing has been run then), or the sampler takes
@@ -71,11 +76,16 @@ def replay(sampler: Sampler, recipe: Recipe, spaces: Sequence[NoiseSpace], condi
     first, *rest = recipe.operations
     state = noise = space.fresh([first["seed"]], condition)
     ran = False
-    for op in rest:
+    kept: Mapping[int, State] = {}
+    for index, op in enumerate(rest, 1):
         ran = ran or op["op"] == "run"
-        state = _run(sampler, state, op) if op["op"] == "run" else _move(space, state, op)
+        if op["op"] == "run":
+            done = _run(sampler, state, op, keep if index == len(rest) else ())
+            state, kept = done.final, done.kept
+        else:
+            state = _move(space, state, op)
         noise = noise if ran else state
-    return Replayed(noise, state, cost(recipe))
+    return Replayed(noise, state, cost(recipe), kept)
 
 
 def check_recipe(recipe: Recipe, spaces: Sequence[NoiseSpace]) -> None:
@@ -123,13 +133,13 @@ def _check_fields(name: str, index: int, op: Operation) -> None:
     found = set(op) - {"op", "v", "parent"}
     if found != expected:
         raise ValueError(f"{name} has {', '.join(sorted(found)) or 'nothing'}; expected {', '.join(sorted(expected))}")
-    for field in expected - {"grid"}:
-        kinds = int if field in ("seed", "from", "to") else int | float
-        value = op[field]
+    for key in expected - {"grid"}:
+        kinds = int if key in ("seed", "from", "to") else int | float
+        value = op[key]
         if not isinstance(value, kinds) or isinstance(value, bool):
-            if field == "rho" and value is None:
+            if key == "rho" and value is None:
                 continue
-            raise ValueError(f"{name} has {field} = {value!r}; expected a {'whole ' if kinds is int else ''}number")
+            raise ValueError(f"{name} has {key} = {value!r}; expected a {'whole ' if kinds is int else ''}number")
 
 
 def _move(space: NoiseSpace, state: State, op: Operation) -> State:
@@ -143,17 +153,17 @@ def _move(space: NoiseSpace, state: State, op: Operation) -> State:
     return space.branch(state, seeds)
 
 
-def _run(sampler: Sampler, state: State, op: Operation) -> State:
+def _run(sampler: Sampler, state: State, op: Operation, keep: Sequence[int]) -> Run:
     # A sampler of whole runs may refuse any rho; 1 is what it does by itself.
     whole = not sampler.can_stop and op["rho"] == 1
     rho = None if whole or op["rho"] is None else float(op["rho"])
-    final = sampler.run(state, op["to"], rho=rho).final
-    done = final.recipes[0].operations[-1]
+    run = sampler.run(state, op["to"], rho=rho, keep=keep)
+    done = run.final.recipes[0].operations[-1]
     if (done["rho"], done.get("eta")) != (op["rho"], op.get("eta")):
         raise ValueError(
             f"the recipe ran with {_how(op)}, this sampler takes its steps with {_how(done)}: set it up as recorded"
         )
-    return final
+    return run
 
 
 def _how(run: Operation) -> str:
