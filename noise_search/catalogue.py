@@ -16,6 +16,7 @@ _MODEL_SUMMARIES = {
 _VERIFIER_SUMMARIES = {
     "shapes-clip": "the embedded world's CLIP; what 'clip' means for embedded models",
     "shapes-aesthetic": "the embedded world's rule of composition; what 'aesthetic' means for embedded models",
+    "shapes-consistency": "likeness of x0 prediction and finished image to the embedded CLIP; 'consistency' there",
     "shapes-oracle": "reads an embedded world's image by rule; what 'oracle' means for embedded models",
 }
 

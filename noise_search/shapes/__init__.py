@@ -23,6 +23,7 @@ EMBEDDED_VERIFIERS: Mapping[str, Mapping[str, Any]] = {
         "model": str(WEIGHTS / "clip"),
         "weights": str(WEIGHTS / "aesthetic" / "head.safetensors"),
     },
+    "shapes-consistency": {"kind": "consistency", "features": "clip", "model": str(WEIGHTS / "clip")},
     "shapes-oracle": {"kind": "oracle"},
 }
 """Verifiers of the embedded world by the full names under which any model may ask for them."""

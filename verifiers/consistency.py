@@ -1,0 +1,192 @@
+"""Self-supervised consistency: the angle between features of an x0 prediction on the way and of the finished image."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from . import tower as towers
+from .base import Verifier, check_images
+from .card import Card
+from .preprocess import Preprocess, pil_resize, straight_through
+from .pretrained import Pretrained
+from .tower import TowerSource
+
+CARD = Card(
+    measures="likeness of the finished image to the x0 prediction on its way (self-supervised, DINOv2 features)",
+    range="cosine, -1 to 1",
+    reference="Ma et al. 2025, arXiv 2501.09732",
+    size="0.35 GB",
+    code_licence="not published",
+    weights_licence="Apache-2.0",
+    needs="images and their x0 predictions at a noise level",
+    weights="facebook/dinov2-base",
+)
+
+DINO = "facebook/dinov2-base"
+SHORTEST, SIDE = 256, 224
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Consistency(Verifier):
+    """cos(features of the x0 prediction at a noise level, features of the finished image), 1 where they are equal.
+
+    Needs no label, no prompt and no reward model: samples whose outcome shows early score high. In the paper it follows
+    a supervised logit on ImageNet, and gains next to nothing on text-to-image (Ma et al., 2501.09732, table 8). The
+    backbone there is not published; here DINOv2's class token, or the embedding of a CLIP. The search hands in the x0
+    prediction of the same trajectory, made at the grid point nearest to the noise level; that costs one more decode.
+
+    Example:
+        >>> Consistency()(images, prompts, x0=predictions)
+        tensor([0.8312, 0.9047])
+    """
+
+    name = "consistency"
+    needs = frozenset({"x0"})
+
+    def __init__(
+        self,
+        noise_level: float = 0.4,
+        features: str = "dino",
+        *,
+        model: str | Path | None = None,
+        pretrained: str | Path | None = None,
+        device: torch.device | str | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        """Name the features; nothing is loaded yet.
+
+        Args:
+            noise_level: sigma / (alpha + sigma) of the x0 prediction, which for flow matching is t.
+            features: "dino" for the class token of a vision model of transformers, or "clip" for the image embedding of
+                an open_clip tower, which is shared with `CLIPScore` and its encoding of the finished image with it.
+            model: the vision model as hub id or directory, or the tower as in `CLIPScore`; None for
+                `facebook/dinov2-base`, and for OpenAI's ViT-L/14.
+            pretrained: of the tower, as in `CLIPScore`.
+            device: where the features are computed; default where the images are.
+            precision: of a tower, open_clip's name; features and their product are float32 always.
+
+        Raises:
+            ValueError: a noise level outside (0, 1), other features, or what the tower refuses.
+        """
+        if not isinstance(noise_level, int | float) or not 0 < noise_level < 1:
+            raise ValueError(
+                f"noise_level is {noise_level!r}; expected a number between 0 (clean) and 1 (pure noise), such as 0.4"
+            )
+        self.noise_level = float(noise_level)
+        self.features = _features(features, model, pretrained, device, precision)
+
+    @cached_property
+    def version(self) -> str:  # type: ignore[override]  # hashing a local model must not burden construction
+        """Noise level and features; reads a local model's files once to hash them."""
+        return f"{self.noise_level:g}/{self.features.label}"
+
+    def load(self, device: torch.device | str | None = None) -> None:
+        """Load the model of the features now."""
+        self.features.load(device)
+
+    def score(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
+    ) -> Float[Tensor, " batch"]:
+        """Cosine of the features; NaN where the x0 prediction is not finite."""
+        x0, finite = _checked(needs["x0"], images)
+        # The finished images last, so that a tower that keeps its last batch has them for the next verifier.
+        before = self.features(x0.to(images.device))
+        cosine = (before * self.features(images)).sum(-1)
+        return cosine.masked_fill(~finite.to(cosine.device), torch.nan)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that changes scores."""
+        return {**super().describe(), "noise_level": self.noise_level}
+
+
+class DinoFeatures:
+    """The class token of a vision model of transformers after its last norm, on DINOv2's preprocessing."""
+
+    def __init__(self, model: str | Path, device: torch.device | str | None = None) -> None:
+        """Name the model: a hub id or a directory."""
+        self.source = Pretrained(model, "AutoModel", device=device)
+
+    @property
+    def label(self) -> str:
+        """The model's."""
+        return self.source.label
+
+    def load(self, device: torch.device | str | None) -> None:
+        """Load the model now."""
+        self.source.model(device)
+
+    def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        """Unit class tokens, float32."""
+        model = self.source.model(images.device)
+        weights = next(model.parameters())  # its device and dtype
+        return torch.cat(
+            [
+                F.normalize(model(dino_input(part).to(weights)).last_hidden_state[:, 0].float(), dim=-1)
+                for part in torch.split(images, towers.MICRO_BATCH)
+            ]
+        )
+
+
+class TowerFeatures:
+    """The unit image embedding of an open_clip tower."""
+
+    def __init__(self, source: TowerSource) -> None:
+        """Share a tower."""
+        self.source = source
+
+    @property
+    def label(self) -> str:
+        """The tower's."""
+        return self.source.label
+
+    def load(self, device: torch.device | str | None) -> None:
+        """Load the tower now."""
+        self.source.tower(device)
+
+    def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        """Unit embeddings, float32."""
+        return self.source.tower(images.device).image(images)
+
+
+def dino_input(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 224 224"]:
+    """DINOv2's preprocessing: shortest side to 256 pixels, bicubic, the middle 224 of them, normalised."""
+    x = images.float().clamp(0, 1) * 255
+    x = straight_through(x, x.round())  # as diffusers makes PIL images
+    height, width = x.shape[-2:]
+    short = min(height, width)
+    x = pil_resize(x, SHORTEST * height // short, SHORTEST * width // short)
+    top, left = (x.shape[-2] - SIDE) // 2, (x.shape[-1] - SIDE) // 2
+    return Preprocess((SIDE, SIDE), MEAN, STD).normalise(x[..., top : top + SIDE, left : left + SIDE])
+
+
+def _features(
+    kind: str, model: str | Path | None, pretrained: str | Path | None, device: Any, precision: str
+) -> "DinoFeatures | TowerFeatures":
+    if kind == "clip":
+        if model is None:
+            model, pretrained = "ViT-L-14-quickgelu", pretrained or "openai"
+        return TowerFeatures(TowerSource(model, pretrained, precision=precision, device=device))
+    if kind != "dino":
+        raise ValueError(f"features is {kind!r}; expected 'dino' (a model of transformers) or 'clip' (open_clip)")
+    if pretrained is not None or precision != "fp32":
+        raise ValueError(
+            f"pretrained={pretrained!r} and precision={precision!r} belong to features='clip'; name the model alone"
+        )
+    return DinoFeatures(model or DINO, device)
+
+
+def _checked(x0: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The x0 predictions with grey for those that are not finite, and which are; ValueError, TypeError for others."""
+    try:
+        finite = check_images(x0)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"x0: {error}") from None
+    if len(x0) != len(images):
+        raise ValueError(f"{len(images)} images but {len(x0)} x0 predictions; expected one per image")
+    return torch.where(finite[:, None, None, None], x0, 0.5).float(), finite
