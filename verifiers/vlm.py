@@ -1,0 +1,235 @@
+"""A vision-language model as a verifier: the log-odds with which it answers yes to a question about the image."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .base import Verifier
+from .card import Card
+from .preprocess import Pixels
+from .pretrained import Pretrained
+from .questions import COMBINATIONS, Asked, Questions, check_template, combine, fill
+from .vlm_images import resized
+from .weights import WeightsError
+
+CARD = Card(
+    measures="whether a vision-language model says that the image shows the prompt (any of transformers)",
+    range="log-odds, unbounded, usually -15 to 15; probabilities in [0, 1] with questions or VQAScore",
+    reference="after VQAScore, Lin et al. 2024, arXiv 2404.01291; Soft-TIFA, arXiv 2512.16853",
+    size="4.3 GB",
+    weights_licence="Apache-2.0",
+    prompt_limit="the model's context, 256 thousand tokens",
+    weights="Qwen/Qwen3-VL-2B-Instruct",
+)
+
+MODEL = "Qwen/Qwen3-VL-2B-Instruct"
+QUESTION = 'Does this image show "{}"? Answer yes or no.'
+PRESETS = {
+    "vqascore": 'Does this image show "{}"?',
+    "vqascore-3.1": 'Does this figure show "{}"? Please answer yes or no.',
+}
+"""Question templates of VQAScore for decoder models, in releases 3.0 and 3.1 of its authors' library."""
+BATCH = 4
+
+
+class VLM(Verifier):
+    """Log-odds of yes against no as the first token of a vision-language model's answer.
+
+    log(P(Yes) + P(yes)) - log(P(No) + P(no)): unlike P(Yes) it doesn't saturate, so it tells good images apart. Any
+    model of `AutoModelForImageTextToText`, by hub id or directory. With `questions`, the mean or product of P(yes)
+    against no over several questions about each prompt (Soft-TIFA). With a preset, VQAScore: P("Yes") among all
+    tokens. Weights load at the first call, which raises WeightsError where they are missing or do not fit.
+
+    One forward pass per image and question, about 2 x weights x tokens FLOP; `pixels` shrinks images.
+
+    Example:
+        >>> VLM()(images, ["a red circle"] * len(images))
+        tensor([4.2519, -7.0312])
+    """
+
+    name = "vlm"
+
+    def __init__(
+        self,
+        model: str | Path = MODEL,
+        *,
+        question: str | None = None,
+        questions: Questions | None = None,
+        combine: str = "mean",
+        preset: str | None = None,
+        pixels: int | None = None,
+        batch: int = BATCH,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        revision: str | None = None,
+    ) -> None:
+        """Name the model; nothing is loaded yet.
+
+        Args:
+            model: hub id or directory. The default is 4.3 GB in bfloat16 and twice that in float32, Apache-2.0.
+            question: template with "{}" where the prompt goes; default `QUESTION`.
+            questions: several, instead: templates, or a mapping or a function from the prompt to its questions.
+            combine: "mean" or "product" of P(yes) over the questions.
+            preset: one of `PRESETS`, instead of a question of one's own.
+            pixels: area to which larger images are shrunk; default the processor's own limit.
+            batch: images, or image-question pairs, per forward pass.
+            dtype: of the network; scores are float32 always, but half precision makes close ones equal.
+            device: where it runs; default where the images are.
+            revision: commit, tag or branch of the hub repository; default a pinned commit where one is known.
+
+        Raises:
+            ValueError: a template without a place for the prompt, two ways of asking at once, an unknown combination
+                or preset, an area or a batch below one.
+        """
+        if sum(way is not None for way in (question, questions, preset)) > 1:
+            raise ValueError("got several of question, questions and preset; expected one of them: drop the others")
+        if preset is not None and preset not in PRESETS:
+            raise ValueError(f"preset is {preset!r}; expected one of {sorted(PRESETS)}")
+        if combine not in COMBINATIONS:
+            raise ValueError(f"combine is {combine!r}; expected one of {COMBINATIONS}")
+        if batch < 1 or (pixels is not None and pixels < 1):
+            raise ValueError(f"batch is {batch} and pixels is {pixels}; expected at least 1 of each")
+        self.question = PRESETS[preset] if preset else (QUESTION if question is None else question)
+        check_template(self.question)
+        self.questions = None if questions is None else Asked(questions)
+        self.combine, self.preset, self.pixels, self.batch = combine, preset, pixels, batch
+        self.source = Pretrained(model, "AutoModelForImageTextToText", revision=revision, dtype=dtype, device=device)
+
+    @classmethod
+    def vqascore(cls, model: str | Path = MODEL, **options: Any) -> "VLM":
+        """VQAScore of Lin et al. (2404.01291) on a decoder model: P("Yes") of the first answer token."""
+        return cls(model, preset="vqascore", **options)
+
+    @cached_property
+    def version(self) -> str:  # type: ignore[override]  # hashing a local model must not burden construction
+        """Weights, dtype, questions, their combination, and area; reads a local model's files once to hash them."""
+        parts = [self.source.label]
+        parts += [f"{self.combine}:{self.questions.label}"] if self.questions else [self.question]
+        parts += [self.preset] if self.preset else []
+        return "/".join(parts + ([f"{self.pixels}px"] if self.pixels else []))
+
+    def load(self, device: torch.device | str | None = None) -> None:
+        """Load the processor and the network now, and find the tokens of the answers."""
+        assert self._answers  # small files first: what is wrong with them is known before gigabytes load
+        self._network(torch.device(device or "cpu"))
+
+    def score(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
+    ) -> Float[Tensor, " batch"]:
+        """Log-odds, P("Yes") or the combined probabilities of each image."""
+        if self.questions is None:
+            asked = [[fill(self.question, prompt)] for prompt in prompts]
+        else:
+            asked = [self.questions.about(prompt) for prompt in prompts]
+        counts = [len(each) for each in asked]
+        rows = torch.arange(len(images)).repeat_interleave(torch.tensor(counts)).to(images.device)
+        texts = [text for each in asked for text in each]
+        pixels = resized(images, self._processor.image_processor, self.pixels)
+        made = []
+        for start in range(0, len(texts), self.batch):
+            part = slice(start, start + self.batch)
+            made.append(self._read(self._logits(pixels[rows[part]], texts[part])))
+        scores = torch.cat(made)
+        if self.questions is None:
+            return scores
+        return torch.stack([combine(each, self.combine) for each in scores.split(counts)])
+
+    def _read(self, logits: Float[Tensor, "batch word"]) -> Float[Tensor, " batch"]:
+        chances = logits.log_softmax(-1)
+        yes, no = self._answers
+        if self.preset:
+            return chances[:, yes[0]].exp()
+        return chances[:, yes].logsumexp(-1) - chances[:, no].logsumexp(-1)
+
+    def _logits(self, pixels: Pixels, texts: Sequence[str]) -> Float[Tensor, "batch word"]:
+        """Logits of the first token of the answer, float32."""
+        network = self._network(pixels.device)
+        inputs = self._inputs(pixels, texts, network)
+        logits: Tensor = network(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
+        return logits
+
+    def _inputs(self, pixels: Pixels, texts: Sequence[str], network: Any) -> Mapping[str, Any]:
+        where = next(network.parameters())
+        processor = self._processor
+        made = processor(
+            text=[self._turn(text) for text in texts],
+            images=list(pixels.to(where.device)),
+            padding=True,
+            return_tensors="pt",
+            images_kwargs={"do_rescale": False},
+        ).to(where.device)
+        values = made["pixel_values"]
+        if torch.is_grad_enabled() and pixels.requires_grad and not values.requires_grad:
+            kind = type(processor.image_processor).__name__
+            raise ValueError(f"{kind} of {self.source.model_id} lets no gradient through: call it without grad=True")
+        made["pixel_values"] = values.to(where.dtype)
+        inputs: Mapping[str, Any] = made
+        return inputs
+
+    def _turn(self, text: str) -> str:
+        """The conversation up to where the answer begins."""
+        for token in self._control:
+            if token in text:
+                raise ValueError(f"question {text!r} holds {token!r}, a control token of the model: remove it")
+        content = [{"type": "image"}, {"type": "text", "text": text}]
+        made: str = self._processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        if made.rstrip().endswith("<think>"):
+            raise WeightsError(
+                f"{self.source.model_id} thinks before it answers, and the answer must be its first token: "
+                "choose an Instruct variant"
+            )
+        return made
+
+    def _network(self, device: torch.device) -> Any:
+        network = self.source.model(device)
+        if network.config.is_encoder_decoder:
+            raise WeightsError(f"{self.source.model_id} is an encoder-decoder; expected a decoder such as {MODEL}")
+        return network
+
+    @cached_property
+    def _processor(self) -> Any:
+        processor = self.source.part("AutoProcessor")
+        if getattr(processor, "image_processor", None) is None or not getattr(processor, "chat_template", None):
+            raise WeightsError(
+                f"{self.source.model_id} has no image processor with a chat template; expected a chat model that sees"
+            )
+        processor.tokenizer.padding_side = "left"  # the answer follows the last position of every row
+        return processor
+
+    @cached_property
+    def _control(self) -> tuple[str, ...]:
+        return tuple(self._processor.tokenizer.get_added_vocab())
+
+    @cached_property
+    def _answers(self) -> tuple[list[int], list[int]]:
+        """Ids of "Yes", "yes" and of "No", "no", where they are single tokens."""
+        before = self._turn("?")
+        return self._forms("Yes", before), self._forms("No", before)
+
+    def _forms(self, word: str, before: str) -> list[int]:
+        found = [self._single(form, before) for form in (word, word.lower())]
+        if found[0] is None:
+            raise WeightsError(
+                f"{word!r} is not one token of {self.source.model_id}; its first token alone says nothing: "
+                "choose another model"
+            )
+        return list(dict.fromkeys(i for i in found if i is not None))
+
+    def _single(self, word: str, before: str) -> int | None:
+        """The word's id where it follows a text, None where it takes several tokens or is unknown."""
+        tokenizer = self._processor.tokenizer
+        # After a line end or a control token an answer begins at once, after "ASSISTANT:" with a space.
+        glued = before[-1:].isspace() or before.endswith(self._control)
+        ids = [
+            tokenizer(text, add_special_tokens=False).input_ids for text in (before, before + " " * (not glued) + word)
+        ]
+        after = ids[1][len(ids[0]) :]
+        single = ids[1][:-1] == ids[0] and len(after) == 1 and after[0] != tokenizer.unk_token_id
+        return int(after[0]) if single else None
