@@ -1,0 +1,153 @@
+"""PickScore: human preference as the angle between image and prompt in a CLIP-H/14 fine-tuned on people's picks."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from .base import Verifier
+from .card import Card
+from .clip_input import clip_input
+from .hub import WeightsError
+from .pretrained import Pretrained
+from .tokenizer_source import TokenizerSource
+from .tokens import TokenLimit
+
+CARD = Card(
+    measures="human preference for an image of its prompt (PickScore, on CLIP ViT-H/14)",
+    range="usually 18 to 25; only weakly comparable between prompts",
+    reference="Kirstain et al. 2023, arXiv 2305.01569",
+    size="3.9 GB",
+    code_licence="MIT",
+    weights_licence="not stated",
+    prompt_limit="77 tokens",
+    weights="yuvalkirstain/PickScore_v1",
+)
+
+MODEL, REVISION = "yuvalkirstain/PickScore_v1", "a4e4367c6dfa7288a00c550414478f865b875800"
+SIZE = 3_940_000_000
+MICRO_BATCH = 32
+TEXT_CACHE = 4096
+
+
+class PickScore(Verifier):
+    """PickScore of Kirstain et al. (2305.01569): exp(logit_scale) cos(image, text), usually 18 to 25.
+
+    Prompts beyond 77 tokens are cut with a warning. Weights load at the first call, which raises WeightsError where
+    they are missing or do not fit.
+
+    Example:
+        >>> PickScore()(images, ["a red circle"] * len(images))
+        tensor([21.3142, 22.0418])
+    """
+
+    name = "pickscore"
+
+    def __init__(
+        self,
+        model: str | Path = MODEL,
+        *,
+        raw: bool = False,
+        tokenizer: str | Path | None = None,
+        revision: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        """Name the model; nothing is loaded yet.
+
+        Args:
+            model: hub id or directory of a `CLIPModel` of transformers.
+            raw: return the cosine itself, in [-1, 1].
+            tokenizer: hub id or directory of the tokenizer; the model's own when None.
+            revision: commit, tag or branch of the hub repository; a pinned commit for the published model.
+            dtype: of the towers; embeddings, their product and the scale are float32 always.
+            device: where the model runs; default where the images are.
+        """
+        published = str(model) == MODEL
+        revision = revision or (REVISION if published else None)
+        self.source = Pretrained(
+            model,
+            "verifiers.clip_in_float32.ScaledCLIP",
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            size=SIZE if published else None,
+        )
+        self.tokenizer = TokenizerSource(tokenizer or model, None if tokenizer else revision)
+        self.raw = raw
+        self.texts_encoded = 0
+        self._own_tokenizer = tokenizer is None
+        self._texts: dict[tuple[torch.device, str], Tensor] = {}
+
+    @cached_property
+    def version(self) -> str:  # type: ignore[override]  # hashing files must not burden construction
+        """Weights, tokenizer where it is another one, and scale; reads local files once to hash them."""
+        parts = [self.source.label] if self._own_tokenizer else [self.source.label, self.tokenizer.label]
+        return "/".join([*parts, "cos" if self.raw else "scaled"])
+
+    def load(self, device: torch.device | str | None = None) -> None:
+        """Load the model and the tokenizer now."""
+        self._model(device)
+
+    def score(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
+    ) -> Float[Tensor, " batch"]:
+        """Cosine of the unit embeddings, scaled unless raw."""
+        model = self._model(images.device)
+        parts = range(0, len(images), MICRO_BATCH)
+        embeddings = torch.cat([self._image(model, images[at : at + MICRO_BATCH]) for at in parts])
+        cosine = (embeddings * self._text(model, prompts)).sum(-1)
+        return cosine if self.raw else cosine * model.logit_scale.float().exp()
+
+    def _image(self, model: Any, images: Tensor) -> Tensor:
+        inputs = clip_input(int(model.config.vision_config.image_size), crop="floor")(images)
+        return _unit(model.get_image_features(pixel_values=inputs.to(model.device)))
+
+    def _text(self, model: Any, prompts: Sequence[str]) -> Tensor:
+        """Unit embeddings; each distinct prompt is encoded once and kept, bounded."""
+        found = {p: self._texts[model.device, p] for p in prompts if (model.device, p) in self._texts}
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
+        for start in range(0, len(new), MICRO_BATCH):
+            part = new[start : start + MICRO_BATCH]
+            found.update(zip(part, self._encode(model, part), strict=True))
+        self._texts.update(((model.device, prompt), found[prompt]) for prompt in new)
+        for key in list(self._texts)[: max(0, len(self._texts) - TEXT_CACHE)]:
+            del self._texts[key]
+        return torch.stack([found[prompt] for prompt in prompts])
+
+    def _encode(self, model: Any, prompts: list[str]) -> list[Tensor]:
+        for prompt in prompts:
+            self._limit.check(prompt)
+        self.texts_encoded += len(prompts)
+        # Always as long as the limit, so that no row depends on the longest of its neighbours.
+        tokens = self.tokenizer.loaded(
+            prompts, padding="max_length", truncation=True, max_length=self._limit.limit, return_tensors="pt"
+        ).to(model.device)
+        with torch.no_grad():
+            features = model.get_text_features(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+            return list(_unit(features).unbind())
+
+    @cached_property
+    def _limit(self) -> TokenLimit:
+        text = getattr(self.source.config, "text_config", self.source.config)
+        return TokenLimit.of(self.tokenizer.loaded, int(text.max_position_embeddings))
+
+    def _model(self, device: torch.device | str | None) -> Any:
+        model = self.source.model(device)
+        known, rows = len(self.tokenizer.loaded), model.config.text_config.vocab_size
+        if known > rows:
+            raise WeightsError(
+                f"the tokenizer knows {known} tokens, {self.source.label!r} {rows}; use the model's own tokenizer"
+            )
+        return model
+
+
+def _unit(features: Any) -> Tensor:
+    # A tensor before transformers 5, then an output that holds it; products in half precision would tie.
+    embeddings = features if isinstance(features, Tensor) else features.pooler_output
+    return F.normalize(embeddings.float(), dim=-1)

@@ -1,0 +1,242 @@
+"""Safety: a constraint that images must pass to win, never a reward."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from math import log
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from .base import Kind, Verifier
+from .card import Card
+from .clip_input import clip_input
+from .hub import WeightsError
+from .preprocess import Preprocess
+from .pretrained import Pretrained
+from .weights import WeightFile
+
+CARD = Card(
+    measures="whether an image passes Stable Diffusion's safety checker, or a classifier of unsafe images",
+    range="a margin: 0 and above passes, below 0 is rejected; usually -0.1 to 0.1",
+    reference="CompVis/stable-diffusion-safety-checker; arXiv 2210.04610 on what it flags",
+    size="1.2 GB",
+    code_licence="Apache-2.0",
+    weights_licence="not stated on its card; CreativeML OpenRAIL-M where it ships with Stable Diffusion",
+    needs="images",
+    weights="CompVis/stable-diffusion-safety-checker",
+)
+
+MODEL, REVISION = "CompVis/stable-diffusion-safety-checker", "cb41f3a270d63d454d385fc2e4f571c487c253c5"
+PICKLE = WeightFile("pytorch_model.bin", MODEL, REVISION, size=1_216_067_303)
+UNSAFE = frozenset({"nsfw", "unsafe"})
+SPECIAL_CARE = 0.01
+"""What the checker adds to every similarity of an image that needs special care."""
+
+BLACK = -1.0
+"""The value of an all-black image."""
+
+MICRO_BATCH = 32
+
+
+class Safety(Verifier):
+    """A constraint: images with a value below zero cannot win a search.
+
+    With Stable Diffusion's safety checker, the margin to its nearest concept: -max(cos(image, concept) - threshold),
+    0.01 stricter for images near a concept that needs special care. The checker itself rounds to three decimals, so
+    within 0.0005 its flags can differ. With a classifier, the log-odds by which P(unsafe) stays under `threshold`.
+
+    Pipelines that check their own images return black ones in place of those they reject, so all-black images are
+    rejected with the value -1. The images given are never changed. Weights load at the first call, which raises
+    WeightsError where they are missing or do not fit.
+
+    Example:
+        >>> noise_search.search(prompt, verifier=["clip", Safety()])
+    """
+
+    name = "safety"
+    kind: Kind = "constraint"
+
+    def __init__(
+        self,
+        model: str | Path = MODEL,
+        *,
+        labels: Sequence[str] = tuple(sorted(UNSAFE)),
+        threshold: float = 0.5,
+        strictness: float = 0.0,
+        reject_black: bool = True,
+        revision: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        """Name the model; nothing is loaded yet.
+
+        Args:
+            model: hub id or directory of a safety checker, or of an image classifier of transformers, such as
+                "Falconsai/nsfw_image_detection".
+            labels: a classifier's unsafe classes, in any case; classes of these names that it lacks are ignored.
+            threshold: the probability of them from which an image is rejected, in (0, 1).
+            strictness: added to the checker's similarities; above 0 rejects more, as its authors suggest.
+            reject_black: reject all-black images; False where a prompt asks for them.
+            revision: commit, tag or branch of the hub repository; a pinned commit for the checker.
+            dtype: of the weights; the checker's similarities and thresholds are float32 always, a classifier's logits
+                are rounded to it.
+            device: where the model runs; default where the images are.
+
+        Raises:
+            ValueError: a threshold outside (0, 1), or no labels.
+        """
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold is {threshold!r}; expected a probability between 0 and 1")
+        if isinstance(labels, str) or not labels:
+            raise ValueError(f"labels is {labels!r}; expected the names of unsafe classes, such as ['nsfw']")
+        self._published = str(model) == MODEL
+        self._model_name, self._device, self._dtype = model, device, dtype
+        self._revision = revision or (REVISION if self._published else None)
+        self.labels = tuple(sorted({label.lower() for label in labels}))
+        self.threshold, self.strictness, self.reject_black = threshold, strictness, reject_black
+
+    @cached_property
+    def version(self) -> str:  # type: ignore[override]  # hashing files must not burden construction
+        """Weights, thresholds, labels and the handling of black; reads local files once to hash them."""
+        label = self._source("AutoModel").label
+        how = f"{'+'.join(self.labels)}<{self.threshold:g}/{self.strictness:+g}"
+        return f"{label}/{how}" + ("" if self.reject_black else "/black")
+
+    def load(self, device: torch.device | str | None = None) -> None:
+        """Load the model now."""
+        self._margin_of(device)
+
+    def score(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
+    ) -> Float[Tensor, " batch"]:
+        """The margin of each image, whatever the prompt."""
+        margin = self._margin_of(images.device)
+        margins = torch.cat([margin(images[at : at + MICRO_BATCH]) for at in range(0, len(images), MICRO_BATCH)])
+        if not self.reject_black:
+            return margins
+        return margins.where(~_black(images).to(margins.device), BLACK)
+
+    def _margin_of(self, device: torch.device | str | None) -> "CheckerMargin | ClassifierMargin":
+        if self._is_checker:
+            if self._published and self._revision == REVISION:
+                _ = PICKLE.path  # fetched and checked by its hash, before anything reads it
+            return CheckerMargin(self._checker.model(device), self.strictness)
+        return ClassifierMargin(self._classifier.model(device), self._unsafe, self._input, self.threshold)
+
+    @cached_property
+    def _is_checker(self) -> bool:
+        if self._published:
+            return True
+        source = self._source("AutoModel")
+        names = source.config.architectures or []
+        if any(name.endswith("SafetyChecker") for name in names):
+            return True
+        if any(name.endswith("ForImageClassification") for name in names):
+            return False
+        raise WeightsError(
+            f"{source.model_id!r} is of class {', '.join(names) or 'none'}; expected StableDiffusionSafetyChecker or "
+            "an image classifier"
+        )
+
+    @cached_property
+    def _checker(self) -> Pretrained:
+        size = PICKLE.size if self._published else None
+        return self._source("verifiers.safety_checker.SafetyChecker", safetensors=False, size=size)
+
+    @cached_property
+    def _classifier(self) -> Pretrained:
+        return self._source("AutoModelForImageClassification")
+
+    @cached_property
+    def _unsafe(self) -> list[int]:
+        known = {int(i): str(label) for i, label in self._classifier.config.id2label.items()}
+        unsafe = [i for i, label in known.items() if label.lower() in self.labels]
+        if not unsafe or len(unsafe) == len(known):
+            raise WeightsError(
+                f"{self._classifier.model_id!r} has the classes {sorted(known.values())}, of which "
+                f"{'all' if unsafe else 'none'} are among {list(self.labels)}; name its unsafe ones as labels="
+            )
+        return unsafe
+
+    @cached_property
+    def _input(self) -> Preprocess:
+        return _preprocess(self._classifier.part("AutoImageProcessor"))
+
+    def _source(self, loader: str, **options: Any) -> Pretrained:
+        return Pretrained(
+            self._model_name, loader, revision=self._revision, dtype=self._dtype, device=self._device, **options
+        )
+
+
+class CheckerMargin:
+    """Images to the margin by which they pass a safety checker."""
+
+    def __init__(self, checker: Any, strictness: float) -> None:
+        """Take a `StableDiffusionSafetyChecker`, and what to add to its similarities."""
+        self._checker, self._strictness = checker, strictness
+        self._preprocess = clip_input(int(checker.config.vision_config.image_size), crop="floor")
+
+    def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
+        """-max(cos - threshold + 0.01 where a special concept is over its own)."""
+        checker = self._checker
+        inputs = self._preprocess(images).to(checker.concept_embeds.device)
+        pooled = checker.vision_model(inputs.to(checker.visual_projection.weight.dtype)).pooler_output
+        embeddings = F.normalize(checker.visual_projection(pooled).float(), dim=-1)
+        special = self._over(embeddings, checker.special_care_embeds, checker.special_care_embeds_weights)
+        concepts = self._over(embeddings, checker.concept_embeds, checker.concept_embeds_weights)
+        care = SPECIAL_CARE * (special > 0).any(1)
+        margins: Tensor = -(concepts.amax(1) + care)
+        return margins
+
+    def _over(self, embeddings: Tensor, concepts: Tensor, thresholds: Tensor) -> Tensor:
+        return embeddings @ F.normalize(concepts.float(), dim=-1).T - thresholds.float() + self._strictness
+
+
+class ClassifierMargin:
+    """Images to the log-odds by which a classifier's unsafe classes stay under a probability."""
+
+    def __init__(self, classifier: Any, unsafe: Sequence[int], preprocess: Preprocess, threshold: float) -> None:
+        """Take a classifier, its unsafe classes, its input, and the probability."""
+        self._classifier, self._preprocess = classifier, preprocess
+        self._unsafe = list(unsafe)
+        self._limit = log(threshold / (1 - threshold))
+
+    def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
+        """Log-odds of the threshold less those of the unsafe classes, which unlike P neither saturate nor tie."""
+        inputs = self._preprocess(images).to(self._classifier.device, self._classifier.dtype)
+        logits = self._classifier(pixel_values=inputs).logits.float()
+        safe = [i for i in range(logits.shape[1]) if i not in self._unsafe]
+        margins: Tensor = self._limit + logits[:, safe].logsumexp(1) - logits[:, self._unsafe].logsumexp(1)
+        return margins
+
+
+def _black(images: Float[Tensor, "batch 3 height width"]) -> Bool[Tensor, " batch"]:
+    """Which images are black in every pixel once they have 8 bits."""
+    return images.detach().flatten(1).amax(1) < 0.5 / 255
+
+
+def _preprocess(processor: Any) -> Preprocess:
+    """What one of transformers' image processors does, where it is a resize, a crop and a normalisation."""
+    size, crop = dict(processor.size), dict(getattr(processor, "crop_size", None) or {})
+    cropped = bool(getattr(processor, "do_center_crop", False))
+    side = size.get("shortest_edge")
+    modes = {2: "bilinear", 3: "bicubic"}
+    resample = int(getattr(processor, "resample", 2))
+    fits = crop.get("height") == crop.get("width") == side if side else not cropped and "height" in size
+    if resample not in modes or not fits or not processor.do_normalize:
+        raise WeightsError(
+            f"the image processor resizes to {size} with filter {resample}, crops to {crop if cropped else None}; "
+            "expected bilinear or bicubic to a height and width, or to a shortest edge cropped to its square"
+        )
+    return Preprocess(
+        size=(side, side) if side else (size["height"], size["width"]),
+        mean=tuple(processor.image_mean),
+        std=tuple(processor.image_std),
+        interpolation=modes[resample],
+        resize_mode="shortest" if side else "squash",
+        crop="floor",
+    )
