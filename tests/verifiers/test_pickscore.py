@@ -1,0 +1,146 @@
+"""PickScore against transformers' own logits and PIL preprocessing."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_rewards import write_clip_tokenizer, write_pickscore
+from torch import Tensor
+from verifier_contract import VerifierContract
+
+from verifiers import Verifier, WeightsError
+from verifiers import pickscore as module
+from verifiers.pickscore import CARD, REVISION, PickScore
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pickscore(tmp_path_factory.mktemp("models") / "pickscore")
+
+
+@pytest.fixture(scope="module")
+def pickscore(folder: Path) -> PickScore:
+    return PickScore(folder)
+
+
+class TestPickScore(VerifierContract):
+    @pytest.fixture
+    def verifier(self, pickscore: PickScore) -> Verifier:
+        return pickscore
+
+
+def published(folder: Path, images: Tensor, prompts: list[str], padding: bool | str = True) -> Tensor:
+    """The score as its authors compute it: PIL images, transformers' processor, diagonal of the logits."""
+    from PIL import Image
+    from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+
+    model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+    pil = [Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()) for image in images]
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    pixels = processor(pil, return_tensors="pt").pixel_values
+    words: Any = AutoTokenizer.from_pretrained(folder)
+    tokens = words(prompts, padding=padding, truncation=True, max_length=16, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+    diagonal: Tensor = logits.logits_per_image.diagonal()
+    return diagonal
+
+
+def test_scores_are_the_diagonal_of_the_logits(
+    pickscore: PickScore, folder: Path, images: Tensor, prompts: list[str]
+) -> None:
+    # Squares of the tower's size: whole and exact through PIL; a resize may differ from it by 1/255.
+    exact = torch.nn.functional.interpolate(images, (32, 32))
+    expected = published(folder, exact, prompts)
+    torch.testing.assert_close(pickscore(exact, prompts), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(pickscore(images, prompts), published(folder, images, prompts), atol=0.05, rtol=0)
+    cosines = PickScore(folder, raw=True)(exact, prompts)
+    scale = pickscore.source.model().logit_scale.exp()
+    torch.testing.assert_close(cosines * scale, expected, atol=1e-5, rtol=0)
+    assert cosines.abs().max() <= 1
+
+
+def test_the_crop_rounds_down(pickscore: PickScore, folder: Path, prompts: list[str]) -> None:
+    tall = torch.rand(5, 3, 35, 32, generator=torch.Generator().manual_seed(4))  # 3 rows too many: 1 goes above
+    expected = published(folder, tall, prompts)
+    torch.testing.assert_close(pickscore(tall, prompts), expected, atol=1e-5, rtol=0)
+    shifted = published(folder, tall[:, :, 1:].contiguous(), prompts)
+    assert (expected - shifted).abs().max() > 1e-3
+
+
+def test_padding_changes_nothing(folder: Path, pickscore: PickScore, images: Tensor, prompts: list[str]) -> None:
+    longest, whole = (published(folder, images, prompts, padding) for padding in (True, "max_length"))
+    torch.testing.assert_close(longest, whole, atol=1e-5, rtol=0)
+
+
+def test_old_configurations_pool_at_the_first_end(tmp_path: Path, images: Tensor, prompts: list[str]) -> None:
+    # eos_token_id=2 is what old files say; the end is then found as the highest id, the first of the padded ones
+    old = write_pickscore(tmp_path / "old", eos_token_id=2)
+    new = write_pickscore(tmp_path / "new")
+    assert load_file(old / "model.safetensors").keys() == load_file(new / "model.safetensors").keys()
+    torch.testing.assert_close(PickScore(old)(images, prompts), PickScore(new)(images, prompts), atol=1e-5, rtol=0)
+
+
+def test_each_prompt_is_encoded_once_and_the_cache_is_bounded(
+    folder: Path, images: Tensor, prompts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pickscore = PickScore(folder)
+    pickscore(images, prompts)
+    pickscore(images.flip(0), prompts)
+    assert pickscore.texts_encoded == 4
+    monkeypatch.setattr(module, "TEXT_CACHE", 3)
+    for i in range(5):
+        pickscore(images[:1], [f"word{i}"])
+    assert len(pickscore._texts) == 3
+
+
+def test_long_prompts_are_cut_and_warned_about_once(pickscore: PickScore, folder: Path, images: Tensor) -> None:
+    fits = " ".join(f"word{i}" for i in range(14))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = pickscore(images, [fits] * 5)
+    with pytest.warns(UserWarning, match=r"17 tokens, the verifier reads 16; it does not see 'star'") as told:
+        assert torch.equal(pickscore(images, [f"{fits} star"] * 5), whole)
+        pickscore(images, [f"{fits} star"] * 5)
+    assert len(told) == 1
+
+
+def test_half_precision_towers_score_in_float32(folder: Path, images: Tensor, prompts: list[str]) -> None:
+    single, half = PickScore(folder), PickScore(folder, dtype=torch.bfloat16)
+    scores = half(images, prompts)
+    assert scores.dtype == torch.float32
+    assert (scores != scores.bfloat16().float()).any()
+    torch.testing.assert_close(scores, single(images, prompts), atol=0.15, rtol=0)
+    model = half.source.model()
+    assert model.visual_projection.weight.dtype == torch.bfloat16
+    assert torch.equal(model.logit_scale, single.source.model().logit_scale)  # 1 % off if it were rounded
+    assert half.version != single.version
+
+
+def test_versions_tell_what_changes_scores(folder: Path, tmp_path: Path) -> None:
+    write_clip_tokenizer(tmp_path / "words")
+    versions = {
+        PickScore(folder, **options).version for options in ({}, {"raw": True}, {"tokenizer": tmp_path / "words"})
+    }
+    assert len(versions) == 3
+    assert PickScore().version == f"yuvalkirstain/PickScore_v1@{REVISION[:8]}/scaled"
+    assert PickScore(revision="main").version == "yuvalkirstain/PickScore_v1@main/scaled"
+    assert CARD.weights_licence == "not stated"
+
+
+def test_missing_and_wrong_weights_are_one_line(folder: Path, tmp_path: Path) -> None:
+    write_pickscore(tmp_path / "incomplete")
+    tensors = load_file(tmp_path / "incomplete" / "model.safetensors")
+    del tensors["visual_projection.weight"]
+    save_file(tensors, tmp_path / "incomplete" / "model.safetensors", metadata={"format": "pt"})
+    for wrong, message in [
+        (PickScore(), r"could not load .* yuvalkirstain/PickScore_v1@a4e4367c"),
+        (PickScore(tmp_path / "nowhere"), "does not exist"),
+        (PickScore(tmp_path / "incomplete"), "1 missing keys .*visual_projection.weight"),
+    ]:
+        with pytest.raises(WeightsError, match=message) as error:
+            wrong.load()
+        assert "\n" not in str(error.value)
