@@ -149,7 +149,7 @@ def write_pickscore(directory: Path, **text: Any) -> Path:
 
 
 def safety_checker(seed: int = 0, threshold: float = 1.0) -> Any:
-    """A tiny checker of random concepts, with one threshold for all; 1 flags nothing."""
+    """A tiny checker of random concepts with one threshold, 1 flags nothing; nothing needs special care."""
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
     with torch.random.fork_rng(devices=[]):
@@ -158,7 +158,7 @@ def safety_checker(seed: int = 0, threshold: float = 1.0) -> Any:
         checker.concept_embeds.data.normal_()
         checker.special_care_embeds.data.normal_()
         checker.concept_embeds_weights.data.fill_(threshold)
-        checker.special_care_embeds_weights.data.fill_(threshold)
+        checker.special_care_embeds_weights.data.fill_(1.0)
     return checker
 
 
