@@ -67,7 +67,7 @@ class BlipReward(nn.Module):
         mask: Int[Tensor, "batch length"],
     ) -> Float[Tensor, " batch"]:
         """The reward, not yet normalised, of each image's tokens with its text; padding has mask 0."""
-        # Without is_decoder=False the text would attend causally; every image token is attended to without a mask.
+        # As an encoder: the text attends to both sides, not causally. Without a mask every image token is attended to.
         states = self.text(
             input_ids=ids, attention_mask=mask, encoder_hidden_states=tokens, is_decoder=False
         ).last_hidden_state
