@@ -137,7 +137,7 @@ class VLM(Verifier):
         scores = torch.cat(made)
         if self.questions is None:
             return scores
-        return torch.stack([combine(each, self.combine) for each in scores.split(counts)])
+        return torch.stack([combine(each, self.combine) for each in torch.split(scores, counts)])
 
     def _read(self, logits: Float[Tensor, "batch word"]) -> Float[Tensor, " batch"]:
         chances = logits.log_softmax(-1)
@@ -177,8 +177,10 @@ class VLM(Verifier):
             if token in text:
                 raise ValueError(f"question {text!r} holds {token!r}, a control token of the model: remove it")
         content = [{"type": "image"}, {"type": "text", "text": text}]
+        # transformers warns of variables that a template doesn't have
+        knob = {"enable_thinking": False} if "enable_thinking" in str(self._processor.chat_template) else {}
         made: str = self._processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, **knob
         )
         if made.rstrip().endswith("<think>"):
             raise WeightsError(

@@ -24,7 +24,7 @@ def resized(images: Images, processor: Any, pixels: int | None = None) -> Pixels
     mode = _MODES.get(int(getattr(processor, "resample", None) or 3))
     if mode is None:
         return x / 255
-    rows, columns = target(*x.shape[-2:], processor, pixels)
+    rows, columns = target(x.shape[-2], x.shape[-1], processor, pixels)
     return pil_resize(x, rows, columns, mode) / 255
 
 

@@ -24,6 +24,7 @@ EMBEDDED_VERIFIERS: Mapping[str, Mapping[str, Any]] = {
         "weights": str(WEIGHTS / "aesthetic" / "head.safetensors"),
     },
     "shapes-consistency": {"kind": "consistency", "features": "clip", "model": str(WEIGHTS / "clip")},
+    "shapes-vlm": {"kind": "vlm", "model": str(WEIGHTS / "vlm"), "batch": 64},
     "shapes-oracle": {"kind": "oracle"},
 }
 """Verifiers of the embedded world by the full names under which any model may ask for them."""

@@ -1,7 +1,7 @@
 """Train the embedded models: `python -m noise_search.shapes.train [STAGE ...] --out DIRECTORY`.
 
-Stages, in order: vae, clip, latents, ddim, flow, aesthetic, assemble, gates. Every stage is a function of the seed;
-interrupted ones continue from their checkpoint. On an accelerator all of it takes minutes, on two CPU cores hours.
+Stages, in order: vae, clip, latents, ddim, flow, aesthetic, vlm, assemble, gates. Every stage is a function of the
+seed; interrupted ones continue from their checkpoint. On an accelerator all of it takes minutes, on two cores hours.
 """
 
 import argparse
@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from noise_search.shapes import WEIGHTS
-from noise_search.shapes.train import aesthetic, assemble, clip, denoisers, gates, vae
+from noise_search.shapes.train import aesthetic, assemble, clip, denoisers, gates, vae, vlm
 from noise_search.shapes.train.loop import Plan
 
 log = logging.getLogger("noise_search.shapes.train")
-STAGES = ("vae", "clip", "latents", "ddim", "flow", "aesthetic", "assemble", "gates")
+STAGES = ("vae", "clip", "latents", "ddim", "flow", "aesthetic", "vlm", "assemble", "gates")
 
 
 def main() -> None:
@@ -63,9 +63,12 @@ def run(stage: str, out: Path, weights: Path, seed: int, device: torch.device, s
             denoisers.train_flow(out, seed, device, plan(denoisers.FLOW))
         case "aesthetic":
             log.info("aesthetic head on held-out scenes: %s", aesthetic.train(out, seed, device))
+        case "vlm":
+            vlm.train(out, seed, device, plan(vlm.PLAN))
         case "assemble":
             shutil.copytree(out / "clip", weights / "clip", dirs_exist_ok=True)
             shutil.copytree(out / "aesthetic", weights / "aesthetic", dirs_exist_ok=True)
+            shutil.copytree(out / "vlm", weights / "vlm", dirs_exist_ok=True)
             assemble.save(assemble.ddim_pipeline(out, seed), "shapes-ddim", weights)
             assemble.save(assemble.flow_pipeline(out, seed), "shapes-flow", weights)
         case "gates":

@@ -18,6 +18,7 @@ GUIDANCE = {"shapes-ddim": 4.0, "shapes-flow": 2.5}
 _VERIFIERS = {
     "clip": {"kind": "clip", "model": "../clip"},
     "aesthetic": {"kind": "aesthetic", "model": "../clip", "weights": "../aesthetic/head.safetensors"},
+    "vlm": {"kind": "vlm", "model": "../vlm", "batch": 64},
     "oracle": {"kind": "oracle"},
 }
 

@@ -25,7 +25,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from noise_search.shapes import WEIGHTS
 from noise_search.shapes.captions import NUMBERS, PHRASES, plural
 from noise_search.shapes.configs import WIDTH
 from noise_search.shapes.render import CANVAS, render
@@ -149,6 +148,7 @@ class Trainee(nn.Module):
     """The model, and the head that reads objects off single patches while it is trained."""
 
     def __init__(self, clip: Path) -> None:
+        """Start the vision tower from the CLIP in the directory."""
         super().__init__()
         self.words = tokenizer()
         self.vlm = model(self.words)
@@ -187,7 +187,7 @@ def _mask(count: int, length: int) -> Tensor:
 
 
 def _targets(scenes: Scenes) -> Tensor:
-    """Shape, colour and size at each patch, `[scene, patch, 3]`; shape is `len(SHAPES)` and the rest -1 at no object."""
+    """Shape, colour and size at each patch, `[scene, patch, 3]`; shape `len(SHAPES)`, the rest -1, at no object."""
     side = CANVAS // PATCH
     found = np.full((len(scenes), side, side, 3), -1)
     found[..., 0] = len(SHAPES)
@@ -198,10 +198,10 @@ def _targets(scenes: Scenes) -> Tensor:
     return torch.from_numpy(found).flatten(1, 2)
 
 
-def train(directory: Path, seed: int, device: torch.device, plan: Plan = PLAN, weights: Path = WEIGHTS) -> None:
+def train(directory: Path, seed: int, device: torch.device, plan: Plan = PLAN) -> None:
     """Train the model and save it under `vlm/` in the form that transformers' automatic classes read."""
     torch.manual_seed(seed + 6)
-    trainee = Trainee(weights / "clip").to(device)
+    trainee = Trainee(directory / "clip").to(device)
     yes, no = trainee.words.convert_tokens_to_ids(["yes", "no"])
 
     def loss(step: int, generator: torch.Generator) -> Tensor:

@@ -104,7 +104,8 @@ def _changed(found: Found, rng: np.random.Generator) -> Found:
 
 def _random(rng: np.random.Generator) -> Found:
     shape, colour = SHAPES[int(rng.integers(len(SHAPES)))], _COLOURS[int(rng.integers(len(_COLOURS)))]
-    return Found(shape, colour, "large" if rng.random() < 0.5 else "small", *(64 * rng.random(2)), 1.0)
+    size = "large" if rng.random() < 0.5 else "small"
+    return Found(shape, colour, size, 64 * rng.random(), 64 * rng.random(), 1.0)
 
 
 def _noun(found: Found, sized: bool = False) -> str:

@@ -1,0 +1,248 @@
+"""The yes/no verifier against transformers' own generation, one image at a time, on tiny models from configurations."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_vlm import KINDS, QWEN_CHAT, WORDS, write_tiny_vlm
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from verifier_contract import VerifierContract
+
+from verifiers.questions import Asked, combine
+from verifiers.vlm import QUESTION, VLM
+from verifiers.vlm_images import resized, smart_resize, target
+from verifiers.weights import WeightsError
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("vlm")
+    return {kind: write_tiny_vlm(root / kind, kind) for kind in KINDS}
+
+
+class TestContract(VerifierContract):
+    @pytest.fixture
+    def verifier(self, folders: dict[str, Path]) -> VLM:
+        return VLM(folders["qwen3_vl"], batch=3)
+
+
+class TestContractOfLlava(VerifierContract):
+    @pytest.fixture
+    def verifier(self, folders: dict[str, Path]) -> VLM:
+        return VLM(folders["llava"], questions=["Is there {}?", "Does this image show {}?"])
+
+
+@torch.no_grad()
+def first_logits(folder: Path, image: Tensor, question: str) -> tuple[Tensor, Any]:
+    """Logits of the first generated token for one image that needs no resizing, by `generate`."""
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    content = [{"type": "image"}, {"type": "text", "text": question}]
+    chat = processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    picture = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+    inputs = processor(text=[chat], images=[picture], return_tensors="pt")
+    made = model.generate(**inputs, max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True)
+    return made.logits[0][0], processor.tokenizer
+
+
+def log_odds(logits: Tensor, words: Any) -> float:
+    chances = logits.double().softmax(-1)
+    yes, no = words.convert_tokens_to_ids(["Yes", "yes"]), words.convert_tokens_to_ids(["No", "no"])
+    return math.log(float(chances[yes].sum())) - math.log(float(chances[no].sum()))
+
+
+SIZES = {"qwen2_5_vl": (56, 84), "qwen3_vl": (64, 96), "llava": (32, 32)}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class TestAgainstGenerate:
+    def test_log_odds(self, folders: dict[str, Path], kind: str, prompts: list[str]) -> None:
+        """Prompts of different lengths in one batch."""
+        images = torch.rand(5, 3, *SIZES[kind], generator=torch.Generator().manual_seed(3))
+        scores = VLM(folders[kind], batch=5)(images, prompts)
+        expected = [
+            log_odds(*first_logits(folders[kind], image, QUESTION.format(prompt)))
+            for image, prompt in zip(images, prompts, strict=True)
+        ]
+        torch.testing.assert_close(scores, torch.tensor(expected), atol=2e-5, rtol=0)
+
+    def test_right_padding_would_differ(self, folders: dict[str, Path], kind: str, prompts: list[str]) -> None:
+        images = torch.rand(5, 3, *SIZES[kind], generator=torch.Generator().manual_seed(3))
+        right = VLM(folders[kind], batch=5)
+        expected = right(images, prompts)
+        right._processor.tokenizer.padding_side = "right"
+        assert ((right(images, prompts) - expected).abs() > 1e-2).any()
+
+    def test_vqascore_is_the_chance_of_yes(self, folders: dict[str, Path], kind: str) -> None:
+        images = torch.rand(2, 3, *SIZES[kind], generator=torch.Generator().manual_seed(4))
+        scores = VLM.vqascore(folders[kind])(images, ["a red circle"] * 2)
+        for image, score in zip(images, scores, strict=True):
+            logits, words = first_logits(folders[kind], image, 'Does this image show "a red circle"?')
+            chance = logits.double().softmax(-1)[words.convert_tokens_to_ids("Yes")]
+            torch.testing.assert_close(score.double(), chance, atol=1e-6, rtol=0)
+
+    def test_gradient_reaches_every_image(self, folders: dict[str, Path], kind: str, images: Tensor) -> None:
+        images.requires_grad_()
+        VLM(folders[kind])(images, ["a red circle"] * 5, grad=True).sum().backward()
+        assert images.grad is not None
+        assert (images.grad.flatten(1).abs().amax(1) > 0).all()
+
+
+class TestQuestions:
+    def test_mean_and_product(self, folders: dict[str, Path], images: Tensor) -> None:
+        templates = ["Is there {}?", "Does this image show {}?", "Is {} in this image?"]
+        alone = torch.stack([VLM(folders["llava"], question=t)(images, ["a star"] * 5) for t in templates]).sigmoid()
+        mean = VLM(folders["llava"], questions=templates)(images, ["a star"] * 5)
+        product = VLM(folders["llava"], questions=templates, combine="product")(images, ["a star"] * 5)
+        torch.testing.assert_close(mean, alone.mean(0), atol=1e-5, rtol=0)
+        torch.testing.assert_close(product, alone.prod(0), atol=1e-5, rtol=0)
+
+    def test_different_numbers_per_prompt(self, folders: dict[str, Path], images: Tensor) -> None:
+        asked = {"a": ["Is there a circle?"], "b": ["Is there a star?", "Is there a square?"]}
+        by_mapping = VLM(folders["llava"], questions=asked, batch=2)(images[:3], ["b", "a", "b"])
+        by_function = VLM(folders["llava"], questions=asked.__getitem__)(images[:3], ["b", "a", "b"])
+        torch.testing.assert_close(by_mapping, by_function, atol=1e-6, rtol=0)
+        alone = [VLM(folders["llava"], questions=asked)(images[i : i + 1], [p]) for i, p in enumerate("bab")]
+        torch.testing.assert_close(by_mapping, torch.cat(alone), atol=1e-5, rtol=0)
+
+    def test_closed_form(self) -> None:
+        odds = torch.tensor([0.0, math.log(3)])
+        assert combine(odds, "mean").item() == pytest.approx((0.5 + 0.75) / 2)
+        assert combine(odds, "product").item() == pytest.approx(0.5 * 0.75)
+
+    def test_braces_of_a_prompt_stay(self) -> None:
+        assert Asked(["Is there {}?"]).about("a {set}") == ["Is there a {set}?"]
+
+    @pytest.mark.parametrize(
+        ("questions", "error", "said"),
+        [
+            ("Is there {}?", TypeError, "single string"),
+            ([], ValueError, "empty"),
+            (["Is there a star?"], ValueError, "0 places"),
+        ],
+    )
+    def test_refusals(self, questions: Any, error: type[Exception], said: str) -> None:
+        with pytest.raises(error, match=said):
+            Asked(questions)
+
+    def test_a_prompt_without_questions_is_named(self) -> None:
+        with pytest.raises(KeyError, match="'c'"):
+            Asked({"a": ["Is there a circle?"]}).about("c")
+        with pytest.raises(ValueError, match="at least one"):
+            Asked(lambda prompt: []).about("c")
+
+
+class TestVersions:
+    def test_what_changes_scores_changes_the_version(self, folders: dict[str, Path]) -> None:
+        options: list[dict[str, Any]] = [
+            {},
+            {"question": "Is there {}?"},
+            {"questions": ["Is there {}?"]},
+            {"questions": ["Is there {}?"], "combine": "product"},
+            {"preset": "vqascore"},
+            {"preset": "vqascore-3.1"},
+            {"pixels": 1024},
+            {"dtype": torch.bfloat16},
+        ]
+        assert len({VLM(folders["llava"], **each).version for each in options}) == len(options)
+
+    def test_half_precision_gives_float32(self, folders: dict[str, Path], images: Tensor) -> None:
+        scores = VLM(folders["qwen3_vl"], dtype=torch.bfloat16)(images, ["a star"] * 5)
+        assert scores.dtype == torch.float32
+        torch.testing.assert_close(scores, VLM(folders["qwen3_vl"])(images, ["a star"] * 5), atol=0.2, rtol=0.1)
+
+
+class TestImages:
+    @pytest.mark.parametrize(
+        ("size", "factor", "most", "tokens"),
+        [
+            (512, 28, 1_003_520, 324),
+            (768, 28, 1_003_520, 729),
+            (1024, 28, 1_003_520, 1225),
+            (1024, 32, 16_777_216, 1024),
+        ],
+    )
+    def test_smart_resize(self, size: int, factor: int, most: int, tokens: int) -> None:
+        rows, columns = smart_resize(size, size, factor, factor * factor, most)
+        assert rows * columns == tokens * factor * factor
+
+    @pytest.mark.parametrize("size", [(100, 300), (33, 47), (500, 60), (31, 20)])
+    def test_the_processor_then_changes_no_size(
+        self, folders: dict[str, Path], kind: str, size: tuple[int, int]
+    ) -> None:
+        processor = AutoProcessor.from_pretrained(folders[kind]).image_processor
+        images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        once = resized(images, processor)
+        torch.testing.assert_close(resized(once, processor), once)
+        read = [processor(list(once), do_rescale=False, do_resize=do, return_tensors="pt") for do in (True, False)]
+        torch.testing.assert_close(read[0]["pixel_values"], read[1]["pixel_values"], atol=1e-6, rtol=0)
+
+    def test_a_budget_shrinks_images(self, folders: dict[str, Path], images: Tensor) -> None:
+        small = VLM(folders["qwen3_vl"], pixels=32 * 32)
+        large = torch.nn.functional.interpolate(images, scale_factor=4)
+        assert target(160, 192, small._processor.image_processor, 32 * 32) == (32, 32)
+        assert not torch.allclose(small(large, ["a star"] * 5), VLM(folders["qwen3_vl"])(large, ["a star"] * 5))
+
+
+class TestRefusals:
+    def test_an_answer_that_is_not_one_token(self, tmp_path: Path) -> None:
+        folder = write_tiny_vlm(tmp_path / "m", "llava", words=WORDS.replace("Yes ", ""))
+        with pytest.raises(WeightsError, match="'Yes' is not one token"):
+            VLM(folder).load()
+
+    def test_a_model_that_thinks_first(self, tmp_path: Path) -> None:
+        folder = write_tiny_vlm(tmp_path / "m", "qwen3_vl", chat=QWEN_CHAT + "<think>\n")
+        with pytest.raises(WeightsError, match="thinks before"):
+            VLM(folder).load()
+
+    def test_thinking_is_switched_off_where_it_can_be(self, tmp_path: Path, images: Tensor) -> None:
+        off = "{% if enable_thinking is defined and not enable_thinking %}{% else %}<think>\n{% endif %}"
+        folder = write_tiny_vlm(tmp_path / "m", "qwen3_vl", chat=QWEN_CHAT + off)
+        assert VLM(folder)(images, ["a star"] * 5).isfinite().all()
+
+    def test_a_control_token_in_the_prompt(self, folders: dict[str, Path], images: Tensor) -> None:
+        with pytest.raises(ValueError, match="<image>"):
+            VLM(folders["llava"])(images[:1], ["an <image> of a star"])
+
+    def test_a_processor_that_lets_no_gradient_through(self, folders: dict[str, Path], images: Tensor) -> None:
+        verifier = VLM(folders["llava"])
+        inner = verifier._processor
+
+        class Detached:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(inner, name)
+
+            def __call__(self, *, images: Any, **rest: Any) -> Any:
+                return inner(images=[image.detach() for image in images], **rest)
+
+        verifier.__dict__["_processor"] = Detached()
+        with pytest.raises(ValueError, match="lets no gradient through"):
+            verifier(images.requires_grad_(), ["a star"] * 5, grad=True)
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"question": "Is it a star?"}, "0 places"),
+            ({"question": "{}?", "preset": "vqascore"}, "one of them"),
+            ({"preset": "clipscore"}, "vqascore"),
+            ({"combine": "max"}, "product"),
+            ({"batch": 0}, "at least 1"),
+            ({"pixels": 0}, "at least 1"),
+        ],
+    )
+    def test_options(self, options: dict[str, Any], said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            VLM("some/model", **options)
+
+    def test_a_directory_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(WeightsError, match="does not exist"):
+            VLM(tmp_path / "none").load()

@@ -1,0 +1,121 @@
+"""Vision-language models of some ten thousand seeded random weights in directories as transformers saves them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+WORDS = "Yes yes No no Does does this image show figure Please answer Answer or is there Is a an red green blue circle"
+WORDS += " square star above to the left of in Describe ASSISTANT USER word1 and"
+QWEN = "<|endoftext|> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|image_pad|> <|video_pad|>".split()
+LLAVA = "<|endoftext|> <image>".split()
+QWEN_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for p in m['content'] %}"
+    "{% if p['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ p['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LLAVA_CHAT = (
+    "{% for m in messages %}USER:{% for p in m['content'] %}"
+    "{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+)
+TEXT: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+}
+KINDS = ("qwen2_5_vl", "qwen3_vl", "llava")
+
+
+def tokenizer(special: list[str], words: str = WORDS) -> Any:
+    """One token per known word; the rest is unknown."""
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<pad>", "<unk>", *special, *'.,?!":\n', "user", "assistant", *words.split()]
+    backend = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w ]"), behavior="removed", invert=True)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="<|endoftext|>",
+        extra_special_tokens=special[1:],
+        padding_side="right",
+    )
+
+
+def write_tiny_vlm(directory: Path, kind: str, words: str = WORDS, chat: str | None = None) -> Path:
+    """Write configuration, processor and weights of one of `KINDS`."""
+    qwen = kind.startswith("qwen")
+    made = tokenizer(QWEN if qwen else LLAVA, words)
+    _processor(kind, made, chat or (QWEN_CHAT if qwen else LLAVA_CHAT)).save_pretrained(directory)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = _model(kind, made)
+        for parameter in model.parameters():
+            parameter.data += 0.15 * torch.randn(parameter.shape)
+        model.save_pretrained(directory)
+    return directory
+
+
+def _processor(kind: str, words: Any, chat: str) -> Any:
+    import transformers as t
+
+    if kind == "llava":
+        images = t.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+        return t.LlavaProcessor(
+            images,
+            words,
+            patch_size=8,
+            vision_feature_select_strategy="default",
+            chat_template=chat,
+            num_additional_image_tokens=1,
+        )
+    patch = 14 if kind == "qwen2_5_vl" else 16
+    factor = 2 * patch
+    size = {"shortest_edge": factor**2, "longest_edge": 16 * factor**2}
+    images = t.Qwen2VLImageProcessor(patch_size=patch, size=size)
+    if kind == "qwen2_5_vl":
+        return t.Qwen2_5_VLProcessor(images, words, t.Qwen2VLVideoProcessor(patch_size=patch), chat_template=chat)
+    return t.Qwen3VLProcessor(images, words, t.Qwen3VLVideoProcessor(patch_size=patch), chat_template=chat)
+
+
+def _model(kind: str, words: Any) -> Any:
+    import transformers as t
+
+    ids = words.get_vocab()
+    text = {**TEXT, "vocab_size": len(words), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 2}
+    if kind == "llava":
+        vision = t.CLIPVisionConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=8,
+            projection_dim=32,
+        )
+        return t.LlavaForConditionalGeneration(
+            t.LlavaConfig(vision_config=vision, text_config=t.LlamaConfig(**text), image_token_index=ids["<image>"])
+        )
+    tokens = {
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+    }
+    if kind == "qwen2_5_vl":
+        vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32}
+        vision |= {"fullatt_block_indexes": [1], "window_size": 56}
+        text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+        return t.Qwen2_5_VLForConditionalGeneration(
+            t.Qwen2_5_VLConfig(vision_config=vision, text_config=text, **tokens)
+        )
+    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32}
+    vision |= {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+    text |= {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}}
+    return t.Qwen3VLForConditionalGeneration(t.Qwen3VLConfig(vision_config=vision, text_config=text, **tokens))
