@@ -83,7 +83,7 @@ def test_every_word_of_captions_and_questions_is_a_token():
 
 
 def test_it_prefers_true_captions_to_near_misses():
-    """At two standard errors below what the card says of it."""
+    """All families mixed; a chance level model has 0.5."""
     scenes = sample_scenes(240, 20_000_009)
     images, true = render(scenes), captions(scenes, 1)
     wrong = [near_miss(text, row) for row, text in enumerate(true)]
