@@ -12,6 +12,7 @@ from noise_search.protocol import Evaluation, Job, Problem, SearchAlgorithm  # n
 from noise_search.replayed import Replay  # noqa: E402
 from noise_search.replaying import replay  # noqa: E402
 from noise_search.results import SearchResult  # noqa: E402
+from noise_search.scored import ScoredImage, ScoredImages, score_images  # noqa: E402
 
 __version__ = "0.1.0"
 
@@ -24,11 +25,14 @@ __all__ = [
     "Problem",
     "RandomSearch",
     "Replay",
+    "ScoredImage",
+    "ScoredImages",
     "SearchAlgorithm",
     "SearchOutOfMemory",
     "SearchOverPaths",
     "SearchResult",
     "ZeroOrderSearch",
     "replay",
+    "score_images",
     "search",
 ]

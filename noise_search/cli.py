@@ -144,6 +144,45 @@ def replay(
     )
 
 
+@app.command()
+def score(
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    prompt: Annotated[
+        str | None, typer.Option(help="For all images; else that recorded in the PNG, or in a .txt beside the image.")
+    ] = None,
+    verifier: Annotated[str, typer.Option(help="Verifier, or several with commas.")] = "clip",
+    ensemble: _EnsembleOption = "mean-rank",
+    model: Annotated[str | None, typer.Option(help="Names mean what this model declares; it isn't loaded.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Show the best so many.")] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Look into folders of folders too.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 16,
+    device: Annotated[str | None, typer.Option(help="Device to score on.")] = None,
+    format: _FormatOption = Format.human,
+) -> None:
+    """Score images and rank them, best first."""
+    with _one_line_errors("all images were scored"):
+        from noise_search.scored import score_images
+
+        found = score_images(
+            images,
+            prompt=prompt,
+            verifier=_names(verifier),
+            ensemble=ensemble,
+            model=model,
+            recursive=recursive,
+            batch_size=batch_size,
+            device=device,
+        )
+    shown = found.top(top)
+    typer.echo(to_text(shown.to_json()) if format is Format.json else str(shown))
+    for why in found.unreadable.values():
+        print(f"noise-search: {why}", file=sys.stderr)
+    if found.skipped:
+        print(f"noise-search: {len(found.skipped)} other files skipped, such as {found.skipped[0]}", file=sys.stderr)
+    if found.unreadable or any(score != score for one in found.images for score in one.scores.values()):
+        raise typer.Exit(1)
+
+
 @app.command("list")
 def list_(format: _FormatOption = Format.human) -> None:
     """Show models, algorithms and verifiers."""

@@ -150,7 +150,7 @@ def _card_of(pipe: Any) -> Card:
 
 
 def _load_pipeline(name: str, device: str | torch.device | None, dtype: torch.dtype | None) -> Any:
-    target = _target(device)
+    target = usable_device(device)
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype {dtype!r} is a {type(dtype).__name__}; expected a torch dtype such as torch.bfloat16")
     if name in EMBEDDED_MODELS:
@@ -164,7 +164,8 @@ def _load_pipeline(name: str, device: str | torch.device | None, dtype: torch.dt
     raise unknown("model", name, EMBEDDED_MODELS, more=", a saved pipeline's directory or a hub id (owner/name)")
 
 
-def _target(device: str | torch.device | None) -> str:
+def usable_device(device: str | torch.device | None) -> str:
+    """The device asked for, or a GPU if there is one; ValueError where it can't be used."""
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

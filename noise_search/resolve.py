@@ -108,7 +108,7 @@ def _by_name(name: str, model: Declares, what: str) -> Verifier:
             log.warning("%s %s was trained on the embedded world only; it scores %s by request", what, name, model.name)
         return embedded_verifier(EMBEDDED_VERIFIERS[name])
     if name == "oracle":
-        raise ValueError(f"{what} 'oracle' reads the embedded world by rule, and {model.name} doesn't declare it")
+        raise ValueError(f"{what} 'oracle' reads the embedded world by rule, and is not declared for {model.name}")
     published = verifiers.available()
     if name not in published:
         raise unknown(what, name, {*published, *declared, *EMBEDDED_VERIFIERS})

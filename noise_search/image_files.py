@@ -1,0 +1,132 @@
+"""Pictures on disk: which there are, what prompt belongs to each, and their pixels as RGB."""
+
+import json
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from noise_search.checked import first_line
+from noise_search.pictures import CHUNK
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""Of files that are pictures when found in a folder; a file that is named may have any."""
+
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture that can be opened: its file, its size when upright, and the prompt that was found for it."""
+
+    file: Path
+    width: int
+    height: int
+    prompt: str | None
+    prompt_from: str | None
+
+
+def find_images(given: Sequence[str | Path], recursive: bool = False) -> tuple[list[Path], list[Path]]:
+    """The pictures among files and folders, in order and once each, and the files of folders that are none.
+
+    Texts are not mentioned: they may be prompts.
+
+    Raises:
+        ValueError: a file that isn't there, or a folder without pictures.
+    """
+    found: dict[Path, None] = {}
+    skipped: list[Path] = []
+    for path in map(Path, given):
+        if not path.exists():
+            raise ValueError(f"{str(path)!r} isn't there; expected an image or a folder of images")
+        if not path.is_dir():
+            found[path] = None
+            continue
+        files = sorted(file for file in (path.rglob("*") if recursive else path.iterdir()) if file.is_file())
+        pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
+        if not pictures:
+            below = "" if recursive else " itself; recursive looks into its folders too"
+            raise ValueError(f"{str(path)!r} holds no image ({', '.join(SUFFIXES)}){below}")
+        found |= dict.fromkeys(pictures)
+        skipped += [file for file in files if file.suffix.lower() not in (*SUFFIXES, ".txt")]
+    return list(found), skipped
+
+
+def look_at(file: Path, prompt: str | None = None) -> ImageFile:
+    """Size and prompt of a picture, without decoding it.
+
+    The prompt is the one given, else the one that a search recorded in the picture, else the text of a `.txt` file
+    beside it.
+
+    Raises:
+        ValueError: it is no picture that can be opened.
+    """
+    with _opened(file) as image:
+        width, height = image.size
+        if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
+            width, height = height, width
+        recorded = image.info.get(CHUNK)
+    if prompt is not None:
+        return ImageFile(file, width, height, prompt, "given")
+    if (found := _recorded(recorded)) is not None:
+        return ImageFile(file, width, height, found, "recorded in the image")
+    beside = file.with_suffix(".txt")
+    if beside != file and beside.is_file():
+        text = beside.read_text(encoding="utf-8", errors="replace").strip()
+        return ImageFile(file, width, height, text, beside.name)
+    return ImageFile(file, width, height, None, None)
+
+
+def read_pixels(file: Path) -> np.ndarray:
+    """uint8 `[height, width, 3]`, upright as its EXIF orientation says; transparency lies on white, 16 bits become 8.
+
+    Raises:
+        ValueError: it can't be decoded, or holds floating-point pixels, whose range nothing tells.
+    """
+    with _opened(file) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        return np.array(_rgb(upright, file))
+
+
+def _rgb(image: Image.Image, file: Path) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError(f"{str(file)!r} holds floating-point pixels; expected 8 or 16 bits per channel")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        upper = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", upper.size, "white"), upper).convert("RGB")
+    return image.convert("RGB")
+
+
+def _recorded(text: object) -> str | None:
+    """The prompt of a search's record; None where there is no record, or a damaged one."""
+    try:
+        record = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    prompt = record.get("prompt") if isinstance(record, dict) else None
+    return prompt if isinstance(prompt, str) else None
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """An open picture; whatever goes wrong inside becomes one line that names the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                yield image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{str(file)!r} is too large to be opened: {first_line(error)}") from error
+    except (OSError, SyntaxError, EOFError, TypeError, struct.error, zlib.error) as error:
+        raise ValueError(f"{str(file)!r} is no image that can be opened: {first_line(error)}") from error

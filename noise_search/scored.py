@@ -1,0 +1,279 @@
+"""`score_images()`: pictures on disk, scored and ranked by verifiers."""
+
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from noise_search.arguments import check_counts
+from noise_search.candidates import number
+from noise_search.image_files import ImageFile, find_images, look_at, read_pixels
+from noise_search.models import Card, read_card, usable_device
+from noise_search.names import unknown
+from noise_search.resolve import resolve_aggregator
+from noise_search.scoring import Scorer, as_images
+from noise_search.shapes import EMBEDDED_MODELS
+from noise_search.texts import printable
+from verifiers.aggregator import Aggregator
+from verifiers.base import Verifier
+
+log = logging.getLogger(__name__)
+
+_PIXELS = 2**22
+"""Of one batch: four images of 1024 x 1024."""
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """A picture and what it scored.
+
+    Attributes:
+        file: the picture.
+        prompt: what it was scored against; None where none was found, and none needed.
+        prompt_from: "given", "recorded in the image", or the name of the text file beside it.
+        width, height: in pixels, upright.
+        value: what ranks it within all that were given, higher is better; NaN where it can't win.
+        scores: raw score by verifier key, NaN where one failed.
+        failure: why it has no value, or None.
+    """
+
+    file: Path
+    prompt: str | None
+    prompt_from: str | None
+    width: int
+    height: int
+    value: float
+    scores: Mapping[str, float]
+    failure: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON; a failed score is null."""
+        return {
+            "file": str(self.file),
+            "value": number(self.value),
+            "scores": {key: number(score) for key, score in self.scores.items()},
+            "failure": self.failure,
+            "prompt": self.prompt,
+            "prompt_from": self.prompt_from,
+            "width": self.width,
+            "height": self.height,
+        }
+
+
+@dataclass(frozen=True)
+class ScoredImages:
+    """Pictures, best first.
+
+    Attributes:
+        images: best first, ties in the order given; those that can't win come last.
+        aggregator: what ranked them, as plain JSON.
+        unreadable: files that are no images that can be opened, and why.
+        skipped: files in the folders that aren't named like images.
+    """
+
+    images: tuple[ScoredImage, ...]
+    aggregator: Mapping[str, Any]
+    unreadable: Mapping[Path, str]
+    skipped: tuple[Path, ...]
+
+    def top(self, count: int | None) -> "ScoredImages":
+        """The same with the best `count` images only; None keeps all."""
+        return replace(self, images=self.images[:count])
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "verifier": dict(self.aggregator),
+            "images": [one.to_json() for one in self.images],
+            "unreadable": {str(file): why for file, why in self.unreadable.items()},
+            "skipped": [str(file) for file in self.skipped],
+        }
+
+    def __str__(self) -> str:
+        """A table: rank, value where there are several verifiers, a column per verifier, file."""
+        described = self.aggregator["verifiers"]
+        keys = [f"{one['name']}@{one['version']}" for one in described]
+        ways = [] if len(keys) == 1 else [str(self.aggregator["name"]).split("(")[0]]
+        rows = [["", *ways, *(one["name"] for one in described), "image"]]
+        for rank, one in enumerate(self.images, start=1):
+            values = [one.value] if ways else []
+            values += [one.scores.get(key, float("nan")) for key in keys]
+            note = f"  ({printable(one.failure)})" if one.failure else ""
+            rows.append([f"{rank}.", *map(_shown, values), printable(str(one.file)) + note])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join([*(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False)), row[-1]])
+            for row in rows
+        )
+
+
+def score_images(
+    images: str | Path | Sequence[str | Path],
+    *,
+    prompt: str | None = None,
+    verifier: str | Verifier | Aggregator | Callable[..., Any] | Sequence[Any] = "clip",
+    ensemble: str = "mean-rank",
+    model: str | Path | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int = 16,
+    recursive: bool = False,
+    progress: bool = True,
+) -> ScoredImages:
+    """Score pictures and rank them among each other, whatever made them.
+
+    All pictures are one pool, also where their prompts differ. They are read upright, transparency over white, 16 bits
+    rounded to 8, and no more than a batch of one size at a time.
+
+    Args:
+        images: files and folders.
+        prompt: for all of them; when None, the one that a search recorded in the PNG, else the text of a `.txt` file
+            beside the image (`cat.txt` for `cat.png`).
+        verifier, ensemble: as in `search()`.
+        model: an embedded model's name or a saved pipeline's directory, if "clip" and other names shall mean what it
+            declares; it isn't loaded.
+        device: where images are scored; a GPU when None and there is one.
+        batch_size: images per batch, fewer of large ones.
+        recursive: look into folders of folders too.
+        progress: show a bar on standard error.
+
+    Raises:
+        ValueError: a missing file, a folder without images, no readable image, an unknown name, a verifier that needs
+            more than images and prompts, or an image without the prompt that a verifier needs.
+        TypeError: an object that can't score.
+        WeightsError: a verifier's weights are missing.
+
+    Example:
+        print(noise_search.score_images("runs/stars/top", verifier=["clip", "aesthetic"], model="shapes-flow"))
+    """
+    check_counts(batch_size=batch_size)
+    aggregator = resolve_aggregator(verifier, _Declared.of(model), ensemble)
+    _check_needs(aggregator.verifiers)
+    files, skipped = find_images([images] if isinstance(images, str | Path) else images, recursive)
+    seen, unreadable = _looked_at(files, prompt)
+    _check_prompts(seen, aggregator.verifiers)
+    place = torch.device(usable_device(device))
+    for needed in aggregator.verifiers:
+        needed.load(place)
+    scorer, rows = Scorer(aggregator.verifiers), dict[Path, tuple[dict[str, float], str | None]]()
+    with tqdm(total=len(seen), unit="image", disable=not progress, leave=False, file=sys.stderr) as bar:
+        for batch in _batches(seen, batch_size):
+            rows |= _scored(batch, scorer, place, unreadable)
+            bar.update(len(batch))
+    if not rows:
+        raise ValueError(f"none of {len(files)} files can be read: {next(iter(unreadable.values()))}")
+    done = [one for one in seen if one.file in rows]
+    return ScoredImages(tuple(_ranked(done, rows, aggregator)), aggregator.describe(), unreadable, tuple(skipped))
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """A model by its name and card, not loaded."""
+
+    name: str
+    card: Card
+
+    @classmethod
+    def of(cls, model: str | Path | None) -> "_Declared":
+        """What a model's card declares; nothing without a model."""
+        if model is None:
+            return cls("images of any origin", Card())
+        name = str(model)
+        if name in EMBEDDED_MODELS:
+            return cls(name, read_card(EMBEDDED_MODELS[name]))
+        if name and (Path(name) / "model_index.json").exists():
+            return cls(name, read_card(Path(name)))
+        raise unknown("model", name, EMBEDDED_MODELS, more=", or a saved pipeline's directory")
+
+
+def _check_needs(verifiers: Sequence[Verifier]) -> None:
+    for verifier in verifiers:
+        if verifier.needs:
+            raise ValueError(
+                f"verifier {verifier.name!r} needs {', '.join(sorted(verifier.needs))}, which image files don't tell; "
+                "it scores within search()"
+            )
+
+
+def _check_prompts(seen: Sequence[ImageFile], verifiers: Sequence[Verifier]) -> None:
+    reading = [verifier.name for verifier in verifiers if _reads_prompts(verifier)]
+    missing = [one.file.name for one in seen if one.prompt is None]
+    if reading and missing:
+        raise ValueError(
+            f"verifier {reading[0]!r} reads prompts, and {len(missing)} of {len(seen)} images have none "
+            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}): give a prompt, or write it into a .txt "
+            "file beside the image"
+        )
+
+
+def _reads_prompts(verifier: Verifier) -> bool:
+    """Unless its card says that it looks at images alone."""
+    card = getattr(sys.modules.get(type(verifier).__module__), "CARD", None)
+    return getattr(card, "needs", "") != "images"
+
+
+def _looked_at(files: Sequence[Path], prompt: str | None) -> tuple[list[ImageFile], dict[Path, str]]:
+    seen, unreadable = list[ImageFile](), dict[Path, str]()
+    for file in files:
+        try:
+            seen.append(look_at(file, prompt))
+        except ValueError as error:
+            unreadable[file] = str(error)
+    return seen, unreadable
+
+
+def _batches(seen: Sequence[ImageFile], batch_size: int) -> list[list[ImageFile]]:
+    """Images of one size each, in as few batches as that allows."""
+    groups: dict[tuple[int, int], list[ImageFile]] = defaultdict(list)
+    for one in seen:
+        groups[one.width, one.height].append(one)
+    batches = []
+    for (width, height), group in groups.items():
+        size = max(1, min(batch_size, _PIXELS // (width * height)))
+        batches += [group[at : at + size] for at in range(0, len(group), size)]
+    return batches
+
+
+def _scored(
+    batch: Sequence[ImageFile], scorer: Scorer, device: torch.device, unreadable: dict[Path, str]
+) -> dict[Path, tuple[dict[str, float], str | None]]:
+    """Scores and failure by file; files that prove unreadable only now join the `unreadable`."""
+    pixels: dict[Path, np.ndarray] = {}
+    for one in batch:
+        try:
+            pixels[one.file] = read_pixels(one.file)
+        except ValueError as error:
+            unreadable[one.file] = str(error)
+    if not pixels:
+        return {}
+    prompts = [one.prompt or "" for one in batch if one.file in pixels]
+    components, failures = scorer.score(as_images(list(pixels.values()), device), prompts)
+    return {
+        file: ({key: float(scores[row]) for key, scores in components.items()}, failures[row])
+        for row, file in enumerate(pixels)
+    }
+
+
+def _ranked(
+    seen: Sequence[ImageFile], rows: Mapping[Path, tuple[dict[str, float], str | None]], aggregator: Aggregator
+) -> list[ScoredImage]:
+    keys = [verifier.key for verifier in aggregator.verifiers]
+    values = aggregator.combine({key: np.array([rows[one.file][0][key] for one in seen]) for key in keys})
+    found = []
+    for one, value in zip(seen, values, strict=True):
+        scores, failure = rows[one.file]
+        why = failure or (None if np.isfinite(value) else "a constraint is violated")
+        found.append(
+            ScoredImage(one.file, one.prompt, one.prompt_from, one.width, one.height, float(value), scores, why)
+        )
+    return sorted(found, key=lambda one: -np.nan_to_num(one.value, nan=-np.inf))
+
+
+def _shown(value: float) -> str:
+    return "-" if value != value else f"{value:.4f}"
