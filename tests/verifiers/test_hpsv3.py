@@ -1,0 +1,225 @@
+"""HPSv3 against Qwen2's own text model, transformers' PIL processor, and its head in plain torch."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from tiny_hpsv3 import HIDDEN, original_weights, tokens, write_base, write_weights
+from torch import Tensor
+from verifier_contract import VerifierContract
+
+from verifiers import Verifier, WeightsError
+from verifiers import hpsv3_model as network
+from verifiers.hpsv3 import PIXELS, HPSv3, smart_resize, turn
+
+SMALL = 112 * 112
+CPU = torch.device("cpu")
+
+
+class Files(NamedTuple):
+    base: Path
+    weights: Path
+    original: dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    directory = tmp_path_factory.mktemp("hpsv3")
+    base = write_base(directory / "base")
+    original = original_weights(base, len(tokens(base)))
+    return Files(base, write_weights(directory / "HPSv3.safetensors", original), original)
+
+
+@pytest.fixture
+def tiny(files: Files) -> HPSv3:
+    return HPSv3(files.weights, base=files.base, dtype=torch.float32, pixels=SMALL)
+
+
+class TestHPSv3(VerifierContract):
+    @pytest.fixture
+    def verifier(self, tiny: HPSv3) -> Verifier:
+        return tiny
+
+
+def inputs_of(verifier: HPSv3, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
+    return dict(verifier._inputs(verifier._resized(images), prompts, verifier._model(CPU)))
+
+
+def test_equals_qwen2_with_plain_positions_and_the_head_by_hand(
+    files: Files, tiny: HPSv3, images: Tensor, prompts: list[str]
+) -> None:
+    from transformers import Qwen2Config, Qwen2Model
+
+    text = json.loads((files.base / "config.json").read_text())["text_config"]
+    wanted = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    wanted += ("rms_norm_eps",)
+    rope = {"rope_type": "default", "rope_theta": 1e4}
+    config = Qwen2Config(**{k: text[k] for k in wanted}, vocab_size=len(tokens(files.base)), rope_parameters=rope)
+    language = Qwen2Model(config).eval()
+    language.load_state_dict(
+        {k.removeprefix("model."): v for k, v in files.original.items() if k.startswith("model.")}, strict=True
+    )
+    backbone = tiny._model(CPU).backbone
+    expected = []
+    for image, prompt in zip(images, prompts, strict=True):  # one by one: no padding at all
+        inputs = inputs_of(tiny, image[None], [prompt])
+        ids = inputs["input_ids"]
+        with torch.no_grad():
+            seen = backbone.visual(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"]).pooler_output
+            embeds = files.original["model.embed_tokens.weight"][ids]
+            embeds[ids == tokens(files.base).convert_tokens_to_ids("<|image_pad|>")] = seen
+            x = language(inputs_embeds=embeds).last_hidden_state
+        x = x[ids == tokens(files.base).convert_tokens_to_ids("<|Reward|>")]
+        for layer in (0, 3, 5):
+            x = x @ files.original[f"rm_head.{layer}.weight"].T + files.original[f"rm_head.{layer}.bias"]
+            x = x if layer == 5 else x.clamp(min=0)
+        expected.append(x[0])
+    mu, log_sigma = torch.stack(expected).unbind(1)
+    torch.testing.assert_close(tiny(images, prompts), mu, atol=1e-5, rtol=0)
+    found = tiny.distribution(images, prompts)
+    torch.testing.assert_close(found[0], mu, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1], log_sigma.exp(), atol=1e-5, rtol=0)
+
+
+def test_the_base_models_own_positions_give_another_score(tiny: HPSv3, images: Tensor, prompts: list[str]) -> None:
+    model, inputs = tiny._model(CPU), inputs_of(tiny, images, prompts)
+    with torch.no_grad():
+        hidden = model.backbone(**inputs).last_hidden_state  # three-dimensional positions
+        at = network.last(inputs["input_ids"], model.reward_id)
+        other = model.head(hidden[torch.arange(5), at])[:, 0]
+    assert (other - tiny(images, prompts)).abs().max() > 1e-3
+
+
+def test_pads_on_the_right_where_the_base_pads_on_the_left(
+    files: Files, tiny: HPSv3, images: Tensor, prompts: list[str]
+) -> None:
+    from transformers import AutoTokenizer
+
+    assert AutoTokenizer.from_pretrained(files.base).padding_side == "left"
+    mask = inputs_of(tiny, images, prompts)["attention_mask"]
+    assert (mask[:, 0] == 1).all()
+    assert (mask[:, -1] == 0).any()
+    assert torch.equal(mask, mask.sort(dim=1, descending=True).values)
+
+
+def test_batches_are_split(files: Files, tiny: HPSv3, images: Tensor, prompts: list[str]) -> None:
+    split = HPSv3(files.weights, base=files.base, dtype=torch.float32, pixels=SMALL, batch=2)
+    torch.testing.assert_close(split(images, prompts), tiny(images, prompts), atol=1e-5, rtol=0)
+    assert split._model(CPU) is tiny._model(CPU)  # one network, however many verifiers
+
+
+@pytest.mark.parametrize("size", [(512, 512), (301, 517), (832, 1216)])
+def test_pixels_equal_the_pil_processor(files: Files, size: tuple[int, int]) -> None:
+    from PIL import Image
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    pixels = torch.randint(0, 256, (*size, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    area = {"shortest_edge": PIXELS, "longest_edge": PIXELS}
+    theirs = Qwen2VLImageProcessorPil()(Image.fromarray(pixels.numpy()), size=area, return_tensors="pt")
+    verifier = HPSv3(files.weights, base=files.base, dtype=torch.float32)
+    ours = inputs_of(verifier, pixels.permute(2, 0, 1)[None] / 255, ["a"])
+    assert torch.equal(ours["image_grid_thw"], theirs["image_grid_thw"])
+    difference = (ours["pixel_values"] - theirs["pixel_values"]).abs()
+    assert difference.max() < 0.016
+    assert difference.mean() < 3e-5  # noise: one pixel in a thousand differs by 1/255
+
+
+def test_sizes_equal_transformers() -> None:
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as theirs
+
+    for height, width in [(1, 1), (64, 64), (448, 448), (1024, 1024), (832, 1216), (300, 999), (2000, 31), (447, 449)]:
+        assert smart_resize(height, width, 28, PIXELS) == theirs(height, width, 28, PIXELS, PIXELS)
+
+
+def test_the_instruction_is_the_published_one_to_the_byte() -> None:
+    image, text = turn("{a} red 'circle'")[0]["content"]
+    assert image == {"type": "image"}
+    assert text["text"].count("{a} red 'circle'") == 1
+    published = text["text"].replace("{a} red 'circle'", "{text_prompt}")
+    digest = "f6ee57479d4e9eee76b49c00dc962e1e696a5a2b3cc32cebd9b1fa76fe27502c"
+    assert hashlib.sha256(published.encode()).hexdigest() == digest
+    assert published.endswith("Please provide the overall ratings of this image: <|Reward|>\n\nEND\n")
+
+
+def test_half_network_scores_in_float32(files: Files, tiny: HPSv3, images: Tensor, prompts: list[str]) -> None:
+    half = HPSv3(files.weights, base=files.base, pixels=SMALL)
+    scores = half(images, prompts)
+    model = half._model(CPU)
+    assert {p.dtype for p in model.backbone.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.head.parameters()} == {torch.float32}
+    assert {b.dtype for b in model.backbone.buffers()} == {torch.float32}  # rotary frequencies
+    assert not any(p.requires_grad or p.is_meta for p in model.parameters())
+    assert not any(module.training for module in model.modules())
+    assert scores.dtype == torch.float32
+    assert (scores.bfloat16().float() != scores).sum() >= 4
+    assert (scores - tiny(images, prompts)).abs().max() < 0.05
+    assert half.version.endswith(f"/bfloat16/{SMALL}px")
+    assert HPSv3(files.weights, base=files.base).version.endswith("/bfloat16")
+
+
+def test_names_of_newer_files_load_too(files: Files, tiny: HPSv3, tmp_path: Path, images: Tensor) -> None:
+    def newer(name: str) -> str:
+        if name.startswith(("visual.", "rm_head.", "lm_head.")):
+            return f"model.{name}" if name.startswith("visual.") else name
+        return name.replace("model.", "model.language_model.", 1)
+
+    weights = write_weights(tmp_path / "new.safetensors", {newer(k): v for k, v in files.original.items()})
+    again = HPSv3(weights, base=files.base, dtype=torch.float32, pixels=SMALL)
+    assert torch.equal(again(images[:1], ["a"]), tiny(images[:1], ["a"]))
+
+
+def test_embeddings_are_as_many_as_in_the_file(files: Files, tiny: HPSv3) -> None:
+    rows = len(files.original["model.embed_tokens.weight"])
+    assert json.loads((files.base / "config.json").read_text())["text_config"]["vocab_size"] > rows
+    embeddings = tiny._model(CPU).backbone.language_model.embed_tokens
+    assert embeddings.weight.shape == (rows, HIDDEN)
+    assert tiny._model(CPU).reward_id == rows - 1
+
+
+def test_control_tokens_in_a_prompt_are_refused(tiny: HPSv3, images: Tensor) -> None:
+    for token in ("<|Reward|>", "<|image_pad|>"):
+        with pytest.raises(ValueError, match="a control token of"):
+            tiny(images[:1], [f"a cat {token}"])
+
+
+def without(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key: value for key, value in weights.items() if key != name}
+
+
+def test_files_that_do_not_fit_are_one_line(files: Files, tmp_path: Path) -> None:
+    first = "model.layers.0.mlp.up_proj.weight"
+    changes: list[tuple[dict[str, Tensor], str]] = [
+        (without(files.original, "model.norm.weight"), "1 weights such as 'language_model.norm.weight'"),
+        ({**files.original, "visual.more": torch.ones(1)}, "1 weights such as 'visual.more'"),
+        ({**files.original, first: torch.ones(3, 3)}, "does not fit the base model's configuration"),
+        (without(files.original, "rm_head.3.bias"), r"expected rm_head.\{0,3,5\}"),
+        (without(files.original, "model.embed_tokens.weight"), "has no 'model.embed_tokens.weight'"),
+        ({**files.original, "model.embed_tokens.weight": torch.ones(9, HIDDEN)}, "embeds 9 tokens, but the reward"),
+    ]
+    for i, (weights, message) in enumerate(changes):
+        path = write_weights(tmp_path / f"{i}.safetensors", weights)
+        with pytest.raises(WeightsError, match=message) as caught:
+            HPSv3(path, base=files.base).load()
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_missing_is_said_in_one_line(files: Files, tmp_path: Path) -> None:
+    arguments: list[tuple[dict[str, Any], str]] = [
+        ({"base": files.base}, r"could not get HPSv3.safetensors of MizzenAI/HPSv3.*check the network"),
+        ({}, r"could not load the AutoConfig of Qwen/Qwen2-VL-7B-Instruct.*check the network"),
+        ({"base": files.base, "weights": tmp_path / "none.safetensors"}, "is no file"),
+        ({"base": tmp_path / "none", "weights": files.weights}, "does not exist"),
+    ]
+    for options, message in arguments:
+        with pytest.raises(WeightsError, match=message):
+            HPSv3(**options).load()
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(WeightsError, match=r"could not read 'broken.safetensors'"):
+        HPSv3(tmp_path / "broken.safetensors", base=files.base).load()
+    with pytest.raises(ValueError, match="pixels is 100; expected an area of at least 784"):
+        HPSv3(pixels=100)
+    with pytest.raises(ValueError, match="batch is 0"):
+        HPSv3(batch=0)

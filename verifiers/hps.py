@@ -1,0 +1,166 @@
+"""HPSv2: human preference as the angle between image and prompt in a fine-tuned CLIP ViT-H/14."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from . import tower as towers
+from .base import Verifier
+from .card import Card
+from .open_clip_loading import check_precision
+from .preprocess import Images, Pixels, straight_through
+from .tower import Tower, TowerSource
+from .weights import WeightFile
+
+CARD = Card(
+    measures="human preference among images of one prompt (HPSv2.1 on open_clip's ViT-H/14)",
+    range="cosine, usually 0.2 to 0.35 (published tables show 100 times that); not comparable between prompts",
+    reference="Wu et al. 2023, arXiv 2306.09341",
+    size="2.0 GB",
+    code_licence="Apache-2.0",
+    weights_licence="Apache-2.0",
+    prompt_limit="77 tokens",
+    weights="xswu/HPSv2",
+)
+
+ARCHITECTURE = "ViT-H-14"
+REVISION = "697403c78157020a1ae59d23f111aa58ced35b0a"
+PUBLISHED = {
+    "2.1": WeightFile(
+        "HPS_v2.1_compressed.pt",
+        "xswu/HPSv2",
+        REVISION,
+        sha256="c57a38fb4a2f7e7c15bf00da2ea377cdf165448b4dd1052a484c215a998c9837",
+        size=1_972_490_005,
+    ),
+    "2.0": WeightFile(
+        "HPS_v2_compressed.pt",
+        "xswu/HPSv2",
+        REVISION,
+        sha256="07cb0d20626232204ca3a6ec53ff5984e7e53212a8a7b0e0ec2bac1bdaf125a1",
+        size=1_972_484_501,
+    ),
+}
+
+
+class HPS(Verifier):
+    """Human Preference Score v2 of Wu et al. (2306.09341): cos(image, text) in a CLIP fine-tuned on preferences.
+
+    Scores rank the images of one prompt; by the authors' statement those of different prompts don't compare. Prompts
+    beyond 77 tokens are cut with a warning. Computed in float32, where the original ran under CUDA's autocast, which
+    published values carry. Weights load at the first call, which raises WeightsError where they are missing or do not
+    fit.
+
+    Example:
+        >>> HPS()(images, ["a red circle"] * len(images))
+        tensor([0.2712, 0.2809])
+    """
+
+    name = "hps"
+
+    def __init__(
+        self,
+        version: str = "2.1",
+        weights: str | Path | None = None,
+        *,
+        model: str | Path = ARCHITECTURE,
+        device: torch.device | str | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        """Name the weights; nothing is loaded yet.
+
+        Args:
+            version: "2.1", or "2.0", the weights of the paper.
+            weights: a local copy of them; default from `xswu/HPSv2` at a pinned revision, checked by their hash.
+            model: open_clip's name of the architecture (with plain GELU), or a `.json` file of open_clip's form.
+            device: where the tower runs; default where the images are.
+            precision: of the tower, open_clip's name; embeddings and their product are float32 always.
+
+        Raises:
+            ValueError: an unknown version or precision.
+        """
+        if version not in PUBLISHED:
+            raise ValueError(f"version is {version!r}; expected one of {tuple(PUBLISHED)}")
+        check_precision(precision)
+        self.weights = PUBLISHED[version] if weights is None else WeightFile.local(weights)
+        self.hps_version = version
+        self._model = str(model)
+        self._device = device
+        self._precision = precision
+
+    @cached_property
+    def version(self) -> str:  # type: ignore[override]  # hashing a local file must not burden construction
+        """Version, weights and precision; reads a local file once to hash it."""
+        parts = [self.hps_version, self.weights.label]
+        parts += [Path(self._model).stem] if self._model != ARCHITECTURE else []
+        return "/".join(parts + ([self._precision] if self._precision != "fp32" else []))
+
+    @cached_property
+    def source(self) -> TowerSource:
+        """The tower, named by its weight file: fetched and checked now, loaded later."""
+        path = self.weights.path
+        return TowerSource(_registered(self._model), path, precision=self._precision, device=self._device)
+
+    def load(self, device: torch.device | str | None = None) -> None:
+        """Load the tower now."""
+        self.source.tower(device)
+
+    def score(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
+    ) -> Float[Tensor, " batch"]:
+        """Cosine of the unit embeddings, in [-1, 1]."""
+        tower = self.source.tower(images.device)
+        prepare = LongestSide.of(tower)
+        parts = images.split(towers.MICRO_BATCH)
+        embeddings = torch.cat([tower.embed(prepare(part)) for part in parts])
+        return (embeddings * tower.text(prompts)).sum(-1)
+
+
+@dataclass(frozen=True)
+class LongestSide:
+    """HPSv2's preprocessing: scale the longest side to `size` pixels, pad with black to a square, normalise.
+
+    One antialiased bicubic pass over floats that is neither clamped nor rounded, and the padding comes before
+    normalising, unlike open_clip's `resize_mode="longest"`.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, tower: Tower) -> "LongestSide":
+        """For the input of a tower."""
+        return cls(tower.preprocess.size[0], tower.preprocess.mean, tower.preprocess.std)
+
+    def __call__(self, images: Images) -> Pixels:
+        """The tower's input, float32."""
+        x = images.float().clamp(0, 1) * 255
+        x = straight_through(x, x.round()) / 255  # as diffusers makes PIL images, which the original reads
+        height, width = x.shape[-2:]
+        scale = self.size / max(height, width)
+        if scale != 1:
+            size = (max(1, round(height * scale)), max(1, round(width * scale)))
+            x = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False)
+        rows, columns = self.size - x.shape[-2], self.size - x.shape[-1]
+        top, left = rows // 2, columns // 2
+        x = F.pad(x, (left, columns - left, top, rows - top))
+        mean, std = x.new_tensor(self.mean)[:, None, None], x.new_tensor(self.std)[:, None, None]
+        return (x - mean) / std
+
+
+def _registered(model: str) -> str:
+    if not model.endswith(".json"):
+        return model
+    import open_clip
+
+    path = Path(model).expanduser()
+    open_clip.add_model_config(path)
+    return path.stem

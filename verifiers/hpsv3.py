@@ -1,0 +1,211 @@
+"""HPSv3: human preference as a vision-language model with a reward head reads it."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import hpsv3_model
+from .base import Verifier, check_images, check_prompts
+from .card import Card
+from .hpsv3_model import RewardModel
+from .preprocess import Images, Pixels, pil_resize, straight_through
+from .pretrained import Pretrained
+from .weights import WeightFile, sha256
+
+CARD = Card(
+    measures="human preference (HPSv3: Qwen2-VL-7B with a reward head)",
+    range="unbounded, usually -10 to 15, good generators about 10",
+    reference="Ma et al. 2025, arXiv 2508.03789",
+    size="16.6 GB",
+    code_licence="MIT",
+    weights_licence="Apache-2.0",
+    prompt_limit="32 thousand tokens",
+    weights="MizzenAI/HPSv3; tokenizer and configuration of Qwen/Qwen2-VL-7B-Instruct",
+)
+
+REWARD_TOKEN = "<|Reward|>"
+PIXELS = 256 * 28 * 28
+BATCH = 4
+_TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
+
+
+class HPSv3(Verifier):
+    """Human Preference Score v3 of Ma et al. (2508.03789): the mean mu of a preference read by Qwen2-VL-7B.
+
+    The user's turn is the image, the published instruction with the prompt in it, and a reward token, at whose last
+    hidden state a head of three Linear layers gives mu and log sigma. Images are scaled to about 448 x 448 pixels.
+    The score is mu; `distribution` gives sigma too. The network is loaded once, in bfloat16, straight onto its
+    device; head and score are float32. Weights load at the first call, which raises WeightsError where they are
+    missing or do not fit. A forward pass costs about 14 TFLOP per image.
+
+    Example:
+        >>> HPSv3()(images, ["a red circle"] * len(images))
+        tensor([9.8124, 11.0312])
+    """
+
+    name = "hpsv3"
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        *,
+        base: str | Path = "Qwen/Qwen2-VL-7B-Instruct",
+        revision: str | None = None,
+        base_revision: str | None = None,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str | None = None,
+        pixels: int = PIXELS,
+        batch: int = BATCH,
+    ) -> None:
+        """Name the weights; nothing is loaded yet.
+
+        Args:
+            weights: a local copy of `HPSv3.safetensors`; default that of `MizzenAI/HPSv3`.
+            base: hub id or directory of the base model; its configuration, tokenizer and image processor are read,
+                never its weights.
+            revision: commit, tag or branch of `MizzenAI/HPSv3`; default a pinned commit.
+            base_revision: the same of the base model.
+            dtype: of the network; its head is float32 always.
+            device: where it runs; default where the images are.
+            pixels: area to which images are scaled; only the default is the published score.
+            batch: images per forward pass.
+
+        Raises:
+            ValueError: an area below one patch or a batch below one image.
+        """
+        if pixels < 28 * 28:
+            raise ValueError(f"pixels is {pixels}; expected an area of at least 784, the published one is {PIXELS}")
+        if batch < 1:
+            raise ValueError(f"batch is {batch}; expected at least 1")
+        published = WeightFile("HPSv3.safetensors", "MizzenAI/HPSv3", revision, size=16_600_000_000)
+        self.weights = published if weights is None else WeightFile.local(weights)
+        self.base = Pretrained(base, "Qwen2VLModel", revision=base_revision, dtype=dtype, device=device)
+        self.pixels, self.batch = pixels, batch
+        self._models: dict[torch.device, RewardModel] = {}
+
+    @cached_property
+    def version(self) -> str:  # type: ignore[override]  # hashing local files must not burden construction
+        """Weights, base, dtype and area; reads local files once to hash them."""
+        dtype = str(self.base.dtype).removeprefix("torch.")
+        parts = [self.weights.label, self._base_label, dtype]
+        return "/".join(parts + ([f"{self.pixels}px"] if self.pixels != PIXELS else []))
+
+    def load(self, device: torch.device | str | None = None) -> None:
+        """Load the processor and the network now."""
+        self._model(torch.device(device or "cpu"))
+
+    def score(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
+    ) -> Float[Tensor, " batch"]:
+        """The mean mu of each image's preference."""
+        return self._outputs(images, prompts)[:, 0]
+
+    def distribution(
+        self, images: Tensor, prompts: Sequence[str]
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """(mu, sigma) of each image's preference, sigma = exp(second output); at least one image, no gradient.
+
+        Raises:
+            TypeError, ValueError: images or prompts as the verifier's call refuses them.
+        """
+        check_images(images)
+        check_prompts(prompts, len(images))
+        with torch.no_grad():
+            mu, log_sigma = self._outputs(images.float(), prompts).unbind(1)
+        return mu.to(images.device), log_sigma.exp().to(images.device)
+
+    def _outputs(self, images: Images, prompts: Sequence[str]) -> Float[Tensor, "batch 2"]:
+        model = self._model(images.device)
+        prepared = self._resized(images)
+        parts = zip(prepared.split(self.batch), _split(prompts, self.batch), strict=True)
+        return torch.cat([model(self._inputs(part, texts, model)) for part, texts in parts])
+
+    def _resized(self, images: Images) -> Pixels:
+        x = images.clamp(0, 1) * 255
+        x = straight_through(x, x.round())  # as diffusers makes PIL images
+        processor = self._processor.image_processor
+        size = smart_resize(*x.shape[-2:], processor.patch_size * processor.merge_size, self.pixels)
+        return pil_resize(x, *size) / 255
+
+    def _inputs(self, images: Pixels, prompts: Sequence[str], model: RewardModel) -> Mapping[str, Tensor]:
+        device = next(model.parameters()).device
+        for prompt in prompts:
+            self._check_control(prompt)
+        turns = [turn(prompt) for prompt in prompts]
+        texts = self._processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        # resizing was done above as PIL does it
+        unscaled = {"do_rescale": False, "do_resize": False}
+        made = self._processor(
+            text=texts, images=list(images.to(device)), padding=True, return_tensors="pt", images_kwargs=unscaled
+        )
+        inputs: Mapping[str, Tensor] = made.to(device)
+        return inputs
+
+    def _check_control(self, prompt: str) -> None:
+        for token in self._processor.tokenizer.get_added_vocab():
+            if token in prompt:
+                raise ValueError(
+                    f"prompt {prompt!r} holds {token!r}, a control token of {self.base.model_id}: remove it"
+                )
+
+    def _model(self, device: torch.device) -> RewardModel:
+        where = self.base.device or device
+        if where not in self._models:
+            # configuration and tokenizer first: they are small, and what is wrong with them is known before 16 GB load
+            config, reward_id = self.base.config, self._processor.tokenizer.convert_tokens_to_ids(REWARD_TOKEN)
+            key = (self.weights.label, self._base_label, self.base.dtype, where)
+            self._models[where] = hpsv3_model.shared(key, self.weights.path, config, reward_id, self.base.dtype, where)
+        return self._models[where]
+
+    @cached_property
+    def _processor(self) -> Any:
+        from tokenizers import AddedToken
+
+        processor = self.base.part("AutoProcessor")
+        processor.tokenizer.padding_side = "right"  # as trained; the base model's own is left
+        processor.tokenizer.add_tokens([AddedToken(REWARD_TOKEN, special=True, normalized=False)], special_tokens=True)
+        return processor
+
+    @cached_property
+    def _base_label(self) -> str:
+        directory = self.base.directory
+        if directory is None:
+            return f"{self.base.model_id}@{self.base.revision[:8]}"
+        files = sorted(path for path in directory.glob("*") if path.suffix in _TEXT_SUFFIXES)
+        return f"{directory.name}/{sha256(files)[:8]}"
+
+
+def turn(prompt: str) -> list[dict[str, Any]]:
+    """The conversation that is scored: the image, then the published instruction around the prompt."""
+    published = _published()
+    text = published["instruction"].format(text_prompt=prompt) + published["suffix"]
+    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+
+
+def smart_resize(height: int, width: int, factor: int, pixels: int) -> tuple[int, int]:
+    """Qwen2-VL's size of an image where least and greatest area are equal: multiples of `factor`, the aspect kept."""
+    rows, columns = (max(factor, round(side / factor) * factor) for side in (height, width))
+    if rows * columns == pixels:
+        return rows, columns
+    fit = math.floor if rows * columns > pixels else math.ceil
+    scale = math.sqrt(pixels / (height * width))
+    rows, columns = (max(factor, fit(side * scale / factor) * factor) for side in (height, width))
+    return rows, columns
+
+
+def _published() -> dict[str, str]:
+    text = resources.files(__package__).joinpath("hpsv3_instruction.json").read_text(encoding="utf-8")
+    published: dict[str, str] = json.loads(text)
+    return published
+
+
+def _split(prompts: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [prompts[start : start + size] for start in range(0, len(prompts), size)]
