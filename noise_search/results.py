@@ -12,6 +12,7 @@ from noise_search.budget import Ledger
 from noise_search.candidates import Candidate, best_finished, components, number
 from noise_search.errors import AllCandidatesFailed
 from noise_search.prompt_search import PromptSearch
+from noise_search.violations import constraints, violation
 from noise_search.words import schedule_in_words
 from samplers.recipe import Recipe
 
@@ -78,9 +79,18 @@ class SearchResult:
 
     def failure(self) -> AllCandidatesFailed:
         """The error that says why there is no winner."""
-        reasons = sorted({c.failure or "a constraint is violated" for c in self.candidates}) or [self.stop_reason]
         count = len(self.candidates)
+        violations = [f"{said} in {bad} of {count}" for said, bad in self._violations()]
+        reasons = sorted({c.failure for c in self.candidates if c.failure}) + violations or [self.stop_reason]
         return AllCandidatesFailed(f"none of {count} candidates for {self.prompt!r} can win: {'; '.join(reasons)}")
+
+    def _violations(self) -> list[tuple[str, int]]:
+        """Each constraint that candidates violate, with the value that came nearest, and how many violate it."""
+        found = []
+        for key, name in constraints(self.settings["verifier"]).items():
+            if bad := [c.scores[key] for c in self.candidates if c.scores.get(key, 0) < 0]:
+                found.append((violation(name, max(bad)), len(bad)))
+        return found
 
     @property
     def first(self) -> Candidate:

@@ -21,6 +21,7 @@ from noise_search.resolve import resolve_aggregator
 from noise_search.scoring import Scorer, as_images
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.texts import printable
+from noise_search.violations import violations
 from verifiers.aggregator import Aggregator
 from verifiers.base import Verifier
 
@@ -263,12 +264,12 @@ def _scored(
 def _ranked(
     seen: Sequence[ImageFile], rows: Mapping[Path, tuple[dict[str, float], str | None]], aggregator: Aggregator
 ) -> list[ScoredImage]:
-    keys = [verifier.key for verifier in aggregator.verifiers]
+    keys, described = [verifier.key for verifier in aggregator.verifiers], aggregator.describe()
     values = aggregator.combine({key: np.array([rows[one.file][0][key] for one in seen]) for key in keys})
     found = []
     for one, value in zip(seen, values, strict=True):
         scores, failure = rows[one.file]
-        why = failure or (None if np.isfinite(value) else "a constraint is violated")
+        why = failure or ("; ".join(violations(described, scores)) or None)
         found.append(
             ScoredImage(one.file, one.prompt, one.prompt_from, one.width, one.height, float(value), scores, why)
         )

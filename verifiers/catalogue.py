@@ -1,24 +1,36 @@
 """Verifiers by short name, with what one should know before choosing one."""
 
 import difflib
-from collections.abc import Callable
+import importlib
+from functools import cache
 from typing import Any
 
-from . import aesthetic, clip
-from .aesthetic import Aesthetic
 from .base import Verifier
 from .card import Card
-from .clip import CLIPScore
 
-_CATALOGUE: dict[str, tuple[Callable[..., Verifier], Card]] = {
-    "clip": (CLIPScore, clip.CARD),
-    "aesthetic": (Aesthetic, aesthetic.CARD),
+_CATALOGUE = {
+    "clip": ("clip", "CLIPScore"),
+    "aesthetic": ("aesthetic", "Aesthetic"),
+    "image-reward": ("image_reward", "ImageReward"),
+    "pickscore": ("pickscore", "PickScore"),
+    "hps": ("hps", "HPS"),
+    "hpsv3": ("hpsv3", "HPSv3"),
+    "vlm": ("vlm", "VLM"),
+    "judge": ("judge", "RubricJudge"),
+    "consistency": ("consistency", "Consistency"),
+    "jpeg": ("jpeg", "JPEGSize"),
+    "sharpness": ("sharpness", "Sharpness"),
+    "saturation": ("saturation", "Saturation"),
+    "brightness": ("brightness", "Brightness"),
+    "safety": ("safety", "Safety"),
 }
+"""Module, which has the card as CARD, and class of each."""
 
 
+@cache
 def available() -> dict[str, Card]:
     """Every short name and its card."""
-    return {name: card for name, (_, card) in _CATALOGUE.items()}
+    return {name: _module(name).CARD for name in _CATALOGUE}
 
 
 def load(name: str, **options: Any) -> Verifier:
@@ -35,9 +47,23 @@ def load(name: str, **options: Any) -> Verifier:
         ValueError: no such name; the message suggests the nearest.
         TypeError: an option that the class does not have.
     """
+    made: Verifier = verifier_class(name)(**options)
+    return made
+
+
+def verifier_class(name: str) -> type[Verifier]:
+    """The class behind a short name.
+
+    Raises:
+        ValueError: no such name; the message suggests the nearest.
+    """
     if name not in _CATALOGUE:
         near = difflib.get_close_matches(name, _CATALOGUE, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "a function of (images, prompts) is accepted too"
         raise ValueError(f"no verifier is called {name!r}; expected one of {sorted(_CATALOGUE)}: {hint}")
-    make, _ = _CATALOGUE[name]
-    return make(**options)
+    found: type[Verifier] = getattr(_module(name), _CATALOGUE[name][1])
+    return found
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f".{_CATALOGUE[name][0]}", __package__)

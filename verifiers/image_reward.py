@@ -14,6 +14,7 @@ from .base import Verifier
 from .blip import BlipReward
 from .card import Card
 from .clip_input import clip_input
+from .dtypes import as_dtype
 from .hub import WeightsError
 from .tokenizer_source import TokenizerSource
 from .tokens import TokenLimit
@@ -33,7 +34,6 @@ CARD = Card(
 PUBLISHED = WeightFile(
     "ImageReward.pt",
     "THUDM/ImageReward",
-    revision="9fabc279a94f082f9eb130070cac021569dd16dc",
     sha256="d71dc8d4912bc633c06ab8ef1ef6a81e8199d4369f14b47b29baf1d19de561f6",
     size=1_786_880_927,
 )
@@ -65,7 +65,7 @@ class ImageReward(Verifier):
         *,
         tokenizer: str | Path = TOKENIZER,
         revision: str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
         """Name the weights; nothing is loaded yet.
@@ -90,7 +90,7 @@ class ImageReward(Verifier):
         else:
             self.file = PUBLISHED
         self.tokenizer = TokenizerSource(tokenizer)
-        self.dtype = dtype
+        self.dtype = as_dtype(dtype)
         self.device = None if device is None else torch.device(device)
         self.images_encoded = 0
         self._models: dict[torch.device, BlipReward] = {}

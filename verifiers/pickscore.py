@@ -29,7 +29,7 @@ CARD = Card(
     weights="yuvalkirstain/PickScore_v1",
 )
 
-MODEL, REVISION = "yuvalkirstain/PickScore_v1", "a4e4367c6dfa7288a00c550414478f865b875800"
+MODEL = "yuvalkirstain/PickScore_v1"
 SIZE = 3_940_000_000
 MICRO_BATCH = 32
 TEXT_CACHE = 4096
@@ -55,7 +55,7 @@ class PickScore(Verifier):
         raw: bool = False,
         tokenizer: str | Path | None = None,
         revision: str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
         """Name the model; nothing is loaded yet.
@@ -68,15 +68,13 @@ class PickScore(Verifier):
             dtype: of the towers; embeddings, their product and the scale are float32 always.
             device: where the model runs; default where the images are.
         """
-        published = str(model) == MODEL
-        revision = revision or (REVISION if published else None)
         self.source = Pretrained(
             model,
             "verifiers.clip_in_float32.ScaledCLIP",
             revision=revision,
             dtype=dtype,
             device=device,
-            size=SIZE if published else None,
+            size=SIZE if str(model) == MODEL else None,
         )
         self.tokenizer = TokenizerSource(tokenizer or model, None if tokenizer else revision)
         self.raw = raw

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from . import hub, licences, notices, pins
+from .dtypes import as_dtype
 from .hub import WeightsError, first_line
 from .weights import SUFFIXES, sha256
 
@@ -37,7 +38,7 @@ class Pretrained:
         loader: str,
         *,
         revision: str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         device: torch.device | str | None = None,
         size: int | None = None,
         safetensors: bool = True,
@@ -54,6 +55,9 @@ class Pretrained:
             size: of the download in bytes, for the notice before it.
             safetensors: require that format; False also takes a pickle, read with weights_only=True.
             options: further arguments of the loader's `from_pretrained`.
+
+        Raises:
+            ValueError: an unknown dtype.
         """
         path = Path(model).expanduser()
         local = (
@@ -63,7 +67,7 @@ class Pretrained:
         self.model_id = str(self.directory or model)
         self.loader = loader
         self.revision = pins.commit(self.model_id, revision)
-        self.dtype = dtype
+        self.dtype = as_dtype(dtype)
         self.device = None if device is None else torch.device(device)
         self.size = size
         self.safetensors = safetensors
@@ -111,6 +115,13 @@ class Pretrained:
             return _class(loader).from_pretrained(self.model_id, **self._where, **options)
 
     @property
+    def _format(self) -> bool | None:
+        if self.safetensors:
+            return True
+        # Left open for a hub id, transformers asks a bot to open a pull request with converted weights there.
+        return None if self.directory is not None else False
+
+    @property
     def _where(self) -> dict[str, Any]:
         return {} if self.directory is not None else {"revision": self.revision}
 
@@ -128,7 +139,7 @@ class Pretrained:
                 self.model_id,
                 dtype=self.dtype,
                 output_loading_info=True,
-                use_safetensors=True if self.safetensors else None,
+                use_safetensors=self._format,
                 **self._where,
                 **self.options,
             )

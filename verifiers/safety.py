@@ -30,8 +30,8 @@ CARD = Card(
     weights="CompVis/stable-diffusion-safety-checker",
 )
 
-MODEL, REVISION = "CompVis/stable-diffusion-safety-checker", "cb41f3a270d63d454d385fc2e4f571c487c253c5"
-PICKLE = WeightFile("pytorch_model.bin", MODEL, REVISION, size=1_216_067_303)
+MODEL = "CompVis/stable-diffusion-safety-checker"
+PICKLE = WeightFile("pytorch_model.bin", MODEL, size=1_216_067_303)
 UNSAFE = frozenset({"nsfw", "unsafe"})
 SPECIAL_CARE = 0.01
 """What the checker adds to every similarity of an image that needs special care."""
@@ -69,7 +69,7 @@ class Safety(Verifier):
         strictness: float = 0.0,
         reject_black: bool = True,
         revision: str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
         """Name the model; nothing is loaded yet.
@@ -95,7 +95,7 @@ class Safety(Verifier):
             raise ValueError(f"labels is {labels!r}; expected the names of unsafe classes, such as ['nsfw']")
         self._published = str(model) == MODEL
         self._model_name, self._device, self._dtype = model, device, dtype
-        self._revision = revision or (REVISION if self._published else None)
+        self._revision = revision
         self.labels = tuple(sorted({label.lower() for label in labels}))
         self.threshold, self.strictness, self.reject_black = threshold, strictness, reject_black
 
@@ -122,7 +122,7 @@ class Safety(Verifier):
 
     def _margin_of(self, device: torch.device | str | None) -> "CheckerMargin | ClassifierMargin":
         if self._is_checker:
-            if self._published and self._revision == REVISION:
+            if self._published and self._revision is None:
                 _ = PICKLE.path  # fetched and checked by its hash, before anything reads it
             return CheckerMargin(self._checker.model(device), self.strictness)
         return ClassifierMargin(self._classifier.model(device), self._unsafe, self._input, self.threshold)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from .base import Verifier
 from .card import Card
+from .hub import WeightsError
 from .preprocess import Pixels
 from .pretrained import Pretrained
 from .questions import COMBINATIONS, Asked, Questions, check_template, combine, fill
 from .vlm_images import resized
-from .weights import WeightsError
 
 CARD = Card(
     measures="whether a vision-language model says that the image shows the prompt (any of transformers)",
@@ -64,7 +64,7 @@ class VLM(Verifier):
         preset: str | None = None,
         pixels: int | None = None,
         batch: int = BATCH,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         device: torch.device | str | None = None,
         revision: str | None = None,
     ) -> None:

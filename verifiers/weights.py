@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from . import hub, licences, notices, pins
-from .hub import WeightsError as WeightsError  # for those who read weights
-from .hub import first_line
+from .hub import WeightsError, first_line
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 

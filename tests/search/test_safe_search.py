@@ -56,5 +56,7 @@ def test_a_rejected_image_cannot_win(tmp_path: Path) -> None:
 
 
 def test_all_rejected_is_told(tmp_path: Path) -> None:
-    with pytest.raises(noise_search.AllCandidatesFailed, match=r"none of 6 candidates .* (safety|constraint)"):
+    with pytest.raises(
+        noise_search.AllCandidatesFailed, match=r"none of 6 candidates .* constraint 'safety' is violated \(-"
+    ):
         searched(written(tmp_path / "all", -1.0))

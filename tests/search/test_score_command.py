@@ -129,7 +129,9 @@ def test_a_failing_verifier_costs_one_image_and_a_constraint_the_ranking(folder)
     small.kind = "constraint"
     ranked = score(folder, prompt="", verifier=[Brightness(), small])
     assert [one.width for one in ranked.images[:2]] == [48, 48]
-    assert [one.failure for one in ranked.images[2:]] == ["a constraint is violated"] * 2
+    assert [one.failure for one in ranked.images[2:]] == [
+        f"constraint 'small' is violated ({50 - one.width}, and 0 passes)" for one in ranked.images[2:]
+    ]
 
 
 def test_the_command_prints_a_ranking_and_names_what_it_could_not_read(folder):

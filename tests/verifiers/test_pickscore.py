@@ -13,7 +13,8 @@ from verifier_contract import VerifierContract
 
 from verifiers import Verifier, WeightsError
 from verifiers import pickscore as module
-from verifiers.pickscore import CARD, REVISION, PickScore
+from verifiers.pickscore import CARD, MODEL, PickScore
+from verifiers.pins import commit
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_versions_tell_what_changes_scores(folder: Path, tmp_path: Path) -> None
         PickScore(folder, **options).version for options in ({}, {"raw": True}, {"tokenizer": tmp_path / "words"})
     }
     assert len(versions) == 3
-    assert PickScore().version == f"yuvalkirstain/PickScore_v1@{REVISION[:8]}/scaled"
+    assert PickScore().version == f"yuvalkirstain/PickScore_v1@{commit(MODEL)[:8]}/scaled"
     assert PickScore(revision="main").version == "yuvalkirstain/PickScore_v1@main/scaled"
     assert CARD.weights_licence == "not stated"
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from verifier_contract import VerifierContract
 
 from verifiers import Verifier, WeightsError
-from verifiers.safety import BLACK, CARD, MODEL, REVISION, Safety
+from verifiers.pins import commit
+from verifiers.safety import BLACK, CARD, MODEL, Safety
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_settings_are_checked_and_told(checker_folder: Path) -> None:
     options: list[dict[str, Any]] = [{}, {"threshold": 0.4}, {"strictness": 0.1}, {"labels": ["porn"]}]
     assert len({Safety(checker_folder, **o).version for o in options}) == 4
     assert Safety(checker_folder).describe()["kind"] == "constraint"
-    assert Safety().version.startswith(f"{MODEL}@{REVISION[:8]}/")
+    assert Safety().version.startswith(f"{MODEL}@{commit(MODEL)[:8]}/")
     assert "not stated" in CARD.weights_licence
 
 

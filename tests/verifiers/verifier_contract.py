@@ -84,7 +84,7 @@ class VerifierContract:
         assert prompts == texts
         assert torch.equal(torch.get_rng_state(), state)
 
-    @pytest.mark.parametrize("size", [(1, 1), (16, 64), (64, 16), (33, 47)])
+    @pytest.mark.parametrize("size", [(1, 1), (16, 64), (64, 16), (33, 47), (1536, 2048)])
     def test_odd_sizes(self, verifier: Verifier, size: tuple[int, int]) -> None:
         scores = verifier(torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)), ["a", "b"])
         assert scores.shape == (2,)
