@@ -13,6 +13,7 @@ from verifier_contract import VerifierContract
 
 from verifiers import Verifier, WeightsError, blip
 from verifiers.image_reward import CARD, MEAN, PUBLISHED, STD, TOKENS, ImageReward
+from verifiers.pins import commit
 from verifiers.preprocess import Preprocess
 
 CLIP_INPUT = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -246,7 +247,7 @@ def test_wrong_checkpoints_are_refused(tmp_path: Path, folder: Path) -> None:
 
 
 def test_published_weights_are_pinned_and_their_absence_is_one_line() -> None:
-    assert PUBLISHED.sha256 is not None and PUBLISHED.revision is not None and len(PUBLISHED.revision) == 40
+    assert PUBLISHED.sha256 is not None and len(commit("THUDM/ImageReward")) == 40
     published = ImageReward()
     assert published.version == "ImageReward.pt/d71dc8d4/google-bert/bert-base-uncased@86b5e093"
     with pytest.raises(WeightsError, match=r"could not get ImageReward.pt of THUDM/ImageReward") as error:

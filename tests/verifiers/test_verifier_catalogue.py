@@ -25,7 +25,7 @@ def test_names_load_with_options(clip_directory: Path) -> None:
 def test_a_misspelt_name_gets_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"'asthetic'.*did you mean 'aesthetic'\?"):
         load("asthetic")
-    with pytest.raises(ValueError, match=r"expected one of \['aesthetic', 'clip'\].*function"):
+    with pytest.raises(ValueError, match=r"expected one of \['aesthetic', 'brightness', .*'vlm'\].*function"):
         load("zzz")
 
 
