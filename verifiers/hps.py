@@ -17,7 +17,7 @@ from .card import Card
 from .open_clip_loading import check_precision
 from .preprocess import Images, Pixels, straight_through
 from .tower import Tower, TowerSource
-from .weights import WeightFile
+from .weights import WeightFile, file_sha256
 
 CARD = Card(
     measures="human preference among images of one prompt (HPSv2.1 on open_clip's ViT-H/14)",
@@ -31,19 +31,16 @@ CARD = Card(
 )
 
 ARCHITECTURE = "ViT-H-14"
-REVISION = "697403c78157020a1ae59d23f111aa58ced35b0a"
 PUBLISHED = {
     "2.1": WeightFile(
         "HPS_v2.1_compressed.pt",
         "xswu/HPSv2",
-        REVISION,
         sha256="c57a38fb4a2f7e7c15bf00da2ea377cdf165448b4dd1052a484c215a998c9837",
         size=1_972_490_005,
     ),
     "2.0": WeightFile(
         "HPS_v2_compressed.pt",
         "xswu/HPSv2",
-        REVISION,
         sha256="07cb0d20626232204ca3a6ec53ff5984e7e53212a8a7b0e0ec2bac1bdaf125a1",
         size=1_972_484_501,
     ),
@@ -84,11 +81,14 @@ class HPS(Verifier):
             precision: of the tower, open_clip's name; embeddings and their product are float32 always.
 
         Raises:
-            ValueError: an unknown version or precision.
+            ValueError: an unknown version or precision, or a `.json` file that is not there.
         """
         if version not in PUBLISHED:
             raise ValueError(f"version is {version!r}; expected one of {tuple(PUBLISHED)}")
         check_precision(precision)
+        self._config = Path(model).expanduser() if str(model).endswith(".json") else None
+        if self._config is not None and not self._config.is_file():
+            raise ValueError(f"model {str(self._config)!r} is no file; expected a configuration of open_clip's form")
         self.weights = PUBLISHED[version] if weights is None else WeightFile.local(weights)
         self.hps_version = version
         self._model = str(model)
@@ -97,16 +97,19 @@ class HPS(Verifier):
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]  # hashing a local file must not burden construction
-        """Version, weights and precision; reads a local file once to hash it."""
+        """Version, weights, architecture unless it is the published one, precision; reads local files to hash them."""
         parts = [self.hps_version, self.weights.label]
-        parts += [Path(self._model).stem] if self._model != ARCHITECTURE else []
+        if self._config is not None:
+            parts.append(f"{self._config.name}/{file_sha256(self._config)[:8]}")
+        elif self._model != ARCHITECTURE:
+            parts.append(self._model)
         return "/".join(parts + ([self._precision] if self._precision != "fp32" else []))
 
     @cached_property
     def source(self) -> TowerSource:
         """The tower, named by its weight file: fetched and checked now, loaded later."""
-        path = self.weights.path
-        return TowerSource(_registered(self._model), path, precision=self._precision, device=self._device)
+        model = self._model if self._config is None else _registered(self._config)
+        return TowerSource(model, self.weights.path, precision=self._precision, device=self._device)
 
     def load(self, device: torch.device | str | None = None) -> None:
         """Load the tower now."""
@@ -118,7 +121,7 @@ class HPS(Verifier):
         """Cosine of the unit embeddings, in [-1, 1]."""
         tower = self.source.tower(images.device)
         prepare = LongestSide.of(tower)
-        parts = images.split(towers.MICRO_BATCH)
+        parts = torch.split(images, towers.MICRO_BATCH)
         embeddings = torch.cat([tower.embed(prepare(part)) for part in parts])
         return (embeddings * tower.text(prompts)).sum(-1)
 
@@ -127,8 +130,9 @@ class HPS(Verifier):
 class LongestSide:
     """HPSv2's preprocessing: scale the longest side to `size` pixels, pad with black to a square, normalise.
 
-    One antialiased bicubic pass over floats that is neither clamped nor rounded, and the padding comes before
-    normalising, unlike open_clip's `resize_mode="longest"`.
+    Images are rounded to 8 bits, so that one has the same score before and after it is saved. Then one antialiased
+    bicubic pass over floats that is neither clamped nor rounded, and the padding comes before normalising, unlike
+    open_clip's `resize_mode="longest"`.
     """
 
     size: int
@@ -156,11 +160,9 @@ class LongestSide:
         return (x - mean) / std
 
 
-def _registered(model: str) -> str:
-    if not model.endswith(".json"):
-        return model
+def _registered(config: Path) -> str:
+    """open_clip's name for the architecture in a file: its stem."""
     import open_clip
 
-    path = Path(model).expanduser()
-    open_clip.add_model_config(path)
-    return path.stem
+    open_clip.add_model_config(config)
+    return config.stem

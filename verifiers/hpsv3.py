@@ -16,6 +16,7 @@ from . import hpsv3_model
 from .base import Verifier, check_images, check_prompts
 from .card import Card
 from .hpsv3_model import RewardModel
+from .hub import WeightsError
 from .preprocess import Images, Pixels, pil_resize, straight_through
 from .pretrained import Pretrained
 from .weights import WeightFile, sha256
@@ -60,7 +61,7 @@ class HPSv3(Verifier):
         base: str | Path = "Qwen/Qwen2-VL-7B-Instruct",
         revision: str | None = None,
         base_revision: str | None = None,
-        dtype: torch.dtype = torch.bfloat16,
+        dtype: torch.dtype | str = torch.bfloat16,
         device: torch.device | str | None = None,
         pixels: int = PIXELS,
         batch: int = BATCH,
@@ -79,7 +80,7 @@ class HPSv3(Verifier):
             batch: images per forward pass.
 
         Raises:
-            ValueError: an area below one patch or a batch below one image.
+            ValueError: an area below one patch, a batch below one image, or an unknown dtype.
         """
         if pixels < 28 * 28:
             raise ValueError(f"pixels is {pixels}; expected an area of at least 784, the published one is {PIXELS}")
@@ -111,29 +112,34 @@ class HPSv3(Verifier):
     def distribution(
         self, images: Tensor, prompts: Sequence[str]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """(mu, sigma) of each image's preference, sigma = exp(second output); at least one image, no gradient.
+        """(mu, sigma) of each image's preference, sigma = exp(second output); no gradient, NaN as in the call.
 
         Raises:
             TypeError, ValueError: images or prompts as the verifier's call refuses them.
         """
-        check_images(images)
+        finite = check_images(images)
         check_prompts(prompts, len(images))
+        if len(images) == 0:
+            return torch.empty(0, device=images.device), torch.empty(0, device=images.device)
         with torch.no_grad():
-            mu, log_sigma = self._outputs(images.float(), prompts).unbind(1)
-        return mu.to(images.device), log_sigma.exp().to(images.device)
+            shown = torch.where(finite[:, None, None, None], images.float(), 0.5)
+            mu, log_sigma = self._outputs(shown, prompts).to(images.device).unbind(1)
+        return mu.masked_fill(~finite, torch.nan), log_sigma.exp().masked_fill(~finite, torch.nan)
 
     def _outputs(self, images: Images, prompts: Sequence[str]) -> Float[Tensor, "batch 2"]:
         model = self._model(images.device)
         prepared = self._resized(images)
-        parts = zip(prepared.split(self.batch), _split(prompts, self.batch), strict=True)
+        starts = range(0, len(prompts), self.batch)
+        parts = [(prepared[at : at + self.batch], prompts[at : at + self.batch]) for at in starts]
         return torch.cat([model(self._inputs(part, texts, model)) for part, texts in parts])
 
     def _resized(self, images: Images) -> Pixels:
         x = images.clamp(0, 1) * 255
         x = straight_through(x, x.round())  # as diffusers makes PIL images
         processor = self._processor.image_processor
-        size = smart_resize(*x.shape[-2:], processor.patch_size * processor.merge_size, self.pixels)
-        return pil_resize(x, *size) / 255
+        height, width = x.shape[-2:]
+        rows, columns = smart_resize(height, width, processor.patch_size * processor.merge_size, self.pixels)
+        return pil_resize(x, rows, columns) / 255
 
     def _inputs(self, images: Pixels, prompts: Sequence[str], model: RewardModel) -> Mapping[str, Tensor]:
         device = next(model.parameters()).device
@@ -157,7 +163,7 @@ class HPSv3(Verifier):
                 )
 
     def _model(self, device: torch.device) -> RewardModel:
-        where = self.base.device or device
+        where = torch.empty(0, device=self.base.device or device).device  # "cuda" becomes "cuda:0"
         if where not in self._models:
             # configuration and tokenizer first: they are small, and what is wrong with them is known before 16 GB load
             config, reward_id = self.base.config, self._processor.tokenizer.convert_tokens_to_ids(REWARD_TOKEN)
@@ -180,6 +186,8 @@ class HPSv3(Verifier):
         if directory is None:
             return f"{self.base.model_id}@{self.base.revision[:8]}"
         files = sorted(path for path in directory.glob("*") if path.suffix in _TEXT_SUFFIXES)
+        if not files:
+            raise WeightsError(f"no base model in {str(directory)!r}; expected a saved one, with config.json")
         return f"{directory.name}/{sha256(files)[:8]}"
 
 
@@ -205,7 +213,3 @@ def _published() -> dict[str, str]:
     text = resources.files(__package__).joinpath("hpsv3_instruction.json").read_text(encoding="utf-8")
     published: dict[str, str] = json.loads(text)
     return published
-
-
-def _split(prompts: Sequence[str], size: int) -> list[Sequence[str]]:
-    return [prompts[start : start + size] for start in range(0, len(prompts), size)]

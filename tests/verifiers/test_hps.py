@@ -1,15 +1,19 @@
 """HPSv2 against open_clip's own forward pass and torchvision's own resizing."""
 
+import json
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fake_hub import FakeHub
 from tiny_hps import CONFIG, SIDE, tiny_weights, write_tiny_hps
 from torch import Tensor
 from verifier_contract import VerifierContract
 
-from verifiers import Verifier, WeightsError
+from verifiers import Verifier, WeightsError, pins
 from verifiers.hps import CARD, HPS, PUBLISHED, LongestSide
 from verifiers.preprocess import Preprocess
 
@@ -34,40 +38,56 @@ class TestHPS(VerifierContract):
         return tiny
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_preprocessing_equals_torchvision(size: tuple[int, int]) -> None:
+def with_torchvision(image: Tensor, side: int) -> Tensor:
+    """The published preprocessing of one image, `[3, height, width]`."""
     from torchvision.transforms.v2 import functional as tv
 
-    image = torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(0)) / 255
-    scale = 224 / max(size)
-    side = [round(length * scale) for length in size]
-    side = [max(1, length) for length in side]
-    expected = image if scale == 1 else tv.resize(image, side, tv.InterpolationMode.BICUBIC, antialias=True)
-    rows, columns = 224 - expected.shape[1], 224 - expected.shape[2]
+    scale = side / max(image.shape[1:])
+    size = [max(1, round(length * scale)) for length in image.shape[1:]]
+    x = image if scale == 1 else tv.resize(image, size, tv.InterpolationMode.BICUBIC, antialias=True)
+    rows, columns = side - x.shape[1], side - x.shape[2]
     padding = [columns // 2, rows // 2, columns - columns // 2, rows - rows // 2]
-    expected = tv.normalize(tv.pad(expected, padding, fill=0), list(MEAN), list(STD))
-    found = LongestSide(224, MEAN, STD)(image[None])[0]
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    return tv.normalize(tv.pad(x, padding, fill=0), list(MEAN), list(STD))
+
+
+def noise(count: int, height: int, width: int) -> Tensor:
+    """Images of 8-bit values, as PIL would hold them."""
+    return torch.randint(0, 256, (count, 3, height, width), generator=torch.Generator().manual_seed(0)) / 255
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_preprocessing_equals_torchvision(size: tuple[int, int]) -> None:
+    images = noise(2, *size)
+    expected = torch.stack([with_torchvision(image, 224) for image in images])
+    torch.testing.assert_close(LongestSide(224, MEAN, STD)(images), expected, atol=1e-6, rtol=0)
 
 
 def test_open_clips_longest_is_another_preprocessing() -> None:
-    images = torch.randint(0, 256, (1, 3, 301, 517), generator=torch.Generator().manual_seed(0)) / 255
+    images = noise(1, 301, 517)
     theirs = Preprocess((224, 224), MEAN, STD, resize_mode="longest")(images)
     assert (LongestSide(224, MEAN, STD)(images) - theirs).abs().max() > 0.03
 
 
-def test_scores_equal_the_half_weights_in_open_clip(tiny: HPS, prompts: list[str]) -> None:
+@pytest.mark.parametrize("size", [(SIDE, SIDE), (SIDE, 17), (301, 517), (97, 33)])
+def test_scores_equal_the_half_weights_in_open_clip(tiny: HPS, prompts: list[str], size: tuple[int, int]) -> None:
     from open_clip import CLIP
     from open_clip.tokenizer import SimpleTokenizer
 
     model = CLIP(**CONFIG).eval()
     model.load_state_dict({name: value.half().float() for name, value in tiny_weights().items()})
-    images = torch.randint(0, 256, (5, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0)) / 255
-    inputs = (images - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
-    with torch.no_grad():
-        image, text, _ = model(inputs, SimpleTokenizer()(prompts))
-    cosine = (image.double().numpy() * text.double().numpy()).sum(1)
-    np.testing.assert_allclose(tiny(images, prompts), cosine, atol=1e-6)
+    images = noise(5, *size)
+    expected = []
+    for one, prompt in zip(images, prompts, strict=True):
+        with torch.no_grad():
+            image, text, _ = model(with_torchvision(one, SIDE)[None], SimpleTokenizer()([prompt]))
+        expected.append(float(image[0].double() @ text[0].double()))
+    np.testing.assert_allclose(tiny(images, prompts), expected, atol=1e-6)
+    assert np.ptp(expected) > 0.05
+
+
+def test_an_image_scores_as_it_does_after_it_was_saved(tiny: HPS, images: Tensor, prompts: list[str]) -> None:
+    saved = (images * 255).round().to(torch.uint8)
+    assert torch.equal(tiny(images, prompts), tiny(saved / 255, prompts))
 
 
 def test_plain_gelu(tiny: HPS) -> None:
@@ -78,9 +98,23 @@ def test_plain_gelu(tiny: HPS) -> None:
 
 def test_prompts_beyond_77_tokens_are_cut_with_a_warning(tiny: HPS, images: Tensor) -> None:
     fits = "cat " * 75
-    with pytest.warns(UserWarning, match=r"has 78 tokens, the verifier reads 77.*'dog'"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = tiny(images[:1], [fits])
+    with pytest.warns(UserWarning, match=r"has 78 tokens, the verifier reads 77; it does not see 'dog'") as told:
         longer = tiny(images[:1], [fits + "dog"])
-    torch.testing.assert_close(longer, tiny(images[:1], [fits]), atol=1e-6, rtol=0)
+        tiny(images[1:2], [fits + "dog"])
+    assert len(told) == 1
+    torch.testing.assert_close(longer, whole, atol=1e-6, rtol=0)
+    assert (tiny(images[:1], ["cat " * 74 + "dog"]) - whole).abs() > 1e-4  # the last one that fits counts
+
+
+def test_each_prompt_is_encoded_once(tiny: HPS, images: Tensor) -> None:
+    tower = tiny.source.tower()
+    before = tower.texts_encoded
+    for _ in range(2):
+        tiny(images, ["first", "second", "first", "second", "third"])
+    assert tower.texts_encoded == before + 3
 
 
 def test_half_tower(tiny: HPS, files: tuple[Path, Path], images: Tensor, prompts: list[str]) -> None:
@@ -92,22 +126,61 @@ def test_half_tower(tiny: HPS, files: tuple[Path, Path], images: Tensor, prompts
     assert half.version == tiny.version + "/bf16"
 
 
-def test_version_names_the_weights(tiny: HPS) -> None:
+@pytest.mark.parametrize("precision", ["fp16", "pure_bf16"])
+def test_other_precisions_of_the_tower(files: tuple[Path, Path], tiny: HPS, precision: str, images: Tensor) -> None:
+    scores = HPS(weights=files[1], model=files[0], precision=precision)(images, ["a cat"] * 5)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, tiny(images, ["a cat"] * 5), atol=0.05, rtol=0)
+
+
+def test_version_names_the_weights(tiny: HPS, files: tuple[Path, Path], tmp_path: Path) -> None:
     assert HPS().version == "2.1/HPS_v2.1_compressed.pt/c57a38fb"
     assert HPS("2.0").version == "2.0/HPS_v2_compressed.pt/07cb0d20"
-    assert tiny.version.startswith("2.1/HPS_tiny_compressed.pt/")
-    assert all(file.sha256 and file.size for file in PUBLISHED.values())
-    assert CARD.prompt_limit == "77 tokens"
+    assert HPS(model="ViT-H-14-quickgelu").version == HPS().version + "/ViT-H-14-quickgelu"
+    assert re.fullmatch(r"2\.1/HPS_tiny_compressed\.pt/[0-9a-f]{8}/tiny-hps\.json/[0-9a-f]{8}", tiny.version)
+    other = tmp_path / "tiny-hps.json"
+    other.write_text(json.dumps({**CONFIG, "quick_gelu": True}))
+    assert HPS(weights=files[1], model=other).version != tiny.version
+    assert {file.repository for file in PUBLISHED.values()} == {CARD.weights}
+    assert all(re.fullmatch("[0-9a-f]{64}", file.sha256 or "") and file.size for file in PUBLISHED.values())
+    assert re.fullmatch("[0-9a-f]{40}", pins.commit(CARD.weights))
 
 
-def test_what_is_wrong_is_said_in_one_line(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_published_weights_are_those_of_the_pinned_commit_and_checked(hub: FakeHub, files: tuple[Path, Path]) -> None:
+    for version, file in PUBLISHED.items():
+        hub.add(CARD.weights, {file.filename: files[1]}, pins.commit(CARD.weights))
+        told = f"{file.filename} of xswu/HPSv2@{pins.commit(CARD.weights)[:8]} has sha256 .* the file is damaged"
+        with pytest.raises(WeightsError, match=told) as caught:
+            HPS(version).load()
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_with_arguments_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"version is '2.2'; expected one of \('2.1', '2.0'\)"):
         HPS("2.2")
-    with pytest.raises(WeightsError, match="is no file"):
-        HPS(weights=tmp_path / "none.pt").load()
-    with pytest.raises(WeightsError, match=r"could not get HPS_v2.1_compressed.pt of xswu/HPSv2.*check the network"):
-        HPS().load()
-    wrong = tmp_path / "wrong.pt"
-    torch.save({"state_dict": {"logit_scale": torch.ones(())}}, wrong)
-    with pytest.raises(WeightsError, match="could not load 'tiny-hps'"):
-        HPS(weights=wrong, model=files[0]).load()
+    with pytest.raises(ValueError, match="precision is 'bfloat16'; expected one of"):
+        HPS(precision="bfloat16")
+    with pytest.raises(ValueError, match=r"none\.json' is no file"):
+        HPS(model=tmp_path / "none.json")
+
+
+def test_what_is_wrong_with_weights_is_said_in_one_line(hub: FakeHub, files: tuple[Path, Path], tmp_path: Path) -> None:
+    lacking = tiny_weights()
+    del lacking["visual.proj"]
+    torch.save({"state_dict": lacking}, tmp_path / "lacking.pt")
+    torch.save({"state_dict": {"logit_scale": torch.ones(())}}, tmp_path / "another.pt")
+    torch.save({"state_dict": tiny_weights(), "code": Path}, tmp_path / "pickle.pt")
+    (tmp_path / "broken.pt").write_bytes(b"no tensors")
+    wrong = [
+        (HPS(), r"could not get HPS_v2.1_compressed.pt of xswu/HPSv2 at revision .*check the network"),
+        (HPS(weights=tmp_path / "none.pt"), "is no file"),
+        (HPS(weights=files[1], model="ViT-Z"), "open_clip has no model 'ViT-Z'"),
+        *(
+            (HPS(weights=tmp_path / f"{name}.pt", model=files[0]), "could not load 'tiny-hps' with weights")
+            for name in ("lacking", "another", "pickle", "broken")
+        ),
+    ]
+    for verifier, message in wrong:
+        with pytest.raises(WeightsError, match=message) as caught:
+            verifier.load()
+        assert "\n" not in str(caught.value)
