@@ -31,6 +31,7 @@ CARD = Card(
 DINO = "facebook/dinov2-base"
 SHORTEST, SIDE = 256, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Consistency(Verifier):
@@ -58,6 +59,7 @@ class Consistency(Verifier):
         pretrained: str | Path | None = None,
         device: torch.device | str | None = None,
         precision: str = "fp32",
+        revision: str | None = None,
     ) -> None:
         """Name the features; nothing is loaded yet.
 
@@ -69,7 +71,9 @@ class Consistency(Verifier):
                 `facebook/dinov2-base`, and for OpenAI's ViT-L/14.
             pretrained: of the tower, as in `CLIPScore`.
             device: where the features are computed; default where the images are.
-            precision: of a tower, open_clip's name; features and their product are float32 always.
+            precision: "fp32", "bf16" or "fp16" (of a tower, any of open_clip's names); features and their product are
+                float32 always.
+            revision: commit, tag or branch of the hub repository; None for the pinned commit, where one is known.
 
         Raises:
             ValueError: a noise level outside (0, 1), other features, or what the tower refuses.
@@ -79,7 +83,7 @@ class Consistency(Verifier):
                 f"noise_level is {noise_level!r}; expected a number between 0 (clean) and 1 (pure noise), such as 0.4"
             )
         self.noise_level = float(noise_level)
-        self.features = _features(features, model, pretrained, device, precision)
+        self.features = _features(features, model, pretrained, device=device, precision=precision, revision=revision)
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]  # hashing a local model must not burden construction
@@ -108,9 +112,15 @@ class Consistency(Verifier):
 class DinoFeatures:
     """The class token of a vision model of transformers after its last norm, on DINOv2's preprocessing."""
 
-    def __init__(self, model: str | Path, device: torch.device | str | None = None) -> None:
-        """Name the model: a hub id or a directory."""
-        self.source = Pretrained(model, "AutoModel", device=device)
+    def __init__(self, model: str | Path, precision: str = "fp32", **options: Any) -> None:
+        """Name the model, a hub id or a directory; options of `Pretrained`.
+
+        Raises:
+            ValueError: an unknown precision.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+        self.source = Pretrained(model, "AutoModel", dtype=PRECISIONS[precision], **options)
 
     @property
     def label(self) -> str:
@@ -166,19 +176,17 @@ def dino_input(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "
 
 
 def _features(
-    kind: str, model: str | Path | None, pretrained: str | Path | None, device: Any, precision: str
+    kind: str, model: str | Path | None, pretrained: str | Path | None, **options: Any
 ) -> "DinoFeatures | TowerFeatures":
     if kind == "clip":
         if model is None:
             model, pretrained = "ViT-L-14-quickgelu", pretrained or "openai"
-        return TowerFeatures(TowerSource(model, pretrained, precision=precision, device=device))
+        return TowerFeatures(TowerSource(model, pretrained, **options))
     if kind != "dino":
         raise ValueError(f"features is {kind!r}; expected 'dino' (a model of transformers) or 'clip' (open_clip)")
-    if pretrained is not None or precision != "fp32":
-        raise ValueError(
-            f"pretrained={pretrained!r} and precision={precision!r} belong to features='clip'; name the model alone"
-        )
-    return DinoFeatures(model or DINO, device)
+    if pretrained is not None:
+        raise ValueError(f"pretrained={pretrained!r} belongs to features='clip'; name the model alone")
+    return DinoFeatures(model or DINO, **options)
 
 
 def _checked(x0: Any, images: Tensor) -> tuple[Tensor, Tensor]:

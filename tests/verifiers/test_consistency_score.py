@@ -49,11 +49,19 @@ class TestDino(VerifierContract):
     def verifier(self, dino_directory: Path) -> Verifier:
         return Supplied(model=dino_directory)
 
+    @pytest.fixture
+    def in_bfloat16(self, dino_directory: Path) -> Verifier:
+        return Supplied(model=dino_directory, precision="bf16")
+
 
 class TestTower(VerifierContract):
     @pytest.fixture
     def verifier(self, clip_directory: Path) -> Verifier:
         return Supplied(features="clip", model=clip_directory)
+
+    @pytest.fixture
+    def in_bfloat16(self, clip_directory: Path) -> Verifier:
+        return Supplied(features="clip", model=clip_directory, precision="bf16")
 
 
 @pytest.mark.parametrize("size", [(40, 48), (300, 257), (256, 256), (229, 640)])
@@ -143,7 +151,8 @@ def test_wrong_predictions_and_options_are_told(
     for options, message in [
         ({"noise_level": 1.0}, "noise_level is 1.0; expected a number between 0"),
         ({"features": "vgg"}, "expected 'dino'"),
-        ({"pretrained": "openai"}, "belong to features='clip'"),
+        ({"pretrained": "openai"}, "belongs to features='clip'"),
+        ({"precision": "half"}, "precision is 'half'; expected one of fp32, bf16, fp16"),
     ]:
         with pytest.raises(ValueError, match=message):
             Consistency(**options)  # type: ignore[arg-type]

@@ -37,6 +37,10 @@ class TestImageReward(VerifierContract):
     def verifier(self, reward: ImageReward) -> Verifier:
         return reward
 
+    @pytest.fixture
+    def in_bfloat16(self, folder: Path) -> Verifier:
+        return ImageReward(folder / "reward.safetensors", tokenizer=folder / "bert", dtype="bfloat16")
+
 
 def plain(t: dict[str, Tensor], x: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     """The published score in plain torch: pre-LN ViT, post-LN BERT with cross-attention, MLP, normalisation."""

@@ -32,6 +32,10 @@ class TestPickScore(VerifierContract):
     def verifier(self, pickscore: PickScore) -> Verifier:
         return pickscore
 
+    @pytest.fixture
+    def in_bfloat16(self, folder: Path) -> Verifier:
+        return PickScore(folder, dtype="bfloat16")
+
 
 def published(folder: Path, images: Tensor, prompts: list[str], padding: bool | str = True) -> Tensor:
     """The score as its authors compute it: PIL images, transformers' processor, diagonal of the logits."""

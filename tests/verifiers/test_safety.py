@@ -33,11 +33,19 @@ class TestChecker(VerifierContract):
     def verifier(self, checker_folder: Path) -> Verifier:
         return Safety(checker_folder)
 
+    @pytest.fixture
+    def in_bfloat16(self, checker_folder: Path) -> Verifier:
+        return Safety(checker_folder, dtype="bfloat16")
+
 
 class TestClassifier(VerifierContract):
     @pytest.fixture
     def verifier(self, classifier_folder: Path) -> Verifier:
         return Safety(classifier_folder)
+
+    @pytest.fixture
+    def in_bfloat16(self, classifier_folder: Path) -> Verifier:
+        return Safety(classifier_folder, dtype="bfloat16")
 
 
 def through_pil(images: Tensor) -> Tensor:

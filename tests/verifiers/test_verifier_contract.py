@@ -17,12 +17,21 @@ class TestCLIPScore(VerifierContract):
     def verifier(self, clip_directory: Path) -> Verifier:
         return CLIPScore(clip_directory, output="cosine")  # random cosines are negative too, where the clamp is flat
 
+    @pytest.fixture
+    def in_bfloat16(self, clip_directory: Path) -> Verifier:
+        return CLIPScore(clip_directory, output="cosine", precision="bf16")
+
 
 class TestAestheticV2(VerifierContract):
     @pytest.fixture
     def verifier(self, clip_directory: Path, tmp_path: Path) -> Verifier:
         head = save_head(published_head(WIDTH), tmp_path / "head.safetensors")
         return Aesthetic(head, model=clip_directory)
+
+    @pytest.fixture
+    def in_bfloat16(self, clip_directory: Path, tmp_path: Path) -> Verifier:
+        head = save_head(published_head(WIDTH), tmp_path / "head.safetensors")
+        return Aesthetic(head, model=clip_directory, precision="pure_bf16")
 
 
 class TestAestheticV1(VerifierContract):

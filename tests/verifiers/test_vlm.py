@@ -28,11 +28,19 @@ class TestContract(VerifierContract):
     def verifier(self, folders: dict[str, Path]) -> VLM:
         return VLM(folders["qwen3_vl"], batch=3)
 
+    @pytest.fixture
+    def in_bfloat16(self, folders: dict[str, Path]) -> VLM:
+        return VLM(folders["qwen3_vl"], batch=3, dtype="bfloat16")
+
 
 class TestContractOfLlava(VerifierContract):
     @pytest.fixture
     def verifier(self, folders: dict[str, Path]) -> VLM:
         return VLM(folders["llava"], questions=["Is there {}?", "Does this image show {}?"])
+
+    @pytest.fixture
+    def in_bfloat16(self, folders: dict[str, Path]) -> VLM:
+        return VLM(folders["llava"], questions=["Is there {}?", "Does this image show {}?"], dtype="bfloat16")
 
 
 @torch.no_grad()

@@ -20,6 +20,11 @@ class VerifierContract:
     def verifier(self) -> Verifier:
         raise NotImplementedError("give the verifier under test as a fixture")
 
+    @pytest.fixture
+    def in_bfloat16(self) -> Verifier | None:
+        """The same with its weights in bfloat16; None for one without weights."""
+        return None
+
     def test_returns_one_finite_float32_per_image(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
         for count in (1, 5):
             scores = verifier(images[:count], prompts[:count])
@@ -102,6 +107,18 @@ class VerifierContract:
         scores = verifier(half, prompts)
         assert scores.dtype == torch.float32
         torch.testing.assert_close(scores, verifier(half.float(), prompts), atol=1e-5, rtol=0)
+
+    def test_half_precision_weights(
+        self, verifier: Verifier, in_bfloat16: Verifier | None, images: Tensor, prompts: list[str]
+    ) -> None:
+        if in_bfloat16 is None:
+            pytest.skip("has no weights")
+        scores = in_bfloat16(images, prompts)
+        assert scores.dtype == torch.float32
+        assert not torch.equal(scores, scores.bfloat16().float())  # last computed in half, all would be on its grid
+        full = verifier(images, prompts)
+        assert (scores - full).abs().max() < 0.1 * max(1.0, float(full.abs().max()))
+        assert in_bfloat16.key != verifier.key
 
     def test_works_inside_inference_mode_and_after(self, verifier: Verifier, images: Tensor) -> None:
         with torch.inference_mode():
