@@ -199,13 +199,17 @@ def turn(prompt: str) -> list[dict[str, Any]]:
 
 
 def smart_resize(height: int, width: int, factor: int, pixels: int) -> tuple[int, int]:
-    """Qwen2-VL's size of an image where least and greatest area are equal: multiples of `factor`, the aspect kept."""
+    """Qwen2-VL's size of an image where least and greatest area are equal: multiples of `factor`, the aspect kept.
+
+    Squares end on whole multiples, where rounding decides: hence its very order of operations.
+    """
     rows, columns = (max(factor, round(side / factor) * factor) for side in (height, width))
-    if rows * columns == pixels:
-        return rows, columns
-    fit = math.floor if rows * columns > pixels else math.ceil
-    scale = math.sqrt(pixels / (height * width))
-    rows, columns = (max(factor, fit(side * scale / factor) * factor) for side in (height, width))
+    if rows * columns > pixels:
+        beta = math.sqrt((height * width) / pixels)
+        rows, columns = (max(factor, math.floor(side / beta / factor) * factor) for side in (height, width))
+    elif rows * columns < pixels:
+        beta = math.sqrt(pixels / (height * width))
+        rows, columns = (math.ceil(side * beta / factor) * factor for side in (height, width))
     return rows, columns
 
 

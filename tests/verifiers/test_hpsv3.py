@@ -1,19 +1,22 @@
 """HPSv3 against Qwen2's own text model, transformers' PIL processor, and its head in plain torch."""
 
 import hashlib
+import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from fake_hub import FakeHub
 from tiny_hpsv3 import HIDDEN, original_weights, tokens, write_base, write_weights
 from torch import Tensor
 from verifier_contract import VerifierContract
 
-from verifiers import Verifier, WeightsError
+from verifiers import Verifier, WeightsError, load, pins
 from verifiers import hpsv3_model as network
-from verifiers.hpsv3 import PIXELS, HPSv3, smart_resize, turn
+from verifiers.hpsv3 import CARD, PIXELS, REWARD_TOKEN, HPSv3, smart_resize, turn
 
 SMALL = 112 * 112
 CPU = torch.device("cpu")
@@ -130,8 +133,11 @@ def test_pixels_equal_the_pil_processor(files: Files, size: tuple[int, int]) -> 
 def test_sizes_equal_transformers() -> None:
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as theirs
 
-    for height, width in [(1, 1), (64, 64), (448, 448), (1024, 1024), (832, 1216), (300, 999), (2000, 31), (447, 449)]:
-        assert smart_resize(height, width, 28, PIXELS) == theirs(height, width, 28, PIXELS, PIXELS)
+    sides = [15, 27, 28, 42, 64, 300, 447, 448, 449, 832, 999, 1024, 1216, 2000]
+    squares = [(side, side) for side in range(1, 2049)]  # among them those where floating point decides
+    for height, width in [*itertools.product(sides, sides), *squares]:
+        for pixels in (SMALL, PIXELS):
+            assert smart_resize(height, width, 28, pixels) == theirs(height, width, 28, pixels, pixels)
 
 
 def test_the_instruction_is_the_published_one_to_the_byte() -> None:
@@ -160,6 +166,13 @@ def test_half_network_scores_in_float32(files: Files, tiny: HPSv3, images: Tenso
     assert HPSv3(files.weights, base=files.base).version.endswith("/bfloat16")
 
 
+def test_dtype_by_name(files: Files, tiny: HPSv3) -> None:
+    named = load("hpsv3", weights=files.weights, base=files.base, dtype="float32", pixels=SMALL)
+    assert named.version == tiny.version
+    with pytest.raises(ValueError, match="dtype is 'nonsense'; expected one of float32, bfloat16, float16"):
+        load("hpsv3", dtype="nonsense")
+
+
 def test_names_of_newer_files_load_too(files: Files, tiny: HPSv3, tmp_path: Path, images: Tensor) -> None:
     def newer(name: str) -> str:
         if name.startswith(("visual.", "rm_head.", "lm_head.")):
@@ -180,9 +193,39 @@ def test_embeddings_are_as_many_as_in_the_file(files: Files, tiny: HPSv3) -> Non
 
 
 def test_control_tokens_in_a_prompt_are_refused(tiny: HPSv3, images: Tensor) -> None:
-    for token in ("<|Reward|>", "<|image_pad|>"):
-        with pytest.raises(ValueError, match="a control token of"):
-            tiny(images[:1], [f"a cat {token}"])
+    for token in (REWARD_TOKEN, "<|image_pad|>"):
+        with pytest.raises(ValueError, match=rf"holds {re.escape(repr(token))}, a control token of .*: remove it"):
+            tiny(images[:2], ["a dog", f"a cat {token}"])
+
+
+def test_distributions_keep_nan_in_its_row(tiny: HPSv3, images: Tensor, prompts: list[str]) -> None:
+    expected = torch.stack(tiny.distribution(images, prompts))
+    images[2, 0, 0, 0] = torch.nan
+    found = torch.stack(tiny.distribution(images, prompts))
+    assert found[:, 2].isnan().all()
+    rest = [0, 1, 3, 4]
+    torch.testing.assert_close(found[:, rest], expected[:, rest], atol=1e-5, rtol=0)
+    assert torch.stack(tiny.distribution(images[:0], [])).shape == (2, 0)
+
+
+def test_defaults_load_from_the_hub_at_the_pinned_commits(
+    hub: FakeHub, files: Files, images: Tensor, prompts: list[str]
+) -> None:
+    repositories = {
+        "MizzenAI/HPSv3": {"HPSv3.safetensors": files.weights},
+        "Qwen/Qwen2-VL-7B-Instruct": {path.name: path for path in files.base.iterdir()},
+    }
+    for repository, contents in repositories.items():
+        assert re.fullmatch("[0-9a-f]{40}", pins.commit(repository))
+        assert repository in CARD.weights
+        hub.add(repository, contents, pins.commit(repository))
+    published = HPSv3(dtype=torch.float32)
+    expected = HPSv3(files.weights, base=files.base, dtype=torch.float32)
+    assert torch.equal(published(images[:2], prompts[:2]), expected(images[:2], prompts[:2]))
+    weights, base = (f"{name}@{pins.commit(name)[:8]}" for name in repositories)
+    assert published.version == f"{weights.replace('@', '/HPSv3.safetensors@')}/{base}/float32"
+    another = HPSv3(revision="main", base_revision="other")
+    assert another.version == "MizzenAI/HPSv3/HPSv3.safetensors@main/Qwen/Qwen2-VL-7B-Instruct@other/bfloat16"
 
 
 def without(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -206,7 +249,7 @@ def test_files_that_do_not_fit_are_one_line(files: Files, tmp_path: Path) -> Non
         assert "\n" not in str(caught.value)
 
 
-def test_what_is_missing_is_said_in_one_line(files: Files, tmp_path: Path) -> None:
+def test_what_is_missing_is_said_in_one_line(hub: FakeHub, files: Files, tmp_path: Path) -> None:
     arguments: list[tuple[dict[str, Any], str]] = [
         ({"base": files.base}, r"could not get HPSv3.safetensors of MizzenAI/HPSv3.*check the network"),
         ({}, r"could not load the AutoConfig of Qwen/Qwen2-VL-7B-Instruct.*check the network"),
@@ -214,8 +257,11 @@ def test_what_is_missing_is_said_in_one_line(files: Files, tmp_path: Path) -> No
         ({"base": tmp_path / "none", "weights": files.weights}, "does not exist"),
     ]
     for options, message in arguments:
-        with pytest.raises(WeightsError, match=message):
+        with pytest.raises(WeightsError, match=message) as caught:
             HPSv3(**options).load()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(WeightsError, match=r"no base model in .*none"):
+        assert HPSv3(files.weights, base=tmp_path / "none").version
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
     with pytest.raises(WeightsError, match=r"could not read 'broken.safetensors'"):
         HPSv3(tmp_path / "broken.safetensors", base=files.base).load()
