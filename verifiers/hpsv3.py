@@ -1,7 +1,6 @@
 """HPSv3: human preference as a vision-language model with a reward head reads it."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import resources
@@ -17,8 +16,9 @@ from .base import Verifier, check_images, check_prompts
 from .card import Card
 from .hpsv3_model import RewardModel
 from .hub import WeightsError
-from .preprocess import Images, Pixels, pil_resize, straight_through
+from .preprocess import Images, Pixels
 from .pretrained import Pretrained
+from .vlm_images import resized
 from .weights import WeightFile, sha256
 
 CARD = Card(
@@ -128,18 +128,10 @@ class HPSv3(Verifier):
 
     def _outputs(self, images: Images, prompts: Sequence[str]) -> Float[Tensor, "batch 2"]:
         model = self._model(images.device)
-        prepared = self._resized(images)
+        prepared = resized(images, self._processor.image_processor)
         starts = range(0, len(prompts), self.batch)
         parts = [(prepared[at : at + self.batch], prompts[at : at + self.batch]) for at in starts]
         return torch.cat([model(self._inputs(part, texts, model)) for part, texts in parts])
-
-    def _resized(self, images: Images) -> Pixels:
-        x = images.clamp(0, 1) * 255
-        x = straight_through(x, x.round())  # as diffusers makes PIL images
-        processor = self._processor.image_processor
-        height, width = x.shape[-2:]
-        rows, columns = smart_resize(height, width, processor.patch_size * processor.merge_size, self.pixels)
-        return pil_resize(x, rows, columns) / 255
 
     def _inputs(self, images: Pixels, prompts: Sequence[str], model: RewardModel) -> Mapping[str, Tensor]:
         device = next(model.parameters()).device
@@ -147,7 +139,7 @@ class HPSv3(Verifier):
             self._check_control(prompt)
         turns = [turn(prompt) for prompt in prompts]
         texts = self._processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        # resizing was done above as PIL does it
+        # Resized already, as PIL does it; a second pass would not leave every size as it is.
         unscaled = {"do_rescale": False, "do_resize": False}
         made = self._processor(
             text=texts, images=list(images.to(device)), padding=True, return_tensors="pt", images_kwargs=unscaled
@@ -176,6 +168,7 @@ class HPSv3(Verifier):
         from tokenizers import AddedToken
 
         processor = self.base.part("AutoProcessor")
+        processor.image_processor.size = {"shortest_edge": self.pixels, "longest_edge": self.pixels}
         processor.tokenizer.padding_side = "right"  # as trained; the base model's own is left
         processor.tokenizer.add_tokens([AddedToken(REWARD_TOKEN, special=True, normalized=False)], special_tokens=True)
         return processor
@@ -196,21 +189,6 @@ def turn(prompt: str) -> list[dict[str, Any]]:
     published = _published()
     text = published["instruction"].format(text_prompt=prompt) + published["suffix"]
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
-
-
-def smart_resize(height: int, width: int, factor: int, pixels: int) -> tuple[int, int]:
-    """Qwen2-VL's size of an image where least and greatest area are equal: multiples of `factor`, the aspect kept.
-
-    Squares end on whole multiples, where rounding decides: hence its very order of operations.
-    """
-    rows, columns = (max(factor, round(side / factor) * factor) for side in (height, width))
-    if rows * columns > pixels:
-        beta = math.sqrt((height * width) / pixels)
-        rows, columns = (max(factor, math.floor(side / beta / factor) * factor) for side in (height, width))
-    elif rows * columns < pixels:
-        beta = math.sqrt(pixels / (height * width))
-        rows, columns = (math.ceil(side * beta / factor) * factor for side in (height, width))
-    return rows, columns
 
 
 def _published() -> dict[str, str]:

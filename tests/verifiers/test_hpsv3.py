@@ -16,7 +16,8 @@ from verifier_contract import VerifierContract
 
 from verifiers import Verifier, WeightsError, load, pins
 from verifiers import hpsv3_model as network
-from verifiers.hpsv3 import CARD, PIXELS, REWARD_TOKEN, HPSv3, smart_resize, turn
+from verifiers.hpsv3 import CARD, PIXELS, REWARD_TOKEN, HPSv3, turn
+from verifiers.vlm_images import resized, target
 
 SMALL = 112 * 112
 CPU = torch.device("cpu")
@@ -48,7 +49,8 @@ class TestHPSv3(VerifierContract):
 
 
 def inputs_of(verifier: HPSv3, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
-    return dict(verifier._inputs(verifier._resized(images), prompts, verifier._model(CPU)))
+    pixels = resized(images, verifier._processor.image_processor)
+    return dict(verifier._inputs(pixels, prompts, verifier._model(CPU)))
 
 
 def test_equals_qwen2_with_plain_positions_and_the_head_by_hand(
@@ -114,7 +116,7 @@ def test_batches_are_split(files: Files, tiny: HPSv3, images: Tensor, prompts: l
     assert split._model(CPU) is tiny._model(CPU)  # one network, however many verifiers
 
 
-@pytest.mark.parametrize("size", [(512, 512), (301, 517), (832, 1216)])
+@pytest.mark.parametrize("size", [(512, 512), (471, 471), (301, 517), (832, 1216)])
 def test_pixels_equal_the_pil_processor(files: Files, size: tuple[int, int]) -> None:
     from PIL import Image
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -130,14 +132,14 @@ def test_pixels_equal_the_pil_processor(files: Files, size: tuple[int, int]) -> 
     assert difference.mean() < 3e-5  # noise: one pixel in a thousand differs by 1/255
 
 
-def test_sizes_equal_transformers() -> None:
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as theirs
+def test_sizes_equal_transformers(tiny: HPSv3) -> None:
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     sides = [15, 27, 28, 42, 64, 300, 447, 448, 449, 832, 999, 1024, 1216, 2000]
     squares = [(side, side) for side in range(1, 2049)]  # among them those where floating point decides
     for height, width in [*itertools.product(sides, sides), *squares]:
-        for pixels in (SMALL, PIXELS):
-            assert smart_resize(height, width, 28, pixels) == theirs(height, width, 28, pixels, pixels)
+        expected = smart_resize(height, width, 28, SMALL, SMALL)
+        assert target(height, width, tiny._processor.image_processor) == expected
 
 
 def test_the_instruction_is_the_published_one_to_the_byte() -> None:
