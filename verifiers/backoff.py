@@ -21,15 +21,15 @@ class Backoff:
         sleep: waits for that many seconds; None waits so that an interrupt is noticed.
     """
 
-    first: float = 1.0
-    longest: float = 60.0
-    patience: float = 300.0
+    first: float | int = 1.0
+    longest: float | int = 60.0
+    patience: float | int = 300.0
     jitter: Callable[[], float] = field(default=_jitter.random, repr=False)
     sleep: Callable[[float], object] | None = field(default=None, repr=False)
 
-    def wait(self, failures: int, asked: float | None = None) -> float | None:
+    def wait(self, failures: int, asked: float | int | None = None) -> float | None:
         """Seconds to wait after so many failures, None to give up."""
         if asked is not None:
-            return asked if asked <= self.patience else None
+            return float(asked) if asked <= self.patience else None
         longest = min(self.longest, self.first * 2.0 ** min(failures - 1, 60))
         return longest * (1 - 0.5 * self.jitter())

@@ -14,6 +14,7 @@ import torch
 _AGAIN = frozenset({408, 409, 429})
 _NEVER = {
     401: "check the key",
+    402: "the account has no credit left",
     403: "check what the key, the project and the region may use",
     404: "check the model's name and the address",
 }
@@ -121,14 +122,32 @@ def find_key(given: str | None, variables: Sequence[str], address: str | None) -
     """The key: the argument, else the environment's; servers on this machine need none.
 
     Raises:
-        JudgeError: there is none.
+        JudgeError: there is none, or one that no header can carry.
     """
     for key in (given, *(os.environ.get(name) for name in variables)):
-        if key and key.strip():
-            return key.strip()
+        if key and (key := key.strip()):
+            if not (key.isascii() and key.isprintable()):  # the client's own error would quote it
+                raise JudgeError("the API key holds characters that no key has; copy it again")
+            return key
     if host_of(address) in _LOOPBACK:
         return "none"
     raise JudgeError(f"no API key was found; set {' or '.join(variables)}, or pass api_key=...")
+
+
+def checked_address(address: str) -> str:
+    """The address, if it is one.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    if urlsplit(address).scheme not in ("http", "https") or not host_of(address):
+        raise ValueError(f"base_url is {address!r}; expected an address such as 'http://localhost:8000/v1'")
+    return address
+
+
+def missing(package: str) -> ImportError:
+    """What to say where an endpoint's package isn't installed."""
+    return ImportError(f'this judge needs the package {package}: pip install "noise-search[api]"')
 
 
 def host_of(address: str | None) -> str | None:

@@ -2,13 +2,25 @@
 
 import importlib
 import os
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import torch
 
-from .endpoint import Answer, Endpoint, RequestFailed, cleaned, find_key, host_of, refusal, retry_after
+from .endpoint import (
+    Answer,
+    Endpoint,
+    RequestFailed,
+    checked_address,
+    cleaned,
+    find_key,
+    host_of,
+    missing,
+    refusal,
+    retry_after,
+)
 
 DEFAULT_MODEL = "gemini-3.8-flash"
 """The paper's grader is Gemini 1.5 Flash, which is retired; this is the family's stable flash model."""
@@ -27,10 +39,10 @@ class GeminiEndpoint(Endpoint):
         *,
         base_url: str | None = None,
         api_key: str | None = None,
-        temperature: float | None = 0.0,
+        temperature: float | int | None = 0.0,
         max_tokens: int | None = 4096,
         thinking: str | None = None,
-        timeout: float = 120.0,
+        timeout: float | int = 120.0,
     ) -> None:
         """Name the model; nothing is contacted.
 
@@ -42,10 +54,13 @@ class GeminiEndpoint(Endpoint):
             max_tokens: most tokens of an answer, hidden reasoning included; None leaves it to the server.
             thinking: the level of hidden reasoning, such as "low"; None leaves it to the server.
             timeout: seconds without a word from the server before a request counts as failed.
+
+        Raises:
+            ValueError: a base_url that is no address.
         """
         self.model = model or DEFAULT_MODEL
-        self.base_url = base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or f"https://{_OFFICIAL}/"
-        self.temperature = temperature
+        self.base_url = checked_address(base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or f"https://{_OFFICIAL}/")
+        self.temperature = None if temperature is None else float(temperature)
         self.max_tokens = max_tokens
         self.thinking = thinking
         self.timeout = timeout
@@ -70,18 +85,18 @@ class GeminiEndpoint(Endpoint):
         from google.genai import errors, types
 
         contents = [types.Part.from_bytes(data=png, mime_type="image/png"), text]
+        config = self._config(schema, seed)
         try:
-            response = self._client.models.generate_content(
-                model=self.model, contents=contents, config=self._config(schema, seed)
-            )
+            response = self._client.models.generate_content(model=self.model, contents=contents, config=config)
         except errors.APIError as error:
             raise self._refused(error) from None  # its message may repeat the key
         except _transport_errors("TimeoutException"):
             raise RequestFailed(f"no answer within {self.timeout:g} s", again=True, answered=False) from None
-        except _transport_errors("TransportError") as error:
+        except _transport_errors("RequestError", OSError) as error:
             reason = f"no connection: {cleaned(error, self._key)}"
             raise RequestFailed(reason, again=True, answered=False) from None
-        except ValueError as error:  # neither JSON nor what the client expects of it
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+            # Neither JSON nor what the client expects of it, which it takes for granted in places.
             reason = f"the server's answer can't be read: {cleaned(error, self._key)}"
             raise RequestFailed(reason, again=True, answered=False) from None
         return self._read(response)
@@ -96,7 +111,7 @@ class GeminiEndpoint(Endpoint):
             from google import genai
             from google.genai import types
         except ImportError as error:
-            raise ImportError(f"a Gemini judge needs {error.name!r}: pip install noise-search[api]") from error
+            raise missing("google-genai") from error
         options = types.HttpOptions(base_url=self.base_url, timeout=round(self.timeout * 1000))
         return genai.Client(api_key=self._key, vertexai=False, http_options=options)  # without options it never retries
 
@@ -130,20 +145,21 @@ class GeminiEndpoint(Endpoint):
         finish = _name(getattr(candidate, "finish_reason", None))
         refused = _name(blocked) or (finish if finish not in ("", "STOP", "MAX_TOKENS", "OTHER") else "")
         parts = (candidate.content.parts if candidate is not None and candidate.content else None) or []
-        thoughts = getattr(usage, "thoughts_token_count", None) or 0
-        written = getattr(usage, "candidates_token_count", None)
+        asked, written, thoughts = (
+            getattr(usage, f"{name}_token_count", None) for name in ("prompt", "candidates", "thoughts")
+        )
         return Answer(
             "".join(part.text for part in parts if part.text and not part.thought),
-            getattr(usage, "prompt_token_count", None),
-            None if written is None and not thoughts else (written or 0) + thoughts,
+            asked,
+            None if asked is None else (written or 0) + (thoughts or 0),  # counts of zero are left out
             refused=refused,
             note=f"cut at max_tokens={self.max_tokens}; pass more" if finish == "MAX_TOKENS" else "",
         )
 
 
-def _transport_errors(name: str) -> tuple[type[Exception], ...]:
-    """The class with this name in whichever HTTP packages are here; the client takes one or the other."""
-    found: list[type[Exception]] = []
+def _transport_errors(name: str, *others: type[Exception]) -> tuple[type[Exception], ...]:
+    """The class with this name in whichever HTTP packages are here, as the client takes one or the other."""
+    found = list(others)
     for package in ("httpx2", "httpx"):
         try:
             found.append(getattr(importlib.import_module(package), name))
@@ -166,14 +182,14 @@ def _plain(schema: Any) -> Any:
 def _details(body: Any) -> list[dict[str, Any]]:
     error = body.get("error", body) if isinstance(body, dict) else {}
     details = error.get("details") if isinstance(error, dict) else None
-    return [detail for detail in details or () if isinstance(detail, dict)]
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
 
 
 def _asked_wait(details: list[dict[str, Any]]) -> float | None:
     """Seconds in a RetryInfo, written like "34s"."""
     for detail in details:
         delay = detail.get("retryDelay")
-        if isinstance(delay, str) and delay.endswith("s") and delay[:-1].replace(".", "", 1).isdigit():
+        if isinstance(delay, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?s", delay):
             return float(delay[:-1])
     return None
 

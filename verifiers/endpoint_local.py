@@ -26,7 +26,7 @@ class LocalEndpoint(Endpoint):
         model: str | Path | None = None,
         *,
         revision: str | None = None,
-        dtype: torch.dtype = torch.bfloat16,
+        dtype: torch.dtype | str = torch.bfloat16,
         device: torch.device | str | None = None,
         max_tokens: int = 1024,
     ) -> None:

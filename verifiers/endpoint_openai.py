@@ -5,11 +5,22 @@ import json
 import os
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from .endpoint import Answer, Endpoint, RequestFailed, cleaned, find_key, host_of, refusal, retry_after
+from .endpoint import (
+    Answer,
+    Endpoint,
+    RequestFailed,
+    checked_address,
+    cleaned,
+    find_key,
+    host_of,
+    missing,
+    refusal,
+    retry_after,
+)
 
 DEFAULT_MODEL = "gpt-4.1-mini"
 """Takes images, temperature 0 and a seed; reasoning models refuse a temperature."""
@@ -28,10 +39,10 @@ class OpenAIEndpoint(Endpoint):
         *,
         base_url: str | None = None,
         api_key: str | None = None,
-        temperature: float | None = 0.0,
+        temperature: float | int | None = 0.0,
         max_tokens: int | None = 4096,
-        answer_format: Literal["schema", "object", "text"] = "schema",
-        timeout: float = 120.0,
+        answer_format: str = "schema",
+        timeout: float | int = 120.0,
     ) -> None:
         """Name the model; nothing is contacted.
 
@@ -46,13 +57,13 @@ class OpenAIEndpoint(Endpoint):
             timeout: seconds without a word from the server before a request counts as failed.
 
         Raises:
-            ValueError: an unknown answer format.
+            ValueError: an unknown answer format, or a base_url that is no address.
         """
         if answer_format not in ("schema", "object", "text"):
             raise ValueError(f"answer_format is {answer_format!r}; expected 'schema', 'object' or 'text'")
         self.model = model or DEFAULT_MODEL
-        self.base_url = base_url or os.environ.get("OPENAI_BASE_URL") or f"https://{_OFFICIAL}/v1"
-        self.temperature = temperature
+        self.base_url = checked_address(base_url or os.environ.get("OPENAI_BASE_URL") or f"https://{_OFFICIAL}/v1")
+        self.temperature = None if temperature is None else float(temperature)
         self.max_tokens = max_tokens
         self.answer_format = answer_format
         self.timeout = timeout
@@ -100,9 +111,7 @@ class OpenAIEndpoint(Endpoint):
         try:
             import openai
         except ImportError as error:
-            raise ImportError(
-                f"an OpenAI-compatible judge needs {error.name!r}: pip install noise-search[api]"
-            ) from error
+            raise missing("openai") from error
         # Its own retries would be spent without being counted.
         return openai.OpenAI(api_key=self._key, base_url=self.base_url, timeout=self.timeout, max_retries=0)
 
@@ -142,7 +151,7 @@ class OpenAIEndpoint(Endpoint):
             body = json.loads(text)
             choice = body["choices"][0]
             content, refused = choice["message"].get("content"), choice["message"].get("refusal")
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             reason = f"the server's answer is no chat completion: {cleaned(text, self._key)}"
             raise RequestFailed(reason, again=True, answered=False) from None
         finish = choice.get("finish_reason")
@@ -158,5 +167,5 @@ def _usage(body: Mapping[str, Any]) -> tuple[int | None, int | None]:
     usage = body.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     given = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    first, second = (value if isinstance(value, int) else None for value in given)
+    first, second = (value if isinstance(value, int) and value >= 0 else None for value in given)
     return first, second

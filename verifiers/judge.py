@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from .backoff import Backoff
 from .base import Verifier, check_images, check_prompts
 from .card import Card
-from .endpoint import Endpoint, RequestFailed
+from .endpoint import Answer, Endpoint, JudgeError, RequestFailed
 from .endpoint_gemini import GeminiEndpoint
 from .endpoint_local import LocalEndpoint
 from .endpoint_openai import OpenAIEndpoint
@@ -78,7 +79,7 @@ class RubricJudge(Verifier):
     def __init__(
         self,
         provider: str | Endpoint = "gemini",
-        model: str | None = None,
+        model: str | Path | None = None,
         *,
         score: str = OVERALL,
         rubric: Rubric = RUBRIC,
@@ -88,8 +89,8 @@ class RubricJudge(Verifier):
         retries: int = 4,
         backoff: Backoff | None = None,
         max_calls: int | None = 1000,
-        max_cost: float | None = None,
-        prices: tuple[float, float] | None = None,
+        max_cost: float | int | None = None,
+        prices: Sequence[float | int] | None = None,
         cache_size: int = 4096,
         **endpoint: Any,
     ) -> None:
@@ -98,7 +99,7 @@ class RubricJudge(Verifier):
         Args:
             provider: "gemini", "openai" (every server of that protocol), "local" (a model of transformers), or an
                 endpoint object.
-            model: the model's name there; default the endpoint's.
+            model: the model's name there, or the directory of a local one; default the endpoint's.
             score: which grade is the score: an aspect of the rubric, "overall", or "mean" of the aspects.
             rubric: what is asked.
             max_side: pixels to which larger images are shrunk, ratio kept; None sends them as they are.
@@ -227,10 +228,11 @@ class RubricJudge(Verifier):
         """Ask until there are grades, the retries are used up, or a cap is reached; remember the grades."""
         reason, unreadable, asked_wait = "", 0, None
         for failures in range(self.retries + 1):
-            if failures and (given_up := self._pause(failures, asked_wait, stop)):
+            capped = self.spending.cap()  # before the wait, which would be for nothing
+            if failures and not capped and (given_up := self._pause(failures, asked_wait, stop)):
                 return Grades(reason=f"{reason}; {given_up}")
-            if cap := self.spending.begin():
-                return Grades(reason=f"the cap {cap} is reached; raise it to grade more")
+            if capped := capped or self.spending.begin():
+                return Grades(reason=f"{reason and reason + '; '}the cap {capped} is reached; raise it to grade more")
             try:
                 answer = self._answer(request, unreadable)
                 if answer.refused:
@@ -250,7 +252,7 @@ class RubricJudge(Verifier):
                 return grades
         return Grades(reason=f"{reason}; gave up after {self.retries + 1} requests")
 
-    def _answer(self, request: _Request, unreadable: int) -> Any:
+    def _answer(self, request: _Request, unreadable: int) -> Answer:
         # At temperature 0 the same seed would give the same unreadable answer.
         seed = None if self.seed is None else self.seed + unreadable
         try:
@@ -258,8 +260,8 @@ class RubricJudge(Verifier):
         except RequestFailed as error:
             self.spending.failed(maybe_billed=not error.answered)
             raise
-        except BaseException:
-            self.spending.failed()
+        except BaseException as error:  # an interrupt, too, leaves a request that may be billed
+            self.spending.failed(maybe_billed=not isinstance(error, JudgeError))
             raise
         self.spending.answered(answer)
         return answer
@@ -285,7 +287,7 @@ class RubricJudge(Verifier):
                 self._cache.popitem(last=False)
 
     def _report(self, given: Sequence[Grades]) -> None:
-        reasons = Counter(grades.reason for grades in given if grades.reason and grades is not _NOT_SENT)
+        reasons = Counter(grades.reason for grades in given if grades.reason)
         for reason, count in reasons.items():
             log.warning(
                 "judge %s: %d of %d images got no grade (NaN): %s", self.endpoint.label, count, len(given), reason
@@ -306,10 +308,10 @@ def encode_png(image: Float[Tensor, "3 height width"], max_side: int | None = No
     return file.getvalue()
 
 
-_NOT_SENT = Grades(reason="the image is not finite")
+_NOT_SENT = Grades(reason="the image is not finite (or 0.5 throughout, which stands for that)")
 
 
-def _endpoint(provider: str | Endpoint, model: str | None, options: dict[str, Any]) -> Endpoint:
+def _endpoint(provider: str | Endpoint, model: str | Path | None, options: dict[str, Any]) -> Endpoint:
     if isinstance(provider, Endpoint):
         if model is not None or options:
             given = sorted(options) + (["model"] if model is not None else [])

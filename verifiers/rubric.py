@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -51,13 +51,13 @@ class Rubric:
     Attributes:
         aspects: question by key, in the order in which they are asked.
         overall: the question for the grade of the whole, which is not the mean of the others.
-        scale: worst and best grade.
+        scale: worst and best grade; kept as floats.
         explanations: ask for a short reason before each grade; grades are better for it, answers longer.
     """
 
     aspects: Mapping[str, str]
     overall: str = "all in all, how good an image for this prompt it is"
-    scale: tuple[float, float] = (0.0, 10.0)
+    scale: Sequence[float | int] = (0.0, 10.0)
     explanations: bool = True
 
     def __post_init__(self) -> None:
@@ -67,9 +67,9 @@ class Rubric:
         for key in self.aspects:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", key) or key in (OVERALL, MEAN):
                 raise ValueError(f"aspect {key!r}: expected lower-case words joined by _, not {OVERALL!r} or {MEAN!r}")
-        low, high = self.scale
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        if len(self.scale) != 2 or not all(map(math.isfinite, self.scale)) or not self.scale[0] < self.scale[1]:
             raise ValueError(f"scale is {self.scale}; expected (worst, best), two finite numbers that rise")
+        object.__setattr__(self, "scale", tuple(map(float, self.scale)))  # so that 10 and 10.0 are one rubric
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Sequence
 
 from .endpoint import Answer, JudgeError
 
@@ -15,7 +16,6 @@ class Spending:
 
     Attributes:
         calls: requests made.
-        cost: of the answers so far, in the currency of the prices.
         input_tokens: of the requests answered so far.
         output_tokens: of their answers.
     """
@@ -23,8 +23,8 @@ class Spending:
     def __init__(
         self,
         max_calls: int | None = None,
-        max_cost: float | None = None,
-        prices: tuple[float, float] | None = None,
+        max_cost: float | int | None = None,
+        prices: Sequence[float | int] | None = None,
     ) -> None:
         """Set the caps, None for none; `prices` are per million input and output tokens.
 
@@ -41,8 +41,9 @@ class Spending:
             raise ValueError("max_cost was given without prices; pass prices=(per million input, per million output)")
         self.max_calls, self.max_cost, self.prices = max_calls, max_cost, prices
         self.calls = self.input_tokens = self.output_tokens = 0
-        self.cost = 0.0
+        self._booked = 0.0
         self._largest = 0.0
+        self._silent = 0
         self._answered = 0
         self._under_way = 0
         self._lock = threading.Lock()
@@ -52,14 +53,25 @@ class Spending:
         """Whether costs are capped while none is known yet: requests then go one by one."""
         return self.max_cost is not None and self._answered == 0
 
+    @property
+    def cost(self) -> float:
+        """Of all requests that are over, in the currency of the prices."""
+        return self._booked + self._silent * self._largest
+
+    def cap(self) -> str:
+        """Which cap one more request would pass, "" for none."""
+        if self.max_calls is not None and self.calls >= self.max_calls:
+            return f"max_calls={self.max_calls}"
+        expected = self.cost + (self._under_way + 1) * self._largest
+        if self.max_cost is not None and (expected > self.max_cost or self.cost >= self.max_cost):
+            return f"max_cost={self.max_cost:g}"
+        return ""
+
     def begin(self) -> str:
         """Count one request; or don't, and say which cap it would pass."""
         with self._lock:
-            if self.max_calls is not None and self.calls >= self.max_calls:
-                return f"max_calls={self.max_calls}"
-            expected = self.cost + (self._under_way + 1) * self._largest
-            if self.max_cost is not None and (expected > self.max_cost or self.cost >= self.max_cost):
-                return f"max_cost={self.max_cost:g}"
+            if cap := self.cap():
+                return cap
             self.calls += 1
             self._under_way += 1
             return ""
@@ -81,12 +93,11 @@ class Spending:
             if self.prices is not None:
                 first, second = self.prices
                 cost = ((answer.input_tokens or 0) * first + (answer.output_tokens or 0) * second) / 1e6
-                self.cost += cost
+                self._booked += cost
                 self._largest = max(self._largest, cost)
 
     def failed(self, *, maybe_billed: bool = False) -> None:
         """Book a request that brought no answer."""
         with self._lock:
             self._under_way -= 1
-            if maybe_billed:
-                self.cost += self._largest
+            self._silent += maybe_billed

@@ -1,0 +1,673 @@
+"""The judge against a real server on loopback that is late, unordered, broken, rude or silent."""
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import certifi
+import numpy as np
+import pytest
+import torch
+from judge_server import ASPECTS, JudgeServer, Received, Turn, answer_text, grades
+from PIL import Image
+from tiny_chat_model import write_chat_model
+from torch import Tensor
+from verifier_contract import VerifierContract
+
+from verifiers.backoff import Backoff
+from verifiers.endpoint import JudgeError, retry_after
+from verifiers.judge import RubricJudge, encode_png
+from verifiers.rubric import RUBRIC, Rubric
+from verifiers.spending import Spending
+from verifiers.workers import run_all
+
+PROVIDERS = ["openai", "gemini"]
+
+
+@pytest.fixture(scope="session")
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file with one certificate: the server speaks plain HTTP, and every client would read some 140 for 50 ms."""
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    file = tmp_path_factory.mktemp("certificates") / "one.pem"
+    file.write_text(first + end)
+    return str(file)
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch: pytest.MonkeyPatch, one_authority: str) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", one_authority)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def server() -> Iterator[JudgeServer]:
+    server = JudgeServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=PROVIDERS)
+def provider(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def make(
+    server: JudgeServer, provider: str = "openai", waits: list[float] | None = None, **options: Any
+) -> RubricJudge:
+    """A judge of this server that notes how long it would wait instead of waiting."""
+    slept = [] if waits is None else waits
+    options = {"backoff": Backoff(jitter=lambda: 0.0, sleep=slept.append), **options}
+    return RubricJudge(provider, "eye-1", **{**server.options(provider), **options})
+
+
+def expected(images: Tensor, prompts: list[str], key: str = "overall") -> list[float]:
+    return [grades(encode_png(image), prompt)[key] for image, prompt in zip(images, prompts, strict=True)]
+
+
+def by_image(server: JudgeServer) -> list[int]:
+    return sorted(Counter((received.png, received.prompt) for received in server.received).values())
+
+
+class TestOpenAIContract(VerifierContract):
+    differentiable = False
+
+    @pytest.fixture
+    def verifier(self, server: JudgeServer) -> RubricJudge:
+        return make(server, "openai", score="mean")
+
+
+class TestGeminiContract(VerifierContract):
+    differentiable = False
+
+    @pytest.fixture
+    def verifier(self, server: JudgeServer) -> RubricJudge:
+        return make(server, "gemini", score="overall")
+
+
+def test_scores_are_those_of_the_pixels_and_the_prompt(
+    server: JudgeServer, provider: str, images: Tensor, prompts: list[str]
+) -> None:
+    judge = make(server, provider)
+    assert judge(images, prompts).tolist() == pytest.approx(expected(images, prompts))
+    for key in ASPECTS:
+        judge = make(server, provider, score=key)
+        assert judge(images, prompts).tolist() == pytest.approx(expected(images, prompts, key))
+    means = [sum(expected(images, prompts, key)[i] for key in ASPECTS) / 5 for i in range(5)]
+    assert make(server, provider, score="mean")(images, prompts).tolist() == pytest.approx(means)
+
+
+def test_answers_in_reverse_order_stay_with_their_image(
+    server: JudgeServer, provider: str, images: Tensor, prompts: list[str]
+) -> None:
+    turnstile = threading.Condition()
+    answered: list[int] = []
+
+    def reverse(received: Received) -> Turn:
+        with turnstile:  # all five are held until the last has come, then leave last first
+            turnstile.notify_all()
+            assert turnstile.wait_for(lambda: len(server.received) == 5 and received.index == 4 - len(answered), 20)
+            answered.append(received.index)
+            turnstile.notify_all()
+        return Turn()
+
+    server.script = reverse
+    judge = make(server, provider, concurrency=5)
+    assert judge(images, prompts).tolist() == pytest.approx(expected(images, prompts))
+    assert answered == [4, 3, 2, 1, 0]
+
+
+def test_never_more_requests_under_way_than_allowed(server: JudgeServer, images: Tensor) -> None:
+    gate, inside, most = threading.Lock(), [0], [0]
+
+    def count(step: int) -> None:
+        with gate:
+            inside[0] += step
+            most[0] = max(most[0], inside[0])
+
+    def late(received: Received) -> Turn:
+        count(1)
+        threading.Event().wait(0.02)
+        return Turn(then=lambda: count(-1))
+
+    server.script = late
+    many = torch.cat([images, images.flip(3), 1 - images])
+    assert make(server, concurrency=3)(many, ["a"] * 15).tolist() == pytest.approx(expected(many, ["a"] * 15))
+    assert 1 < most[0] <= 3
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        Turn(408),
+        Turn(409),
+        Turn(429),
+        Turn(500),
+        Turn(503, raw=b"<html>busy</html>", headers={"content-type": "text/html"}),
+        Turn(529),
+        Turn(reset=True),
+        Turn(cut=True),
+        Turn(raw=b'{"choices": [', usage=None),
+        Turn(raw=b"not json at all"),
+        Turn(raw=b"{}"),
+        Turn(raw=b"[]"),
+        Turn(text=""),
+        Turn(text="I like it."),
+        Turn(text='{"overall": 7, "originality": '),
+        Turn(text=json.dumps(dict.fromkeys(ASPECTS, 5))),
+        Turn(text=json.dumps(dict.fromkeys((*ASPECTS, "overall"), 11))),
+        Turn(text=json.dumps(dict.fromkeys((*ASPECTS, "overall"), "great"))),
+        Turn(text=json.dumps(dict.fromkeys((*ASPECTS, "overall"), float("nan")))),
+    ],
+    ids=lambda turn: f"{turn.status}-{'reset' if turn.reset else 'cut' if turn.cut else turn.raw or turn.text}"[:40],
+)
+def test_what_may_pass_is_asked_again(server: JudgeServer, provider: str, turn: Turn, images: Tensor) -> None:
+    server.turns(turn, turn)
+    waits: list[float] = []
+    judge = make(server, provider, waits)
+    prompts = ["a red circle"] * 2
+    assert judge(images[:2], prompts).tolist() == pytest.approx(expected(images[:2], prompts))
+    assert by_image(server) == [3, 3]
+    assert judge.spending.calls == len(server.received) == 6
+    assert sorted(waits) == [1, 1, 2, 2]
+
+
+def test_silence_is_a_failure_after_the_timeout(server: JudgeServer, provider: str, images: Tensor) -> None:
+    server.turns(Turn(hang=True))
+    judge = make(server, provider, timeout=1)
+    assert judge(images[:2], ["a"] * 2).tolist() == pytest.approx(expected(images[:2], ["a"] * 2))
+    assert by_image(server) == [2, 2]
+
+
+def test_after_all_retries_nan_and_the_reason(
+    server: JudgeServer, provider: str, images: Tensor, prompts: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = encode_png(images[2])
+    error = json.dumps({"error": {"message": "engine on fire", "code": 503, "status": "UNAVAILABLE"}}).encode()
+    server.script = lambda received: Turn(503, raw=error) if received.png == bad else Turn()
+    waits: list[float] = []
+    judge = make(server, provider, waits, retries=3)
+    scores = judge(images, prompts)
+    assert scores.isnan().tolist() == [False, False, True, False, False]
+    assert scores[[0, 1, 3, 4]].tolist() == pytest.approx(
+        [value for i, value in enumerate(expected(images, prompts)) if i != 2]
+    )
+    assert waits == [1, 2, 4]
+    assert judge.spending.calls == 4 + 4
+    [record] = caplog.records
+    assert "1 of 5 images got no grade (NaN): HTTP 503: engine on fire; gave up after 4 requests" in record.message
+    server.turns()  # a failure isn't remembered: it is asked again, and alone
+    assert judge(images, prompts).tolist() == pytest.approx(expected(images, prompts))
+    assert judge.spending.calls == 9
+
+
+@pytest.mark.parametrize("text", [answer_text, lambda png, prompt: f"```json\n{answer_text(png, prompt)}\n```\nDone."])
+def test_fenced_json_is_read(server: JudgeServer, provider: str, text: Any, images: Tensor) -> None:
+    server.script = lambda received: Turn(text=text(received.png, received.prompt))
+    assert make(server, provider)(images, ["a"] * 5).tolist() == pytest.approx(expected(images, ["a"] * 5))
+    assert len(server.received) == 5
+
+
+def test_a_bad_request_is_not_repeated(
+    server: JudgeServer, provider: str, images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script = lambda received: Turn(400, raw=b'{"error": {"message": "image too odd"}}')
+    assert make(server, provider)(images, ["a"] * 5).isnan().all()
+    assert len(server.received) == 5
+    assert "5 of 5 images got no grade (NaN): HTTP 400: image too odd" in caplog.text
+
+
+@pytest.mark.parametrize(("status", "fix"), [(401, "key"), (403, "region"), (404, "model's name")])
+def test_what_fails_for_all_raises(
+    server: JudgeServer, provider: str, status: int, fix: str, images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    body = json.dumps({"error": {"message": "wrong key\nsk-very-secret"}}).encode()
+    server.script = lambda received: Turn(status, raw=body)
+    judge = make(server, provider, concurrency=2)
+    with pytest.raises(
+        JudgeError, match=rf"refuses every request \(HTTP {status}: wrong key \*\*\*\).*{fix}"
+    ) as caught:
+        judge(images, ["a"] * 5)
+    assert len(server.received) <= 4  # no new ones once it is known
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+    assert "sk-very-secret" not in caplog.text + str(caught.value) + json.dumps(judge.describe()) + repr(judge)
+
+
+def test_other_hopeless_errors_raise(server: JudgeServer, images: Tensor) -> None:
+    invalid = {"error": {"code": 400, "message": "bad key", "details": [{"reason": "API_KEY_INVALID"}]}}
+    server.script = lambda received: Turn(400, raw=json.dumps(invalid).encode())
+    with pytest.raises(JudgeError, match=r"HTTP 400: bad key\); check the key"):
+        make(server, "gemini")(images[:1], ["a"])
+    for code, status, fix in [("insufficient_quota", 429, "no credit"), ("unsupported_value", 400, "temperature=None")]:
+        error = {"error": {"message": "no", "code": code, "param": "temperature"}}
+        server.script = lambda received, error=error, status=status: Turn(status, raw=json.dumps(error).encode())
+        with pytest.raises(JudgeError, match=fix):
+            make(server)(images[:1], ["a"])
+    assert len(server.received) == 3
+
+
+def test_a_refusal_is_final_for_its_image_and_counted(
+    server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    for provider, extra in [
+        ("openai", {"message": {"role": "assistant", "content": None, "refusal": "I can't look at this"}}),
+        ("openai", {"finish_reason": "content_filter"}),
+        ("gemini", {"finishReason": "SAFETY"}),
+    ]:
+        server.script = lambda received, extra=extra: Turn(extra=extra)
+        judge = make(server, provider, prices=(1.0, 10.0))
+        assert judge(images[:1], ["a"]).isnan().all()
+        assert (judge.spending.calls, judge.spending.cost) == (1, pytest.approx(0.002))
+        assert "declined to grade" in caplog.records[-1].message
+    blocked = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
+    server.script = lambda received: Turn(raw=json.dumps(blocked).encode())
+    assert make(server, "gemini")(images[:1], ["a"]).isnan().all()
+    assert "declined to grade it: PROHIBITED_CONTENT" in caplog.records[-1].message
+
+
+def test_a_cut_answer_says_how_to_get_the_rest(
+    server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    for provider, extra in [("openai", {"finish_reason": "length"}), ("gemini", {"finishReason": "MAX_TOKENS"})]:
+        server.script = lambda received, extra=extra: Turn(text='{"overall": 7', extra=extra)
+        assert make(server, provider, retries=1, max_tokens=20)(images[:1], ["a"]).isnan().all()
+        assert "cut at max_tokens=20; pass more" in caplog.records[-1].message
+
+
+def test_servers_say_when_to_come_back(server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    server.turns(Turn(429, headers={"retry-after": "7"}), Turn(503, headers={"retry-after": "2.5"}), Turn(500))
+    waits: list[float] = []
+    make(server, "openai", waits)(images[:1], ["a"])
+    assert waits == [7, 2.5, 4]  # the third is its own
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}]
+    server.turns(Turn(429, raw=json.dumps({"error": {"code": 429, "message": "slow", "details": details}}).encode()))
+    waits.clear()
+    make(server, "gemini", waits)(images[:1], ["b"])
+    assert waits == [34]
+    server.turns(Turn(429, headers={"retry-after": "86400"}))
+    waits.clear()
+    assert make(server, "openai", waits)(images[:1], ["c"]).isnan().all()
+    assert waits == []
+    assert "asks to wait 86400 s, longer than patience=300" in caplog.text
+
+
+def test_retry_after_forms() -> None:
+    assert retry_after({"retry-after": "12"}) == 12
+    assert retry_after({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    later = retry_after({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"})
+    assert later is not None and later > 1e9
+    for wrong in ("soon", "-3", "nan", "inf", ""):
+        assert retry_after({"retry-after": wrong}) is None
+    assert retry_after({}) is None
+
+
+def test_waits_double_up_to_a_limit_less_jitter() -> None:
+    assert [Backoff(jitter=lambda: 0.0).wait(n) for n in (1, 2, 3, 7, 999)] == [1, 2, 4, 60, 60]
+    assert Backoff(first=2, jitter=lambda: 0.5).wait(2) == 3
+    waits = {Backoff().wait(3) for _ in range(20)}
+    assert len(waits) > 10 and all(wait is not None and 2 <= wait <= 4 for wait in waits)
+
+
+@pytest.mark.parametrize("cap", [0, 1, 3, 4])
+def test_calls_never_pass_their_cap(
+    server: JudgeServer, provider: str, cap: int, images: Tensor, prompts: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    judge = make(server, provider, max_calls=cap)
+    scores = judge(images, prompts)
+    assert judge.spending.calls == len(server.received) == cap
+    graded = ~scores.isnan()
+    assert int(graded.sum()) == cap
+    assert scores[graded].tolist() == pytest.approx(torch.tensor(expected(images, prompts))[graded].tolist())
+    assert f"{5 - cap} of 5 images got no grade (NaN): the cap max_calls={cap} is reached" in caplog.text
+    assert judge(images, prompts).isnan().sum() == 5 - cap  # what is known stays known, nothing more is asked
+    assert len(server.received) == cap
+
+
+def test_retries_count_as_calls(server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    server.script = lambda received: Turn(500)
+    judge = make(server, max_calls=7, concurrency=4)
+    assert judge(images, ["a"] * 5).isnan().all()
+    assert judge.spending.calls == len(server.received) == 7
+    assert "the cap max_calls=7 is reached" in caplog.text
+
+
+def test_cost_never_passes_its_cap(server: JudgeServer, provider: str, images: Tensor) -> None:
+    many = torch.cat([images, 1 - images])
+    judge = make(server, provider, max_cost=0.0105, prices=(1.0, 10.0), concurrency=8)  # each costs 0.002
+    scores = judge(many, ["a"] * 10)
+    assert (~scores.isnan()).sum() == len(server.received) == 5
+    assert judge.spending.cost == pytest.approx(0.01)
+    assert (judge.spending.input_tokens, judge.spending.output_tokens) == (5000, 500)
+
+
+def test_the_cap_on_cost_is_named(server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    make(server, max_cost=0.003, prices=(1.0, 10.0))(images, ["a"] * 5)
+    assert "4 of 5 images got no grade (NaN): the cap max_cost=0.003 is reached" in caplog.text
+
+
+def test_cost_without_reported_usage_raises(server: JudgeServer, images: Tensor) -> None:
+    server.script = lambda received: Turn(usage=None)
+    with pytest.raises(JudgeError, match="max_cost can't be kept"):
+        make(server, max_cost=1.0, prices=(1.0, 1.0))(images, ["a"] * 5)
+    assert len(server.received) == 1
+    assert make(server)(images, ["a"] * 5).isfinite().all()
+
+
+def test_hidden_reasoning_is_paid_for(server: JudgeServer, images: Tensor) -> None:
+    body = {
+        "candidates": [{"content": {"parts": [{"text": "{hm", "thought": True}, {"text": "{}"}]}}],
+        "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 20, "thoughtsTokenCount": 300},
+    }
+    server.script = lambda received: Turn(raw=json.dumps(body).encode())
+    judge = make(server, "gemini", retries=0)
+    judge(images[:1], ["a"])
+    assert (judge.spending.input_tokens, judge.spending.output_tokens) == (10, 320)
+
+
+def test_requests_without_a_word_are_taken_for_billed() -> None:
+    from verifiers.endpoint import Answer
+
+    spending = Spending(max_cost=1.0, prices=(1.0, 0.0))
+    assert spending.blind and spending.begin() == ""
+    spending.answered(Answer("", 400_000, 0))
+    assert not spending.blind and spending.begin() == ""
+    spending.failed(maybe_billed=True)
+    assert spending.cost == pytest.approx(0.8)
+    assert spending.begin() == "max_cost=1"
+    assert spending.calls == 2
+
+
+def test_equal_images_and_prompts_cost_one_call(server: JudgeServer, provider: str, images: Tensor) -> None:
+    judge = make(server, provider)
+    rows = images[[0, 1, 0, 0, 1]]
+    prompts = ["a", "a", "a", "b", "a"]
+    first = judge(rows, prompts)
+    assert first.tolist() == pytest.approx(expected(rows, prompts))
+    assert len(server.received) == 3
+    assert judge.cache_hits == 0
+    assert torch.equal(judge(rows, prompts), first)
+    assert (len(server.received), judge.cache_hits) == (3, 5)
+
+
+def test_the_cache_is_bounded_and_drops_the_oldest(server: JudgeServer, images: Tensor) -> None:
+    judge = make(server, cache_size=2, concurrency=1)
+    assert judge(images, ["a"] * 5).tolist() == pytest.approx(expected(images, ["a"] * 5))
+    assert len(judge._cache) == 2
+    judge(images[[3, 4]], ["a"] * 2)
+    assert (judge.cache_hits, len(server.received)) == (2, 5)
+    judge(images[:1], ["a"])
+    assert len(server.received) == 6
+    nothing = make(server, cache_size=0)
+    nothing(images[:1], ["a"])
+    nothing(images[:1], ["a"])
+    assert len(server.received) == 8
+
+
+def test_explain_gives_all_grades_of_each_image_for_nothing(
+    server: JudgeServer, provider: str, images: Tensor, prompts: list[str]
+) -> None:
+    judge = make(server, provider)
+    judge(images, prompts)
+    images[1, 0, 0, 0] = torch.nan
+    told = judge.explain(images, prompts)
+    assert len(server.received) == 5
+    assert "not finite" in told[1].reason and not told[1].scores
+    for index in (0, 2, 3, 4):
+        assert told[index].scores == pytest.approx(grades(encode_png(images[index]), prompts[index]))
+        assert told[index].explanations["originality"] == "originality seen"
+        assert told[index].reason == ""
+
+
+def test_images_that_are_not_finite_are_never_sent(
+    server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    images[0, 0, 0, 0] = torch.nan
+    images[3] = torch.inf
+    assert make(server)(images, ["a"] * 5).isnan().tolist() == [True, False, False, True, False]
+    assert {received.png for received in server.received} == {encode_png(images[i]) for i in (1, 2, 4)}
+    assert "2 of 5 images got no grade (NaN): the image is not finite" in caplog.text
+
+
+def test_what_is_sent(server: JudgeServer, provider: str, images: Tensor) -> None:
+    make(server, provider)(images[:1], ["a red circle"])
+    make(server, provider, seed=None, temperature=None, max_tokens=None)(images[:1], ["a red circle"])
+    first, bare = server.received
+    picture = Image.open(io.BytesIO(first.png))
+    assert picture.format == "PNG"
+    np.testing.assert_array_equal(np.asarray(picture), (images[0] * 255).round().permute(1, 2, 0).numpy())
+    assert first.prompt == "a red circle"
+    if provider == "openai":
+        assert first.path == "/v1/chat/completions"
+        assert first.headers["authorization"] == "Bearer sk-very-secret"
+        settings = {key: value for key, value in first.body.items() if key not in ("messages", "response_format")}
+        assert settings == {"model": "eye-1", "temperature": 0.0, "seed": 0, "max_tokens": 4096}
+        wanted = first.body["response_format"]["json_schema"]
+        assert wanted["strict"] is True and wanted["schema"] == RUBRIC.schema()
+        assert bare.body.keys() == {"model", "messages", "response_format"}
+    else:
+        assert first.path in ("/v1/models/eye-1:generateContent", "/v1beta/models/eye-1:generateContent")
+        assert first.headers["x-goog-api-key"] == "sk-very-secret"
+        config = first.body["generationConfig"]
+        assert (config["temperature"], config["seed"], config["maxOutputTokens"]) == (0.0, 0, 4096)
+        assert config["responseMimeType"] == "application/json"
+        schema = config["responseSchema"]
+        assert list(schema["properties"]) == schema["required"] == schema["propertyOrdering"] == list(RUBRIC.keys)
+        assert "additionalProperties" not in json.dumps(schema)
+        assert bare.body["generationConfig"].keys() == {"responseMimeType", "responseSchema"}
+    assert "sk-very-secret" not in json.dumps(first.body) + first.path
+
+
+def test_openai_itself_gets_the_name_it_wants_for_the_limit() -> None:
+    from verifiers.endpoint_openai import OpenAIEndpoint
+
+    request = OpenAIEndpoint(answer_format="text")._request(b"", "", {}, 0)
+    assert request["max_completion_tokens"] == 4096 and "max_tokens" not in request
+    assert "response_format" not in request
+
+
+def test_an_unreadable_answer_changes_the_seed_and_a_failure_does_not(
+    server: JudgeServer, provider: str, images: Tensor
+) -> None:
+    server.turns(Turn(500), Turn(text="hm"), Turn(429), Turn(text="hm"))
+    make(server, provider, seed=40)(images[:1], ["a"])
+    assert [received.seed for received in server.received] == [40, 40, 41, 41, 42]
+
+
+def test_large_images_are_shrunk_when_asked(server: JudgeServer) -> None:
+    image = torch.rand(1, 3, 60, 90, generator=torch.Generator().manual_seed(0))
+    make(server, max_side=30)(image, ["a"])
+    make(server, max_side=90)(image, ["a"])
+    small, same = (Image.open(io.BytesIO(received.png)) for received in server.received)
+    assert (small.size, same.size) == ((30, 20), (90, 60))
+    theirs = same.resize((30, 20), Image.Resampling.BICUBIC)
+    assert np.abs(np.asarray(small, dtype=int) - np.asarray(theirs, dtype=int)).max() <= 1
+    assert Image.open(io.BytesIO(encode_png(torch.rand(3, 1, 500), 10))).size == (10, 1)
+
+
+def test_gradients_are_refused_before_anything_is_spent(server: JudgeServer, images: Tensor) -> None:
+    with pytest.raises(ValueError, match="not differentiable"):
+        make(server)(images.requires_grad_(), ["a"] * 5, grad=True)
+    assert server.received == []
+
+
+def test_an_interrupt_stops_at_once(server: JudgeServer, provider: str, images: Tensor) -> None:
+    interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+    server.script = lambda received: Turn(then=interrupt if received.index == 1 else lambda: None, hang=True)
+    judge = make(server, provider, concurrency=2)
+    with pytest.raises(KeyboardInterrupt):
+        judge(images, ["a"] * 5)
+    assert not server.closing.is_set()  # the requests under way would have gone on
+    assert len(server.received) == 2
+
+
+def test_an_interrupt_ends_waits_too(server: JudgeServer, images: Tensor) -> None:
+    interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+    busy = {"status": 503, "headers": {"retry-after": "200"}}
+    server.script = lambda received: Turn(**busy, then=interrupt if received.index == 1 else lambda: None)
+    judge = make(server, concurrency=2, backoff=Backoff())
+    with pytest.raises(KeyboardInterrupt):
+        judge(images, ["a"] * 5)
+    for thread in [thread for thread in threading.enumerate() if thread.name == "judge"]:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert len(server.received) == 2
+
+
+def test_workers_keep_order_and_raise_what_is_raised() -> None:
+    assert run_all(lambda item, stop: item * 2, list(range(50)), 8) == [2 * i for i in range(50)]
+    assert run_all(lambda item, stop: item, [], 8) == []
+
+    def fail(item: int, stop: threading.Event) -> int:
+        if item == 3:
+            raise OSError("third")
+        return item
+
+    for concurrency in (1, 4):
+        with pytest.raises(OSError, match="third"):
+            run_all(fail, list(range(9)), concurrency)
+
+
+def test_keys_come_from_the_environment_when_needed(
+    server: JudgeServer, provider: str, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"openai": ["OPENAI_API_KEY"], "gemini": ["GEMINI_API_KEY", "GOOGLE_API_KEY"]}[provider]
+    judge = RubricJudge(provider)
+    with pytest.raises(JudgeError, match=rf"no API key was found; set {' or '.join(names)}, or pass api_key=\.\.\.$"):
+        judge.load()
+    for name in reversed(names):
+        monkeypatch.setenv(name, f"from {name}")
+        judge = RubricJudge(provider, base_url=server.options(provider)["base_url"])
+        judge.load()
+        judge(images[:1], ["a"])
+        headers = server.received[-1].headers
+        assert (
+            f"from {name}" in (headers.get("authorization"), headers.get("x-goog-api-key"))
+            or headers.get("authorization") == f"Bearer from {name}"
+        )
+        assert f"from {name}" not in json.dumps(judge.describe())
+
+
+def test_servers_on_this_machine_need_no_key(server: JudgeServer, images: Tensor) -> None:
+    judge = RubricJudge("openai", "llava", base_url=f"{server.address}/v1")
+    judge.load()
+    assert server.received == []
+    assert judge(images, ["a"] * 5).tolist() == pytest.approx(expected(images, ["a"] * 5))
+
+
+@pytest.mark.parametrize(("provider_", "package"), [("openai", "openai"), ("gemini", "google.genai")])
+def test_missing_package_is_one_line(provider_: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    judge = RubricJudge(provider_, api_key="x")
+    with pytest.raises(ImportError, match=r'needs the package .*: pip install "noise-search\[api\]"$') as caught:
+        judge.load()
+    assert "\n" not in str(caught.value)
+
+
+def test_construction_imports_and_contacts_nothing() -> None:
+    code = (
+        "import sys; from verifiers.judge import RubricJudge\n"
+        "for provider in ('openai', 'gemini', 'local'): RubricJudge(provider)\n"
+        "assert RubricJudge().key and RubricJudge('openai').describe()\n"
+        "heavy = {'openai', 'google.genai', 'transformers', 'PIL', 'httpx2'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_version_follows_what_changes_scores(server: JudgeServer) -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"score": "mean"},
+        {"rubric": Rubric(RUBRIC.aspects, scale=(0, 100))},
+        {"rubric": Rubric(RUBRIC.aspects, explanations=False)},
+        {"seed": 1},
+        {"max_side": 512},
+        {"temperature": 0.5},
+        {"max_tokens": 100},
+        {"answer_format": "text"},
+    ]
+    versions = [make(server, **change).version for change in changes] + [make(server, "gemini").version]
+    versions.append(RubricJudge("openai", "eye-2", **server.options("openai")).version)
+    assert len(set(versions)) == len(versions)
+    assert versions[0].startswith("openai/127.0.0.1/eye-1/0-10/overall/")
+    assert make(server, concurrency=1, retries=0, max_calls=3, timeout=5).version == versions[0]
+    assert RubricJudge("gemini", "m").version.startswith("gemini/m/0-10/overall/")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"provider": "claude"}, ValueError, r"'claude'; expected one of \['gemini', 'local', 'openai'\]"),
+        ({"score": "beauty"}, ValueError, "'beauty'; expected one of"),
+        ({"concurrency": 0}, ValueError, "concurrency is 0; expected at least 1"),
+        ({"retries": -1}, ValueError, "retries"),
+        ({"max_side": 0}, ValueError, "max_side"),
+        ({"max_calls": -1}, ValueError, "max_calls is -1"),
+        ({"max_cost": 1.0}, ValueError, "without prices"),
+        ({"max_cost": float("nan"), "prices": (1, 1)}, ValueError, "max_cost"),
+        ({"prices": (1, -1)}, ValueError, "prices"),
+        ({"provider": "openai", "answer_format": "xml"}, ValueError, "answer_format"),
+        ({"temprature": 1}, TypeError, "temprature"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        RubricJudge(**arguments)
+
+
+def test_an_endpoint_object_is_taken_as_it_is(server: JudgeServer, images: Tensor) -> None:
+    from verifiers.endpoint_openai import OpenAIEndpoint
+
+    endpoint = OpenAIEndpoint("eye-1", **server.options("openai"))
+    assert RubricJudge(endpoint)(images, ["a"] * 5).isfinite().all()
+    with pytest.raises(TypeError, match=r"is an endpoint already.*'api_key', 'model'"):
+        RubricJudge(endpoint, "m", api_key="x")
+
+
+def test_a_local_model_that_answers(tmp_path: Path, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    numbers = {key: {"score": index + 1.5} for index, key in enumerate(RUBRIC.keys)}
+    answer = json.dumps(numbers).replace(" ", "")
+    judge = RubricJudge("local", write_chat_model(tmp_path / "eye", answer), dtype=torch.float32)
+    seen: list[Tensor] = []
+    judge.load()
+    tower = judge.endpoint.source.model().model.vision_tower  # type: ignore[attr-defined]
+    tower.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append([*args, *kwargs.values()][0]),
+        with_kwargs=True,
+    )
+    state = torch.get_rng_state()
+    assert judge(images[:2], ["word1 word2", "word3"]).tolist() == [6.5, 6.5]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert judge.explain(images[:1], ["word1 word2"])[0].scores["visual_quality"] == 3.5
+    assert (judge.spending.calls, judge.cache_hits) == (2, 1)
+    assert judge.version.startswith("local/eye/")
+    processor = judge.endpoint._processor  # type: ignore[attr-defined]
+    for pixels, image in zip(seen, images[:2], strict=True):
+        theirs = processor.image_processor(Image.open(io.BytesIO(encode_png(image))), return_tensors="pt").pixel_values
+        torch.testing.assert_close(pixels, theirs)
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_a_local_model_that_babbles(tmp_path: Path, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    judge = RubricJudge("local", write_chat_model(tmp_path / "eye", None), max_tokens=5)
+    assert judge(images[:2], ["word1", "word2"]).isnan().all()
+    assert judge.spending.calls == 2  # greedy: asking again would change nothing
+    assert "no JSON object with grades" in caplog.text
+
+
+def test_a_local_model_without_chat_template_is_refused(tmp_path: Path) -> None:
+    judge = RubricJudge("local", write_chat_model(tmp_path / "eye", None, template=None))
+    with pytest.raises(JudgeError, match="'eye' has no chat template"):
+        judge.load()
