@@ -142,6 +142,8 @@ class GeminiEndpoint(Endpoint):
         usage = response.usage_metadata
         blocked = getattr(response.prompt_feedback, "block_reason", None)
         candidate = (response.candidates or [None])[0]
+        if candidate is None and not blocked:
+            raise RequestFailed("the server's answer holds no candidate", again=True, answered=False)
         finish = _name(getattr(candidate, "finish_reason", None))
         refused = _name(blocked) or (finish if finish not in ("", "STOP", "MAX_TOKENS", "OTHER") else "")
         parts = (candidate.content.parts if candidate is not None and candidate.content else None) or []

@@ -138,7 +138,7 @@ class OpenAIEndpoint(Endpoint):
 
     def _refused(self, error: Any) -> Exception:
         body = error.body if isinstance(error.body, dict) else {}
-        said = cleaned(body.get("message") or error.message, self._key)
+        said = cleaned(body.get("message") or error.response.text, self._key)
         hopeless = ""
         if body.get("code") == "insufficient_quota":
             hopeless = "the account has no credit left"

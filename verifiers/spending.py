@@ -12,7 +12,7 @@ class Spending:
 
     The cost of a request is known after its answer. Before, it is taken for the largest so far, so the cap on cost is
     passed only where a request costs more than all before it. A request that brought no word from the server may have
-    been billed and is counted likewise.
+    been billed and is counted likewise, as is an answer without its number of tokens.
 
     Attributes:
         calls: requests made.
@@ -80,14 +80,15 @@ class Spending:
         """Book the answer to a request.
 
         Raises:
-            JudgeError: costs are capped, and the server doesn't say how many tokens it used.
+            JudgeError: costs are capped, and the server has never said how many tokens it used.
         """
         known = answer.input_tokens is not None and answer.output_tokens is not None
         with self._lock:
             self._under_way -= 1
-            if self.max_cost is not None and not known:
+            if self.max_cost is not None and self._answered == 0 and not known:
                 raise JudgeError("the server reports no usage, so max_cost can't be kept; cap max_calls instead")
-            self._answered += 1
+            self._silent += not known
+            self._answered += known
             self.input_tokens += answer.input_tokens or 0
             self.output_tokens += answer.output_tokens or 0
             if self.prices is not None:

@@ -161,6 +161,8 @@ def test_never_more_requests_under_way_than_allowed(server: JudgeServer, images:
         Turn(raw=b"not json at all"),
         Turn(raw=b"{}"),
         Turn(raw=b"[]"),
+        Turn(raw=b'{"a":' * 100_000),
+        Turn(raw=b"no gzip", headers={"content-encoding": "gzip"}),
         Turn(text=""),
         Turn(text="I like it."),
         Turn(text='{"overall": 7, "originality": '),
@@ -227,7 +229,15 @@ def test_a_bad_request_is_not_repeated(
     assert "5 of 5 images got no grade (NaN): HTTP 400: image too odd" in caplog.text
 
 
-@pytest.mark.parametrize(("status", "fix"), [(401, "key"), (403, "region"), (404, "model's name")])
+def test_a_server_that_fails_in_its_own_words_is_quoted(
+    server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script = lambda received: Turn(422, raw=b'{"detail": "no eyes\\nsk-very-secret"}')
+    make(server)(images[:1], ["a"])
+    assert 'HTTP 422: {"detail": "no eyes' in caplog.text and "sk-very-secret" not in caplog.text
+
+
+@pytest.mark.parametrize(("status", "fix"), [(401, "key"), (402, "credit"), (403, "region"), (404, "model's name")])
 def test_what_fails_for_all_raises(
     server: JudgeServer, provider: str, status: int, fix: str, images: Tensor, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -274,6 +284,10 @@ def test_a_refusal_is_final_for_its_image_and_counted(
     server.script = lambda received: Turn(raw=json.dumps(blocked).encode())
     assert make(server, "gemini")(images[:1], ["a"]).isnan().all()
     assert "declined to grade it: PROHIBITED_CONTENT" in caplog.records[-1].message
+    blocked["usageMetadata"] = {"promptTokenCount": 1000}  # nothing was written, and zeros are left out
+    judge = make(server, "gemini", max_cost=1, prices=(1, 10))
+    assert judge(images[:2], ["a"] * 2).isnan().all()
+    assert judge.spending.cost == pytest.approx(0.002)
 
 
 def test_a_cut_answer_says_how_to_get_the_rest(
@@ -336,11 +350,16 @@ def test_calls_never_pass_their_cap(
 
 
 def test_retries_count_as_calls(server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
-    server.script = lambda received: Turn(500)
-    judge = make(server, max_calls=7, concurrency=4)
+    server.script = lambda received: Turn(500, raw=b"oh no")
+    waits: list[float] = []
+    judge = make(server, waits=waits, max_calls=7, concurrency=4)
     assert judge(images, ["a"] * 5).isnan().all()
     assert judge.spending.calls == len(server.received) == 7
-    assert "the cap max_calls=7 is reached" in caplog.text
+    assert "got no grade (NaN): HTTP 500: oh no; the cap max_calls=7 is reached" in caplog.text
+    server.received.clear()
+    waits.clear()
+    make(server, waits=waits, max_calls=2)(images[:1], ["a"])
+    assert (len(server.received), waits) == (2, [1])  # no wait for a request that may not be made
 
 
 def test_cost_never_passes_its_cap(server: JudgeServer, provider: str, images: Tensor) -> None:
@@ -365,6 +384,13 @@ def test_cost_without_reported_usage_raises(server: JudgeServer, images: Tensor)
     assert make(server)(images, ["a"] * 5).isfinite().all()
 
 
+def test_one_answer_without_usage_is_taken_for_the_dearest(server: JudgeServer, images: Tensor) -> None:
+    server.script = lambda received: Turn(usage=None if received.index == 1 else (1000, 100))
+    judge = make(server, max_cost=1, prices=[1, 10])
+    assert judge(images[:3], ["a"] * 3).isfinite().all()
+    assert judge.spending.cost == pytest.approx(0.006)
+
+
 def test_hidden_reasoning_is_paid_for(server: JudgeServer, images: Tensor) -> None:
     body = {
         "candidates": [{"content": {"parts": [{"text": "{hm", "thought": True}, {"text": "{}"}]}}],
@@ -387,6 +413,14 @@ def test_requests_without_a_word_are_taken_for_billed() -> None:
     assert spending.cost == pytest.approx(0.8)
     assert spending.begin() == "max_cost=1"
     assert spending.calls == 2
+    spending = Spending(max_cost=1, prices=(1, 0))
+    for _ in range(2):  # nothing is known yet: these are priced later
+        assert spending.begin() == ""
+        spending.failed(maybe_billed=True)
+    assert spending.blind and spending.cost == 0 and spending.begin() == ""
+    spending.answered(Answer("", 250_000, 0))
+    assert spending.cost == pytest.approx(0.75)
+    assert spending.begin() == "" and spending.begin() == "max_cost=1"
 
 
 def test_equal_images_and_prompts_cost_one_call(server: JudgeServer, provider: str, images: Tensor) -> None:
@@ -512,17 +546,21 @@ def test_an_interrupt_stops_at_once(server: JudgeServer, provider: str, images: 
     assert len(server.received) == 2
 
 
-def test_an_interrupt_ends_waits_too(server: JudgeServer, images: Tensor) -> None:
-    interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
-    busy = {"status": 503, "headers": {"retry-after": "200"}}
-    server.script = lambda received: Turn(**busy, then=interrupt if received.index == 1 else lambda: None)
-    judge = make(server, concurrency=2, backoff=Backoff())
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_an_interrupt_ends_waits_too(server: JudgeServer, images: Tensor, concurrency: int) -> None:
+    def busy(received: Received) -> Turn:
+        if received.index == concurrency - 1:  # some time later, when all wait
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return Turn(503, headers={"retry-after": "200"})
+
+    server.script = busy
+    judge = make(server, concurrency=concurrency, backoff=Backoff())
     with pytest.raises(KeyboardInterrupt):
         judge(images, ["a"] * 5)
     for thread in [thread for thread in threading.enumerate() if thread.name == "judge"]:
         thread.join(20)
         assert not thread.is_alive()
-    assert len(server.received) == 2
+    assert len(server.received) == concurrency
 
 
 def test_workers_keep_order_and_raise_what_is_raised() -> None:
@@ -557,6 +595,14 @@ def test_keys_come_from_the_environment_when_needed(
             or headers.get("authorization") == f"Bearer from {name}"
         )
         assert f"from {name}" not in json.dumps(judge.describe())
+
+
+@pytest.mark.parametrize("key", ["sk-\u00fcber-secret", "sk-secret\nX-More: 1"])
+def test_keys_that_no_header_can_carry_are_not_repeated(server: JudgeServer, provider: str, key: str) -> None:
+    judge = make(server, provider, api_key=key)
+    with pytest.raises(JudgeError, match="characters that no key has") as caught:
+        judge.load()
+    assert "secret" not in str(caught.value) and caught.value.__context__ is None
 
 
 def test_servers_on_this_machine_need_no_key(server: JudgeServer, images: Tensor) -> None:
@@ -602,7 +648,9 @@ def test_version_follows_what_changes_scores(server: JudgeServer) -> None:
     versions.append(RubricJudge("openai", "eye-2", **server.options("openai")).version)
     assert len(set(versions)) == len(versions)
     assert versions[0].startswith("openai/127.0.0.1/eye-1/0-10/overall/")
-    assert make(server, concurrency=1, retries=0, max_calls=3, timeout=5).version == versions[0]
+    same: dict[str, Any] = {"temperature": 0, "rubric": Rubric(RUBRIC.aspects, scale=[0, 10])}
+    assert make(server, concurrency=1, retries=0, max_calls=3, timeout=5, **same).version == versions[0]
+    assert make(server, **same).describe() == make(server).describe()
     assert RubricJudge("gemini", "m").version.startswith("gemini/m/0-10/overall/")
 
 
@@ -618,6 +666,9 @@ def test_version_follows_what_changes_scores(server: JudgeServer) -> None:
         ({"max_cost": 1.0}, ValueError, "without prices"),
         ({"max_cost": float("nan"), "prices": (1, 1)}, ValueError, "max_cost"),
         ({"prices": (1, -1)}, ValueError, "prices"),
+        ({"prices": (1, 2, 3)}, ValueError, "prices"),
+        ({"provider": "openai", "base_url": "localhost:8000/v1"}, ValueError, "expected an address such as"),
+        ({"base_url": "http://"}, ValueError, "expected an address such as"),
         ({"provider": "openai", "answer_format": "xml"}, ValueError, "answer_format"),
         ({"temprature": 1}, TypeError, "temprature"),
     ],

@@ -88,6 +88,13 @@ def test_unreadable_answers_are_never_a_number(answer: str, message: str) -> Non
         RUBRIC.parse(answer)
 
 
+def test_whole_numbers_and_lists_give_the_same_scale() -> None:
+    for scale in [(0, 10), (0.0, 10.0), [0, 10.0]]:
+        rubric = dataclasses.replace(RUBRIC, scale=scale)
+        assert rubric == RUBRIC and rubric.sha256 == RUBRIC.sha256
+        assert all(type(bound) is float for bound in rubric.scale)
+
+
 def test_values() -> None:
     grades = RUBRIC.parse(TEXT)
     assert grades.value("overall") == 5.5
@@ -126,6 +133,7 @@ def test_hash_follows_what_is_asked() -> None:
         ({"aspects": {"Visual quality": "x"}}, "lower-case words"),
         ({"aspects": {"a": "x"}, "scale": (10, 0)}, "that rise"),
         ({"aspects": {"a": "x"}, "scale": (0, math.inf)}, "finite"),
+        ({"aspects": {"a": "x"}, "scale": (0, 5, 10)}, "two finite"),
     ],
 )
 def test_impossible_rubrics_are_refused(arguments: dict, message: str) -> None:
