@@ -1,6 +1,5 @@
 """Options of an algorithm as text, `neighbours=8`, for the command line."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from noise_search.algorithms import ALGORITHMS
 from noise_search.names import unknown
 from noise_search.protocol import SearchAlgorithm
+from noise_search.typed import assignment
 
 
 def configured(name: str, assignments: Sequence[str]) -> SearchAlgorithm:
@@ -22,22 +22,11 @@ def configured(name: str, assignments: Sequence[str]) -> SearchAlgorithm:
     kind = ALGORITHMS[name]
     known = [field.name for field in fields(kind)]
     options: dict[str, Any] = {}
-    for assignment in assignments:
-        option, equals, text = assignment.partition("=")
-        if not equals:
-            raise ValueError(f"option {assignment!r} has no value; write it as NAME=VALUE, such as neighbours=8")
+    for text in assignments:
+        option, value = assignment(text, "neighbours=8")
         if not known:
-            raise ValueError(f"algorithm {name!r} takes no options, got {assignment!r}")
+            raise ValueError(f"algorithm {name!r} takes no options, got {text!r}")
         if option not in known:
             raise unknown(f"option of algorithm {name!r}:", option, known)
-        options[option] = _value(text)
+        options[option] = value
     return kind(**options)
-
-
-def _value(text: str) -> Any:
-    if text.lower() in ("none", "null"):
-        return None
-    try:
-        return json.loads(text.lower())
-    except json.JSONDecodeError:
-        return text

@@ -29,6 +29,11 @@ class Format(StrEnum):
 
 _FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, or JSON on standard output.")]
 
+_VerifierOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Option of a verifier or judge, such as clip.output=cosine; may be repeated."),
+]
+
 _EnsembleOption = Annotated[str, typer.Option(help="How several verifiers are combined: mean-rank, mean-z or min-z.")]
 
 
@@ -41,6 +46,7 @@ def generate(
         list[str] | None, typer.Option(help="Option of the algorithm, such as neighbours=8; may be repeated.")
     ] = None,
     verifier: Annotated[str, typer.Option(help="Verifier, or several with commas.")] = "clip",
+    verifier_option: _VerifierOption = None,
     ensemble: _EnsembleOption = "mean-rank",
     judge: Annotated[
         str | None,
@@ -74,14 +80,16 @@ def generate(
         check_writable(out)
         from noise_search.algorithm_options import configured
         from noise_search.driver import search
+        from noise_search.verifier_options import configured as configured_verifiers
 
+        scoring, judges = configured_verifiers(verifier_option or [], _names(verifier), _judges(judge, model))
         result = search(
             prompt,
             model=model,
             algorithm=configured(algorithm, option or []),
-            verifier=_names(verifier) if "," in verifier else verifier,
+            verifier=scoring,
             ensemble=ensemble,
-            judges=_judges(judge, model),
+            judges=judges,
             nfe=nfe,
             candidates=candidates,
             seed=seed,
@@ -125,6 +133,7 @@ def replay(
     model: Annotated[str | None, typer.Option(help="In place of the recorded name: model, directory, hub id.")] = None,
     prompt: Annotated[str | None, typer.Option(help="In place of the recorded one.")] = None,
     verifier: Annotated[str | None, typer.Option(help="Score the image with it, or several with commas.")] = None,
+    verifier_option: _VerifierOption = None,
     device: Annotated[str | None, typer.Option(help="Device to load the model on.")] = None,
     dtype: Annotated[str | None, typer.Option(help="In place of the recorded one.")] = None,
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("replay.png"),
@@ -133,10 +142,11 @@ def replay(
     """Make one candidate of a search again, alone, and say how close it came."""
     with _one_line_errors("the image was done"):
         from noise_search.replay_command import replay_to_file, told
+        from noise_search.verifier_options import configured
 
-        scoring = _names(verifier) if verifier is not None and "," in verifier else verifier
+        [scoring] = configured(verifier_option or [], _names(verifier or ""))
         chosen = {"candidate": candidate, "model": model, "prompt": prompt, "device": device, "dtype": _dtype(dtype)}
-        replayed, paths = replay_to_file(file, out, verifier=scoring, **chosen)
+        replayed, paths = replay_to_file(file, out, verifier=scoring or None, **chosen)
     typer.echo(
         to_text(told(replayed, paths))
         if format is Format.json
@@ -151,6 +161,7 @@ def score(
         str | None, typer.Option(help="For all images; else that recorded in the PNG, or in a .txt beside the image.")
     ] = None,
     verifier: Annotated[str, typer.Option(help="Verifier, or several with commas.")] = "clip",
+    verifier_option: _VerifierOption = None,
     ensemble: _EnsembleOption = "mean-rank",
     model: Annotated[str | None, typer.Option(help="Names mean what this model declares; it isn't loaded.")] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Show the best so many.")] = None,
@@ -162,11 +173,13 @@ def score(
     """Score images and rank them, best first."""
     with _one_line_errors("all images were scored"):
         from noise_search.scored import score_images
+        from noise_search.verifier_options import configured
 
+        [scoring] = configured(verifier_option or [], _names(verifier))
         found = score_images(
             images,
             prompt=prompt,
-            verifier=_names(verifier),
+            verifier=scoring,
             ensemble=ensemble,
             model=model,
             recursive=recursive,

@@ -10,6 +10,7 @@ from noise_search.models import CARD, Card
 from noise_search.names import unknown
 from noise_search.protocol import SearchAlgorithm
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
+from noise_search.verifier_options import Named
 from verifiers.base import Verifier
 from verifiers.ensemble import ENSEMBLES, Aggregator, as_aggregator
 from verifiers.function import FunctionVerifier
@@ -80,8 +81,10 @@ def resolve_judges(asked: Any, model: Declares) -> tuple[Verifier, ...]:
     return tuple(resolve_verifier(one, model, what="judge") for one in several)
 
 
-def resolve_verifier(asked: str | Verifier | Callable[..., Any], model: Declares, what: str = "verifier") -> Verifier:
-    """A verifier by name, by function, or the object itself.
+def resolve_verifier(
+    asked: str | Named | Verifier | Callable[..., Any], model: Declares, what: str = "verifier"
+) -> Verifier:
+    """A verifier by name, with options or without, by function, or the object itself.
 
     A name means what the model declares under it; else one of the embedded world's full names; else the published
     default of `verifiers.load`.
@@ -93,26 +96,28 @@ def resolve_verifier(asked: str | Verifier | Callable[..., Any], model: Declares
     if isinstance(asked, Verifier):
         return asked
     if isinstance(asked, str):
+        return _by_name(Named(asked), model, what)
+    if isinstance(asked, Named):
         return _by_name(asked, model, what)
     if isinstance(asked, type) or not callable(asked):
         raise TypeError(f"{what} {asked!r} can't score; expected a name, a Verifier object or a function")
     return FunctionVerifier(asked)
 
 
-def _by_name(name: str, model: Declares, what: str) -> Verifier:
-    declared = model.card.verifiers
+def _by_name(named: Named, model: Declares, what: str) -> Verifier:
+    declared, name = model.card.verifiers, named.name
     if name in declared:
-        return declared_verifier(declared[name], model)
+        return declared_verifier({**declared[name], **named.options}, model)
     if name in EMBEDDED_VERIFIERS:
         if model.name not in EMBEDDED_MODELS:
             log.warning("%s %s was trained on the embedded world only; it scores %s by request", what, name, model.name)
-        return embedded_verifier(EMBEDDED_VERIFIERS[name])
+        return embedded_verifier({**EMBEDDED_VERIFIERS[name], **named.options})
     if name == "oracle":
         raise ValueError(f"{what} 'oracle' reads the embedded world by rule, and is not declared for {model.name}")
     published = verifiers.available()
     if name not in published:
         raise unknown(what, name, {*published, *declared, *EMBEDDED_VERIFIERS})
-    return verifiers.load(name)
+    return verifiers.load(name, **named.options)
 
 
 def declared_verifier(settings: Mapping[str, Any], model: Declares) -> Verifier:

@@ -12,6 +12,6 @@ def as_dtype(value: torch.dtype | str) -> torch.dtype:
         ValueError: another one.
     """
     found = _NAMES.get(value) if isinstance(value, str) else value
-    if found not in _NAMES.values():
+    if found is None or found not in _NAMES.values():
         raise ValueError(f"dtype is {str(value)!r}; expected one of {', '.join(_NAMES)}")
     return found

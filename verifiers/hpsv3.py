@@ -14,6 +14,7 @@ from torch import Tensor
 from . import hpsv3_model
 from .base import Verifier, check_images, check_prompts
 from .card import Card
+from .devices import indexed
 from .hpsv3_model import RewardModel
 from .hub import WeightsError
 from .preprocess import Images, Pixels
@@ -155,7 +156,7 @@ class HPSv3(Verifier):
                 )
 
     def _model(self, device: torch.device) -> RewardModel:
-        where = torch.empty(0, device=self.base.device or device).device  # "cuda" becomes "cuda:0"
+        where = indexed(self.base.device or device)
         if where not in self._models:
             # configuration and tokenizer first: they are small, and what is wrong with them is known before 16 GB load
             config, reward_id = self.base.config, self._processor.tokenizer.convert_tokens_to_ids(REWARD_TOKEN)

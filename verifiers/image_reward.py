@@ -14,6 +14,7 @@ from .base import Verifier
 from .blip import BlipReward
 from .card import Card
 from .clip_input import clip_input
+from .devices import indexed
 from .dtypes import as_dtype
 from .hub import WeightsError
 from .tokenizer_source import TokenizerSource
@@ -135,7 +136,7 @@ class ImageReward(Verifier):
         return TokenLimit.of(self.tokenizer.loaded, TOKENS)
 
     def _model(self, device: torch.device | str | None) -> BlipReward:
-        where = torch.empty(0, device=self.device or device or "cpu").device  # "cuda" becomes "cuda:0"
+        where = indexed(self.device or device)
         if where not in self._models:
             model = blip.shared(self.file, self.dtype, where)
             known, rows = len(self.tokenizer.loaded), model.text.config.vocab_size

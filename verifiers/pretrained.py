@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from . import hub, licences, notices, pins
+from .devices import indexed
 from .dtypes import as_dtype
 from .hub import WeightsError, first_line
 from .weights import SUFFIXES, sha256
@@ -93,7 +94,7 @@ class Pretrained:
         Raises:
             WeightsError: weights that are missing, can't be reached, or don't fit the class.
         """
-        where = _indexed(self.device or torch.device(device or "cpu"))
+        where = indexed(self.device or device)
         if where not in self._models:
             key = (self.model_id, self.label, self.loader, repr(sorted(self.options.items())), where)
             found = _shared.get(key)
@@ -216,9 +217,3 @@ def quiet() -> Iterator[None]:
 def _class(name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(module or "transformers"), attribute)
-
-
-def _indexed(device: torch.device) -> torch.device:
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device

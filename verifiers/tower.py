@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import open_clip_loading as loading
+from .devices import indexed
 from .preprocess import Preprocess
 from .tokens import TokenLimit
 from .weights import file_sha256, sha256
@@ -71,7 +72,7 @@ class Tower:
         """Mean of the unit embeddings of each prompt's chunks: its product with an image is their mean cosine."""
         chunks = [self.limit.chunks(prompt) for prompt in prompts]
         encoded = self.text([chunk for parts in chunks for chunk in parts])
-        return torch.stack([part.mean(0) for part in encoded.split([len(parts) for parts in chunks])])
+        return torch.stack([part.mean(0) for part in torch.split(encoded, [len(parts) for parts in chunks])])
 
     def text(self, prompts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """Unit embeddings on the tower's device; each distinct prompt is encoded once and kept, bounded."""
@@ -163,7 +164,7 @@ class TowerSource:
         Raises:
             WeightsError: weights that are missing or do not fit; nothing is ever left at random values.
         """
-        where = _indexed(self.device or torch.device(device or "cpu"))
+        where = indexed(self.device or device)
         if where not in self._towers:
             self._towers[where] = self._shared(where)
         return self._towers[where]
@@ -180,9 +181,3 @@ class TowerSource:
 
 def _parts(x: Tensor) -> list[Tensor]:
     return [x[start : start + MICRO_BATCH] for start in range(0, len(x), MICRO_BATCH)]
-
-
-def _indexed(device: torch.device) -> torch.device:
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device

@@ -32,11 +32,11 @@ EMBEDDED_VERIFIERS: Mapping[str, Mapping[str, Any]] = {
 
 def embedded_verifier(settings: Mapping[str, Any]) -> "Verifier":
     """Build an embedded verifier from its settings."""
+    options = {k: v for k, v in settings.items() if k != "kind"}
     if settings["kind"] == "oracle":
         from noise_search.shapes.oracle import Oracle
 
-        return Oracle()
+        return Oracle(**options)
     import verifiers
 
-    options = {k: v for k, v in settings.items() if k != "kind"}
     return verifiers.load(settings["kind"], **options)

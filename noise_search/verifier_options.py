@@ -1,0 +1,39 @@
+"""Verifiers by name with options of one's own, `clip.output=cosine`, for the command line."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from noise_search.names import unknown
+from noise_search.typed import assignment
+
+
+@dataclass(frozen=True)
+class Named:
+    """A verifier by name, with options over what the searched model declares under it, or else over the defaults."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def configured(assignments: Sequence[str], *groups: Sequence[str]) -> list[list[Named]]:
+    """Groups of verifiers, such as those searched by and the judges, with options given as NAME.OPTION=VALUE.
+
+    The name may be left out where the first group is one verifier.
+
+    Raises:
+        ValueError: a text without "=", or an option of a verifier that isn't asked for.
+    """
+    names = list(dict.fromkeys(name for group in groups for name in group))
+    options: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for text in assignments:
+        path, value = assignment(text, "clip.output=cosine")
+        owner, dot, option = path.partition(".")
+        if not dot:
+            if len(groups[0]) != 1:
+                raise ValueError(f"option {text!r} doesn't say of which verifier; write it as NAME.{text}")
+            owner, option = groups[0][0], path
+        if owner not in options:
+            raise unknown("verifier in option", owner, names)
+        options[owner][option] = value
+    return [[Named(name, options[name]) for name in group] for group in groups]

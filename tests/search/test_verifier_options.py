@@ -1,0 +1,71 @@
+"""Verifiers with options as people type them."""
+
+import json
+
+import pytest
+from test_command import PROMPT
+from test_command import run as command
+
+from noise_search import search
+from noise_search.typed import assignment
+from noise_search.verifier_options import Named, configured
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a=3", 3),
+        ("a=0.5", 0.5),
+        ("a=True", True),
+        ("a=none", None),
+        ("a=", ""),
+        ("a=ViT-B-32", "ViT-B-32"),
+        ('a=["Is there {}?"]', ["Is there {}?"]),
+        ("a=x=y", "x=y"),
+    ],
+)
+def test_values_are_json_or_text(text, value):
+    assert assignment(text, "a=1") == ("a", value)
+
+
+def test_options_go_to_their_verifier():
+    [scoring, judges] = configured(["clip.output=cosine", "vlm.pixels=784"], ["clip", "aesthetic"], ["vlm"])
+    assert scoring == [Named("clip", {"output": "cosine"}), Named("aesthetic")]
+    assert judges == [Named("vlm", {"pixels": 784})]
+    assert configured(["output=cosine"], ["clip"], ["oracle"])[0] == [Named("clip", {"output": "cosine"})]
+
+
+@pytest.mark.parametrize(
+    ("typed", "names", "match"),
+    [
+        (["output"], ["clip"], "option 'output' has no value; write it as NAME=VALUE, such as clip.output=cosine"),
+        (["output=logit"], ["clip", "vlm"], "option 'output=logit' doesn't say of which verifier"),
+        (["clop.output=logit"], ["clip", "vlm"], "unknown verifier in option 'clop'; did you mean 'clip'"),
+        (["output=logit"], [], "doesn't say of which verifier"),
+    ],
+)
+def test_options_that_are_wrong_are_named(typed, names, match):
+    with pytest.raises(ValueError, match=match):
+        configured(typed, names)
+
+
+def test_an_option_changes_what_the_model_declares_and_nothing_else():
+    found = search(PROMPT, verifier=Named("clip", {"output": "cosine"}), candidates=2, steps=2, progress=False)
+    plain = search(PROMPT, verifier="clip", candidates=2, steps=2, progress=False)
+    [cosine], [score] = (set(one.best.scores) for one in (found, plain))
+    assert cosine == score.replace("/2.5", "/cos")
+    assert found.best.scores[cosine] * 2.5 == pytest.approx(plain.best.scores[score], abs=1e-6)
+
+
+def test_the_commands_take_options(tmp_path):
+    small = ("--candidates", "2", "--steps", "2", "--format", "json", "--out", str(tmp_path))
+    options = ("--verifier", "clip,jpeg", "--verifier-option", "jpeg.reward=incompressibility")
+    done = command("generate", PROMPT, *small, *options)
+    assert done.returncode == 0, done.stderr
+    assert any(key.startswith("jpeg@incompressibility/") for key in json.loads(done.stdout)["best"]["scores"])
+    scored = command("score", str(tmp_path / "best.png"), "--verifier", "jpeg", "--verifier-option", "quality=50")
+    assert scored.returncode == 0, scored.stderr
+    wrong = command("score", str(tmp_path / "best.png"), "--verifier", "jpeg", "--verifier-option", "qualty=50")
+    assert wrong.returncode == 2 and "qualty" in wrong.stderr and "Traceback" not in wrong.stderr
+    refused = command("generate", PROMPT, *small, "--verifier-option", "oracle.strict=1")
+    assert refused.returncode == 2 and "strict" in refused.stderr and "Traceback" not in refused.stderr
