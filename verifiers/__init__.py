@@ -6,6 +6,7 @@ from .base import Verifier
 from .brightness import Brightness
 from .card import Card
 from .catalogue import available, load
+from .classes import ClassScore
 from .clip import CLIPScore
 from .consistency import Consistency
 from .ensemble import ENSEMBLES, MeanRank, Single, as_aggregator
@@ -32,6 +33,7 @@ __all__ = [
     "Brightness",
     "CLIPScore",
     "Card",
+    "ClassScore",
     "Consistency",
     "FunctionVerifier",
     "HPSv3",

@@ -17,6 +17,7 @@ _CATALOGUE = {
     "hpsv3": ("hpsv3", "HPSv3"),
     "vlm": ("vlm", "VLM"),
     "judge": ("judge", "RubricJudge"),
+    "class": ("classes", "ClassScore"),
     "consistency": ("consistency", "Consistency"),
     "jpeg": ("jpeg", "JPEGSize"),
     "sharpness": ("sharpness", "Sharpness"),

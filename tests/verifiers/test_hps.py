@@ -37,6 +37,10 @@ class TestHPS(VerifierContract):
     def verifier(self, tiny: HPS) -> Verifier:
         return tiny
 
+    @pytest.fixture
+    def in_bfloat16(self, files: tuple[Path, Path]) -> Verifier:
+        return HPS(weights=files[1], model=files[0], precision="bf16")
+
 
 def with_torchvision(image: Tensor, side: int) -> Tensor:
     """The published preprocessing of one image, `[3, height, width]`."""

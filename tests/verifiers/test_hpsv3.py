@@ -47,6 +47,10 @@ class TestHPSv3(VerifierContract):
     def verifier(self, tiny: HPSv3) -> Verifier:
         return tiny
 
+    @pytest.fixture
+    def in_bfloat16(self, files: Files) -> Verifier:
+        return HPSv3(files.weights, base=files.base, pixels=SMALL)
+
 
 def inputs_of(verifier: HPSv3, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
     pixels = resized(images, verifier._processor.image_processor)
