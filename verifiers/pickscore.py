@@ -33,6 +33,7 @@ MODEL = "yuvalkirstain/PickScore_v1"
 SIZE = 3_940_000_000
 MICRO_BATCH = 32
 TEXT_CACHE = 4096
+OUTPUTS = ("logit", "cosine")
 
 
 class PickScore(Verifier):
@@ -52,7 +53,7 @@ class PickScore(Verifier):
         self,
         model: str | Path = MODEL,
         *,
-        raw: bool = False,
+        output: str = "logit",
         tokenizer: str | Path | None = None,
         revision: str | None = None,
         dtype: torch.dtype | str = torch.float32,
@@ -62,12 +63,17 @@ class PickScore(Verifier):
 
         Args:
             model: hub id or directory of a `CLIPModel` of transformers.
-            raw: return the cosine itself, in [-1, 1].
+            output: "logit", the published score, or "cosine", in [-1, 1].
             tokenizer: hub id or directory of the tokenizer; the model's own when None.
             revision: commit, tag or branch of the hub repository; a pinned commit for the published model.
             dtype: of the towers; embeddings, their product and the scale are float32 always.
             device: where the model runs; default where the images are.
+
+        Raises:
+            ValueError: another output or dtype.
         """
+        if output not in OUTPUTS:
+            raise ValueError(f"output is {output!r}; expected one of {OUTPUTS}")
         self.source = Pretrained(
             model,
             "verifiers.clip_in_float32.ScaledCLIP",
@@ -77,7 +83,7 @@ class PickScore(Verifier):
             size=SIZE if str(model) == MODEL else None,
         )
         self.tokenizer = TokenizerSource(tokenizer or model, None if tokenizer else revision)
-        self.raw = raw
+        self.output = output
         self.texts_encoded = 0
         self._own_tokenizer = tokenizer is None
         self._texts: dict[tuple[torch.device, str], Tensor] = {}
@@ -86,7 +92,7 @@ class PickScore(Verifier):
     def version(self) -> str:  # type: ignore[override]  # hashing files must not burden construction
         """Weights, tokenizer where it is another one, and scale; reads local files once to hash them."""
         parts = [self.source.label] if self._own_tokenizer else [self.source.label, self.tokenizer.label]
-        return "/".join([*parts, "cos" if self.raw else "scaled"])
+        return "/".join([*parts, "cos" if self.output == "cosine" else "scaled"])
 
     def load(self, device: torch.device | str | None = None) -> None:
         """Load the model and the tokenizer now."""
@@ -95,12 +101,12 @@ class PickScore(Verifier):
     def score(
         self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
     ) -> Float[Tensor, " batch"]:
-        """Cosine of the unit embeddings, scaled unless raw."""
+        """Cosine of the unit embeddings, scaled unless that itself is asked for."""
         model = self._model(images.device)
         parts = range(0, len(images), MICRO_BATCH)
         embeddings = torch.cat([self._image(model, images[at : at + MICRO_BATCH]) for at in parts])
         cosine = (embeddings * self._text(model, prompts)).sum(-1)
-        return cosine if self.raw else cosine * model.logit_scale.float().exp()
+        return cosine if self.output == "cosine" else cosine * model.logit_scale.float().exp()
 
     def _image(self, model: Any, images: Tensor) -> Tensor:
         inputs = clip_input(int(model.config.vision_config.image_size), crop="floor")(images)

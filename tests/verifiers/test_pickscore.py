@@ -62,7 +62,7 @@ def test_scores_are_the_diagonal_of_the_logits(
     expected = published(folder, exact, prompts)
     torch.testing.assert_close(pickscore(exact, prompts), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(pickscore(images, prompts), published(folder, images, prompts), atol=0.05, rtol=0)
-    cosines = PickScore(folder, raw=True)(exact, prompts)
+    cosines = PickScore(folder, output="cosine")(exact, prompts)
     scale = pickscore.source.model().logit_scale.exp()
     torch.testing.assert_close(cosines * scale, expected, atol=1e-5, rtol=0)
     assert cosines.abs().max() <= 1
@@ -128,12 +128,17 @@ def test_half_precision_towers_score_in_float32(folder: Path, images: Tensor, pr
 def test_versions_tell_what_changes_scores(folder: Path, tmp_path: Path) -> None:
     write_clip_tokenizer(tmp_path / "words")
     versions = {
-        PickScore(folder, **options).version for options in ({}, {"raw": True}, {"tokenizer": tmp_path / "words"})
+        PickScore(folder, **options).version for options in ({}, {"output": "cosine"}, {"tokenizer": tmp_path / "words"})
     }
     assert len(versions) == 3
     assert PickScore().version == f"yuvalkirstain/PickScore_v1@{commit(MODEL)[:8]}/scaled"
     assert PickScore(revision="main").version == "yuvalkirstain/PickScore_v1@main/scaled"
     assert CARD.weights_licence == "not stated"
+
+
+def test_another_output_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"output is 'raw'; expected one of \('logit', 'cosine'\)"):
+        PickScore(output="raw")
 
 
 def test_missing_and_wrong_weights_are_one_line(folder: Path, tmp_path: Path) -> None:
