@@ -43,8 +43,9 @@ class ClassScore(Verifier):
     pipelines such as DiT, whose prompts are labels, need nothing more. ImageNet's classes answer to every WordNet
     synonym; a name that several have ("crane") is refused with their numbers.
 
-    A logit ranks the images of one class by that class alone; a probability also by what else they could be, and near 1
-    its values tie in float32, where log-probabilities do not. Inception v3 is torchvision's, not the port on which FID
+    A logit ranks the images of one class by that class alone, a probability by what else they could be: it rewards a
+    clear class, but doesn't mind what no class stands for, such as a second object of the same. Near 1 probabilities
+    tie in float32 long before log-probabilities do. Inception v3 is torchvision's, not the port on which FID
     and the Inception score are defined. Weights load at the first call, which raises WeightsError where they are
     missing or do not fit.
 
