@@ -78,7 +78,8 @@ class ClassScore(Verifier):
                 `CLIPScore`; "dinov2" is an image classifier of transformers; "inception" one of torchvision.
             label: the class of all images, by name or number; None takes each image's prompt.
             output: "logit", "log-probability" or "probability" among all classes; None for the paper's: logits, and
-                the probability for Inception. With "clip", the last two encode the texts of all classes once.
+                the probability for Inception. With "clip", the last two encode the texts of all classes once, which
+                for ImageNet's takes a GPU.
             model: None for OpenAI's ViT-L/14, `facebook/dinov2-base-imagenet1k-1-layer`, Inception v3; else an
                 open_clip model as in `CLIPScore`; hub id or directory of an `AutoModelForImageClassification`;
                 torchvision's name of a classifier.

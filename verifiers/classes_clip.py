@@ -10,11 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from . import notices
 from .classes_classifier import Classifier
 from .classes_names import ClassNames, with_wordnet
 from .tower import Tower, TowerSource
 
 MICRO_BATCH = 64
+SAID_FROM = 4096
+"""Texts beyond which a notice says what is being waited for."""
 
 Template = str | Callable[[str], str]
 
@@ -25,8 +28,8 @@ class ZeroShot(Classifier):
     A class's column is the mean over templates of its texts' unit embeddings, made a unit vector; its logit is
     exp(logit_scale) times its cosine with the image (100 in OpenAI's models), and SigLIP's bias.
 
-    Columns are encoded when they are first asked for, so one class costs one text per template: the 80 000 texts of all
-    of ImageNet's are needed for probabilities only.
+    Columns are encoded when they are first asked for, so one class costs one text per template (80 texts take ViT-L/14
+    10 s on one CPU core): the 80 000 texts of all of ImageNet's are needed for probabilities only.
     """
 
     def __init__(
@@ -84,16 +87,16 @@ class ZeroShot(Classifier):
         # Blocks of classes are fixed, so that a column never depends on which others are asked for.
         size = max(1, MICRO_BATCH // len(self.templates))
         with torch.inference_mode(False), torch.no_grad():
-            for block in sorted({number // size for number in wanted}):
-                numbers = range(block * size, min((block + 1) * size, len(self.classes)))
+            missing = sorted({number // size for number in wanted} - self._encoded.get(tower.device, set()))
+            blocks = [range(block * size, min((block + 1) * size, len(self.classes))) for block in missing]
+            if (texts := sum(map(len, blocks)) * len(self.templates)) > SAID_FROM:
+                notices.loading(f"a zero-shot classifier: encoding {texts} texts")
+            for block, numbers in zip(missing, blocks, strict=True):
                 self._encode(tower, block, numbers)
         columns = self._columns[tower.device]
         return columns if among is None else columns[list(among)]
 
     def _encode(self, tower: Tower, block: int, numbers: range) -> None:
-        encoded = self._encoded.setdefault(tower.device, set())
-        if block in encoded:
-            return
         texts = [text for number in numbers for text in self.texts(number)]
         parts = [texts[start : start + MICRO_BATCH] for start in range(0, len(texts), MICRO_BATCH)]
         units = torch.cat([_units(tower, part) for part in parts])
@@ -101,7 +104,7 @@ class ZeroShot(Classifier):
         if tower.device not in self._columns:
             self._columns[tower.device] = means.new_zeros(len(self.classes), means.shape[1])
         self._columns[tower.device][numbers.start : numbers.stop] = means
-        encoded.add(block)
+        self._encoded.setdefault(tower.device, set()).add(block)
 
 
 def _units(tower: Tower, texts: list[str]) -> Tensor:

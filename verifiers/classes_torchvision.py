@@ -108,7 +108,7 @@ class TorchvisionClassifier(Classifier):
         return tags[tag]
 
     def _model(self, device: torch.device | str | None) -> Any:
-        where = self.device or torch.device(device or "cpu")
+        where = torch.empty(0, device=self.device or device).device  # "cuda" and "cuda:0" are one
         if where not in self._models:
             self._models[where] = self._loaded().to(where, self.dtype)
         return self._models[where]

@@ -74,8 +74,8 @@ def test_a_second_object_of_the_class_lowers_its_logit_but_not_its_probability()
 
 
 def test_the_logit_finds_images_that_the_oracle_accepts():
-    """Measured on 22 labels at 20 steps, best of 8: the oracle accepts 84 % of all images, 100 % of the winners by logit,
-    and 55 % of those by log-probability, among which are pairs. On these 8 labels at 6 steps: 72, 100 and 63 %.
+    """Measured on 22 labels at 20 steps, best of 8: the oracle accepts 84 % of all images, 100 % of the winners by
+    logit, and 55 % of those by log-probability, among which are pairs. On these 8 labels at 6 steps: 72, 100, 63 %.
     """
     logit, log_probability = class_score(), class_score(output="log-probability")
     truth, scores, winners, unseen = [], [], [], []

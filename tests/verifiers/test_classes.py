@@ -15,7 +15,7 @@ from tiny_clip import write_tiny_clip
 from torch import Tensor
 from verifier_contract import VerifierContract
 
-from verifiers import CLIPScore, Verifier, WeightsError
+from verifiers import CLIPScore, Verifier, WeightsError, classes_clip
 from verifiers.classes import CARD, ClassScore, _listed
 from verifiers.classes_classifier import Classifier
 from verifiers.classes_input import ClassifierInput
@@ -282,6 +282,15 @@ def test_texts_are_encoded_when_needed_and_once(clip_directory: Path, images: Te
     assert len(tower._texts) == kept  # prompts that other verifiers keep there are not pushed out
     columns = everything.classifier.columns(tower)  # type: ignore[attr-defined]
     assert torch.equal(score.classifier.columns(tower, [30]), columns[30:31])  # type: ignore[attr-defined]
+
+
+def test_a_long_wait_for_texts_is_said(
+    clip_directory: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(classes_clip, "SAID_FROM", 14)
+    with caplog.at_level("INFO", "verifiers.loading"):
+        zero_shot(clip_directory)(images, OWN)
+    assert "encoding 15 texts" in caplog.text
 
 
 def test_the_image_encoding_is_shared_with_clip(clip_directory: Path, images: Tensor) -> None:
