@@ -4,10 +4,13 @@ import inspect
 from dataclasses import asdict, fields
 from typing import Any
 
+import torch
+
 import verifiers
 from noise_search.algorithms import ALGORITHMS
 from noise_search.models import CARD, read_card
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS
+from verifiers.catalogue import verifier_class
 
 _MODEL_SUMMARIES = {
     "shapes-ddim": "embedded StableDiffusionPipeline (DDIM, epsilon) of a world of coloured shapes, 64 x 64",
@@ -43,7 +46,25 @@ def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
         for name, kind in ALGORITHMS.items()
     }
     known: dict[str, dict[str, Any]] = {
-        name: {"summary": str(card), **asdict(card)} for name, card in verifiers.available().items()
+        name: {
+            "summary": card.measures,
+            "details": card.details,
+            "options": _options(verifier_class(name)),
+            **asdict(card),
+        }
+        for name, card in verifiers.available().items()
     }
     known |= {name: {"summary": _VERIFIER_SUMMARIES[name]} for name in EMBEDDED_VERIFIERS}
     return {"models": models, "algorithms": algorithms, "verifiers": known}
+
+
+def _options(kind: type) -> dict[str, Any]:
+    """Arguments of a class with their defaults; of those that JSON can't hold, the name."""
+    parameters = [one for one in inspect.signature(kind).parameters.values() if one.kind is not one.VAR_KEYWORD]
+    return {one.name: _plain(one.default) for one in parameters}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    return value if isinstance(value, int | float | str | list | tuple | None) else type(value).__name__

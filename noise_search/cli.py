@@ -1,7 +1,9 @@
 """The command `noise-search`."""
 
 import logging
+import shutil
 import sys
+import textwrap
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -210,8 +212,16 @@ def list_(format: _FormatOption = Format.human) -> None:
         width = max(map(len, entries))
         for name, entry in entries.items():
             typer.echo(f"  {name:<{width}}  {entry['summary']}")
+            if details := entry.get("details"):
+                _indented(details, width)
             if options := entry.get("options"):
-                typer.echo(f"  {'':<{width}}  options: " + ", ".join(f"{k}={v}" for k, v in options.items()))
+                _indented("options: " + ", ".join(f"{k}={v}" for k, v in options.items()), width)
+
+
+def _indented(text: str, width: int) -> None:
+    margin = " " * (width + 4)
+    columns = max(60, shutil.get_terminal_size((120, 24)).columns)
+    typer.echo(textwrap.fill(text, columns, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False))
 
 
 def main() -> None:

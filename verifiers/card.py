@@ -33,7 +33,11 @@ class Card:
     weights: str = "none"
     direction: str = "higher is better"
 
-    def __str__(self) -> str:
-        """One line for a listing."""
-        loads = "" if self.size == "none" else f"; weights {self.size}, {self.weights_licence}"
-        return f"{self.measures}; {self.range}, {self.direction}{loads}; {self.reference}"
+    @property
+    def details(self) -> str:
+        """What follows what it measures in a listing."""
+        loads = (
+            "no weights" if self.size == "none" else f"weights {self.size} from {self.weights} ({self.weights_licence})"
+        )
+        limit = "" if self.prompt_limit == "none" else f"; prompt limit {self.prompt_limit}"
+        return f"{self.range}; {self.direction}; {loads}{limit}; {self.reference}"

@@ -41,7 +41,7 @@ def test_every_verifier_is_made_by_its_name_without_loading_anything(monkeypatch
 
 def test_cards_are_one_line_and_complete() -> None:
     for name, card in available().items():
-        assert "\n" not in str(card) and card.direction == "higher is better"
+        assert "\n" not in card.measures + card.details and card.direction == "higher is better"
         for field, value in asdict(card).items():
             assert value != "", f"{name} has no {field}"
         assert card.weights_licence != "no weights" or card.size == "none", name
