@@ -32,6 +32,7 @@ def run_all(call: Callable[[Item, threading.Event], Result], items: Sequence[Ite
             try:
                 done.put((index, call(items[index], stop), None))
             except BaseException as error:  # raised again where the results are awaited
+                stop.set()  # here already, lest this thread go on before the other has heard
                 done.put((index, None, error))
 
     results: dict[int, Result] = {}
