@@ -20,7 +20,9 @@ class Verifier(ABC):
     A concrete verifier sets `name` and `version` and implements `score`. `version` changes with anything that
     changes scores (weights, preprocessing, scale, dtype). `kind` is "score", or "constraint" where a value
     below zero means violated. `needs` names the inputs beyond images and prompts that the driver must supply:
-    "frames" are clips `[batch, frames, 3, height, width]`, and the images then their middle frames.
+    "frames" are clips `[batch, frames, 3, height, width]`, and the images then their middle frames; "x0" are the x0
+    predictions `[batch, 3, height, width]`, decoded like the images, that were made on the way to them at the
+    verifier's `noise_level`, sigma / (alpha + sigma) in (0, 1).
 
     Example:
         >>> class Brightness(Verifier):

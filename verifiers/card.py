@@ -36,8 +36,7 @@ class Card:
     @property
     def details(self) -> str:
         """What follows what it measures in a listing."""
-        loads = (
-            "no weights" if self.size == "none" else f"weights {self.size} from {self.weights} ({self.weights_licence})"
-        )
+        loaded = f"{self.size} from {self.weights} ({self.weights_licence})"
+        loads = f"weights {self.weights if self.size == 'none' else loaded}"
         limit = "" if self.prompt_limit == "none" else f"; prompt limit {self.prompt_limit}"
         return f"{self.range}; {self.direction}; {loads}{limit}; {self.reference}"
