@@ -21,6 +21,7 @@ _VERIFIER_SUMMARIES = {
     "shapes-aesthetic": "the embedded world's rule of composition; what 'aesthetic' means for embedded models",
     "shapes-consistency": "likeness of x0 prediction and finished image to the embedded CLIP; 'consistency' there",
     "shapes-vlm": "a small vision-language model's yes or no; what 'vlm' means for embedded models",
+    "shapes-class": "the embedded CLIP as a classifier of single objects; what 'class' means for embedded models",
     "shapes-oracle": "reads an embedded world's image by rule; what 'oracle' means for embedded models",
 }
 

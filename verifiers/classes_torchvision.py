@@ -14,8 +14,8 @@ from torch import Tensor
 
 from . import hub, notices
 from .classes_classifier import Classifier, batched_logits
-from .classes_input import ClassifierInput
 from .classes_names import ClassNames, with_wordnet
+from .classifier_input import ClassifierInput
 from .hub import WeightsError
 from .weights import WeightFile, file_sha256, read_tensors
 

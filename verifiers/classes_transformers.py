@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .classes_classifier import Classifier, batched_logits
-from .classes_input import ClassifierInput
 from .classes_names import ClassNames, split
+from .classifier_input import ClassifierInput
 from .hub import WeightsError
 from .pretrained import Pretrained
 

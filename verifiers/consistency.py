@@ -13,7 +13,7 @@ from torch import Tensor
 from . import tower as towers
 from .base import Verifier, check_images
 from .card import Card
-from .preprocess import Preprocess, pil_resize, straight_through
+from .classifier_input import ClassifierInput
 from .pretrained import Pretrained
 from .tower import TowerSource
 
@@ -29,8 +29,16 @@ CARD = Card(
 )
 
 DINO = "facebook/dinov2-base"
-SHORTEST, SIDE = 256, 224
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DINO_INPUT = ClassifierInput(
+    resize=256,
+    crop=(224, 224),
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    interpolation="bicubic",
+    centre="floor",
+)
+"""DINOv2's preprocessing: shortest side to 256 pixels, bicubic, the middle 224 of them, normalised."""
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -137,7 +145,7 @@ class DinoFeatures:
         weights = next(model.parameters())  # its device and dtype
         return torch.cat(
             [
-                F.normalize(model(dino_input(part).to(weights)).last_hidden_state[:, 0].float(), dim=-1)
+                F.normalize(model(DINO_INPUT(part).to(weights)).last_hidden_state[:, 0].float(), dim=-1)
                 for part in torch.split(images, towers.MICRO_BATCH)
             ]
         )
@@ -162,17 +170,6 @@ class TowerFeatures:
     def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """Unit embeddings, float32."""
         return self.source.tower(images.device).image(images)
-
-
-def dino_input(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 224 224"]:
-    """DINOv2's preprocessing: shortest side to 256 pixels, bicubic, the middle 224 of them, normalised."""
-    x = images.float().clamp(0, 1) * 255
-    x = straight_through(x, x.round())  # as diffusers makes PIL images
-    height, width = x.shape[-2:]
-    short = min(height, width)
-    x = pil_resize(x, SHORTEST * height // short, SHORTEST * width // short)
-    top, left = (x.shape[-2] - SIDE) // 2, (x.shape[-1] - SIDE) // 2
-    return Preprocess((SIDE, SIDE), MEAN, STD).normalise(x[..., top : top + SIDE, left : left + SIDE])
 
 
 def _features(

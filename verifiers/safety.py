@@ -13,9 +13,9 @@ from torch import Tensor
 
 from .base import Kind, Verifier
 from .card import Card
+from .classifier_input import ClassifierInput
 from .clip_input import clip_input
 from .hub import WeightsError
-from .preprocess import Preprocess
 from .pretrained import Pretrained
 from .weights import WeightFile
 
@@ -163,8 +163,8 @@ class Safety(Verifier):
         return unsafe
 
     @cached_property
-    def _input(self) -> Preprocess:
-        return _preprocess(self._classifier.part("AutoImageProcessor"))
+    def _input(self) -> ClassifierInput:
+        return ClassifierInput.of_transformers(self._classifier.part("AutoImageProcessor"))
 
     def _source(self, loader: str, **options: Any) -> Pretrained:
         return Pretrained(
@@ -199,7 +199,7 @@ class CheckerMargin:
 class ClassifierMargin:
     """Images to the log-odds by which a classifier's unsafe classes stay under a probability."""
 
-    def __init__(self, classifier: Any, unsafe: Sequence[int], preprocess: Preprocess, threshold: float) -> None:
+    def __init__(self, classifier: Any, unsafe: Sequence[int], preprocess: ClassifierInput, threshold: float) -> None:
         """Take a classifier, its unsafe classes, its input, and the probability."""
         self._classifier, self._preprocess = classifier, preprocess
         self._unsafe = list(unsafe)
@@ -217,26 +217,3 @@ class ClassifierMargin:
 def _black(images: Float[Tensor, "batch 3 height width"]) -> Bool[Tensor, " batch"]:
     """Which images are black in every pixel once they have 8 bits."""
     return images.detach().flatten(1).amax(1) < 0.5 / 255
-
-
-def _preprocess(processor: Any) -> Preprocess:
-    """What one of transformers' image processors does, where it is a resize, a crop and a normalisation."""
-    size, crop = dict(processor.size), dict(getattr(processor, "crop_size", None) or {})
-    cropped = bool(getattr(processor, "do_center_crop", False))
-    side = size.get("shortest_edge")
-    modes = {2: "bilinear", 3: "bicubic"}
-    resample = int(getattr(processor, "resample", 2))
-    fits = crop.get("height") == crop.get("width") == side if side else not cropped and "height" in size
-    if resample not in modes or not fits or not processor.do_normalize:
-        raise WeightsError(
-            f"the image processor resizes to {size} with filter {resample}, crops to {crop if cropped else None}; "
-            "expected bilinear or bicubic to a height and width, or to a shortest edge cropped to its square"
-        )
-    return Preprocess(
-        size=(side, side) if side else (size["height"], size["width"]),
-        mean=tuple(processor.image_mean),
-        std=tuple(processor.image_std),
-        interpolation=modes[resample],
-        resize_mode="shortest" if side else "squash",
-        crop="floor",
-    )

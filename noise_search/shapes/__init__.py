@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noise_search.shapes.scenes import SINGLE_OBJECTS
+
 if TYPE_CHECKING:
     from verifiers.base import Verifier
 
@@ -16,16 +18,24 @@ WEIGHTS = Path(__file__).parent / "weights"
 EMBEDDED_MODELS = {"shapes-ddim": WEIGHTS / "shapes-ddim", "shapes-flow": WEIGHTS / "shapes-flow"}
 """Directories of the embedded pipelines; `DiffusionPipeline.from_pretrained` reads them."""
 
+DECLARED_VERIFIERS: Mapping[str, Mapping[str, Any]] = {
+    "clip": {"kind": "clip", "model": "../clip"},
+    "aesthetic": {"kind": "aesthetic", "model": "../clip", "weights": "../aesthetic/head.safetensors"},
+    "consistency": {"kind": "consistency", "features": "clip", "model": "../clip"},
+    "vlm": {"kind": "vlm", "model": "../vlm", "batch": 64},
+    "class": {"kind": "class", "model": "../clip", "classes": list(SINGLE_OBJECTS), "templates": ["{}"]},
+    "oracle": {"kind": "oracle"},
+}
+"""What the embedded models mean by these names; paths are relative to a model's directory."""
+
+
+def _absolute(value: Any) -> Any:
+    return str(WEIGHTS / value[3:]) if isinstance(value, str) and value.startswith("../") else value
+
+
 EMBEDDED_VERIFIERS: Mapping[str, Mapping[str, Any]] = {
-    "shapes-clip": {"kind": "clip", "model": str(WEIGHTS / "clip")},
-    "shapes-aesthetic": {
-        "kind": "aesthetic",
-        "model": str(WEIGHTS / "clip"),
-        "weights": str(WEIGHTS / "aesthetic" / "head.safetensors"),
-    },
-    "shapes-consistency": {"kind": "consistency", "features": "clip", "model": str(WEIGHTS / "clip")},
-    "shapes-vlm": {"kind": "vlm", "model": str(WEIGHTS / "vlm"), "batch": 64},
-    "shapes-oracle": {"kind": "oracle"},
+    f"shapes-{name}": {option: _absolute(value) for option, value in settings.items()}
+    for name, settings in DECLARED_VERIFIERS.items()
 }
 """Verifiers of the embedded world by the full names under which any model may ask for them."""
 

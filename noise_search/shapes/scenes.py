@@ -20,6 +20,8 @@ COLOURS = {
     "purple": (135, 60, 185),
     "pink": (245, 130, 185),
 }
+SINGLE_OBJECTS = tuple(f"{'an' if c[0] in 'aeiou' else 'a'} {c} {s}" for s in SHAPES for c in COLOURS)
+"""Captions of the 64 kinds of object."""
 BACKGROUNDS = {"light": (245, 245, 242), "grey": (150, 150, 152), "dark": (32, 32, 36)}
 RADII = (7.0, 12.0)
 """Radius in pixels of a small and of a large object."""

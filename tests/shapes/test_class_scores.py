@@ -8,12 +8,12 @@ from noise_search import search
 from noise_search.shapes import WEIGHTS
 from noise_search.shapes.oracle import Oracle
 from noise_search.shapes.render import render
-from noise_search.shapes.scenes import COLOURS, SHAPES, sample_scenes
+from noise_search.shapes.scenes import COLOURS, SHAPES, SINGLE_OBJECTS, sample_scenes
 from noise_search.shapes.train.vlm_gates import auc
 from verifiers.classes import ClassScore
 
 KINDS = [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]
-CLASSES = [f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}" for kind in KINDS]
+CLASSES = list(SINGLE_OBJECTS)
 SINGLES = 512
 
 
@@ -99,3 +99,11 @@ def test_a_prompt_that_is_no_class_is_refused_with_the_nearest():
         ValueError, match=r"'a red circel' is none of the 64 classes; the nearest are 0 \('a red circle'\)"
     ):
         class_score()(torch.zeros(1, 3, 64, 64), ["a red circel"])
+
+
+def test_the_name_means_the_embedded_classifier():
+    [result] = search(["an orange ring"], verifier="class", candidates=2, steps=4, progress=False)
+    [key] = result.best.scores
+    assert key == class_score().key
+    with pytest.raises(ValueError, match="none of the 64 classes"):
+        search("two yellow stars", verifier="class", candidates=2, steps=4, progress=False)

@@ -1,5 +1,6 @@
 """Training: resumable, keyed by the step, and in the pipelines' own conventions."""
 
+import json
 import subprocess
 import sys
 
@@ -8,10 +9,10 @@ import torch
 from diffusers import FluxPipeline
 from torch import nn
 
-from noise_search.shapes import configs
+from noise_search.shapes import EMBEDDED_MODELS, configs
 from noise_search.shapes.render import render
 from noise_search.shapes.scenes import sample_scenes
-from noise_search.shapes.train import aesthetic, denoisers, vae
+from noise_search.shapes.train import aesthetic, assemble, denoisers, vae
 from noise_search.shapes.train.loop import Plan, averaged, checkpoint_step, fit
 
 
@@ -82,3 +83,8 @@ def test_the_command_trains_a_stage(tmp_path):
     assert (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").exists()
     refused = subprocess.run([*command[:4], "unett"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "unknown stages ['unett']" in refused.stderr
+
+
+def test_the_models_cards_are_those_that_training_writes():
+    for name, folder in EMBEDDED_MODELS.items():
+        assert json.loads((folder / "noise_search.json").read_text(encoding="utf-8")) == assemble.card_of(name)

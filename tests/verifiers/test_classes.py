@@ -18,9 +18,9 @@ from verifier_contract import VerifierContract
 from verifiers import CLIPScore, Verifier, WeightsError, classes_clip
 from verifiers.classes import CARD, ClassScore, _listed
 from verifiers.classes_classifier import Classifier
-from verifiers.classes_input import ClassifierInput
 from verifiers.classes_names import ClassNames, with_wordnet
 from verifiers.classes_torchvision import TorchvisionClassifier, fetch
+from verifiers.classifier_input import ClassifierInput
 from verifiers.weights import file_sha256
 
 OWN = ["red circle", "blue square", "star", "photo", "yellow circle above the square"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from verifier_contract import VerifierContract
 
 from verifiers import CLIPScore, Verifier, WeightsError
-from verifiers.consistency import Consistency, dino_input
+from verifiers.consistency import DINO_INPUT, Consistency
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +79,7 @@ def test_preprocessing_is_that_of_dinos_own_processor(size: tuple[int, int]) -> 
     pixels = torch.randint(0, 256, (*size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     pixels[: size[0] // 2] //= 4
     expected = torch.as_tensor(processor(Image.fromarray(pixels.numpy()), return_tensors="pt")["pixel_values"])
-    off = (dino_input(pixels.permute(2, 0, 1)[None].float() / 255) - expected).abs()
+    off = (DINO_INPUT(pixels.permute(2, 0, 1)[None].float() / 255) - expected).abs()
     assert off.max() < 2.1 / 255 / 0.224 and off.mean() < 1e-3
 
 
@@ -89,7 +89,7 @@ def test_score_is_the_cosine_of_class_tokens(dino_directory: Path, images: Tenso
     model = Dinov2Model.from_pretrained(dino_directory).eval()
     x0 = other(images)
     with torch.no_grad():
-        tokens = [model(dino_input(x)).last_hidden_state[:, 0].double() for x in (x0, images)]
+        tokens = [model(DINO_INPUT(x)).last_hidden_state[:, 0].double() for x in (x0, images)]
     scores = Consistency(model=dino_directory)(images, prompts, x0=x0)
     torch.testing.assert_close(scores.double(), F.cosine_similarity(*tokens), atol=1e-5, rtol=0)
     assert scores.std() > 1e-4

@@ -128,7 +128,8 @@ def test_half_precision_towers_score_in_float32(folder: Path, images: Tensor, pr
 def test_versions_tell_what_changes_scores(folder: Path, tmp_path: Path) -> None:
     write_clip_tokenizer(tmp_path / "words")
     versions = {
-        PickScore(folder, **options).version for options in ({}, {"output": "cosine"}, {"tokenizer": tmp_path / "words"})
+        PickScore(folder, **options).version
+        for options in ({}, {"output": "cosine"}, {"tokenizer": tmp_path / "words"})
     }
     assert len(versions) == 3
     assert PickScore().version == f"yuvalkirstain/PickScore_v1@{commit(MODEL)[:8]}/scaled"

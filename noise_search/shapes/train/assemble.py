@@ -8,19 +8,13 @@ import torch
 from diffusers import AutoencoderKL, FluxPipeline, StableDiffusionPipeline
 from torch import Tensor, nn
 
-from noise_search.shapes import configs
+from noise_search.shapes import DECLARED_VERIFIERS, configs
 from noise_search.shapes.train.clip import tokenizer
 from noise_search.shapes.train.denoisers import ddim_modules, flow_modules
 from noise_search.shapes.train.loop import averaged
 
 STEPS = 20
 GUIDANCE = {"shapes-ddim": 4.0, "shapes-flow": 2.5}
-_VERIFIERS = {
-    "clip": {"kind": "clip", "model": "../clip"},
-    "aesthetic": {"kind": "aesthetic", "model": "../clip", "weights": "../aesthetic/head.safetensors"},
-    "vlm": {"kind": "vlm", "model": "../vlm", "batch": 64},
-    "oracle": {"kind": "oracle"},
-}
 
 
 def _fill(modules: nn.ModuleDict, weights: dict[str, Tensor]) -> nn.ModuleDict:
@@ -86,7 +80,7 @@ def card_of(name: str) -> dict[str, Any]:
         "guidance": GUIDANCE[name],
         "negative_prompt": "",
         "options": {"max_sequence_length": configs.LENGTH} if flow else {},
-        "verifiers": _VERIFIERS,
+        "verifiers": dict(DECLARED_VERIFIERS),
     }
 
 
