@@ -5,9 +5,11 @@ A branch may move, and with it every score; a commit can't. Repositories that ar
 
 _COMMITS = {
     "CompVis/stable-diffusion-safety-checker": "cb41f3a270d63d454d385fc2e4f571c487c253c5",
+    "Falconsai/nsfw_image_detection": "96cb0d0342c7afb80cab76ecc58b265fa44da256",
     "MizzenAI/HPSv3": "4f81e3e09edd82fe3c5f636444c721b592a735ca",
     "Qwen/Qwen2-VL-7B-Instruct": "eed13092ef92e448dd6875b2a00151bd3f7db0ac",
     "Qwen/Qwen3-VL-2B-Instruct": "89644892e4d85e24eaac8bacfd4f463576704203",
+    "Qwen/Qwen3-VL-4B-Instruct": "ebb281ec70b05090aa6165b016eac8ec08e71b17",
     "THUDM/ImageReward": "9fabc279a94f082f9eb130070cac021569dd16dc",
     "facebook/dinov2-base": "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
     "google-bert/bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594",

@@ -4,8 +4,7 @@
 default) and merges them into `verifier_costs.json` beside itself; `... report` prints them as a markdown table.
 
 Each verifier has a process of its own, so that its peak memory is its own, on random weights of the published sizes
-that another process wrote before; it loads them by its own code. float32 (hpsv3: bfloat16, its default), one thread:
-where others compute, a core can be had to oneself, but a wait of one of two threads is a wait of both.
+that another process wrote before; it loads them by its own code. float32 (hpsv3: bfloat16, its default), two threads.
 
 - ms per image: a batch of 4 (vlm and hpsv3: of 1) at 512x512 and 1024x1024, preprocessing included, the prompt's text
   encoded before; the median of at least 3 calls after one that is counted, each on new images.
@@ -15,7 +14,7 @@ where others compute, a core can be had to oneself, but a wait of one of two thr
   torch's FlopCounterMode, for one image; resizing and normalisation are no such products.
 - others: how many cores other processes kept busy meanwhile. Calls wait up to half a minute in all for a moment when
   they leave enough, and those that were disturbed are left out where three others remain. Measure rows again where it
-  is above what the machine has beyond the thread.
+  is above what the machine has beyond the threads: they wait for each other, so one disturbed core slows both.
 
 hpsv3 has 16.6 GB of weights: it is measured at three smaller depths and extrapolated, which is exact for parameters and
 GFLOP, since all layers are equal, and an estimate for time. `report` also counts, without weights, one pass of three
@@ -34,7 +33,7 @@ from verifier_costs_measures import SIDES, counted, measure
 from verifier_costs_rows import ROWS, denoisers, write_hpsv3
 
 OUT = Path(__file__).with_suffix(".json")
-THREADS = 1
+THREADS = 2
 SMALLER_DEPTHS = ((2, 2), (6, 2), (2, 10))
 """Layers of hpsv3's language model and vision tower: a base, more of the one, more of the other."""
 ADDITIVE = ("parameters_M", "weights_GB", *(f"{what}_{side}" for what in ("ms", "gflop") for side in SIDES))

@@ -47,7 +47,8 @@ class Clock:
         calls = []
         while len(calls) < LEAST_CALLS or (sum(s for s, _ in calls) < ENOUGH_SECONDS and len(calls) < MOST_CALLS):
             given = prepare(len(calls))
-            self.wait()
+            if not calls or calls[-1][1] >= self.allowed:
+                self.wait()
             calls.append(disturbed(lambda given=given: call(*given)))
         quiet = [(seconds, others) for seconds, others in calls if others < self.allowed]
         kept = quiet if len(quiet) >= LEAST_CALLS else calls
