@@ -1,0 +1,1 @@
+"""Comparing algorithms at equal NFE: records of searches, statistics over them, plots and reports."""

@@ -1,0 +1,112 @@
+"""What a comparison keeps of its searches: a record per cell, and random search's whole pool to hold them against."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one algorithm found for one prompt with one budget and one seed.
+
+    Attributes:
+        prompt: what was asked for.
+        family: the prompt's category; "" where none is known.
+        algorithm: label of the algorithm.
+        budget: NFE that were allowed.
+        seed: of the first noise; equal seeds mean equal first noises for all algorithms.
+        nfe: NFE spent when the winner's budget was used up, at most `budget`.
+        rows: denoiser rows for them.
+        seconds: wall-clock of the search, its share by NFE where a larger run gave this cell too.
+        scores: the winner's raw score by verifier name ("clip").
+        judges: the winner's raw score by judge name, NaN where one can't tell.
+        first_scores, first_judges: the same of one plain sample, random search's first noise.
+        embedding: unit features of the winner's image, by which diversity is measured; () where none were asked for.
+        image: the winner's PNG relative to the comparison's directory; "" where it isn't kept.
+        recipe: regenerates the winner, as JSON text.
+        shared: whether the cell was read off a run with a larger budget.
+    """
+
+    prompt: str
+    family: str
+    algorithm: str
+    budget: int
+    seed: int
+    nfe: int
+    rows: int
+    seconds: float
+    scores: Mapping[str, float]
+    judges: Mapping[str, float] = field(default_factory=dict)
+    first_scores: Mapping[str, float] = field(default_factory=dict)
+    first_judges: Mapping[str, float] = field(default_factory=dict)
+    embedding: tuple[float, ...] = ()
+    image: str = ""
+    recipe: str = ""
+    shared: bool = False
+
+    @property
+    def cell(self) -> tuple[str, str, int, int]:
+        """What identifies it: algorithm, prompt, budget, seed."""
+        return self.algorithm, self.prompt, self.budget, self.seed
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All candidates of random search for one prompt and seed, in the order of their noises.
+
+    Attributes:
+        prompt, family, seed: as in `Record`.
+        nfe: of one candidate.
+        seconds: wall-clock of one candidate.
+        scores: raw scores `[candidate]` by verifier name, NaN where one failed.
+        judges: raw scores `[candidate]` by judge name.
+    """
+
+    prompt: str
+    family: str
+    seed: int
+    nfe: int
+    seconds: float
+    scores: Mapping[str, tuple[float, ...]]
+    judges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+def to_json(one: Record | Pool) -> dict[str, Any]:
+    """As plain JSON; NaN becomes null."""
+    return {"kind": type(one).__name__.lower(), **_without_nan(asdict(one))}
+
+
+def from_json(content: Mapping[str, Any]) -> Record | Pool:
+    """What `to_json` made.
+
+    Raises:
+        ValueError: no such record; unknown or missing fields.
+    """
+    kinds: dict[str, type[Record] | type[Pool]] = {"record": Record, "pool": Pool}
+    kind = kinds.get(str(content.get("kind")))
+    if kind is None:
+        raise ValueError(f"kind is {content.get('kind')!r}; expected one of {', '.join(kinds)}")
+    known = {one.name for one in fields(kind)}
+    given = {name: _with_nan(value) for name, value in content.items() if name != "kind"}
+    if strange := given.keys() - known:
+        raise ValueError(f"a {content['kind']} has no {sorted(strange)}; expected {sorted(known)}")
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise ValueError(f"a {content['kind']} is incomplete: {error}") from error
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _with_nan(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return tuple(_with_nan(one) for one in value)
+    return float("nan") if value is None else value
