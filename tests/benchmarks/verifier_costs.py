@@ -7,7 +7,8 @@ Each verifier has a process of its own, so that its peak memory is its own, on r
 that another process wrote before; it loads them by its own code. float32 (hpsv3: bfloat16, its default), two threads.
 
 - ms per image: a batch of 4 (vlm and hpsv3: of 1) at 512x512 and 1024x1024, preprocessing included, the prompt's text
-  encoded before; the median of at least 3 calls after one that is counted, each on new images.
+  encoded before; the median of at least 3 calls (fewer where they take a minute) after one that is
+  counted, each on new images.
 - ms for a new prompt: its text alone, where a text tower encodes it once for all images.
 - peak GB: the process's largest resident memory (VmHWM) above that before loading, while it loads and while it scores.
 - GFLOP: 2 per multiply-add of matrix products, convolutions and attention (causal attention counted in full), by
@@ -34,7 +35,9 @@ from verifier_costs_rows import ROWS, denoisers, write_hpsv3
 
 OUT = Path(__file__).with_suffix(".json")
 THREADS = 2
-SMALLER_DEPTHS = ((2, 2), (6, 2), (2, 10))
+DISTURBED = 0.25
+"""Cores that others kept busy from which a row is marked."""
+SMALLER_DEPTHS = ((1, 1), (3, 1), (1, 9))
 """Layers of hpsv3's language model and vision tower: a base, more of the one, more of the other."""
 ADDITIVE = ("parameters_M", "weights_GB", *(f"{what}_{side}" for what in ("ms", "gflop") for side in SIDES))
 
@@ -109,7 +112,7 @@ def report():
           "| ms, new prompt | GFLOP, image / new prompt |")  # fmt: skip
     print("|---|---|--:|--:|--:|--:|--:|--:|")
     for row in json.loads(OUT.read_text()):
-        mark = " *" if "extrapolated_from" in row else ""
+        mark = (" *" if "extrapolated_from" in row else "") + (" †" if row["others"] > DISTURBED else "")
         peaks = f"{row['peak_GB_load']:.1f} / {row['peak_GB_1024']:.1f}" if "peak_GB_load" in row else "–"
         flop = number(row["gflop_512"]) if row["gflop_512"] >= 0.1 else "–"
         if row["gflop_1024"] > 1.05 * row["gflop_512"] >= 0.1:
@@ -126,7 +129,7 @@ def report():
             flop,
         ]
         print("| " + " | ".join(cells) + " |")
-    print()
+    print("\n\\* extrapolated from fewer layers. † while other processes computed: too slow, measure again.")
     for name, call in denoisers():
         with counted() as counter:
             call()

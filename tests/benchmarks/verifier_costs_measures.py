@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 SIDES = (512, 1024)
-LEAST_CALLS, ENOUGH_SECONDS, MOST_CALLS = 3, 3.0, 20
+LEAST_CALLS, ENOUGH_SECONDS, MOST_CALLS, MOST_SECONDS = 3, 3.0, 20, 60.0
 QUIET, PATIENCE = 0.15, 30.0
 """Of the cores that are timed on, how many others may keep busy; seconds to wait for that in all."""
 
@@ -45,7 +45,7 @@ class Clock:
     def seconds_of(self, call, prepare=lambda number: ()):
         """Seconds of each of several calls on what is prepared for each outside of them."""
         calls = []
-        while len(calls) < LEAST_CALLS or (sum(s for s, _ in calls) < ENOUGH_SECONDS and len(calls) < MOST_CALLS):
+        while self.too_few([seconds for seconds, _ in calls]):
             given = prepare(len(calls))
             if not calls or calls[-1][1] >= self.allowed:
                 self.wait()
@@ -54,6 +54,12 @@ class Clock:
         kept = quiet if len(quiet) >= LEAST_CALLS else calls
         self.disturbance += [others for _, others in kept]
         return [seconds for seconds, _ in kept]
+
+    def too_few(self, seconds):
+        """Whether calls that took so long should be followed by another."""
+        if len(seconds) < LEAST_CALLS:
+            return sum(seconds) < MOST_SECONDS
+        return sum(seconds) < ENOUGH_SECONDS and len(seconds) < MOST_CALLS
 
     def wait(self):
         """Until others leave as many cores as are needed, while there is patience."""
