@@ -31,21 +31,21 @@ def validation_prompts() -> tuple[Prompt, ...]:
 
 
 def _distinct(per_family: int, seed: int, taken: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
-    seen = {_meaning(prompt.text) for prompt in taken}
+    seen = {meaning(prompt.text) for prompt in taken}
     chosen: list[Prompt] = []
     for at, family in enumerate(FAMILIES):
         scenes = sample_scenes(10 * per_family, len(FAMILIES) * seed + at, (family,))
-        texts = {_meaning(text): text for text in captions(scenes, seed)}
-        new = [meaning for meaning in texts if meaning not in seen][:per_family]
+        texts = {meaning(text): text for text in captions(scenes, seed)}
+        new = [one for one in texts if one not in seen][:per_family]
         if len(new) < per_family:
             raise RuntimeError(f"{len(new)} distinct captions in family {family!r}; expected {per_family}: draw more")
         seen.update(new)
-        chosen += [Prompt(texts[meaning], family) for meaning in new]
+        chosen += [Prompt(texts[one], family) for one in new]
     return tuple(chosen)
 
 
-def _meaning(text: str) -> Request:
-    """The caption's request with its things in one order, so that "a and b" equals "b and a"."""
+def meaning(text: str) -> Request:
+    """A caption's request with its things in one order, so that "a and b" equals "b and a"."""
     request = parse(text)
     assert request is not None
     if request.relation is None:

@@ -1,0 +1,215 @@
+"""One call that loads prompts from wherever they are."""
+
+import difflib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from noise_search.names import unknown
+from noise_search.prompt_sets import columns, published
+from noise_search.prompt_sets.embedded import FIXED, PATTERN, embedded
+from noise_search.prompt_sets.prompt_set import PromptSet, SetPrompt
+from noise_search.prompt_sets.rows import ENDINGS, Row, read
+from noise_search.texts import printable
+
+OnError = Literal["raise", "skip"]
+Entry = str | Mapping[str, Any] | SetPrompt
+
+log = logging.getLogger(__name__)
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` knows; "shapes:SEED:COUNT" stands for as many sets as there are seeds."""
+    return (*FIXED, PATTERN, *published.PUBLISHED)
+
+
+def load(
+    source: str | Path | Iterable[Entry] | PromptSet,
+    *,
+    path: str | Path | None = None,
+    limit: int | None = None,
+    per_family: int | None = None,
+    seed: int | None = None,
+    column: str | None = None,
+    family_column: str | None = None,
+    family: str = "",
+    on_error: OnError = "raise",
+    revision: str | None = None,
+) -> PromptSet:
+    """A set of prompts.
+
+        load("prompts.csv", column="long_prompt")          # a file of yours
+        load("partiprompts", per_family=5, seed=0)         # a published set, fetched once
+        load("hpdv2", path="downloads/benchmark")          # your own copy of it
+        load("shapes"), load("shapes:7:60")                # the embedded world's
+        load(["a cat", "a dog on a mat"])
+
+    Args:
+        source: a file of a kind that `rows` lists; a name of `names()`, in any case, which goes before a file of that
+            name; or texts and objects themselves.
+        path: your own copy of a published set, its file or the directory with its files; nothing is fetched then.
+        limit: how many prompts at most: the first ones, or with a seed as equally many of each family as there are.
+        per_family: how many of each family at most, likewise.
+        seed: of these choices.
+        column: holds the prompts; default the first of `columns.PROMPT_COLUMNS` that a file has, in any case.
+        family_column: holds the categories; default the first of `columns.FAMILY_COLUMNS`, where there is one.
+        family: of prompts that have none of their own.
+        on_error: "raise" names the first row that can't be used; "skip" leaves all such rows out and says so.
+        revision: commit of a published set, instead of the one that is pinned.
+
+    Raises:
+        ValueError: an unknown name or column, a row that can't be used, or no prompts at all.
+        FileNotFoundError: no such file.
+        PromptsUnavailable: a published set that is neither here nor reachable.
+        ImportError: a parquet file without pyarrow.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error={on_error!r} must be 'raise' or 'skip'")
+    options = {"column": column, "family_column": family_column}
+    name = _published(source)
+    if name is None and (path is not None or revision is not None):
+        given = "path" if path is not None else "revision"
+        raise ValueError(f"{given}= belongs to a published set ({', '.join(published.PUBLISHED)}); source={source!r}")
+    if name is not None:
+        files = published.fetch(name, revision) if path is None else published.local(name, Path(path).expanduser())
+        whole = _of_files(name, files, family, on_error, options)
+        complete = path is None or Path(path).is_dir() or len(published.PUBLISHED[name].files) == 1
+        whole = _told_count(whole, published.PUBLISHED[name].count) if complete else whole
+    elif isinstance(source, PromptSet):
+        whole = source
+    elif isinstance(source, str | Path):
+        asked = source.strip().lower() if isinstance(source, str) else ""
+        own = embedded(asked)
+        whole = PromptSet(asked, tuple(own)) if own else _of_file(source, family, on_error, options)
+    else:
+        whole = _of_entries(source, family, on_error, options)
+    chosen = _chosen(whole, limit, per_family, seed)
+    return _told_duplicates(chosen)
+
+
+def as_prompt_set(source: str | Path | Iterable[Entry] | PromptSet, **options: Any) -> PromptSet:
+    """`load`, where a text that is neither a name nor a file is one prompt.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load`; also for one word that looks like a mistyped name or file.
+    """
+    if isinstance(source, str) and not _is_known(source) and not _looks_like_file(source):
+        word = source.strip()
+        if " " not in word and difflib.get_close_matches(word.lower(), names(), n=1, cutoff=0.8):
+            raise unknown("prompt set", word, names(), f"; if it is the prompt, pass [{word!r}]")
+        return load([source], **options)
+    return load(source, **options)
+
+
+def _key(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def _published(source: object) -> str | None:
+    keys = {_key(name): name for name in published.PUBLISHED}
+    # Only letters, digits and dashes: "geneval.jsonl" is a file.
+    is_name = isinstance(source, str) and source.strip().replace("-", "").replace("_", "").isalnum()
+    return keys.get(_key(source)) if is_name and isinstance(source, str) else None
+
+
+def _is_known(source: str) -> bool:
+    name = source.strip().lower()
+    return _published(source) is not None or name in FIXED or name.startswith("shapes:") or os.path.isfile(source)
+
+
+def _looks_like_file(source: str) -> bool:
+    """A path by its ending, or one word with a separator; "a photo of 3/4 of a cake" is a prompt."""
+    one_line = source.strip()
+    ends = one_line.lower().endswith((*ENDINGS, ".tab", ".ndjson")) and "\n" not in one_line
+    return ends or (os.sep in one_line and " " not in one_line)
+
+
+def _of_file(source: str | Path, family: str, on_error: OnError, options: Mapping[str, Any]) -> PromptSet:
+    if isinstance(source, str) and not os.path.exists(os.path.expanduser(source)) and not _looks_like_file(source):
+        shown = printable(source, 60)
+        raise unknown("prompt set", shown, names(), f", a file, or prompts in a list: load([{shown!r}])")
+    file = Path(source).expanduser()
+    if not file.exists():
+        beside = sorted(one.name for one in file.parent.iterdir()) if file.parent.is_dir() else []
+        near = difflib.get_close_matches(file.name, beside, n=1)
+        hint = f"; did you mean {str(file.with_name(near[0]))!r}?" if near else ""
+        raise FileNotFoundError(f"no file of prompts at {str(file)!r}{hint}; a prompt itself goes into a list")
+    return _of_files(file.stem, {file: published.family_of(file)}, family, on_error, options)
+
+
+def _of_files(
+    name: str, files: Mapping[Path, str], family: str, on_error: OnError, options: Mapping[str, Any]
+) -> PromptSet:
+    parts = [_used(read(file), file.name, own or family, on_error, options) for file, own in files.items()]
+    return _joined(name, parts, next(iter(files)).name)
+
+
+def _of_entries(source: Iterable[Entry], family: str, on_error: OnError, options: Mapping[str, Any]) -> PromptSet:
+    if not isinstance(source, Iterable) or isinstance(source, bytes | Mapping):
+        raise TypeError(f"source={source!r} must be a file, a name, or a list of prompts")
+    entries = list(source)
+    given = [one for one in entries if isinstance(one, SetPrompt)]
+    if given and len(given) == len(entries):
+        return PromptSet("prompts", tuple(given))
+    rows = [Row(f"item {at}", _as_entry(one)) for at, one in enumerate(entries, start=1)]
+    return _joined("prompts", [_used(rows, "the list", family, on_error, options)], "the list")
+
+
+def _as_entry(one: Entry) -> Any:
+    return {"prompt": one.text, "family": one.family, **one.extra} if isinstance(one, SetPrompt) else one
+
+
+def _used(
+    rows: Sequence[Row], name: str, family: str, on_error: OnError, options: Mapping[str, Any]
+) -> tuple[list[SetPrompt], str]:
+    """Prompts of the rows that can be used, and a sentence about the others."""
+    found, problems = columns.prompts(rows, name, family=family, **options)
+    if problems and on_error == "raise":
+        more = f" ({len(problems) - 1} more like this)" if len(problems) > 1 else ""
+        raise ValueError(f"{name}: {problems[0]}{more}; correct it, or leave such rows out with on_error='skip'")
+    return found, f"{name}: left out {len(problems)} of {len(rows)} rows; {problems[0]}" if problems else ""
+
+
+def _joined(name: str, parts: Iterable[tuple[list[SetPrompt], str]], where: str) -> PromptSet:
+    listed = list(parts)
+    prompts = tuple(prompt for found, _ in listed for prompt in found)
+    notes = tuple(note for _, note in listed if note)
+    if not prompts:
+        raise ValueError(f"{where}: no prompts in it" + "".join(f"; {note}" for note in notes))
+    for note in notes:
+        log.warning(printable(note))
+    return PromptSet(name, prompts, notes)
+
+
+def _chosen(whole: PromptSet, limit: int | None, per_family: int | None, seed: int | None) -> PromptSet:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit} must be at least 1")
+    if per_family is not None:
+        whole = whole.per_family(per_family, seed)
+    if limit is None or limit >= len(whole):
+        return whole
+    return whole[:limit] if seed is None else whole.sample(limit, seed)
+
+
+def _told_count(whole: PromptSet, count: int) -> PromptSet:
+    if len(whole) == count:
+        return whole
+    return _noted(whole, f"{whole.name}: {len(whole)} prompts where the published set has {count}")
+
+
+def _told_duplicates(whole: PromptSet) -> PromptSet:
+    more = len(whole) - len(whole.distinct())
+    if not more:
+        return whole
+    most, times = Counter(whole.texts).most_common(1)[0]
+    told = f"{more} of {len(whole)} prompts repeat an earlier one, such as {most!r}, {times} times"
+    return _noted(whole, f"{whole.name}: {told}; all are kept, distinct() drops them")
+
+
+def _noted(whole: PromptSet, note: str) -> PromptSet:
+    log.warning(printable(note))
+    return replace(whole, notes=(*whole.notes, note))
