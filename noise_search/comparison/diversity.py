@@ -1,0 +1,93 @@
+"""How different an algorithm's winners for one prompt are across seeds: searching hard may find one image again."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from noise_search.comparison.bootstrap import Interval, Values, mean_interval
+from noise_search.comparison.records import Record
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Diversity of winners across seeds, the mean over prompts.
+
+    Attributes:
+        algorithm, budget: which.
+        seeds: the most seeds that any prompt has; only equal numbers can be compared.
+        distance: mean pairwise 1 - cosine of the winners' embeddings.
+        vendi: Vendi score, the effective number of different images: from 1 to `seeds`.
+    """
+
+    algorithm: str
+    budget: int
+    seeds: int
+    distance: Interval
+    vendi: Interval
+
+    def __str__(self) -> str:
+        where = f"{self.algorithm} at {self.budget} NFE"
+        if np.isnan(self.vendi.value):
+            return f"{where}: no diversity without two seeds of one prompt"
+        return f"{where}: {self.seeds} seeds give {self.vendi} different images; mean distance {self.distance}"
+
+
+def diversities(records: Sequence[Record]) -> tuple[Diversity, ...]:
+    """Diversity of every algorithm and budget, in this order.
+
+    Intervals are over prompts alone: resampling seeds would count one winner as two equal ones. Prompts with fewer than
+    two embedded winners count as missing.
+
+    Raises:
+        ValueError: no records, or embeddings of different lengths.
+    """
+    if not records:
+        raise ValueError("records is empty; expected those of at least one search")
+    winners: dict[tuple[str, int], dict[str, list[Values]]] = defaultdict(lambda: defaultdict(list))
+    lengths = set()
+    for one in sorted(records, key=lambda one: (one.algorithm, one.budget, one.prompt, one.seed)):
+        found = winners[one.algorithm, one.budget][one.prompt]
+        vector = np.asarray(one.embedding, dtype=np.float64)
+        if np.isfinite(vector).all() and np.linalg.norm(vector) > 0:
+            found.append(vector)
+            lengths.add(len(vector))
+    if len(lengths) > 1:
+        raise ValueError(f"embeddings have lengths {sorted(lengths)}; expected one length: embed all by one model")
+    return tuple(_diversity(algorithm, budget, prompts) for (algorithm, budget), prompts in winners.items())
+
+
+def pairwise_distance(embeddings: Values) -> float:
+    """Mean of 1 - cosine over all pairs of `[image, feature]`; NaN for fewer than two images."""
+    count = len(embeddings)
+    if count < 2:
+        return float("nan")
+    cosines = _cosines(embeddings)
+    return float(1 - (cosines.sum() - np.trace(cosines)) / (count * (count - 1)))
+
+
+def vendi_score(embeddings: Values) -> float:
+    """Effective number of different images among `[image, feature]`; NaN for none.
+
+    exp(-sum_i l_i ln l_i) with the eigenvalues l of K / n and the cosine kernel K, Friedman & Dieng 2023
+    (arXiv 2210.02410): n for orthogonal features, 1 for equal ones.
+    """
+    if not len(embeddings):
+        return float("nan")
+    eigenvalues = np.linalg.eigvalsh(_cosines(embeddings) / len(embeddings))
+    positive = eigenvalues[eigenvalues > 1e-12]  # 0 ln 0 = 0, and rounding makes some negative
+    return float(np.exp(-np.sum(positive * np.log(positive))))
+
+
+def _diversity(algorithm: str, budget: int, prompts: dict[str, list[Values]]) -> Diversity:
+    several = [np.array(one) if len(one) > 1 else np.empty((0, 0)) for one in prompts.values()]
+    distance, vendi = (np.array([measure(one) for one in several]) for measure in (pairwise_distance, vendi_score))
+    names = list(prompts)
+    most = max(len(one) for one in prompts.values())
+    return Diversity(algorithm, budget, most, mean_interval(distance, names), mean_interval(vendi, names))
+
+
+def _cosines(embeddings: Values) -> Values:
+    units = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return np.asarray(units @ units.T)

@@ -1,0 +1,117 @@
+"""Mean scores with intervals over prompts and seeds, and paired differences to random search."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from noise_search.comparison.bootstrap import Interval, mean_interval
+from noise_search.comparison.measures import OWN, Measures, by_cell
+from noise_search.comparison.records import Pool, Record
+from noise_search.names import unknown
+
+BASELINE = "random"
+"""Label of random search, which all are held against."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean score of an algorithm's winners at one budget.
+
+    Attributes:
+        algorithm, budget: which.
+        measure: "own", or a verifier's or judge's name.
+        score: the mean over prompts of the mean over seeds.
+    """
+
+    algorithm: str
+    budget: int
+    measure: str
+    score: Interval
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} at {self.budget} NFE: {self.measure} {self.score}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean difference of an algorithm to another at equal prompt, budget and seed.
+
+    Attributes:
+        algorithm, budget, measure: as in `Mean`.
+        baseline: label of the other.
+        difference: algorithm less baseline, over the searches that both have.
+    """
+
+    algorithm: str
+    budget: int
+    measure: str
+    baseline: str
+    difference: Interval
+
+    def __str__(self) -> str:
+        found = self.difference
+        told = "higher" if found.low > 0 else "lower" if found.high < 0 else "no clear difference"
+        where = f"{self.algorithm} less {self.baseline} at {self.budget} NFE"
+        return f"{where}: {self.measure} {found}" + ("" if np.isnan(found.low) else f", {told}")
+
+
+def means(
+    records: Sequence[Record], pools: Sequence[Pool] = (), measure: str = OWN, *, verifiers: Sequence[str] = ()
+) -> tuple[Mean, ...]:
+    """Mean scores of every algorithm and budget, in this order.
+
+    Args:
+        records: of one comparison.
+        pools: of the same; needed for the own score of several verifiers alone.
+        measure: "own", or a verifier's or judge's name.
+        verifiers: names that make the own score; see `Measures`.
+
+    Raises:
+        ValueError: no records, no such measure, or no pool where one is needed.
+    """
+    measures = Measures.of(records, pools, verifiers)
+    measures.check(measure)
+    return tuple(
+        Mean(algorithm, budget, measure, _mean([measures.of_record(one, measure) for one in rows], rows))
+        for (algorithm, budget), rows in by_cell(records).items()
+    )
+
+
+def differences(
+    records: Sequence[Record],
+    pools: Sequence[Pool] = (),
+    measure: str = OWN,
+    *,
+    baseline: str = BASELINE,
+    verifiers: Sequence[str] = (),
+) -> tuple[Difference, ...]:
+    """Paired differences of every other algorithm to the baseline; searches that it lacks count as missing.
+
+    Args:
+        records, pools, measure, verifiers: as in `means`.
+        baseline: label of the algorithm that the others are held against.
+
+    Raises:
+        ValueError: as `means`, or no record is the baseline's.
+    """
+    measures = Measures.of(records, pools, verifiers)
+    measures.check(measure)
+    if baseline not in (labels := {one.algorithm for one in records}):
+        raise unknown("algorithm", baseline, labels)
+    known = {
+        (one.prompt, one.budget, one.seed): measures.of_record(one, measure)
+        for one in records
+        if one.algorithm == baseline
+    }
+    found = []
+    for (algorithm, budget), rows in by_cell(records).items():
+        if algorithm != baseline:
+            base = [known.get((one.prompt, one.budget, one.seed), np.nan) for one in rows]
+            gains = [measures.of_record(one, measure) - other for one, other in zip(rows, base, strict=True)]
+            found.append(Difference(algorithm, budget, measure, baseline, _mean(gains, rows)))
+    return tuple(found)
+
+
+def _mean(values: Sequence[float], rows: Sequence[Record]) -> Interval:
+    return mean_interval(np.array(values), [one.prompt for one in rows])
