@@ -138,9 +138,10 @@ class SearchAlgorithm(Protocol):
     It finishes random search's first noise before anything else, so that every search shows what one plain sample
     gives. It may end early; it is ended when the budget is.
 
-    Three more attributes may be there. `moves_noise`, true where it makes noises from noises, which pipelines that only
-    take a seed can't. `levels`, noise levels sigma / (alpha + sigma) that the grid must contain. `describe(space,
-    nfe)`, how it will share the budget, as plain JSON, for the result's settings.
+    Four more attributes may be there. `anytime`, true where its candidates don't depend on the budget, so that a run
+    with a larger one holds every smaller run. `moves_noise`, true where it makes noises from noises, which pipelines
+    that only take a seed can't. `levels`, noise levels sigma / (alpha + sigma) that the grid must contain.
+    `describe(space, nfe)`, how it will share the budget, as plain JSON, for the result's settings.
     """
 
     @property

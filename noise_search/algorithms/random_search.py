@@ -21,6 +21,7 @@ class RandomSearch:
 
     name: ClassVar[str] = "random"
     whole_calls: ClassVar[bool] = True
+    anytime: ClassVar[bool] = True
 
     def plan(self, problem: Problem) -> Plan:
         """Yield rounds of fresh noises until the budget holds no further trajectory."""

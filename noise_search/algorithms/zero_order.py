@@ -34,6 +34,7 @@ class ZeroOrderSearch:
 
     name: ClassVar[str] = "zero-order"
     whole_calls: ClassVar[bool] = True
+    anytime: ClassVar[bool] = True
     moves_noise: ClassVar[bool] = True
 
     neighbours: int = 4

@@ -1,0 +1,142 @@
+"""A comparison: its records, as a table, as files for other tools, as plots and as a report."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.records import Pool, Record
+from noise_search.comparison.store import Store
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        records: one per prompt, algorithm, budget and seed.
+        pools: random search's candidates per prompt and seed.
+        settings: what it was made with, as plain JSON.
+        directory: where it lives; None in memory only.
+    """
+
+    records: tuple[Record, ...]
+    pools: tuple[Pool, ...]
+    settings: Mapping[str, Any]
+    directory: Path | None = None
+
+    @classmethod
+    def read(cls, directory: str | Path) -> "Comparison":
+        """The comparison in a directory, complete or not.
+
+        Raises:
+            ValueError: there is none.
+        """
+        place = Path(directory)
+        if not (place / "settings.json").exists():
+            raise ValueError(f"{str(place)!r} holds no comparison; expected the directory given as out=")
+        store = Store(place)
+        return cls(tuple(store.records.values()), tuple(store.pools.values()), store.settings(), place)
+
+    @cached_property
+    def algorithms(self) -> tuple[str, ...]:
+        """Labels, random search first."""
+        found = dict.fromkeys(one.algorithm for one in self.records)
+        return tuple(sorted(found, key=lambda name: name != RANDOM))
+
+    @cached_property
+    def budgets(self) -> tuple[int, ...]:
+        """NFE, ascending."""
+        return tuple(sorted({one.budget for one in self.records}))
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """First noises, ascending."""
+        return tuple(sorted({one.seed for one in self.records}))
+
+    @cached_property
+    def prompts(self) -> tuple[str, ...]:
+        """In the order given."""
+        return tuple(dict.fromkeys(one.prompt for one in self.records))
+
+    @cached_property
+    def verifiers(self) -> tuple[str, ...]:
+        """Names of those searched by."""
+        return tuple(dict.fromkeys(name for one in self.records for name in one.scores))
+
+    @cached_property
+    def judges(self) -> tuple[str, ...]:
+        """Names of those held out."""
+        return tuple(dict.fromkeys(name for one in self.records for name in one.judges))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Tidy: one flat row per record, with a column per score and judge."""
+        return [
+            {
+                "prompt": one.prompt,
+                "family": one.family,
+                "algorithm": one.algorithm,
+                "budget": one.budget,
+                "seed": one.seed,
+                "nfe": one.nfe,
+                "rows": one.rows,
+                "seconds": one.seconds,
+                "shared": one.shared,
+                **{f"score:{name}": one.scores.get(name) for name in self.verifiers},
+                **{f"judge:{name}": one.judges.get(name) for name in self.judges},
+                **{f"first:{name}": one.first_scores.get(name) for name in self.verifiers},
+                **{f"first_judge:{name}": one.first_judges.get(name) for name in self.judges},
+                "image": one.image,
+                "recipe": one.recipe,
+            }
+            for one in self.records
+        ]
+
+    def to_csv(self, file: str | Path | None = None) -> str:
+        """The rows as CSV; written to `file` where one is given."""
+        rows = self.rows()
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["prompt"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        if file is not None:
+            Path(file).write_text(stream.getvalue(), encoding="utf-8")
+        return stream.getvalue()
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas DataFrame.
+
+        Raises:
+            ImportError: pandas isn't installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_pandas() needs pandas: pip install pandas, or use rows() or to_csv()") from error
+        return pandas.DataFrame(self.rows())
+
+    def to_parquet(self, file: str | Path) -> Path:
+        """Write the rows as Parquet.
+
+        Raises:
+            ImportError: pandas or pyarrow isn't installed.
+        """
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise ImportError("to_parquet() needs pyarrow: pip install pandas pyarrow, or use to_csv()") from error
+        self.to_pandas().to_parquet(file)
+        return Path(file)
+
+    def __repr__(self) -> str:
+        return (
+            f"Comparison({len(self.records)} records: {', '.join(self.algorithms)}; {len(self.prompts)} prompts, "
+            f"budgets {', '.join(map(str, self.budgets))} NFE, {len(self.seeds)} seeds)"
+        )

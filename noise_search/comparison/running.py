@@ -1,0 +1,170 @@
+"""From one call of `search` to the records of all cells that it answers for."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from noise_search.candidates import Candidate
+from noise_search.comparison.cells import RANDOM, Task
+from noise_search.comparison.embedding import Features
+from noise_search.comparison.records import Pool, Record
+from noise_search.driver import search
+from noise_search.files import png_bytes, write_atomically
+from noise_search.protocol import SearchAlgorithm
+from noise_search.results import SearchResult
+from noise_search.scoring import as_images
+from verifiers.base import Verifier
+from verifiers.ensemble import Aggregator
+
+IMAGES = "images"
+"""Where winners are kept, in the comparison's directory."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs tasks with what all of them share.
+
+    Attributes:
+        prompts: texts.
+        families: their categories.
+        model: as in `search`.
+        algorithms: by label.
+        aggregator: of the verifiers searched by.
+        judges: held-out verifiers.
+        options: further arguments of `search`.
+        features: for diversity.
+        directory: where images go; None keeps none.
+        pictured: of how many prompts, from the first on, the winners' images are kept.
+        picture_bytes: memory of one.
+    """
+
+    prompts: Sequence[str]
+    families: Sequence[str]
+    model: Any
+    algorithms: Mapping[str, SearchAlgorithm]
+    aggregator: Aggregator
+    judges: Sequence[Verifier]
+    options: Mapping[str, Any]
+    features: Features
+    directory: Path | None = None
+    pictured: int = 8
+    picture_bytes: int = 3 * 64 * 64
+    names: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        verifiers = [*self.aggregator.verifiers, *self.judges]
+        names = {one.key: one.name for one in verifiers}
+        twice = {name for name in names.values() if list(names.values()).count(name) > 1}
+        object.__setattr__(self, "names", {key: key if name in twice else name for key, name in names.items()})
+
+    def run(self, task: Task, judged: bool = True) -> list[Record | Pool]:
+        """Run a task and read its cells off it.
+
+        Raises:
+            KeyboardInterrupt, Exception: what ended the search early; nothing of it is kept then.
+        """
+        results = self.search(task, judged)
+        found: list[Record | Pool] = []
+        for prompt, result in zip(task.prompts, results, strict=True):
+            found += [self._record(task, prompt, budget, result) for budget in task.budgets]
+            if task.algorithm == RANDOM and not result.failed:
+                found.append(self._pool(task, prompt, result))
+        return found
+
+    def search(self, task: Task, judged: bool = True) -> list[SearchResult]:
+        """The search of a task, one result per prompt."""
+        nfe = max(task.budgets)
+        results = search(
+            [self.prompts[i] for i in task.prompts],
+            model=self.model,
+            algorithm=self.algorithms[task.algorithm],
+            verifier=self.aggregator,
+            judges=list(self.judges) if judged else [],
+            nfe=nfe,
+            seed=task.seed,
+            top_k=nfe if task.algorithm == RANDOM and self.judges else 1,  # the pool's judges give their spread
+            progress=False,
+            **self.options,
+        )
+        for one in results:
+            if one.error is not None:
+                raise one.error
+        return results
+
+    def _record(self, task: Task, prompt: int, budget: int, result: SearchResult) -> Record:
+        best = winner(result, budget)
+        nfe = max((c.nfe for c in result.candidates if c.nfe <= budget), default=0)
+        share = nfe / result.ledger.nfe if result.ledger.nfe else 0.0
+        record: dict[str, Any] = {
+            "prompt": self.prompts[prompt],
+            "family": self.families[prompt],
+            "algorithm": task.algorithm,
+            "budget": budget,
+            "seed": task.seed,
+            "nfe": nfe,
+            "rows": round(result.ledger.denoiser_rows * share),
+            "seconds": _search_seconds(result) * share,
+            "shared": budget != max(task.budgets),
+        }
+        if best is None:
+            return Record(**record, scores={self.names[one.key]: float("nan") for one in self.aggregator.scores})
+        return Record(
+            **record,
+            scores=self._named(best.scores),
+            judges=self._named(best.judges),
+            first_scores=self._named(result.first.scores),
+            first_judges=self._named(result.first.judges),
+            embedding=tuple(round(float(x), 5) for x in self._embed(best)),
+            image=self._picture(task, prompt, budget, result, best),
+            recipe=best.recipe.to_json(),
+        )
+
+    def _pool(self, task: Task, prompt: int, result: SearchResult) -> Pool:
+        candidates = [c for c in result.candidates if c.finished]
+        steps = result.ledger.nfe // len(candidates)
+        judges = [one.key for one in self.judges]
+        return Pool(
+            self.prompts[prompt],
+            self.families[prompt],
+            task.seed,
+            nfe=steps,
+            seconds=_search_seconds(result) / len(candidates),
+            scores={self.names[key]: tuple(c.scores[key] for c in candidates) for key in candidates[0].scores},
+            judges={self.names[key]: tuple(c.judges.get(key, float("nan")) for c in candidates) for key in judges},
+        )
+
+    def _named(self, values: Mapping[str, float]) -> dict[str, float]:
+        return {self.names[key]: float(value) for key, value in values.items()}
+
+    def _embed(self, candidate: Candidate) -> np.ndarray:
+        assert candidate.pixels is not None
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        features: np.ndarray = self.features(as_images([candidate.pixels], device))[0]
+        return features
+
+    def _picture(self, task: Task, prompt: int, budget: int, result: SearchResult, best: Candidate) -> str:
+        if self.directory is None or prompt >= self.pictured:
+            return ""
+        letters = "".join(c if c.isalnum() else "-" for c in task.algorithm)
+        name = f"{IMAGES}/{prompt:03d}-{letters}-{budget}-{task.seed}.png"
+        (self.directory / IMAGES).mkdir(exist_ok=True)
+        write_atomically(self.directory / name, png_bytes(result, best))
+        return name
+
+
+def winner(result: SearchResult, budget: int) -> Candidate | None:
+    """The best candidate once so many NFE were spent; None where there was none yet."""
+    bests: Iterator[Candidate] = (one for one, nfe in zip(result.bests, result.bests_nfe, strict=True) if nfe <= budget)
+    found = list(bests)
+    if not found:
+        return None
+    # Against a frozen reference the last best is the best; where values depend on the pool it is by construction.
+    return max(found, key=lambda c: (c.score, -c.id)) if result.absolute else found[-1]
+
+
+def _search_seconds(result: SearchResult) -> float:
+    return sum(seconds for phase, seconds in result.ledger.seconds.items() if phase != "judge")
