@@ -36,7 +36,7 @@ from verifier_costs_rows import ROWS, denoisers, write_hpsv3
 OUT = Path(__file__).with_suffix(".json")
 THREADS = 2
 DISTURBED = 0.25
-"""Cores that others kept busy from which a row is marked."""
+"""Cores that a row's threads need and others kept busy, from which it is marked."""
 SMALLER_DEPTHS = ((1, 1), (3, 1), (1, 9))
 """Layers of hpsv3's language model and vision tower: a base, more of the one, more of the other."""
 ADDITIVE = ("parameters_M", "weights_GB", *(f"{what}_{side}" for what in ("ms", "gflop") for side in SIDES))
@@ -80,7 +80,7 @@ def machine():
     first = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     cpu = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first)}
     name = f"{cpu['model name']}, family {cpu['cpu family']} model {cpu['model']}"
-    return {"cpu": name, "threads": THREADS, "torch": torch.__version__}
+    return {"cpu": name, "threads": THREADS, "cores": os.cpu_count(), "torch": torch.__version__}
 
 
 def run(names):
@@ -112,7 +112,10 @@ def report():
           "| ms, new prompt | GFLOP, image / new prompt |")  # fmt: skip
     print("|---|---|--:|--:|--:|--:|--:|--:|")
     for row in json.loads(OUT.read_text()):
-        mark = (" *" if "extrapolated_from" in row else "") + (" †" if row["others"] > DISTURBED else "")
+        mark = (" *" if "extrapolated_from" in row else "") + (
+            " †" if row["others"] > row["cores"] - row["threads"] + DISTURBED else ""
+        )
+        mark += "" if row["threads"] == THREADS else f" ({row['threads']} thread)"
         peaks = f"{row['peak_GB_load']:.1f} / {row['peak_GB_1024']:.1f}" if "peak_GB_load" in row else "–"
         flop = number(row["gflop_512"]) if row["gflop_512"] >= 0.1 else "–"
         if row["gflop_1024"] > 1.05 * row["gflop_512"] >= 0.1:
