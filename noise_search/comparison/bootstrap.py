@@ -61,7 +61,9 @@ def resampled(prompts: Sequence[str]) -> Values:
     The plain mean is over prompts of the mean over their seeds. A resample draws as many prompts as there are, with
     replacement, and for each of them as many of its seeds as there are, with replacement. Both stages with replacement
     count the spread over seeds slightly twice where seeds are few, so intervals err on the wide side (Davison & Hinkley
-    1997, Bootstrap Methods and their Application, section 3.8). The random numbers are the same in every call.
+    1997, Bootstrap Methods and their Application, section 3.8). With few prompts any percentile interval is too narrow:
+    simulated intervals of a multiplier held the truth in 82 % of cases with 6 prompts of one seed, 90 % with 12, 94 %
+    with 60, 98 % with 20 of two seeds. The random numbers are the same in every call.
 
     Args:
         prompts: of each search, equal ones next to each other.

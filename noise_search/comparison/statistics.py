@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from noise_search.comparison.bootstrap import Interval, mean_interval
+from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.measures import OWN, Measures, by_cell
 from noise_search.comparison.records import Pool, Record
 from noise_search.names import unknown
-
-BASELINE = "random"
-"""Label of random search, which all are held against."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def differences(
     pools: Sequence[Pool] = (),
     measure: str = OWN,
     *,
-    baseline: str = BASELINE,
+    baseline: str = RANDOM,
     verifiers: Sequence[str] = (),
 ) -> tuple[Difference, ...]:
     """Paired differences of every other algorithm to the baseline; searches that it lacks count as missing.
