@@ -12,8 +12,8 @@ from noise_search.shapes.scenes import FAMILIES, sample_scenes
 FIXED = {"shapes": evaluation_prompts, "shapes-validation": validation_prompts}
 PATTERN = "shapes:SEED:COUNT"
 _SPECIFIED = re.compile(r"shapes:([0-9]+):([0-9]+)")
-_CHUNK = 64
-_DRY = 40
+_CHUNK = 16
+_DRY = 160
 """Chunks without a new caption after which a family counts as used up: 2560 draws among some 200 captions."""
 
 

@@ -1,0 +1,368 @@
+"""Prompt sets from files as they are published, from the hub's cache, from a server, and from a seed."""
+
+import http.server
+import json
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from noise_search.prompt_sets import (
+    PUBLISHED,
+    PromptSet,
+    PromptsUnavailable,
+    SetPrompt,
+    as_prompt_set,
+    embedded,
+    load,
+    names,
+)
+from noise_search.prompt_sets import published as published_module
+from noise_search.shapes.captions import parse
+from noise_search.shapes.prompts import evaluation_prompts, meaning, validation_prompts
+from noise_search.shapes.scenes import FAMILIES
+
+# The first lines of each published file in its format; texts are other ones.
+DRAWBENCH = 'Prompts,Category\r\nA red pear.,Colors\r\n"A pear, and a plum.",Counting\r\nA pear.,Colors\r\n'
+PARTI = (
+    "Prompt\tCategory\tChallenge\tNote\npear\tAbstract\tBasic\tFruit\n"
+    'the word "PEAR" on a wall\tArts\tWriting & Symbols\t\n"PEAR" and more"\tArts\tBasic\t\n'
+    '"so ""it"" is"\tArts\tBasic\n'
+)
+GENEVAL = (
+    '{"tag": "single_object", "include": [{"class": "pear", "count": 1}], "prompt": "a photo of a pear"}\n'
+    '{"tag": "counting", "include": [{"class": "pear", "count": 2}], "exclude": [{"class": "pear", "count": 3}], '
+    '"prompt": "a photo of two pears"}\n'
+)
+
+
+def put(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_drawbench(tmp_path):
+    found = load(put(tmp_path / "DrawBench Prompts - Sheet1.csv", DRAWBENCH))
+    assert found.texts == ("A red pear.", "A pear, and a plum.", "A pear.")
+    assert found.families == ("Colors", "Counting", "Colors")
+    assert found.counts == {"Colors": 2, "Counting": 1}
+    assert found.name == "DrawBench Prompts - Sheet1" and found.notes == ()
+
+
+def test_partiprompts_with_quotes_inside_and_a_last_column_left_out(tmp_path):
+    file = put(tmp_path / "PartiPrompts.tsv", PARTI)
+    found = load(file)
+    assert found.texts == ("pear", 'the word "PEAR" on a wall', '"PEAR" and more"', 'so "it" is')
+    assert found.families == ("Abstract", "Arts", "Arts", "Arts")
+    assert [one.extra for one in found[:2]] == [
+        {"Challenge": "Basic", "Note": "Fruit"},
+        {"Challenge": "Writing & Symbols", "Note": ""},
+    ]
+    assert found[3].extra == {"Challenge": "Basic", "Note": ""}
+    assert load(file, family_column="challenge").families == ("Basic", "Writing & Symbols", "Basic", "Basic")
+
+
+def test_geneval_keeps_what_its_judge_needs(tmp_path):
+    found = load(put(tmp_path / "evaluation_metadata.jsonl", GENEVAL))
+    assert found.families == ("single_object", "counting")
+    assert json.loads(found[1].extra["exclude"]) == [{"class": "pear", "count": 3}]
+
+
+def test_t2i_compbench_and_hpdv2_have_their_family_in_the_name_of_the_file(tmp_path):
+    assert load(put(tmp_path / "3d_spatial_val.txt", "a pear behind a plum\n")).families == ("3d_spatial",)
+    assert load(put(tmp_path / "concept-art.json", '["a pear", "a plum"]')).families == ("concept-art",) * 2
+    assert load(put(tmp_path / "own.json", '["a pear"]'), family="fruit").families == ("fruit",)
+    listed = load(put(tmp_path / "styles.json", '{"anime": ["a pear"], "photo": ["a plum", {"prompt": "a fig"}]}'))
+    assert listed.families == ("anime", "photo", "photo") and listed.texts == ("a pear", "a plum", "a fig")
+
+
+def test_pick_a_pic_by_caption(tmp_path):
+    lines = '{"id": 0, "caption": "a pear", "are_different": true}\n"a plum"\n'
+    found = load(put(tmp_path / "pick.json", lines))  # JSON lines under the other ending
+    assert found.texts == ("a pear", "a plum") and found[0].extra == {"id": "0", "are_different": "true"}
+
+
+def test_plain_text_passes_over_blank_lines_and_comments_only(tmp_path):
+    text = "\ufeff# fruit\n\n  a pear \r\n#1 dad mug\n#\nein gr\u00fcner Apfel\u2028und mehr\n"
+    assert load(put(tmp_path / "p.txt", text)).texts == ("a pear", "#1 dad mug", "ein gr\u00fcner Apfel\u2028und mehr")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_encodings_and_separators(tmp_path, encoding, separator):
+    rows = (("Prompt", "Style"), ("ein grüner Apfel", "フォト"), ('"two\nlines"', ""))
+    text = "\n".join(separator.join(row) for row in rows)
+    found = load(put(tmp_path / "p.csv", text.encode(encoding)))
+    assert found.texts == ("ein grüner Apfel", "two\nlines") and found.families == ("フォト", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("p.csv", 'prompt,tag\na,b\n"two\nlines",c\n ,d\n', r"p\.csv: line 5 has an empty prompt; correct it"),
+        ("p.csv", "prompt\na pear, ripe\n", r"line 2 has 2 cells where the header has 1; put cells that hold the sep"),
+        ("p.csv", 'prompt,tag\na,b\n"open,c\nd,e\n', "line 3 opens a quote that is never closed"),
+        ("p.csv", 'prompt,tag\n"a"b,c\nd,e\n', "line 2 has quotes out of place"),
+        ("p.csv", "name,tag\na,b\n", "no column of prompts among 'name', 'tag'; expected one of prompt, prompts"),
+        ("p.csv", "prompt,tag,prompt\na,b,c\n", "the header has 'prompt' twice"),
+        ("p.tsv", "prompt\ttag\n\tb\n\tc\n", r"line 2 has an empty prompt \(1 more like this\)"),
+        ("p.txt", b"a pear\nein gr\xfcner Apfel\n", r"line 2 is not UTF-8 \(byte 0xfc\); save the file as UTF-8"),
+        ("p.txt", "\n# nothing\n", r"p\.txt: no prompts in it"),
+        ("p.json", '["a", "b"', "line 1, column 10: not JSON"),
+        ("p.json", '{"a": 1}', "expected a list of texts or objects"),
+        ("p.json", '["a", 3]', "item 2 is 3; expected a text, or an object with a prompt"),
+        ("p.json", '[{"prompt": "a"}, {"tag": "b"}]', "item 2 has no 'prompt'; it has 'tag'"),
+        ("p.json", '[{"prompt": ["a"]}]', r"item 1 has \['a'\] as 'prompt'; expected a text"),
+        ("p.jsonl", '"a"\n\n{"prompt": "b"\n', "line 3 is not JSON"),
+        ("p.jsonl", '"a"\n"\\ud83d"\n', r"line 2 holds half a character \(\\ud83d\)"),
+        ("p.xlsx", b"PK", r"can't read \.xlsx files; expected one of \.txt, \.csv"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, name, content, problem):
+    with pytest.raises(ValueError, match=problem):
+        load(put(tmp_path / name, content))
+
+
+def test_skipping_says_how_many_and_which_first(tmp_path, caplog):
+    file = put(tmp_path / "p.csv", b'prompt,tag\na,b\n,c\nd\xff,e\n"x"y,f\ng,h\n')
+    found = load(file, on_error="skip")
+    assert found.texts == ("a", "g")
+    assert found.notes == ("p.csv: left out 3 of 5 rows; line 3 has an empty prompt",)
+    assert found.notes[0] in caplog.text
+    with pytest.raises(ValueError, match=r"no prompts in it; p\.csv: left out 1 of 1"):
+        load(put(tmp_path / "p.csv", "prompt,tag\n,c\n"), on_error="skip")
+    with pytest.raises(ValueError, match="on_error='ignore' must be"):
+        load(file, on_error="ignore")
+
+
+def test_repeated_prompts_are_kept_and_said(tmp_path, caplog):
+    found = load(["a", "b", "a", "a"])
+    assert found.texts == ("a", "b", "a", "a") and found.distinct().texts == ("a", "b")
+    assert found.notes == (
+        "prompts: 2 of 4 prompts repeat an earlier one, such as 'a', 3 times; all are kept, distinct() drops them",
+    )
+    assert found.notes[0] in caplog.text
+
+
+def test_columns_by_name(tmp_path):
+    file = put(tmp_path / "p.csv", "prompt,long_prompt,kind\na,a long one,x\n")
+    found = load(file, column="Long_Prompt", family_column="kind")
+    assert found.prompts == (SetPrompt("a long one", "x", {"prompt_": "a"}),)
+    with pytest.raises(ValueError, match=r"unknown column of p\.csv 'long_promt'; did you mean 'long_prompt'"):
+        load(file, column="long_promt")
+    with pytest.raises(ValueError, match="its entries are plain texts without columns"):
+        load(put(tmp_path / "p.txt", "a"), column="prompt")
+
+
+def test_parquet_without_pyarrow_is_one_clear_line(tmp_path):
+    file = tmp_path / "p.parquet"
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        with pytest.raises(ImportError, match="reading parquet needs pyarrow, which isn't installed: `pip install pya"):
+            load(put(file, b"PAR1"))
+        return
+    columns = {"caption": ["a pear", None], "jpg_0": [b"\xff", b"\xff"], "label": [1.0, 0.5]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), file)
+    assert load(file, on_error="skip").prompts == (SetPrompt("a pear", "", {"label": "1.0"}),)
+    with pytest.raises(ValueError, match="row 2 has an empty prompt"):
+        load(file)
+    with pytest.raises(ValueError, match="not a readable parquet file"):
+        load(put(file, b"PAR1"))
+
+
+characters = st.characters(exclude_categories=["Cs"])
+texts = st.text(characters, min_size=1).filter(str.strip)
+columns = st.text(characters).filter(lambda name: name not in ("prompt", "family"))
+sets = st.lists(st.builds(SetPrompt, texts, st.text(characters), st.dictionaries(columns, st.text(characters))))
+
+
+@settings(deadline=None, max_examples=50)
+@given(prompts=sets.filter(bool))
+def test_jsonl_round_trip(tmp_path_factory, prompts):
+    written = PromptSet("mine", tuple(prompts))
+    file = written.to_jsonl(tmp_path_factory.mktemp("round") / "mine.jsonl")
+    assert load(file) == written
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(0, 2**40), st.data())
+def test_samples_are_balanced_nested_and_in_order(families, seed, data):
+    whole = load([{"prompt": f"{at}", "family": family} for at, family in enumerate(families)])
+    n = data.draw(st.integers(1, len(whole)))
+    some = whole.sample(n, seed)
+    assert len(some) == n and some == whole.sample(n, seed)
+    assert [int(text) for text in some.texts] == sorted(int(text) for text in some.texts)
+    counts = Counter(some.families)
+    for family, size in whole.counts.items():
+        assert counts[family] == size or counts[family] >= max(counts.values()) - 1
+    if n < len(whole):
+        assert set(some.texts) < set(whole.sample(n + 1, seed).texts)
+
+
+def test_limits():
+    whole = load([{"prompt": f"{family}{at}", "tag": family} for family in "ab" for at in range(5)])
+    assert load(whole, limit=3).texts == ("a0", "a1", "a2")
+    assert load(whole, limit=4, seed=1).counts == {"a": 2, "b": 2}
+    assert load(whole, per_family=2).texts == ("a0", "a1", "b0", "b1")
+    drawn = {load(whole, per_family=2, seed=seed).texts for seed in range(8)}
+    assert len(drawn) > 1 and all(len(texts) == 4 for texts in drawn)
+    assert load(whole, limit=99) == whole
+    for wrong in ({"limit": 0}, {"per_family": 0}):
+        with pytest.raises(ValueError, match="must be at least 1"):
+            load(whole, **wrong)
+    with pytest.raises(ValueError, match="n=11 is out of reach; expected 1 to 10"):
+        whole.sample(11, seed=0)
+
+
+def test_prompts_refuse_what_no_file_could_hold():
+    with pytest.raises(ValueError, match="is empty"):
+        SetPrompt(" ")
+    with pytest.raises(ValueError, match="name of a field"):
+        SetPrompt("a", extra={"family": "b"})
+
+
+def test_embedded_sets():
+    assert load("shapes").texts == tuple(one.text for one in evaluation_prompts())
+    assert load("Shapes-Validation").counts == dict.fromkeys(FAMILIES, 10)
+    one = load("shapes:7:62")
+    assert one == load("shapes:7:62") and len(one) == 62
+    assert load("shapes:7:40").texts == one.texts[:40] != load("shapes:8:40").texts
+    assert sorted(one.counts.values()) == [10, 10, 10, 10, 11, 11]
+    assert all(parse(prompt.text).family == prompt.family for prompt in one)
+    fixed = {meaning(prompt.text) for prompt in (*evaluation_prompts(), *validation_prompts())}
+    meanings = {meaning(text) for text in one.texts}
+    assert len(meanings) == 62 and not meanings & fixed
+
+
+def test_more_than_the_embedded_world_has_is_refused(monkeypatch):
+    monkeypatch.setattr(embedded, "_DRY", 1)  # gives a family up at the first chunk without a new caption: in seconds
+    with pytest.raises(ValueError, match=r"count=973 .* family 'single' has \d+ captions .* ask for at most \d+"):
+        load("shapes:0:973")
+    for wrong in ("shapes:7", "shapes:a:5", "shapes:7:0", "shapes:-1:5"):
+        with pytest.raises(ValueError, match="must be shapes:SEED:COUNT"):
+            load(wrong)
+
+
+def test_names_and_texts_are_told_apart(tmp_path):
+    file = put(tmp_path / "prompts.txt", "a pear\n")
+    assert as_prompt_set("a red circle").texts == ("a red circle",)
+    assert as_prompt_set("shapes:1:6") == load("shapes:1:6")
+    assert as_prompt_set(str(file)).texts == ("a pear",)
+    assert as_prompt_set(["drawbnch", "a fig"], limit=1).texts == ("drawbnch",)
+    with pytest.raises(ValueError, match="unknown prompt set 'drawbnch'; did you mean 'drawbench'"):
+        as_prompt_set("drawbnch")
+    with pytest.raises(ValueError, match=r"unknown prompt set 'a red circle'.*load\(\['a red circle'\]\)"):
+        load("a red circle")
+    with pytest.raises(FileNotFoundError, match=r"did you mean '.*prompts\.txt'"):
+        as_prompt_set(str(tmp_path / "prompt.txt"))
+    with pytest.raises(ValueError, match="is a directory"):
+        load(tmp_path)
+    with pytest.raises(TypeError, match="must be a file, a name, or a list"):
+        load(3)
+    with pytest.raises(ValueError, match="path= belongs to a published set"):
+        load("shapes", path=file)
+
+
+def cached(monkeypatch, tmp_path, name, contents):
+    """Put the files of a set where the hub's client would have put them."""
+    one = PUBLISHED[name]
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / f"datasets--{one.repository.replace('/', '--')}" / "snapshots" / one.revision
+    for path, content in zip(one.files, contents, strict=True):
+        put(folder / path, content)
+
+
+def test_a_published_set_from_the_cache_of_the_hub(monkeypatch, tmp_path):
+    cached(monkeypatch, tmp_path, "drawbench", [DRAWBENCH])
+    found = load("DrawBench")
+    assert found.texts == ("A red pear.", "A pear, and a plum.", "A pear.")
+    assert found.name == "drawbench"
+    assert found.notes == ("drawbench: 3 prompts where the published set has 200",)
+    cached(monkeypatch, tmp_path, "hpdv2", [json.dumps([f"{style} {at}" for at in range(800)]) for style in "acpf"])
+    complete = load("HPDv2")
+    assert complete.counts == dict.fromkeys(("anime", "concept-art", "paintings", "photo"), 800)
+    assert complete.notes == ()
+
+
+@pytest.fixture
+def github(monkeypatch, tmp_path):
+    """A server that stands for GitHub's, and what it was asked for."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            content = b"a pear\na plum\n" if "CompBench" in self.path else None
+            self.send_response(200 if content else 404)
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(published_module, "GITHUB", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_published_set_from_github_is_fetched_once(github, monkeypatch):
+    found = load("t2i_compbench")
+    one = PUBLISHED["t2i-compbench"]
+    assert github == [f"/{one.repository}/{one.revision}/{path}" for path in one.files]
+    assert found.counts == dict.fromkeys(one.files.values(), 2)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load("t2i-compbench") == found and len(github) == 8
+    assert len(load("t2i-compbench", revision=one.revision)) == 16
+    with pytest.raises(PromptsUnavailable, match="HF_HUB_OFFLINE is set"):
+        load("t2i-compbench", revision="0" * 40)
+
+
+def test_a_published_set_that_cannot_be_had_says_what_to_download(github, monkeypatch, tmp_path):
+    with pytest.raises(
+        PromptsUnavailable, match=r"GenEval \(HTTP Error 404.*; check the network, or download http"
+    ) as e:
+        load("geneval")
+    assert "\n" not in str(e.value) and "load('geneval', path=...)" in str(e.value)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for name, one in PUBLISHED.items():
+        if one.host == "hub":
+            with pytest.raises(PromptsUnavailable, match=f"hub dataset {one.repository} at {one.revision[:8]} ") as e:
+                load(name)
+            assert "\n" not in str(e.value) and one.address(next(iter(one.files))) in str(e.value)
+
+
+def test_a_copy_of_ones_own(tmp_path):
+    for style in ("anime", "concept-art", "paintings", "photo"):
+        put(tmp_path / "benchmark" / f"{style}.json", json.dumps([f"a {style}"]))
+    for folder in (tmp_path, tmp_path / "benchmark"):
+        found = load("hpdv2", path=folder)
+        assert found.families == ("anime", "concept-art", "paintings", "photo")
+        assert found.notes == ("hpdv2: 4 prompts where the published set has 3200",)
+    assert load("hpdv2", path=tmp_path / "benchmark" / "photo.json").families == ("photo",)
+    (tmp_path / "benchmark" / "photo.json").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"has no 'photo\.json', a file of HPDv2; get it from https://huggingface"
+    ):
+        load("hpdv2", path=tmp_path)
+
+
+def test_the_table_of_published_sets():
+    assert names() == ("shapes", "shapes-validation", "shapes:SEED:COUNT", *PUBLISHED)
+    for one in PUBLISHED.values():
+        assert len(one.revision) == 40 and one.revision in one.address(next(iter(one.files)))
+        assert one.count % len(one.files) == 0
+    address = PUBLISHED["drawbench"].address("DrawBench Prompts - Sheet1.csv")
+    assert address.endswith("/DrawBench%20Prompts%20-%20Sheet1.csv")
