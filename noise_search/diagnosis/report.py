@@ -1,0 +1,204 @@
+"""What a diagnosis hands back: numbers, a table, and one sentence."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from noise_search.candidates import number
+from noise_search.diagnosis.heldout import Heldout
+from noise_search.diagnosis.noise import NORM_LIMIT, RISK, NoiseCheck
+from noise_search.diagnosis.pairs import Gain
+from noise_search.diagnosis.rescoring import Rescoring
+from noise_search.diagnosis.verdict import LEAST_SHARE, LEAST_TRANSFER, MOST_WRONG, Verdict, moved
+from noise_search.diagnosis.wrong_prompt import WrongPrompts
+from noise_search.texts import printable
+
+
+@dataclass(frozen=True)
+class NoiseReport:
+    """The step-0 noises of the winner and of the first image.
+
+    Attributes:
+        winner, first: their checks; () where they were skipped.
+        renoised: how often new noise came into the winner after its first step, which these checks don't see.
+        skipped: why there are none, or "".
+    """
+
+    winner: tuple[NoiseCheck, ...] = ()
+    first: tuple[NoiseCheck, ...] = ()
+    renoised: int = 0
+    skipped: str = ""
+
+    @property
+    def note(self) -> str:
+        """What the checks don't see, in words, or ""."""
+        times = "once" if self.renoised == 1 else f"{self.renoised} times"
+        return f"new noise came in {times} after the first step, and isn't checked" if self.renoised else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "winner": [one.to_json() for one in self.winner],
+            "first": [one.to_json() for one in self.first],
+            "renoised": self.renoised,
+            "skipped": self.skipped or None,
+        }
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Whether the gain of one search is real.
+
+    Attributes:
+        prompt: of the search.
+        winner, first: ids of the two candidates.
+        first_name: what the first image is, in words: "one sample".
+        verdict: the status, what speaks against the gain, and for it.
+        own: the gain by the verifiers, as the search recorded it.
+        noise: the noises' statistics.
+        rescoring: what stays of the gain in changed images.
+        wrong: what the winner gains under other prompts.
+        judges: the held-out judges.
+        spreads: by verifier key, standard deviation of the finished candidates' scores, where 4 or more tell one.
+
+    Example:
+        found = noise_search.diagnose(result)
+        print(found.sentence)
+        print(found)
+    """
+
+    prompt: str
+    winner: int
+    first: int
+    first_name: str
+    verdict: Verdict
+    own: Gain
+    noise: NoiseReport
+    rescoring: Rescoring
+    wrong: WrongPrompts
+    judges: tuple[Heldout, ...]
+    spreads: Mapping[str, float]
+
+    @property
+    def real(self) -> bool:
+        """Whether the gain is called real: held-out judges rise, and nothing speaks against it."""
+        return self.verdict.status == "real"
+
+    @property
+    def sentence(self) -> str:
+        """Whether the gain is real and what speaks against it, in one sentence."""
+        if self.verdict.status == "no gain":
+            return f"There is no gain: the winner is the first candidate ({self.first_name})."
+        parts = [f"{self.own.by_key[key]:+.3g} by {key.split('@')[0]}" for key in self.own.units]
+        return f"The gain of {_listed(parts)} is {self.verdict.status}: {self._why}{self._untested}."
+
+    @property
+    def _why(self) -> str:
+        against, confirming = _listed(self.verdict.against), _listed(self.verdict.confirming)
+        if self.verdict.status == "real":
+            return confirming
+        if self.verdict.status != "unconfirmed":
+            return f"{against}, though {confirming}" if confirming else against
+        judges = [f"{one.name} {'hardly moves' if one.gain else f'stays at {one.first:.3g}'}" for one in self.judges]
+        return f"nothing speaks against it, but no held-out judge confirms it ({', '.join(judges) or 'there is none'})"
+
+    @property
+    def _untested(self) -> str:
+        untested = ["changed images"] if not self.rescoring.shares and not self.rescoring.rounded else []
+        untested += ["other prompts"] if self.wrong.skipped else []
+        untested += ["noise"] if self.noise.skipped else []
+        return f"; not tested: {', '.join(untested)}" if untested else ""
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """The table: what was tested, the number, what it is held against, and what that says."""
+        rows = [self._own(key, gain) for key, gain in self.own.by_key.items()]
+        rows += [self._judge(one) for one in self.judges] or [("judges", "-", "", "none was asked")]
+        rows += [(f"gain after {name}", _percent(share), "", "") for name, share in self.rescoring.shares.items()]
+        rows += [(f"gain after {name}", "-", "", f"skipped: {why}") for name, why in self.rescoring.skipped.items()]
+        if self.rescoring.shares:
+            says = _says(not self.rescoring.share < LEAST_SHARE)
+            rows.append(("median of these", _percent(self.rescoring.share), f"at least {LEAST_SHARE:.0%}", says))
+        if self.wrong.skipped:
+            rows.append(("gain under other prompts", "-", "", f"skipped: {self.wrong.skipped}"))
+        else:
+            says = _says(not self.wrong.share > MOST_WRONG)
+            rows.append(("gain under other prompts", _percent(self.wrong.share), f"at most {MOST_WRONG:.0%}", says))
+        rows += [self._noise(one) for one in self.noise.winner]
+        rows += [("noise", "-", "", f"skipped: {self.noise.skipped}")] if self.noise.skipped else []
+        rows += [("noise", "", "", self.noise.note)] if self.noise.note else []
+        return rows
+
+    def _own(self, key: str, gain: float) -> tuple[str, str, str, str]:
+        scores = f"{self.own.first[key]:.4g} -> {self.own.winner[key]:.4g}"
+        spreads = f" ({gain / self.spreads[key]:.1f} sd)" if key in self.spreads else ""
+        return key.split("@")[0], f"{gain:+.4g}", scores + spreads, ""
+
+    def _judge(self, judge: Heldout) -> tuple[str, str, str, str]:
+        says = {1: "rises", 0: "hardly moves" if judge.gain else "stays", -1: "falls"}[moved(judge)]
+        ratio = f", transfer {judge.transfer:.2f}" if math.isfinite(judge.transfer) else ""
+        return f"judge {judge.name}", f"{judge.gain:+.4g}", f"{judge.first:.4g} -> {judge.winner:.4g}{ratio}", says
+
+    def _noise(self, check: NoiseCheck) -> tuple[str, str, str, str]:
+        first = next((f", first {one.value:.3f}" for one in self.noise.first if one.name == check.name), "")
+        off = f"{check.expected:g} ({check.z:+.1f} sd{first})"
+        return f"noise: {check.name}", f"{check.value:.3f}", off, _says(check.passed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number, as plain JSON; what isn't a number is null."""
+        return {
+            "prompt": self.prompt,
+            "winner": self.winner,
+            "first": self.first,
+            "status": self.verdict.status,
+            "real": self.real,
+            "sentence": self.sentence,
+            "against": list(self.verdict.against),
+            "confirming": list(self.verdict.confirming),
+            "own": {
+                key: {
+                    "winner": number(self.own.winner[key]),
+                    "first": number(self.own.first[key]),
+                    "gain": number(gain),
+                    "spread": self.spreads.get(key),
+                }
+                for key, gain in self.own.by_key.items()
+            },
+            "noise": self.noise.to_json(),
+            "rescoring": self.rescoring.to_json(),
+            "wrong_prompts": self.wrong.to_json(),
+            "judges": [one.to_json() for one in self.judges],
+            "limits": dict(_LIMITS),
+        }
+
+    def __str__(self) -> str:
+        """The sentence, and under it the table."""
+        rows = self.rows()
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
+        return printable("\n".join([self.sentence, *lines]))
+
+    def __repr__(self) -> str:
+        return f"Diagnosis({self.prompt!r:.80}: {self.verdict.status})"
+
+
+_LIMITS: Mapping[str, float] = {
+    "least_share": LEAST_SHARE,
+    "most_wrong": MOST_WRONG,
+    "least_transfer": LEAST_TRANSFER,
+    "norm_sd": NORM_LIMIT,
+    "noise_risk": RISK,
+}
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if math.isfinite(share) else "-"
+
+
+def _says(passed: bool) -> str:
+    return "ok" if passed else "speaks against it"

@@ -1,0 +1,76 @@
+"""From the numbers to a verdict: is a gain real, and what speaks against it?"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from noise_search.diagnosis.heldout import Heldout
+from noise_search.diagnosis.noise import NoiseCheck
+from noise_search.diagnosis.rescoring import Rescoring
+from noise_search.diagnosis.wrong_prompt import WrongPrompts
+
+LEAST_SHARE = 0.5
+"""Of the gain that must stay after flip, resize and JPEG, as a median. `reference/algorithms.md` section 9.4 says that
+adversarial gains shrink, not by how much. Of 40 searches with the embedded CLIP, those that gained more than half a
+spread kept .76 or more; of 15 with a reward for a checkerboard pattern, all that gained as much kept .43 or less."""
+
+MOST_WRONG = 0.75
+"""Of the gain that may be there under other prompts. Section 9.4 says "must not rise"; with the embedded CLIP, 36 of 40
+searches showed less than .3 there and the largest was .57, while a reward that is blind to the prompt shows 1."""
+
+LEAST_TRANSFER = 0.2
+"""Section 9.1: an alarm below half of best-of-N's transfer ratio, which is .36 to .40 among the usual verifiers; and
+where a judge falls. One search is one pair of images, on which honest ratios scatter widely: below .2 a judge is taken
+not to have moved, below -.2 to have fallen, and where no spread is known the sign counts."""
+
+Status = Literal["no gain", "real", "unconfirmed", "doubtful", "not real"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a gain is real.
+
+    Attributes:
+        status: "no gain"; "real": a held-out judge confirms it, and nothing speaks against it; "unconfirmed": nothing
+            speaks against it, but no judge confirms it either; "doubtful": something speaks against it; "not real":
+            the held-out judges fall.
+        against: what speaks against it, in words.
+        confirming: what speaks for it, in words.
+    """
+
+    status: Status
+    against: tuple[str, ...] = ()
+    confirming: tuple[str, ...] = ()
+
+
+def judged(
+    noise: Sequence[NoiseCheck], rescoring: Rescoring, wrong: WrongPrompts, judges: Sequence[Heldout]
+) -> Verdict:
+    """The verdict on a winner that isn't the first image."""
+    rising, falling = [one for one in judges if moved(one) > 0], [one for one in judges if moved(one) < 0]
+    against = [f"judge {one.name} falls from {one.first:.3g} to {one.winner:.3g}" for one in falling]
+    confirming = [f"judge {one.name} rises from {one.first:.3g} to {one.winner:.3g}" for one in rising]
+    if rescoring.rounded:
+        against.append("nothing of it is left in images of 8 bits")
+    if math.isfinite(rescoring.share):
+        shrinks = rescoring.share < LEAST_SHARE
+        kept = f"{max(rescoring.share, 0.0):.0%} of it stays when the images are slightly changed"
+        (against if shrinks else confirming).append(f"only {kept}" if shrinks else kept)
+    if not wrong.skipped and math.isfinite(wrong.share):
+        blind = wrong.share > MOST_WRONG
+        there = f"{max(wrong.share, 0.0):.0%} of it is there under other prompts"
+        (against if blind else confirming).append(there if blind else f"only {there}")
+    if odd := [one for one in noise if not one.passed]:
+        against.append(f"its noise isn't white ({', '.join(f'{one.name} is {one.value:.3g}' for one in odd)})")
+    if falling and not rising:
+        return Verdict("not real", tuple(against), tuple(confirming))
+    status: Status = "doubtful" if against else "real" if rising else "unconfirmed"
+    return Verdict(status, tuple(against), tuple(confirming))
+
+
+def moved(judge: Heldout) -> int:
+    """1 where a judge rises with the verifier, -1 where it falls, 0 where it does neither."""
+    if math.isfinite(judge.transfer):
+        return (judge.transfer >= LEAST_TRANSFER) - (judge.transfer <= -LEAST_TRANSFER)
+    return (judge.gain > 0) - (judge.gain < 0)
