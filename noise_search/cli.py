@@ -198,6 +198,74 @@ def score(
         raise typer.Exit(1)
 
 
+@app.command()
+def compare(
+    prompts: Annotated[str, typer.Option(help="File of prompts, name of a prompt set, or one prompt.")] = "shapes",
+    model: Annotated[str, typer.Option(help="Embedded model, saved pipeline's directory, or hub id.")] = "shapes-flow",
+    algorithms: Annotated[str, typer.Option(help="Algorithms with commas.")] = "random,zero-order,paths",
+    budgets: Annotated[str | None, typer.Option(help="NFE with commas, such as 80,320,1280.")] = None,
+    candidates: Annotated[str | None, typer.Option(help="Whole trajectories with commas, instead.")] = None,
+    verifier: Annotated[str, typer.Option(help="Verifier to search by, or several with commas.")] = "clip",
+    verifier_option: _VerifierOption = None,
+    ensemble: _EnsembleOption = "mean-rank",
+    judges: Annotated[
+        str | None, typer.Option(help="Held-out judges with commas, or 'none'; the model's oracle by default.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Searches per prompt, from noises of their own.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="Prompts at most, of all families alike.")] = None,
+    per_family: Annotated[int | None, typer.Option(min=1, help="Prompts of each family at most.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps of a trajectory.")] = None,
+    draft_steps: Annotated[int | None, typer.Option(help="Search with so many steps, render the best in full.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Candidates per micro-batch.")] = None,
+    pictured: Annotated[int, typer.Option(min=0, help="Keep winners' images of so many prompts.")] = 8,
+    device: Annotated[str | None, typer.Option(help="Device to load the model on.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    out: Annotated[Path, typer.Option(help="Directory; what is there already isn't run again.")] = Path("runs/compare"),
+    format: _FormatOption = Format.human,
+) -> None:
+    """Compare algorithms at equal NFE, with intervals, held-out judges, plots and a report."""
+    with _one_line_errors("anything was compared"):
+        check_writable(out)
+        from noise_search.comparison.command import compare_to_directory, numbers
+        from noise_search.verifier_options import configured
+
+        scoring, judging = configured(verifier_option or [], _names(verifier), _judges(judges, model))
+        found, paths = compare_to_directory(
+            prompts,
+            out,
+            limit=limit,
+            per_family=per_family,
+            model=model,
+            algorithms=_names(algorithms),
+            budgets=numbers(budgets, "budgets"),
+            candidates=numbers(candidates, "candidates"),
+            verifier=scoring,
+            ensemble=ensemble,
+            judges=judging,
+            seeds=seeds,
+            draft_steps=draft_steps,
+            batch_size=batch_size,
+            pictured=pictured,
+            **{
+                name: value
+                for name, value in (
+                    ("steps", steps),
+                    ("guidance", guidance),
+                    ("device", device),
+                    ("dtype", _dtype(dtype)),
+                )
+                if value is not None
+            },
+        )
+    if format is Format.json:
+        typer.echo(to_text({"records": found.rows(), "files": {name: str(path) for name, path in paths.items()}}))
+    else:
+        typer.echo("\n".join([str(found), *(f"{name:<8} {path}" for name, path in paths.items())]))
+    if not found.complete:
+        raise typer.Exit(_INTERRUPTED)
+
+
 @app.command("list")
 def list_(format: _FormatOption = Format.human) -> None:
     """Show models, algorithms and verifiers."""

@@ -249,7 +249,9 @@ def _results(
 ) -> SearchResult | list[SearchResult]:
     results = [SearchResult.of(one, settings) for one in searches]
     if all(result.failed for result in results):
-        raise results[0].failure() from failure
+        error = results[0].failure()
+        error.results = tuple(results)
+        raise error from failure
     for result in results:
         if result.failed:
             log.warning("%s", result.failure())

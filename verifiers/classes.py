@@ -12,10 +12,11 @@ from torch import Tensor
 
 from .base import Verifier
 from .card import Card
-from .classes_classifier import Classifier, check_precision
+from .classes_classifier import Classifier
 from .classes_clip import Template, ZeroShot
 from .classes_torchvision import INCEPTION, TorchvisionClassifier
 from .classes_transformers import DINO, TransformersClassifier
+from .dtypes import as_dtype
 from .tower import TowerSource
 
 CARD = Card(
@@ -119,7 +120,7 @@ class ClassScore(Verifier):
             source = TowerSource(model, pretrained, revision=revision, precision=precision, device=device)
             self.classifier = ZeroShot(source, classes, templates)
             return
-        dtype = check_precision(precision)
+        dtype = as_dtype(precision, "precision")
         if backend == "dinov2":
             self.classifier = TransformersClassifier(
                 model or DINO, classes, revision=revision, dtype=dtype, device=device

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from .classes_names import ClassNames
 
 MICRO_BATCH = 32
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Classifier(ABC):
@@ -38,13 +37,6 @@ class Classifier(ABC):
         self, images: Float[Tensor, "batch 3 height width"], among: Sequence[int] | None = None
     ) -> Float[Tensor, "batch classes"]:
         """Float32 logits of the classes `among`, in that order, or of all; differentiable in the images."""
-
-
-def check_precision(precision: str) -> torch.dtype:
-    """The dtype of a precision's name; ValueError for another."""
-    if precision not in DTYPES:
-        raise ValueError(f"precision is {precision!r}; expected one of {tuple(DTYPES)}")
-    return DTYPES[precision]
 
 
 def batched_logits(

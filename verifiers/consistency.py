@@ -14,6 +14,8 @@ from . import tower as towers
 from .base import Verifier, check_images
 from .card import Card
 from .classifier_input import ClassifierInput
+from .dtypes import as_dtype
+from .hub import WeightsError
 from .pretrained import Pretrained
 from .tower import TowerSource
 
@@ -39,7 +41,8 @@ DINO_INPUT = ClassifierInput(
 )
 """DINOv2's preprocessing: shortest side to 256 pixels, bicubic, the middle 224 of them, normalised."""
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DINO_KINDS, OTHER_KINDS = ("dinov2", "dinov2_with_registers"), ("vit", "deit", "dinov3_vit")
+"""Models of transformers whose first token is a class token: with DINOv2's preprocessing, and with one of their own."""
 
 
 class Consistency(Verifier):
@@ -118,7 +121,7 @@ class Consistency(Verifier):
 
 
 class DinoFeatures:
-    """The class token of a vision model of transformers after its last norm, on DINOv2's preprocessing."""
+    """The class token of a vision model of transformers after its last norm, on that model's own preprocessing."""
 
     def __init__(self, model: str | Path, precision: str = "fp32", **options: Any) -> None:
         """Name the model, a hub id or a directory; options of `Pretrained`.
@@ -126,9 +129,7 @@ class DinoFeatures:
         Raises:
             ValueError: an unknown precision.
         """
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-        self.source = Pretrained(model, "AutoModel", dtype=PRECISIONS[precision], **options)
+        self.source = Pretrained(model, "AutoModel", dtype=as_dtype(precision, "precision"), **options)
 
     @property
     def label(self) -> str:
@@ -136,7 +137,8 @@ class DinoFeatures:
         return self.source.label
 
     def load(self, device: torch.device | str | None) -> None:
-        """Load the model now."""
+        """Load the model now; WeightsError where it has no class token, or an input that isn't known."""
+        assert self._input
         self.source.model(device)
 
     def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
@@ -145,10 +147,22 @@ class DinoFeatures:
         weights = next(model.parameters())  # its device and dtype
         return torch.cat(
             [
-                F.normalize(model(DINO_INPUT(part).to(weights)).last_hidden_state[:, 0].float(), dim=-1)
+                F.normalize(model(self._input(part).to(weights)).last_hidden_state[:, 0].float(), dim=-1)
                 for part in torch.split(images, towers.MICRO_BATCH)
             ]
         )
+
+    @cached_property
+    def _input(self) -> ClassifierInput:
+        kind = str(self.source.config.model_type)
+        if kind in DINO_KINDS:
+            return DINO_INPUT
+        if kind not in OTHER_KINDS:
+            raise WeightsError(
+                f"{self.source.model_id} is a {kind!r}; its first token may be no class token: expected one of "
+                f"{', '.join((*DINO_KINDS, *OTHER_KINDS))}, or features='clip'"
+            )
+        return ClassifierInput.of_transformers(self.source.part("AutoImageProcessor"))
 
 
 class TowerFeatures:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from noise_search.arguments import as_nfe, as_prompts, check_counts
+from noise_search.arguments import as_nfe, check_counts
 from noise_search.comparison.cells import RANDOM, check_seeds, label, spaced_seeds
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.embedding import Features
@@ -13,6 +13,7 @@ from noise_search.comparison.running import Runner
 from noise_search.comparison.schedule import Schedule
 from noise_search.comparison.store import Store
 from noise_search.models import load_model
+from noise_search.prompt_sets import PromptSet, as_prompt_set
 from noise_search.protocol import SearchAlgorithm
 from noise_search.provenance import search_record
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
@@ -23,7 +24,7 @@ _SAME = ("model", "verifier", "judges", "drafts")
 
 
 def compare(
-    prompts: str | Sequence[str],
+    prompts: str | Path | Sequence[Any] | PromptSet,
     *,
     model: Any = "shapes-flow",
     algorithms: Sequence[str | SearchAlgorithm] | Mapping[str, str | SearchAlgorithm] = (
@@ -37,7 +38,6 @@ def compare(
     ensemble: str = "mean-rank",
     judges: Sequence[Any] = (),
     seeds: int | Sequence[int] = 1,
-    families: Sequence[str] | None = None,
     out: str | Path | None = None,
     pictured: int = 8,
     model_options: dict[str, Any] | None = None,
@@ -54,14 +54,14 @@ def compare(
     on the budget (`anytime`), one run of the largest budget gives every smaller one.
 
     Args:
-        prompts: texts to search for.
+        prompts: texts, a file of them, a prompt set or the name of one (`noise_search.prompt_sets`), with categories
+            where it has them.
         model: as in `search()`.
         algorithms: names or objects, or a mapping from labels of your own to them.
         budgets: NFE, several; or `candidates`, whole trajectories. 4 and 16 candidates when neither is given.
         verifier, ensemble: what is searched by, as in `search()`.
         judges: held-out verifiers, which tell whether the images got better.
         seeds: how many, spaced so that no two share noises; or the seeds themselves.
-        families: category of each prompt.
         out: a directory to keep everything in. What is there already isn't run again: a comparison that was killed
             goes on, and one with more prompts, seeds, budgets or algorithms adds what is missing.
         pictured: of how many prompts, from the first on, `out` keeps the winners' images.
@@ -80,12 +80,9 @@ def compare(
         table = noise_search.compare(["two yellow stars", "a red circle"], candidates=(4, 16), judges=["oracle"])
         print(table)
     """
-    texts = as_prompts(prompts)
-    if twice := sorted({text for text in texts if texts.count(text) > 1}):
-        raise ValueError(f"prompts hold {twice[0]!r} twice; give each once, and more seeds for more searches of it")
-    groups = [""] * len(texts) if families is None else list(families)
-    if len(groups) != len(texts):
-        raise ValueError(f"{len(texts)} prompts but {len(groups)} families; expected one per prompt")
+    asked = as_prompt_set(prompts)
+    families = dict(zip(asked.texts, asked.families, strict=True))  # a prompt that occurs twice is searched once
+    texts = list(families)
     if strange := sorted(settings.keys() - set(_MODEL_SETTINGS)):
         raise TypeError(f"compare() takes no {', '.join(strange)}; of the model it takes {', '.join(_MODEL_SETTINGS)}")
     check_counts(least=0, pictured=pictured)
@@ -117,10 +114,14 @@ def compare(
         needed.load(loaded.device)
     drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
     options = {**settings, **drafting, "model_options": model_options, "batch_size": batch_size}
-    runner = Runner(texts, groups, model, chosen, aggregator, judging, options, features, store.directory, pictured)
+    runner = Runner(
+        texts, list(families.values()), model, chosen, aggregator, judging, options, features, store.directory, pictured
+    )
     store.write_settings(made_with)
-    Schedule(runner, store, allowed, noises, space.end).run(progress)
-    return Comparison(tuple(store.records.values()), tuple(store.pools.values()), made_with, store.directory)
+    schedule = Schedule(runner, store, allowed, noises, space.end)
+    schedule.run(progress)
+    records, pools = tuple(store.records.values()), tuple(store.pools.values())
+    return Comparison(records, pools, made_with, store.directory, complete=not schedule.left())
 
 
 def _labelled(asked: Any) -> dict[str, SearchAlgorithm]:

@@ -13,7 +13,7 @@ from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.store import Store
 
 if TYPE_CHECKING:
-    pass
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,14 @@ class Comparison:
         pools: random search's candidates per prompt and seed.
         settings: what it was made with, as plain JSON.
         directory: where it lives; None in memory only.
+        complete: whether every cell that was asked for is there; False after Ctrl-C.
     """
 
     records: tuple[Record, ...]
     pools: tuple[Pool, ...]
     settings: Mapping[str, Any]
     directory: Path | None = None
+    complete: bool = True
 
     @classmethod
     def read(cls, directory: str | Path) -> "Comparison":
@@ -134,6 +136,51 @@ class Comparison:
             raise ImportError("to_parquet() needs pyarrow: pip install pandas pyarrow, or use to_csv()") from error
         self.to_pandas().to_parquet(file)
         return Path(file)
+
+    def plot(self, kind: str = "score", *, paper: str | None = None) -> "Figure":
+        """A figure: "score", "judge", "multiplier", "grid" or "pareto"; with `paper`, a published curve over it.
+
+        Raises:
+            ValueError: no such figure or curve, or no images to show.
+        """
+        from noise_search.comparison.plots import draw
+
+        return draw(self, kind, paper=paper)
+
+    def report(self, file: str | Path) -> Path:
+        """Write everything as one HTML file that needs nothing else.
+
+        Raises:
+            ValueError: it can't be written.
+        """
+        from noise_search.comparison.report import write_report
+
+        return write_report(self, Path(file))
+
+    def save(self) -> dict[str, Path]:
+        """Write records.csv, the figures as PNG and SVG, and report.html into the directory; returns their paths.
+
+        Raises:
+            ValueError: it has no directory.
+        """
+        if self.directory is None:
+            raise ValueError("this comparison has no directory; give compare() out=, or use to_csv() and report()")
+        from noise_search.comparison.plots import save_figures
+
+        paths = {"records": self.directory / "records.jsonl", "csv": self.directory / "records.csv"}
+        self.to_csv(paths["csv"])
+        paths |= save_figures(self, self.directory)
+        paths["report"] = self.report(self.directory / "report.html")
+        return paths
+
+    def table(self) -> str:
+        """Scores with intervals, differences to random search, best-of-N equivalents, judges and alarms, as text."""
+        from noise_search.comparison.table import table
+
+        return table(self)
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{self.table()}" if self.records else repr(self)
 
     def __repr__(self) -> str:
         return (

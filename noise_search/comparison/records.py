@@ -58,7 +58,7 @@ class Pool:
         prompt, family, seed: as in `Record`.
         nfe: of one candidate.
         seconds: wall-clock of one candidate.
-        scores: raw scores `[candidate]` by verifier name, NaN where one failed.
+        scores: raw scores `[candidate]` by verifier name, NaN for candidates that can't win.
         judges: raw scores `[candidate]` by judge name.
     """
 

@@ -1,5 +1,6 @@
 """From one call of `search` to the records of all cells that it answers for."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from noise_search.comparison.cells import RANDOM, Task
 from noise_search.comparison.embedding import Features
 from noise_search.comparison.records import Pool, Record
 from noise_search.driver import search
+from noise_search.errors import AllCandidatesFailed
 from noise_search.files import png_bytes, write_atomically
 from noise_search.protocol import SearchAlgorithm
 from noise_search.results import SearchResult
@@ -61,39 +63,43 @@ class Runner:
         twice = {name for name in names.values() if list(names.values()).count(name) > 1}
         object.__setattr__(self, "names", {key: key if name in twice else name for key, name in names.items()})
 
-    def run(self, task: Task, judged: bool = True) -> list[Record | Pool]:
+    def run(self, task: Task) -> list[Record | Pool]:
         """Run a task and read its cells off it.
 
         Raises:
             KeyboardInterrupt, Exception: what ended the search early; nothing of it is kept then.
         """
-        results = self.search(task, judged)
+        results = self.search(task)
         found: list[Record | Pool] = []
         for prompt, result in zip(task.prompts, results, strict=True):
             found += [self._record(task, prompt, budget, result) for budget in task.budgets]
-            if task.algorithm == RANDOM and not result.failed:
+            if task.algorithm == RANDOM and any(c.finished for c in result.candidates):
                 found.append(self._pool(task, prompt, result))
         return found
 
-    def search(self, task: Task, judged: bool = True) -> list[SearchResult]:
+    def search(self, task: Task) -> list[SearchResult]:
         """The search of a task, one result per prompt."""
         nfe = max(task.budgets)
-        results = search(
-            [self.prompts[i] for i in task.prompts],
-            model=self.model,
-            algorithm=self.algorithms[task.algorithm],
-            verifier=self.aggregator,
-            judges=list(self.judges) if judged else [],
-            nfe=nfe,
-            seed=task.seed,
-            top_k=nfe if task.algorithm == RANDOM and self.judges else 1,  # the pool's judges give their spread
-            progress=False,
-            **self.options,
-        )
+        results: Sequence[SearchResult]
+        try:
+            results = search(
+                [self.prompts[i] for i in task.prompts],
+                model=self.model,
+                algorithm=self.algorithms[task.algorithm],
+                verifier=self.aggregator,
+                judges=list(self.judges),
+                nfe=nfe,
+                seed=task.seed,
+                top_k=nfe if task.algorithm == RANDOM and self.judges else 1,  # the pool's judges give their spread
+                progress=False,
+                **self.options,
+            )
+        except AllCandidatesFailed as error:  # a finding too: cells without a winner
+            results = error.results
         for one in results:
             if one.error is not None:
                 raise one.error
-        return results
+        return list(results)
 
     def _record(self, task: Task, prompt: int, budget: int, result: SearchResult) -> Record:
         best = winner(result, budget)
@@ -111,12 +117,12 @@ class Runner:
             "shared": budget != max(task.budgets),
         }
         if best is None:
-            return Record(**record, scores={self.names[one.key]: float("nan") for one in self.aggregator.scores})
+            return Record(**record, scores={self.names[one.key]: math.nan for one in self.aggregator.scores})
         return Record(
             **record,
-            scores=self._named(best.scores),
+            scores=self._scored(best),
             judges=self._named(best.judges),
-            first_scores=self._named(result.first.scores),
+            first_scores=self._scored(result.first),
             first_judges=self._named(result.first.judges),
             embedding=tuple(round(float(x), 5) for x in self._embed(best)),
             image=self._picture(task, prompt, budget, result, best),
@@ -133,9 +139,16 @@ class Runner:
             task.seed,
             nfe=steps,
             seconds=_search_seconds(result) / len(candidates),
-            scores={self.names[key]: tuple(c.scores[key] for c in candidates) for key in candidates[0].scores},
+            scores={
+                self.names[one.key]: tuple(c.scores[one.key] if np.isfinite(c.score) else math.nan for c in candidates)
+                for one in self.aggregator.scores
+            },
             judges={self.names[key]: tuple(c.judges.get(key, float("nan")) for c in candidates) for key in judges},
         )
+
+    def _scored(self, candidate: Candidate) -> dict[str, float]:
+        """Its scores; constraints only exclude, and what wins satisfies them."""
+        return {self.names[one.key]: candidate.scores[one.key] for one in self.aggregator.scores}
 
     def _named(self, values: Mapping[str, float]) -> dict[str, float]:
         return {self.names[key]: float(value) for key, value in values.items()}

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,14 +79,14 @@ class Schedule:
         """By two small searches, of which the first warms everything up."""
         count = min(2, len(self._runner.prompts))
         seed = self._seeds[0]
-        started = time.perf_counter()
-        self._runner.search(Task(RANDOM, seed, (self._steps,), (0,)))
-        log.debug("warm after %.1f s", time.perf_counter() - started)
-        probe = Task(RANDOM, seed, (2 * self._steps,), tuple(range(count)))
+        each = self._steps if not self._runner.options.get("draft_steps") else min(self._budgets)
+        self._runner.search(Task(RANDOM, seed, (each,), (0,)))
+        probe = Task(RANDOM, seed, (2 * each,), tuple(range(count)))
         results = self._runner.search(probe)
         judged = sum(one.ledger.seconds.get("judge", 0.0) for one in results)
         spent = sum(sum(one.ledger.seconds.values()) for one in results) - judged
-        return Speed(spent / sum(one.ledger.nfe for one in results), judged / (2 * count))
+        images = sum(one.ledger.judge_images for one in results)
+        return Speed(spent / sum(one.ledger.nfe for one in results), judged / max(images, 1))
 
     def _chunk(self, budget: int, speed: Speed | None) -> int:
         by_time = _CHUNK if speed is None else int(_SECONDS / max(speed.nfe * budget, 1e-9))

@@ -152,7 +152,7 @@ def test_wrong_predictions_and_options_are_told(
         ({"noise_level": 1.0}, "noise_level is 1.0; expected a number between 0"),
         ({"features": "vgg"}, "expected 'dino'"),
         ({"pretrained": "openai"}, "belongs to features='clip'"),
-        ({"precision": "half"}, "precision is 'half'; expected one of fp32, bf16, fp16"),
+        ({"precision": "half"}, "precision is 'half'; expected one of float32, bfloat16, float16, fp32"),
     ]:
         with pytest.raises(ValueError, match=message):
             Consistency(**options)  # type: ignore[arg-type]

@@ -1,0 +1,69 @@
+"""A comparison as a table in plain text, a line per algorithm and budget."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from noise_search.comparison.bootstrap import Interval
+from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.measures import OWN, by_cell
+from noise_search.comparison.multiplier import multipliers
+from noise_search.comparison.statistics import differences, means
+from noise_search.comparison.transfer import alarms, transfers
+
+if TYPE_CHECKING:
+    from noise_search.comparison.comparison import Comparison
+
+
+def table(found: "Comparison") -> str:
+    """One line per algorithm and budget; differences are to random search, paired; 95 % bootstrap intervals."""
+    records, pools = found.records, found.pools
+    own = {(one.algorithm, one.budget): one.score for one in means(records, pools)}
+    apart = {(one.algorithm, one.budget): one.difference for one in differences(records, pools)}
+    times = {(one.algorithm, one.budget): one.times for one in multipliers(records, pools)}
+    judged = {
+        judge: {(one.algorithm, one.budget): one.score for one in means(records, pools, judge)}
+        for judge in found.judges
+    }
+    seconds = {cell: float(np.mean([one.seconds for one in rows])) for cell, rows in by_cell(records).items()}
+    rows = [["algorithm", "NFE", _name(found.verifiers), f"less {RANDOM}", "best-of-N worth", *found.judges, "seconds"]]
+    for cell in sorted(own, key=lambda one: (one[1], found.algorithms.index(one[0]))):
+        algorithm, budget = cell
+        rows.append(
+            [
+                algorithm,
+                str(budget),
+                _wide(own[cell]),
+                "" if algorithm == RANDOM else _wide(apart.get(cell)),
+                f"{_wide(times[cell])} x",
+                *(_wide(judged[judge][cell]) for judge in found.judges),
+                f"{seconds[cell]:.2f}",
+            ]
+        )
+    warnings = [one.sentence for one in alarms(transfers(records, pools))] if found.judges else []
+    return "\n".join([aligned(rows), *warnings])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells in columns, the first to the left and numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if which == 0 else cell.rjust(width)
+            for which, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _name(verifiers: Sequence[str]) -> str:
+    return verifiers[0] if len(verifiers) == 1 else f"{OWN} (z of {', '.join(verifiers)})"
+
+
+def _wide(one: Interval | None) -> str:
+    if one is None or np.isnan(one.value):
+        return "-"
+    sign = ">= " if "value" in one.at_least else "<= " if "value" in one.at_most else ""
+    value = f"{sign}{one.value:.4g}"
+    return value if np.isnan(one.low) else f"{value} [{one.low:.3g}, {one.high:.3g}]"
