@@ -87,13 +87,20 @@ def test_pools_hold_all_of_random_searchs_candidates_judged():
 
 
 def test_a_candidate_that_violates_a_constraint_is_no_candidate_of_the_pool():
-    dark = FunctionVerifier(lambda images, prompts: 0.5 - images.mean((1, 2, 3)), "dark", kind="constraint")
+    truth = np.array([one.scores["brightness"] for one in run(candidates=(6,)).pools])
+    limit = float(np.median(truth))
+    dark = FunctionVerifier(lambda images, prompts: limit - images.mean((1, 2, 3)), "dark", kind="constraint")
     found = run(verifier=[contrast, dark], judges=[brightness], candidates=(6,))
     pool = np.array([one.scores["contrast"] for one in found.pools])
-    judged = np.array([one.judges["brightness"] for one in found.pools])
-    assert 0 < np.isnan(pool).sum() < pool.size
-    assert np.array_equal(np.isnan(pool), judged > 0.5)
+    assert np.array_equal(np.isnan(pool), truth > limit) and 0 < np.isnan(pool).sum() < pool.size
     assert {name for one in found.records for name in one.scores} == {"contrast"}
+
+
+def test_a_prompt_without_a_winner_is_a_finding():
+    never = FunctionVerifier(lambda images, prompts: images.mean((1, 2, 3)) - 99, "never", kind="constraint")
+    found = run(verifier=[brightness, never])
+    assert len(found.records) == 3 * 2 * 2 and all(np.isnan(one.scores["brightness"]) for one in found.records)
+    assert "-" in found.table()
 
 
 def test_a_directory_goes_on_where_it_stopped_and_grows(tmp_path, caplog):
