@@ -4,8 +4,12 @@ from noise_search import collisions as _collisions
 
 _collisions.check()
 
+from noise_search import prompt_sets  # noqa: E402
 from noise_search.algorithms import ALGORITHMS, RandomSearch, SearchOverPaths, ZeroOrderSearch  # noqa: E402
 from noise_search.candidates import Candidate  # noqa: E402
+from noise_search.comparison.compare import compare  # noqa: E402
+from noise_search.comparison.comparison import Comparison  # noqa: E402
+from noise_search.diagnosis import Diagnosis, diagnose  # noqa: E402
 from noise_search.driver import search  # noqa: E402
 from noise_search.errors import AllCandidatesFailed, SearchOutOfMemory  # noqa: E402
 from noise_search.protocol import Evaluation, Job, Problem, SearchAlgorithm  # noqa: E402
@@ -20,6 +24,8 @@ __all__ = [
     "ALGORITHMS",
     "AllCandidatesFailed",
     "Candidate",
+    "Comparison",
+    "Diagnosis",
     "Evaluation",
     "Job",
     "Problem",
@@ -32,6 +38,9 @@ __all__ = [
     "SearchOverPaths",
     "SearchResult",
     "ZeroOrderSearch",
+    "compare",
+    "diagnose",
+    "prompt_sets",
     "replay",
     "score_images",
     "search",
