@@ -98,6 +98,10 @@ class PickScore(Verifier):
         """Load the model and the tokenizer now."""
         self._model(device)
 
+    def unread(self, prompt: str) -> str:
+        """The end of the prompt that is cut off."""
+        return self._limit.dropped(prompt)
+
     def score(
         self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
     ) -> Float[Tensor, " batch"]:
@@ -114,19 +118,20 @@ class PickScore(Verifier):
 
     def _text(self, model: Any, prompts: Sequence[str]) -> Tensor:
         """Unit embeddings; each distinct prompt is encoded once and kept, bounded."""
-        found = {p: self._texts[model.device, p] for p in prompts if (model.device, p) in self._texts}
+        kept = {p: self._texts.get((model.device, p)) for p in prompts}  # one read each: other threads evict
+        found = {prompt: embedding for prompt, embedding in kept.items() if embedding is not None}
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
         for start in range(0, len(new), MICRO_BATCH):
             part = new[start : start + MICRO_BATCH]
             found.update(zip(part, self._encode(model, part), strict=True))
         self._texts.update(((model.device, prompt), found[prompt]) for prompt in new)
         for key in list(self._texts)[: max(0, len(self._texts) - TEXT_CACHE)]:
-            del self._texts[key]
+            self._texts.pop(key, None)
         return torch.stack([found[prompt] for prompt in prompts])
 
     def _encode(self, model: Any, prompts: list[str]) -> list[Tensor]:
         for prompt in prompts:
-            self._limit.check(prompt)
+            self._limit.check(prompt, self.name)
         self.texts_encoded += len(prompts)
         # Always as long as the limit, so that no row depends on the longest of its neighbours.
         tokens = self.tokenizer.loaded(

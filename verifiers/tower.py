@@ -56,8 +56,9 @@ class Tower:
         # The 8-bit input itself is the key: exact, never stale, and small beside the images.
         pixels = torch.cat([self.preprocess.pixels(part).to(torch.uint8) for part in _parts(images)])
         pixels = pixels.to(self.device)
-        if self._memo is not None and torch.equal(self._memo[0], pixels):
-            return self._memo[1]
+        memo = self._memo  # read once: another thread may replace it between two reads
+        if memo is not None and torch.equal(memo[0], pixels):
+            return memo[1]
         embeddings = torch.cat([self._encode(part.float()) for part in _parts(pixels)])
         self._memo = (pixels, embeddings) if len(pixels) <= MEMO_ROWS else None
         return embeddings
@@ -74,16 +75,17 @@ class Tower:
         encoded = self.text([chunk for parts in chunks for chunk in parts])
         return torch.stack([part.mean(0) for part in torch.split(encoded, [len(parts) for parts in chunks])])
 
-    def text(self, prompts: Sequence[str]) -> Float[Tensor, "batch dim"]:
+    def text(self, prompts: Sequence[str], reader: str = "the verifier") -> Float[Tensor, "batch dim"]:
         """Unit embeddings on the tower's device; each distinct prompt is encoded once and kept, bounded."""
-        found = {prompt: self._texts[prompt] for prompt in prompts if prompt in self._texts}
+        kept = {prompt: self._texts.get(prompt) for prompt in prompts}  # one read each: other threads evict
+        found = {prompt: embedding for prompt, embedding in kept.items() if embedding is not None}
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
         for start in range(0, len(new), MICRO_BATCH):
             part = new[start : start + MICRO_BATCH]
-            found.update(zip(part, self._encode_texts(part), strict=True))
+            found.update(zip(part, self._encode_texts(part, reader), strict=True))
         self._texts.update((prompt, found[prompt]) for prompt in new)
         for prompt in list(self._texts)[: max(0, len(self._texts) - TEXT_CACHE)]:
-            del self._texts[prompt]
+            self._texts.pop(prompt, None)
         return torch.stack([found[prompt] for prompt in prompts])
 
     @cached_property
@@ -103,9 +105,9 @@ class Tower:
     def _encode(self, pixels: Float[Tensor, "batch 3 rows columns"]) -> Float[Tensor, "batch dim"]:
         return self.embed(self.preprocess.normalise(pixels.to(self.device)))
 
-    def _encode_texts(self, prompts: list[str]) -> list[Tensor]:
+    def _encode_texts(self, prompts: list[str], reader: str) -> list[Tensor]:
         for prompt in prompts:
-            self.limit.check(prompt)
+            self.limit.check(prompt, reader)
         self.texts_encoded += len(prompts)
         with torch.no_grad():
             features = self.model.encode_text(self.tokenizer(prompts).to(self.device))
@@ -157,6 +159,11 @@ class TowerSource:
             label = self.model if self.pretrained is None else f"{self.model}/{self.pretrained}"
         label = label if self.revision is None else f"{label}@{self.revision[:8]}"
         return label if self.precision == "fp32" else f"{label}/{self.precision}"
+
+    def unread(self, prompt: str) -> str:
+        """The end of the prompt that the loaded tower does not read; "" before it is loaded, too."""
+        loaded = next(iter(self._towers.values()), None)
+        return "" if loaded is None else loaded.limit.dropped(prompt)
 
     def tower(self, device: torch.device | str | None = None) -> Tower:
         """The loaded tower, on this source's device, else on the given one.
