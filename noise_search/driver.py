@@ -18,7 +18,7 @@ from noise_search.limits import Limits
 from noise_search.models import LoadedModel, load_model
 from noise_search.prompt_search import PromptSearch
 from noise_search.protocol import SearchAlgorithm
-from noise_search.provenance import algorithm_record, grid_record, search_record
+from noise_search.provenance import algorithm_record, grid_record, search_record, unread_record
 from noise_search.reporter import Reporter
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results import SearchResult
@@ -184,6 +184,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         # Described before anything is computed, so that a description that fails loses nothing.
         settings = {
             **search_record(loaded, aggregator, judging, seed, deterministic),
+            **unread_record((*aggregator.verifiers, *judging), prompts),
             "algorithm": algorithm_record(chosen, space, budget),
             "grids": grids,
             **predictions.record((space, draft)),

@@ -51,6 +51,14 @@ def search_record(
     }
 
 
+def unread_record(verifiers: Sequence[Verifier], prompts: Sequence[str]) -> dict[str, Any]:
+    """What verifiers cut off the ends of prompts, by prompt and verifier; nothing where all read all."""
+    unread = {
+        text: found for text in prompts if (found := {v.name: rest for v in verifiers if (rest := v.unread(text))})
+    }
+    return {"unread_prompts": unread} if unread else {}
+
+
 def algorithm_record(algorithm: SearchAlgorithm, space: NoiseSpace, nfe: int) -> dict[str, Any]:
     """The algorithm, and how it will share the budget: an algorithm may say more, such as the levels it turns at."""
     describe = getattr(algorithm, "describe", None)

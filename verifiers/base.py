@@ -54,6 +54,10 @@ class Verifier(ABC):
         `device` is where the images will be.
         """
 
+    def unread(self, prompt: str) -> str:
+        """The end of a prompt that the verifier cuts off, "" where it reads all of it; asked after `load`."""
+        return ""
+
     @final
     def __call__(
         self, images: Tensor, prompts: Sequence[str], *, grad: bool = False, **needs: Any

@@ -87,12 +87,16 @@ class CLIPScore(Verifier):
         """Load the tower now."""
         self.source.tower(device)
 
+    def unread(self, prompt: str) -> str:
+        """The end of the prompt that is cut off."""
+        return "" if self.chunks else self.source.unread(prompt)
+
     def score(
         self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
     ) -> Float[Tensor, " batch"]:
         """Cosine of the unit embeddings, on the scale of `output`."""
         tower = self.source.tower(images.device)
-        texts = tower.chunked(prompts) if self.chunks else tower.text(prompts)
+        texts = tower.chunked(prompts) if self.chunks else tower.text(prompts, self.name)
         cosine = (tower.image(images) * texts).sum(-1)
         if self.output == "cosine":
             return cosine

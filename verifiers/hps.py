@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from . import tower as towers
 from .base import Verifier
 from .card import Card
+from .hub import WeightsError, first_line
 from .open_clip_loading import check_precision
 from .preprocess import Images, Pixels, straight_through
 from .tower import Tower, TowerSource
@@ -31,6 +33,7 @@ CARD = Card(
 )
 
 ARCHITECTURE = "ViT-H-14"
+HASH_DIGITS = 12
 PUBLISHED = {
     "2.1": WeightFile(
         "HPS_v2.1_compressed.pt",
@@ -115,6 +118,10 @@ class HPS(Verifier):
         """Load the tower now."""
         self.source.tower(device)
 
+    def unread(self, prompt: str) -> str:
+        """The end of the prompt that is cut off."""
+        return self.source.unread(prompt)
+
     def score(
         self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
     ) -> Float[Tensor, " batch"]:
@@ -123,7 +130,7 @@ class HPS(Verifier):
         prepare = LongestSide.of(tower)
         parts = torch.split(images, towers.MICRO_BATCH)
         embeddings = torch.cat([tower.embed(prepare(part)) for part in parts])
-        return (embeddings * tower.text(prompts)).sum(-1)
+        return (embeddings * tower.text(prompts, self.name)).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -161,8 +168,23 @@ class LongestSide:
 
 
 def _registered(config: Path) -> str:
-    """open_clip's name for the architecture in a file: its stem."""
+    """The name under which open_clip now knows the architecture in a file: its stem and a hash of its contents.
+
+    open_clip names an architecture by the stem alone, which would replace a published one or another file's.
+
+    Raises:
+        WeightsError: a file that is no JSON.
+    """
     import open_clip
 
-    open_clip.add_model_config(config)
-    return config.stem
+    name = f"{config.stem}-{file_sha256(config)[:HASH_DIGITS]}"
+    if name not in open_clip.list_models():
+        # In a directory of its own, as open_clip reads its directories again whenever one more is added.
+        with TemporaryDirectory() as directory:
+            copy = Path(directory) / f"{name}.json"
+            copy.write_bytes(config.read_bytes())
+            try:
+                open_clip.add_model_config(copy)
+            except ValueError as error:
+                raise WeightsError(f"configuration {config.name!r} is no JSON ({first_line(error)})") from error
+    return name

@@ -106,13 +106,17 @@ class ImageReward(Verifier):
         """Load the tokenizer and the weights now."""
         self._model(device)
 
+    def unread(self, prompt: str) -> str:
+        """The end of the prompt that is cut off."""
+        return self._limit.dropped(prompt)
+
     def score(
         self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
     ) -> Float[Tensor, " batch"]:
         """The normalised reward of each image with its prompt."""
         model = self._model(images.device)
         for prompt in dict.fromkeys(prompts):
-            self._limit.check(prompt)
+            self._limit.check(prompt, self.name)
         parts = range(0, len(images), MICRO_BATCH)
         rewards = [self._rewards(model, images[at : at + MICRO_BATCH], prompts[at : at + MICRO_BATCH]) for at in parts]
         return (torch.cat(rewards) - MEAN) / STD

@@ -5,6 +5,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+_WARNED = 10_000
+"""Prompts that are remembered as warned about."""
+
 
 class TokenLimit:
     """Warns once per prompt that is longer than the encoder reads.
@@ -76,14 +79,15 @@ class TokenLimit:
                 packed.append(piece)
         return packed
 
-    def check(self, prompt: str) -> None:
-        """Warn if the prompt is too long and was not warned about before."""
+    def check(self, prompt: str, reader: str = "the verifier") -> None:
+        """Warn if the prompt is too long and was not warned about before; `reader` is who reads it."""
         length = self.length(prompt)
         if length <= self.limit or prompt in self._warned:
             return
-        self._warned.add(prompt)
+        if len(self._warned) < _WARNED:
+            self._warned.add(prompt)
         warnings.warn(
-            f"prompt has {length} tokens, the verifier reads {self.limit}; it does not see "
+            f"prompt has {length} tokens, {reader} reads {self.limit}; it does not see "
             f"{self.dropped(prompt)!r}: shorten the prompt, or use a verifier that reads more",
             stacklevel=2,
         )

@@ -199,3 +199,12 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
     result = search(PROMPT, candidates=1, steps=2, progress=False)
     with pytest.raises(ValueError, match="can't be written"):
         result.save(blocked / "run")
+
+
+def test_what_a_verifier_cuts_off_a_prompt_is_recorded():
+    long = " and ".join(["a red circle"] * 8)
+    with pytest.warns(UserWarning, match=r"clip reads \d+"):
+        result = search(long, candidates=1, steps=2, progress=False)
+    (cut,) = result.settings["unread_prompts"].values()
+    assert set(cut) == {"clip"} and long.endswith(cut["clip"])
+    assert "unread_prompts" not in search("a red circle", candidates=1, steps=2, progress=False).settings

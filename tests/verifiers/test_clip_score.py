@@ -123,7 +123,7 @@ def test_a_long_prompt_is_warned_about_once(clip_directory: Path, images: Tensor
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scores = clip(images[:1], [fits])
-    with pytest.warns(UserWarning, match=r"has 18 tokens, the verifier reads 16.*'red star'") as caught:
+    with pytest.warns(UserWarning, match=r"has 18 tokens, clip reads 16.*'red star'") as caught:
         longer = clip(images[:2], [fits + " red star"] * 2)
     assert len(caught) == 1
     torch.testing.assert_close(longer[:1], scores, atol=1e-5, rtol=0)  # cut, as the reference does

@@ -105,7 +105,7 @@ def test_prompts_beyond_77_tokens_are_cut_with_a_warning(tiny: HPS, images: Tens
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         whole = tiny(images[:1], [fits])
-    with pytest.warns(UserWarning, match=r"has 78 tokens, the verifier reads 77; it does not see 'dog'") as told:
+    with pytest.warns(UserWarning, match=r"has 78 tokens, hps reads 77; it does not see 'dog'") as told:
         longer = tiny(images[:1], [fits + "dog"])
         tiny(images[1:2], [fits + "dog"])
     assert len(told) == 1
@@ -150,6 +150,33 @@ def test_version_names_the_weights(tiny: HPS, files: tuple[Path, Path], tmp_path
     assert re.fullmatch("[0-9a-f]{40}", pins.commit(CARD.weights))
 
 
+def test_configurations_of_one_name_are_different_models(
+    tiny: HPS, files: tuple[Path, Path], tmp_path: Path, images: Tensor, prompts: list[str]
+) -> None:
+    config, weights = files
+    other = tmp_path / config.name
+    other.write_text(json.dumps({**CONFIG, "quick_gelu": True}))
+    expected = tiny(images, prompts)
+    assert (HPS(weights=weights, model=other)(images, prompts) - expected).abs().max() > 1e-5
+    assert torch.equal(HPS(weights=weights, model=config)(images, prompts), expected)
+    assert HPS(weights=weights, model=config).source.tower() is tiny.source.tower()
+
+
+def test_a_configuration_does_not_replace_open_clips_own(files: tuple[Path, Path], tmp_path: Path) -> None:
+    import open_clip
+
+    own, models = open_clip.get_model_config("ViT-H-14"), set(open_clip.list_models())
+    (tmp_path / "ViT-H-14.json").write_text(json.dumps(CONFIG))
+    HPS(weights=files[1], model=tmp_path / "ViT-H-14.json").load()
+    assert open_clip.get_model_config("ViT-H-14") == own
+    (tmp_path / "ViT-H-14.json").unlink()
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"configuration 'broken.json' is no JSON \(Expecting") as caught:
+        HPS(weights=files[1], model=tmp_path / "broken.json").load()
+    assert "\n" not in str(caught.value)
+    assert set(open_clip.list_models()) >= models
+
+
 def test_published_weights_are_those_of_the_pinned_commit_and_checked(hub: FakeHub, files: tuple[Path, Path]) -> None:
     for version, file in PUBLISHED.items():
         hub.add(CARD.weights, {file.filename: files[1]}, pins.commit(CARD.weights))
@@ -180,7 +207,7 @@ def test_what_is_wrong_with_weights_is_said_in_one_line(hub: FakeHub, files: tup
         (HPS(weights=tmp_path / "none.pt"), "is no file"),
         (HPS(weights=files[1], model="ViT-Z"), "open_clip has no model 'ViT-Z'"),
         *(
-            (HPS(weights=tmp_path / f"{name}.pt", model=files[0]), "could not load 'tiny-hps' with weights")
+            (HPS(weights=tmp_path / f"{name}.pt", model=files[0]), "could not load 'tiny-hps-[0-9a-f]{12}' with weights")
             for name in ("lacking", "another", "pickle", "broken")
         ),
     ]

@@ -185,7 +185,7 @@ def test_long_prompts_are_warned_about_once(folder: Path, images: Tensor) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         reward(images[:1], [fits])
-    with pytest.warns(UserWarning, match=r"36 tokens, the verifier reads 35; it does not see 'star'") as told:
+    with pytest.warns(UserWarning, match=r"36 tokens, image-reward reads 35; it does not see 'star'") as told:
         reward(images[:2], [f"{fits} star"] * 2)
         reward(images[:1], [f"{fits} star"])
     assert len(told) == 1

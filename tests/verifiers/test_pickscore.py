@@ -107,7 +107,7 @@ def test_long_prompts_are_cut_and_warned_about_once(pickscore: PickScore, folder
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         whole = pickscore(images, [fits] * 5)
-    with pytest.warns(UserWarning, match=r"17 tokens, the verifier reads 16; it does not see 'star'") as told:
+    with pytest.warns(UserWarning, match=r"17 tokens, pickscore reads 16; it does not see 'star'") as told:
         assert torch.equal(pickscore(images, [f"{fits} star"] * 5), whole)
         pickscore(images, [f"{fits} star"] * 5)
     assert len(told) == 1
