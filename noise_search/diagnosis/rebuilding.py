@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from noise_search.checked import first_line
 from noise_search.opening import open_recorded, recorded_grids
 from noise_search.results import SearchResult
 from noise_search.shapes import EMBEDDED_MODELS
@@ -38,8 +39,17 @@ def rebuild(
     known = result.settings["model"]
     if model is None and known.get("name") not in EMBEDDED_MODELS:
         return Noises(skipped=f"the noise lies in the space of {known.get('name')}: pass it as model=")
+    try:
+        return _rebuilt(result, recipes, model, model_options or {})
+    except ValueError as error:
+        if model is not None:
+            raise
+        return Noises(skipped=first_line(error))
+
+
+def _rebuilt(result: SearchResult, recipes: Sequence[Recipe], model: Any, options: Mapping[str, Any]) -> Noises:
     record = read(result)
-    loaded = open_recorded(record, model, model_options or {}, None, None)
+    loaded = open_recorded(record, model, options, None, None)
     with loaded.sampler as sampler:
         if not sampler.can_move:
             return Noises(skipped=f"the model draws its noise itself ({sampler.limitation})")

@@ -90,6 +90,8 @@ class Diagnosis:
         """Whether the gain is real and what speaks against it, in one sentence."""
         if self.verdict.status == "no gain":
             return f"There is no gain: the winner is the first candidate ({self.first_name})."
+        if self.verdict.status == "unknown":
+            return f"Whether there is a gain can't be told: the first candidate ({self.first_name}) has no score."
         parts = [f"{self.own.by_key[key]:+.3g} by {key.split('@')[0]}" for key in self.own.units]
         return f"The gain of {_listed(parts)} is {self.verdict.status}: {self._why}{self._untested}."
 
@@ -114,8 +116,8 @@ class Diagnosis:
         """The table: what was tested, the number, what it is held against, and what that says."""
         rows = [self._own(key, gain) for key, gain in self.own.by_key.items()]
         rows += [self._judge(one) for one in self.judges] or [("judges", "-", "", "none was asked")]
-        rows += [(f"gain after {name}", _percent(share), "", "") for name, share in self.rescoring.shares.items()]
-        rows += [(f"gain after {name}", "-", "", f"skipped: {why}") for name, why in self.rescoring.skipped.items()]
+        rows += [(_changed(name), _percent(share), "", "") for name, share in self.rescoring.shares.items()]
+        rows += [(_changed(name), "-", "", f"skipped: {why}") for name, why in self.rescoring.skipped.items()]
         if self.rescoring.shares:
             says = _says(not self.rescoring.share < LEAST_SHARE)
             rows.append(("median of these", _percent(self.rescoring.share), f"at least {LEAST_SHARE:.0%}", says))
@@ -194,6 +196,10 @@ _LIMITS: Mapping[str, float] = {
 def _listed(parts: Sequence[str]) -> str:
     """ "a, b and c"."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _changed(name: str) -> str:
+    return "gain in changed images" if name == "all" else f"gain after {name}"
 
 
 def _percent(share: float) -> str:

@@ -24,7 +24,7 @@ LEAST_TRANSFER = 0.2
 where a judge falls. One search is one pair of images, on which honest ratios scatter widely: below .2 a judge is taken
 not to have moved, below -.2 to have fallen, and where no spread is known the sign counts."""
 
-Status = Literal["no gain", "real", "unconfirmed", "doubtful", "not real"]
+Status = Literal["no gain", "unknown", "real", "unconfirmed", "doubtful", "not real"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Verdict:
     """Whether a gain is real.
 
     Attributes:
-        status: "no gain"; "real": a held-out judge confirms it, and nothing speaks against it; "unconfirmed": nothing
-            speaks against it, but no judge confirms it either; "doubtful": something speaks against it; "not real":
-            the held-out judges fall.
+        status: "no gain"; "unknown": the first image has no score; "real": a held-out judge confirms it, and nothing
+            speaks against it; "unconfirmed": nothing speaks against it, but no judge confirms it either; "doubtful":
+            something speaks against it; "not real": the held-out judges fall.
         against: what speaks against it, in words.
         confirming: what speaks for it, in words.
     """
@@ -45,22 +45,26 @@ class Verdict:
 
 
 def judged(
-    noise: Sequence[NoiseCheck], rescoring: Rescoring, wrong: WrongPrompts, judges: Sequence[Heldout]
+    own: float, noise: Sequence[NoiseCheck], rescoring: Rescoring, wrong: WrongPrompts, judges: Sequence[Heldout]
 ) -> Verdict:
-    """The verdict on a winner that isn't the first image."""
+    """The verdict on a winner that isn't the first image, whose gain by its verifiers is `own`, in their spreads."""
+    if not math.isfinite(own):
+        return Verdict("unknown")
     rising, falling = [one for one in judges if moved(one) > 0], [one for one in judges if moved(one) < 0]
     against = [f"judge {one.name} falls from {one.first:.3g} to {one.winner:.3g}" for one in falling]
     confirming = [f"judge {one.name} rises from {one.first:.3g} to {one.winner:.3g}" for one in rising]
-    if rescoring.rounded:
+    if own <= 0:
+        against.append("on average its verifiers see none")  # a mean of ranks may still rise
+    elif rescoring.rounded:
         against.append("nothing of it is left in images of 8 bits")
     if math.isfinite(rescoring.share):
         shrinks = rescoring.share < LEAST_SHARE
-        kept = f"{max(rescoring.share, 0.0):.0%} of it stays when the images are slightly changed"
-        (against if shrinks else confirming).append(f"only {kept}" if shrinks else kept)
+        kept = f"{_percent(rescoring.share)} of it stays when the images are slightly changed"
+        (against if shrinks else confirming).append(kept)
     if not wrong.skipped and math.isfinite(wrong.share):
         blind = wrong.share > MOST_WRONG
-        there = f"{max(wrong.share, 0.0):.0%} of it is there under other prompts"
-        (against if blind else confirming).append(there if blind else f"only {there}")
+        there = f"{_percent(wrong.share)} of it is there under other prompts"
+        (against if blind else confirming).append(there)
     if odd := [one for one in noise if not one.passed]:
         against.append(f"its noise isn't white ({', '.join(f'{one.name} is {one.value:.3g}' for one in odd)})")
     if falling and not rising:
@@ -74,3 +78,8 @@ def moved(judge: Heldout) -> int:
     if math.isfinite(judge.transfer):
         return (judge.transfer >= LEAST_TRANSFER) - (judge.transfer <= -LEAST_TRANSFER)
     return (judge.gain > 0) - (judge.gain < 0)
+
+
+def _percent(share: float) -> str:
+    """A share of a gain in words."""
+    return f"{share:.0%}" if share >= 0.005 else "none"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,7 +80,7 @@ def diagnose(
         return _told(result, Verdict("no gain"), (own, spreads), noise, *nothing, judges)
     judges = heldout(result, own.total if spreads.keys() == own.units.keys() else math.nan)
     rescoring, wrong = _scored_again(result, scoring, own, prompts, device)
-    verdict = judged(noise.winner, rescoring, wrong, judges)
+    verdict = judged(own.total, noise.winner, rescoring, wrong, judges)
     return _told(result, verdict, (own, spreads), noise, rescoring, wrong, judges)
 
 
@@ -118,15 +119,20 @@ def _resolve(result: SearchResult, verifier: Any, device: str | torch.device | N
 
 
 def _check_same(result: SearchResult, verifiers: Sequence[Verifier]) -> None:
-    here, searched = sorted(one.key for one in verifiers), sorted(result.first.scores)
+    here, searched = sorted(one.key for one in verifiers), sorted(_kinds(result))
     if here != searched:
         raise ValueError(f"the search was made with {', '.join(searched)}, and this is {', '.join(here)}")
 
 
+def _kinds(result: SearchResult) -> dict[str, str]:
+    """The kind of each recorded verifier, by its key."""
+    return {f"{one['name']}@{one['version']}": one["kind"] for one in result.settings["verifier"]["verifiers"]}
+
+
 def _own(result: SearchResult) -> tuple[Gain, dict[str, float]]:
     """The gain as recorded, its units the spreads of the finished candidates' scores, and those that are known."""
-    kinds = {f"{one['name']}@{one['version']}": one["kind"] for one in result.settings["verifier"]["verifiers"]}
-    scores = {key: values for key, values in result.components().items() if kinds.get(key, "score") == "score"}
+    pool = result.components()
+    scores = {key: pool.get(key, np.empty(0)) for key, kind in _kinds(result).items() if kind == "score"}
     spreads = {key: found for key, values in scores.items() if math.isfinite(found := spread(values))}
     winner, first = ({key: one.scores.get(key, math.nan) for key in scores} for one in (result.best, result.first))
     return Gain(winner, first, {key: spreads.get(key, 1.0) for key in scores}), spreads
