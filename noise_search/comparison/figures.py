@@ -1,0 +1,233 @@
+"""The look of a comparison's figures: an algorithm has one colour, marker and line everywhere, so grey tells too."""
+
+import io
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+from noise_search.files import check_writable, write_atomically
+from noise_search.plots import _drawable
+
+INK, GREY, LIGHT = "#202124", "#5f6368", "#dadce0"
+DPI = 150
+_LOOKS: tuple[tuple[str, str, Any], ...] = (
+    ("#202124", "o", "-"),
+    ("#c5221f", "s", (0, (5, 1.5))),
+    ("#1a73e8", "^", (0, (6, 1.5, 1.5, 1.5))),
+    ("#188038", "D", (0, (1.5, 1.2))),
+    ("#b06000", "v", (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5))),
+    ("#8430ce", "P", (0, (10, 2))),
+    ("#007b83", "X", (0, (3, 1.2))),
+    ("#795548", "*", (0, (1.2, 2.4))),
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an algorithm is drawn: by colour, marker and line (a matplotlib line style), any of which tells it."""
+
+    colour: str
+    marker: str
+    line: Any
+    filled: bool = True
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """As matplotlib takes it."""
+        face = self.colour if self.filled else "white"
+        return {"color": self.colour, "marker": self.marker, "linestyle": self.line, "markerfacecolor": face}
+
+
+def looks(algorithms: Sequence[str]) -> dict[str, Look]:
+    """A look for each algorithm, in their order; markers of the ninth and later are hollow."""
+    return {name: Look(*_LOOKS[i % len(_LOOKS)], filled=i < len(_LOOKS)) for i, name in enumerate(algorithms)}
+
+
+class Plot(Figure):
+    """A figure that says in words what it shows, and that notebooks show without pyplot.
+
+    Attributes:
+        heading: what it is, in one line.
+        alt: what it shows, for those who can't see it.
+    """
+
+    heading: str
+    alt: str
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self)
+
+
+def new_plot(width: float, height: float, heading: str) -> Plot:
+    """An empty figure of so many inches, without pyplot's global state."""
+    figure = Plot(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.heading = figure.alt = heading
+    return figure
+
+
+def panels(figure: Plot, count: int, columns: int = 3) -> list[Axes]:
+    """So many axes, in rows of `columns` at most."""
+    across = min(count, columns)
+    down = -(-count // across)
+    axes = list(figure.subplots(down, across, squeeze=False).ravel())
+    for spare in axes[count:]:
+        spare.set_axis_off()
+    for panel in axes[:count]:
+        light_grid(panel)
+    return axes[:count]
+
+
+def panel_size(count: int, columns: int = 3, width: float = 4.2, height: float = 3.3) -> tuple[float, float]:
+    """Inches of a figure with so many panels and a legend below."""
+    across = min(count, columns)
+    return max(width * across, 5.2), height * -(-count // across) + 0.4
+
+
+def light_grid(panel: Axes) -> None:
+    """A grid behind what is drawn, and no box around it."""
+    panel.grid(True, which="major", color=LIGHT, linewidth=0.7)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.spines[["left", "bottom"]].set_color(GREY)
+    panel.tick_params(colors=GREY, labelcolor=INK, labelsize=8)
+
+
+def log_ticks(panel: Axes, values: Iterable[float], axis: str = "x") -> None:
+    """A log axis that is marked at these values, in plain numbers; some are left out where they would touch."""
+    marked = spaced(sorted(set(values)))
+    (panel.set_xscale if axis == "x" else panel.set_yscale)("log")
+    line = panel.xaxis if axis == "x" else panel.yaxis
+    line.set_major_locator(FixedLocator(marked))
+    line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    line.set_minor_locator(NullLocator())
+    line.set_minor_formatter(NullFormatter())
+
+
+def nice_log_ticks(panel: Axes, axis: str) -> None:
+    """A log axis marked at 1, 2 and 5 times powers of ten within its limits, or at more where those are too few."""
+    (panel.set_xscale if axis == "x" else panel.set_yscale)("log")
+    low, high = panel.get_xlim() if axis == "x" else panel.get_ylim()
+    for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(np.arange(1, 10, 0.5)), tuple(np.arange(1, 10, 0.1))):
+        powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        marked = [float(f"{d * p:.6g}") for p in powers for d in digits if low <= d * p <= high]
+        if len(marked) >= 4:
+            break
+    log_ticks(panel, marked, axis)
+
+
+def spaced(values: Sequence[float], most: int = 9) -> list[float]:
+    """Ascending values thinned out, so that on a log axis no two labels touch: the last one stays."""
+    if len(values) < 2:
+        return list(values)
+    least = (values[-1] / values[0]) ** (1 / most) if values[0] > 0 else 1.0
+    kept = [values[-1]]
+    for value in reversed(values[:-1]):
+        if kept[-1] / value >= least * (1 - 1e-9):
+            kept.append(value)
+    return kept[::-1]
+
+
+def legend_below(figure: Plot, axes: Sequence[Axes]) -> None:
+    """One legend for all panels, below them, with every label once."""
+    known: dict[str, Any] = {}
+    for panel in axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            known.setdefault(label, handle)
+    if known:
+        width = figure.get_size_inches()[0]
+        widths = [0.75 + 0.065 * len(name) for name in known]  # inches of a line, a gap and letters
+        columns = len(known) if sum(widths) < width else max(1, int(width / max(widths)))
+        figure.legend(
+            known.values(),
+            known.keys(),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize=8,
+            handlelength=3.2,
+        )
+        for text in figure.legends[0].get_texts():
+            text.set_parse_math(False)
+
+
+def drawable(text: str) -> str:
+    """The text with a box for what the font lacks; lines stay lines."""
+    return "\n".join(_drawable(line) for line in text.split("\n"))
+
+
+def shown(name: str) -> str:
+    """A name for a legend, which leaves out those that begin with an underscore, in letters that the font has."""
+    return f" {drawable(name)}" if name.startswith("_") else drawable(name)
+
+
+def label(panel: Axes, x: str, y: str) -> None:
+    """What the axes are; dollar signs are no formulas."""
+    for line, text in ((panel.xaxis, x), (panel.yaxis, y)):
+        line.set_label_text(drawable(text), fontsize=9, color=INK, parse_math=False)
+
+
+def title(panel: Axes, text: str, width: int = 48) -> None:
+    """A panel's title at its left; dollar signs are no formulas."""
+    panel.set_title(textwrap.fill(drawable(text), width), fontsize=9, loc="left", color=INK, parse_math=False)
+
+
+def figure_alt(figure: Figure) -> str:
+    """What the figure shows, in words.
+
+    Raises:
+        ValueError: it isn't one of a comparison's.
+    """
+    if not isinstance(figure, Plot):
+        raise ValueError(f"{figure!r} has no text that describes it; expected a figure that a comparison drew")
+    return figure.alt
+
+
+def figure_png(figure: Plot) -> bytes:
+    """The figure as PNG, with its description among the texts."""
+    stream = io.BytesIO()
+    metadata = {"Title": figure.heading, "Description": figure.alt, "Software": "noise-search"}
+    figure.savefig(stream, format="png", dpi=DPI, metadata=metadata)
+    return stream.getvalue()
+
+
+def figure_svg(figure: Plot) -> str:
+    """The figure as SVG, whose title and desc a screen reader reads; the same bytes for the same figure."""
+    stream = io.StringIO()
+    # The salt makes ids the same in every run; letters as paths look the same where the font is missing.
+    with matplotlib.rc_context({"svg.hashsalt": "noise-search", "svg.fonttype": "path"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": "noise-search"})
+    before, tag, after = stream.getvalue().partition("<svg ")
+    attributes, end, content = after.partition(">")
+    told = f"\n <title>{escape(figure.heading)}</title>\n <desc>{escape(figure.alt)}</desc>"
+    return f'{before}{tag}role="img" aria-label={_quoted(figure.heading)} {attributes}{end}{told}{content}'
+
+
+def _quoted(text: str) -> str:
+    return '"' + escape(text, quote=True) + '"'
+
+
+def save_figure(figure: Figure, stem: str | Path) -> dict[str, Path]:
+    """Write `stem`.png and `stem`.svg, both with the description in them; returns their paths by format.
+
+    Raises:
+        ValueError: the directory can't be written to, or the figure isn't one of a comparison's.
+    """
+    figure_alt(figure)
+    assert isinstance(figure, Plot)
+    place = Path(stem)
+    check_writable(place.parent)
+    paths = {suffix: place.with_name(f"{place.name}.{suffix}") for suffix in ("png", "svg")}
+    write_atomically(paths["png"], figure_png(figure))
+    write_atomically(paths["svg"], figure_svg(figure).encode())
+    return paths

@@ -1,0 +1,81 @@
+"""Plots of a comparison by kind."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from noise_search.comparison.figures import Plot, save_figure
+from noise_search.comparison.plots_grid import grid_plot
+from noise_search.comparison.plots_scores import difference_plot, paper_plot, score_plot
+from noise_search.comparison.plots_trade import judge_plot, multiplier_plot, pareto_plot
+from noise_search.names import unknown
+
+if TYPE_CHECKING:
+    from noise_search.comparison.comparison import Comparison
+
+_DRAWN: dict[str, Callable[["Comparison"], Plot]] = {
+    "score": score_plot,
+    "difference": difference_plot,
+    "judge": judge_plot,
+    "multiplier": multiplier_plot,
+    "pareto": pareto_plot,
+    "grid": grid_plot,
+}
+KINDS = tuple(_DRAWN)
+"""What can be drawn."""
+
+
+def draw(
+    comparison: "Comparison", kind: str = "score", *, paper: str | None = None, algorithm: str | None = None
+) -> Plot:
+    """A figure of a comparison; `save_figure` writes it, `figure_alt` says what it shows.
+
+    Args:
+        comparison: which.
+        kind: "score" (own score and judges against NFE), "difference" (paired, to random search), "judge" (judges
+            against own score), "multiplier" (best-of-N equivalent), "pareto" (score against seconds), "grid" (images).
+        paper: with "score", a published curve to draw gains over (`noise_search.paper.names()`), or several by the
+            beginning of their names.
+        algorithm: with "grid", whose winners to show at every budget; all algorithms at the largest when not given.
+
+    Raises:
+        ValueError: no such kind, curve or algorithm; or the comparison lacks what the figure shows: records, judges,
+            pools or images.
+    """
+    if kind not in _DRAWN:
+        raise unknown("kind", kind, KINDS)
+    if not comparison.records:
+        raise ValueError("the comparison has no records yet; run compare() further")
+    if paper is not None:
+        if kind != "score":
+            raise ValueError(f"paper={paper!r} goes with kind='score' alone, not with {kind!r}")
+        return paper_plot(comparison, paper)
+    if algorithm is not None:
+        if kind != "grid":
+            raise ValueError(f"algorithm={algorithm!r} goes with kind='grid' alone, not with {kind!r}")
+        return grid_plot(comparison, algorithm)
+    return _DRAWN[kind](comparison)
+
+
+def figures(comparison: "Comparison") -> tuple[dict[str, Plot], dict[str, str]]:
+    """All figures that the comparison has the data for, by kind; and for the others why not."""
+    drawn, reasons = {}, {}
+    for kind in KINDS:
+        try:
+            drawn[kind] = draw(comparison, kind)
+        except ValueError as error:
+            reasons[kind] = str(error)
+    return drawn, reasons
+
+
+def save_figures(comparison: "Comparison", directory: Path) -> dict[str, Path]:
+    """Write every figure that there is data for as PNG and SVG; returns their paths by "score.png" and so on.
+
+    Raises:
+        ValueError: the directory can't be written to.
+    """
+    paths = {}
+    for kind, figure in figures(comparison)[0].items():
+        for suffix, file in save_figure(figure, directory / kind).items():
+            paths[f"{kind}.{suffix}"] = file
+    return paths

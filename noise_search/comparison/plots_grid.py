@@ -1,0 +1,147 @@
+"""A grid of winners: prompts by algorithms at the largest budget, or by budgets for one algorithm."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from PIL import Image
+
+from noise_search.comparison.figures import GREY, INK, Plot, drawable, new_plot
+from noise_search.comparison.records import Record
+from noise_search.names import unknown
+from noise_search.texts import printable
+
+if TYPE_CHECKING:
+    from noise_search.comparison.comparison import Comparison
+
+MOST_PROMPTS = 8
+SIDE = 256
+"""Pixels of an image at most; larger ones are reduced."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which winners are shown where.
+
+    Attributes:
+        what: the grid in one line.
+        prompts: of the rows.
+        columns: headings.
+        cells: a record per prompt and column; None where its image wasn't kept.
+    """
+
+    what: str
+    prompts: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[tuple[Record | None, ...], ...]
+
+
+def arrange(comparison: "Comparison", algorithm: str | None = None) -> Grid:
+    """Winners of the first seed whose images were kept.
+
+    Args:
+        comparison: in a directory.
+        algorithm: whose winners to show at every budget; None shows all algorithms at the largest budget.
+
+    Raises:
+        ValueError: no such algorithm, or no images.
+    """
+    if algorithm is not None and algorithm not in comparison.algorithms:
+        raise unknown("algorithm", algorithm, comparison.algorithms)
+    kept = [one for one in comparison.records if has_image(comparison, one)]
+    largest = comparison.budgets[-1] if comparison.budgets else 0
+    wanted = [one for one in kept if (one.budget == largest if algorithm is None else one.algorithm == algorithm)]
+    if not wanted:
+        raise ValueError(
+            "no images of winners were kept; give compare() a directory, out='runs/compare', and pictured= above 0"
+        )
+    seed = min(one.seed for one in wanted)
+    found = {(one.prompt, one.algorithm, one.budget): one for one in wanted if one.seed == seed}
+    prompts = tuple(dict.fromkeys(prompt for prompt, _, _ in found))[:MOST_PROMPTS]
+    if algorithm is None:
+        places = [(name, largest) for name in comparison.algorithms]
+        what, columns = f"Winners at {largest} NFE, seed {seed}", tuple(name for name, _ in places)
+    else:
+        places = [(algorithm, budget) for budget in comparison.budgets]
+        what, columns = f"Winners of {algorithm}, seed {seed}", tuple(f"{budget} NFE" for _, budget in places)
+    return Grid(what, prompts, columns, tuple(tuple(found.get((p, *place)) for place in places) for p in prompts))
+
+
+def grid_plot(comparison: "Comparison", algorithm: str | None = None) -> Plot:
+    """Images of winners, a row per prompt, with their scores and what the judges gave.
+
+    Raises:
+        ValueError: as `arrange`.
+    """
+    grid = arrange(comparison, algorithm)
+    rows, columns = len(grid.prompts), len(grid.columns)
+    lines = 1 + len(comparison.judges) + len(comparison.verifiers) - 1
+    figure = new_plot(1.5 + 1.5 * columns, 0.5 + rows * (1.4 + 0.13 * lines), grid.what)
+    axes = np.asarray(
+        figure.subplots(rows, columns + 1, squeeze=False, width_ratios=[1.0, *[1.0] * columns]), dtype=object
+    )
+    for row, prompt, cells in zip(axes, grid.prompts, grid.cells, strict=True):
+        row[0].set_axis_off()
+        wrapped = textwrap.fill(drawable(textwrap.shorten(prompt, 110)), 20)
+        row[0].text(
+            1.0, 0.5, wrapped, ha="right", va="center", fontsize=8, color=INK, transform=row[0].transAxes,
+            parse_math=False,
+        )  # fmt: skip
+        for panel, record in zip(row[1:], cells, strict=True):
+            _cell(comparison, panel, record)
+    for panel, heading in zip(axes[0][1:], grid.columns, strict=True):
+        panel.set_title(textwrap.fill(drawable(heading), 22), fontsize=9, color=INK, parse_math=False)
+    figure.alt = f"{grid.what}: a grid of images, {rows} prompts by {columns} columns. " + " ".join(_told(grid))
+    return figure
+
+
+def has_image(comparison: "Comparison", record: Record) -> bool:
+    """Whether the winner's image was kept and is still there."""
+    return comparison.directory is not None and record.image != "" and (comparison.directory / record.image).is_file()
+
+
+def thumbnail(comparison: "Comparison", record: Record) -> Image.Image:
+    """The winner's image in RGB, `SIDE` pixels at most.
+
+    Raises:
+        ValueError: it can't be read.
+    """
+    assert comparison.directory is not None
+    file = comparison.directory / record.image
+    try:
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+    except OSError as error:
+        raise ValueError(f"{str(file)!r} can't be read as an image ({error}); remove it to leave it out") from error
+    image.thumbnail((SIDE, SIDE))
+    return image
+
+
+def caption(record: Record) -> str:
+    """Scores and judges of a winner, one a line."""
+    known = (*record.scores.items(), *record.judges.items())
+    return "\n".join(f"{name} {value:.3g}" if np.isfinite(value) else f"{name} can't tell" for name, value in known)
+
+
+def image_alt(record: Record) -> str:
+    """A winner in words."""
+    scores = caption(record).replace("\n", ", ")
+    return f"{record.algorithm} at {record.budget} NFE for {printable(record.prompt, 200)!r}: {scores}"
+
+
+def _cell(comparison: "Comparison", panel: Axes, record: Record | None) -> None:
+    panel.set(xticks=[], yticks=[])
+    panel.spines[:].set_visible(False)
+    if record is None:
+        panel.text(0.5, 0.5, "not kept", ha="center", va="center", fontsize=7, color=GREY, transform=panel.transAxes)
+        return
+    pixels = np.asarray(thumbnail(comparison, record))
+    panel.imshow(pixels, interpolation="nearest" if pixels.shape[0] < 128 else "antialiased")
+    panel.set_xlabel(caption(record), fontsize=7, color=INK, labelpad=2, parse_math=False)
+
+
+def _told(grid: Grid) -> Sequence[str]:
+    return [f"{image_alt(one)}." for cells in grid.cells for one in cells if one is not None]

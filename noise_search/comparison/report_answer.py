@@ -1,0 +1,182 @@
+"""What a comparison found, in a paragraph of plain words."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from noise_search.comparison.bootstrap import Interval, mean_interval
+from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.measures import OWN, Measures, by_cell
+from noise_search.comparison.multiplier import multipliers
+from noise_search.comparison.plots_scores import own_label
+from noise_search.comparison.report_numbers import turned, words
+from noise_search.comparison.statistics import Difference, differences, means
+from noise_search.comparison.transfer import Alarm, alarms, transfers
+
+if TYPE_CHECKING:
+    from noise_search.comparison.comparison import Comparison
+
+
+def answer(comparison: "Comparison") -> list[str]:
+    """Which algorithm at the largest budget, by how much, at which budget most, and whether judges confirm.
+
+    Sentences that need pools are left out where those are missing.
+    """
+    return [_asked(comparison), *_best(comparison), *_most(comparison), *_judged(comparison), *_warned(comparison)]
+
+
+def found_alarms(comparison: "Comparison") -> tuple[Alarm, ...]:
+    """Alarms of all judges; none where there are no judges, or no pools to tell by."""
+    if not comparison.judges:
+        return ()
+    try:
+        return alarms(transfers(comparison.records, comparison.pools, verifiers=comparison.verifiers))
+    except ValueError:
+        return ()
+
+
+def leader(comparison: "Comparison") -> str:
+    """The algorithm with the highest mean own score at the largest budget."""
+    found = means(comparison.records, comparison.pools, verifiers=comparison.verifiers)
+    largest = [one for one in found if one.budget == comparison.budgets[-1]]
+    return max(
+        largest, key=lambda one: (np.nan_to_num(one.score.value, nan=-np.inf), one.algorithm == RANDOM)
+    ).algorithm
+
+
+def number(count: int, noun: str) -> str:
+    """A count in words: 1 prompt, 3 prompts."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(names: Sequence[object]) -> str:
+    """Names in words: a, b and c."""
+    *most, last = map(str, names)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _asked(comparison: "Comparison") -> str:
+    model = comparison.settings.get("model", {}).get("name", "one model")
+    what = listed(comparison.algorithms)
+    return (
+        f"{number(len(comparison.prompts), 'prompt')} and {number(len(comparison.seeds), 'seed')} per prompt were "
+        f"searched with {model} by {what}, each with {listed(comparison.budgets)} NFE."
+    )
+
+
+def _best(comparison: "Comparison") -> list[str]:
+    budget = comparison.budgets[-1]
+    best = leader(comparison)
+    scores = {
+        one.algorithm: one.score
+        for one in means(comparison.records, comparison.pools, verifiers=comparison.verifiers)
+        if one.budget == budget
+    }
+    own = own_label(comparison)
+    if RANDOM not in scores or len(scores) == 1:
+        return [f"At {budget} NFE, {best} has the highest mean score by {own}: {words(scores[best])}."]
+    found = [one for one in _differences(comparison, OWN) if one.budget == budget]
+    better = sorted((one for one in found if one.difference.low > 0), key=lambda one: -one.difference.value)
+    worse = [one for one in found if one.difference.high < 0]
+    told = []
+    if better:
+        first = better[0]
+        told.append(
+            f"At {budget} NFE, {first.algorithm} is better than random search by {own}: its winners score "
+            f"{words(scores[first.algorithm])}, which is {words(first.difference)} more than random search's on the same "
+            "prompts and noises."
+        )
+        told += [f"{one.algorithm} is better than random search too, by {words(one.difference)}." for one in better[1:]]
+    else:
+        nearest = max(found, key=lambda one: np.nan_to_num(one.difference.value, nan=-np.inf))
+        told.append(
+            f"At {budget} NFE, no algorithm is clearly better by {own} than random search, whose winners score "
+            f"{words(scores[RANDOM])}; the nearest, {nearest.algorithm}, differs by {words(nearest.difference)}."
+        )
+    if worse:
+        told.append(
+            "Clearly worse: " + listed([f"{one.algorithm} by {words(turned(one.difference))}" for one in worse]) + "."
+        )
+    return told
+
+
+def _most(comparison: "Comparison") -> list[str]:
+    """The cell with the highest best-of-N equivalent, of those that are surely better than random search."""
+    try:
+        found = multipliers(comparison.records, comparison.pools, verifiers=comparison.verifiers)
+    except ValueError:
+        return []
+    clear = {(one.algorithm, one.budget) for one in _differences(comparison, OWN) if one.difference.low > 0}
+    sure = [one for one in found if (one.algorithm, one.budget) in clear and one.times.low > 1]
+    if not sure:
+        return []
+    most = max(sure, key=lambda one: one.times.value)
+    return [
+        f"The gain over random search is largest for {most.algorithm} at {most.budget} NFE: a search is worth "
+        f"{words(most.times)} times the random candidates that its NFE buys."
+    ]
+
+
+def _judged(comparison: "Comparison") -> list[str]:
+    if not comparison.judges:
+        return [
+            "No held-out judge looked at the winners, so this can't tell better images from a verifier that was "
+            "pleased; give compare() judges=."
+        ]
+    best = leader(comparison)
+    return [_opinion(comparison, judge, best) for judge in comparison.judges]
+
+
+def _opinion(comparison: "Comparison", judge: str, best: str) -> str:
+    """Whether a judge rates the leader's winners above the mean random candidate, and above random search's winners."""
+    budget = comparison.budgets[-1]
+    gain = _gain(comparison, judge, best, budget)
+    if gain is None or np.isnan(gain.low):
+        return f"The held-out judge {judge} can't tell: too few winners or random candidates have its score."
+    told = f"The held-out judge {judge} "
+    if gain.low > 0:
+        told += f"confirms that {best}'s winners are better than a mean random candidate, by {words(gain)}"
+    elif gain.high < 0:
+        told += f"rates {best}'s winners below a mean random candidate, by {words(turned(gain))}"
+    else:
+        told += f"sees no clear difference between {best}'s winners and a mean random candidate: {words(gain)}"
+    apart = next(
+        (one for one in _differences(comparison, judge) if (one.algorithm, one.budget) == (best, budget)), None
+    )
+    if apart is None:
+        return told + "."
+    found = apart.difference
+    side = "better" if found.low > 0 else "worse" if found.high < 0 else "not clearly better or worse"
+    return f"{told}. It finds them {side} than random search's winners at equal NFE: {words(found)}."
+
+
+def _gain(comparison: "Comparison", judge: str, algorithm: str, budget: int) -> Interval | None:
+    measures = Measures.of(comparison.records, comparison.pools, comparison.verifiers)
+    rows = by_cell(comparison.records)[algorithm, budget]
+    if any((one.prompt, one.seed) not in measures.pools for one in rows):
+        return None
+    pools = [measures.of_pool(measures.pool(one), judge) for one in rows]
+    plain = [float(np.mean(one[np.isfinite(one)])) if np.isfinite(one).any() else np.nan for one in pools]
+    gains = [measures.of_record(one, judge) - base for one, base in zip(rows, plain, strict=True)]
+    return mean_interval(np.array(gains), [one.prompt for one in rows])
+
+
+def _warned(comparison: "Comparison") -> list[str]:
+    found = found_alarms(comparison)
+    told = []
+    if found:
+        told.append(
+            f"There {'is an alarm' if len(found) == 1 else f'are {len(found)} alarms'} of verifier hacking, below."
+        )
+    elif comparison.judges:
+        told.append("No sign of verifier hacking was found.")
+    if not comparison.complete:
+        told.append("The comparison was interrupted: some searches are missing.")
+    return told
+
+
+def _differences(comparison: "Comparison", measure: str) -> tuple[Difference, ...]:
+    if RANDOM not in comparison.algorithms:
+        return ()
+    return differences(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)

@@ -1,0 +1,49 @@
+"""Numbers of a report, as precise as their intervals are."""
+
+import math
+
+from noise_search.comparison.bootstrap import Interval
+
+
+def cell(one: Interval) -> str:
+    """For a table: "2.24 [2.08, 2.35]"; bounds with ≥ or ≤, "-" where nothing is known."""
+    if math.isnan(one.value):
+        return "-"
+    value, low, high = _ends(one)
+    return f"{value} [{low}, {high}]" if low else f"{value} [no interval]"
+
+
+def words(one: Interval) -> str:
+    """For a sentence: "2.24 (95 % interval 2.08 to 2.35)"."""
+    if math.isnan(one.value):
+        return "unknown"
+    value, low, high = _ends(one)
+    return f"{value} (95 % interval {low} to {high})" if low else f"{value} (no interval)"
+
+
+def bounded(value: float, one: Interval) -> str:
+    """A number that is a bound where the interval's value is one."""
+    return "-" if math.isnan(value) else f"{_sign(one, 'value')}{value:.3g}"
+
+
+def turned(one: Interval) -> Interval:
+    """A difference with the other sign, for "lower by"; of differences, which have no bounds."""
+    return Interval(-one.value, -one.high, -one.low, one.prompts, one.searches, one.missing)
+
+
+def _ends(one: Interval) -> tuple[str, str, str]:
+    """Value, low and high, to two digits of the interval's width; no low and high without an interval."""
+    width = one.high - one.low
+    if math.isnan(width):
+        return f"{_sign(one, 'value')}{one.value:.3g}", "", ""
+    scale = width or abs(one.value) or 1.0
+    decimals = max(0, 1 - math.floor(math.log10(scale)))
+    value, low, high = (
+        f"{_sign(one, end)}{round(getattr(one, end), decimals) + 0.0:.{min(decimals, 12)}f}"  # + 0 makes -0 a 0
+        for end in ("value", "low", "high")
+    )
+    return value, low, high
+
+
+def _sign(one: Interval, end: str) -> str:
+    return "≥ " if end in one.at_least else "≤ " if end in one.at_most else ""

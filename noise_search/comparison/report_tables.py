@@ -1,0 +1,169 @@
+"""The tables of a report: scores, paired differences, best-of-N equivalents, transfer to judges, diversity."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from noise_search.comparison.bootstrap import Interval
+from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.diversity import diversities
+from noise_search.comparison.measures import OWN, by_cell
+from noise_search.comparison.multiplier import multipliers
+from noise_search.comparison.plots_scores import measure_label
+from noise_search.comparison.report_numbers import bounded, cell
+from noise_search.comparison.report_page import table
+from noise_search.comparison.statistics import differences, means
+from noise_search.comparison.transfer import transfers
+
+if TYPE_CHECKING:
+    from noise_search.comparison.comparison import Comparison
+
+
+def means_table(comparison: "Comparison") -> str:
+    """Mean scores of the winners, own and by each judge, and seconds."""
+    measures = (OWN, *comparison.judges)
+    found = {
+        measure: {
+            (one.algorithm, one.budget): one.score
+            for one in means(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)
+        }
+        for measure in measures
+    }
+    cells = by_cell(comparison.records)
+    rows = [
+        (
+            name, budget, *(cell(found[measure][name, budget]) for measure in measures),
+            f"{np.mean([one.seconds for one in cells[name, budget]]):.3g}", _count(found[OWN][name, budget]),
+        )
+        for name, budget in _ordered(comparison, cells)
+    ]  # fmt: skip
+    labels = [measure_label(comparison, measure) for measure in measures]
+    return table(
+        "Mean score of the winners with 95 % intervals over prompts and seeds, and mean seconds of a search. Intervals "
+        "of different rows share prompts and noises: to hold algorithms against each other, use the differences below.",
+        ["algorithm", "NFE", *labels, "seconds", "searches"],
+        rows,
+    )
+
+
+def differences_table(comparison: "Comparison") -> str:
+    """Paired differences to random search, own and by each judge.
+
+    Raises:
+        ValueError: there is no other algorithm, or no random search.
+    """
+    if comparison.algorithms == (RANDOM,):
+        raise ValueError("random search is the only algorithm")
+    rows = []
+    for measure in (OWN, *comparison.judges):
+        found = differences(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)
+        by = {(one.algorithm, one.budget): one.difference for one in found}
+        rows += [
+            (measure_label(comparison, measure), name, budget, cell(by[name, budget]), _verdict(by[name, budget]))
+            for name, budget in _ordered(comparison, by)
+        ]
+    return table(
+        "Score less random search's, at equal prompt, noise and NFE, with 95 % intervals. An interval that holds 0 is "
+        "no clear difference.",
+        ["score", "algorithm", "NFE", "difference", "which is"],
+        rows,
+        words=(1, 4),
+    )
+
+
+def multipliers_table(comparison: "Comparison") -> str:
+    """Best-of-N equivalents.
+
+    Raises:
+        ValueError: as `multipliers`.
+    """
+    found = {
+        (one.algorithm, one.budget): one
+        for one in multipliers(comparison.records, comparison.pools, verifiers=comparison.verifiers)
+    }
+    rows = [
+        (
+            name, budget, bounded(found[name, budget].candidates, found[name, budget].times),
+            found[name, budget].bought, cell(found[name, budget].times), cell(found[name, budget].seconds),
+        )
+        for name, budget in _ordered(comparison, found)
+    ]  # fmt: skip
+    return table(
+        "How many random candidates have the same expected best score, over how many the NFE would have bought: above "
+        "1 a search beats random search. 'times as fast' compares seconds at equal score. ≥ and ≤ mark bounds, where "
+        "the score lies beyond all random candidates there are.",
+        ["algorithm", "NFE", "worth candidates", "NFE buys", "times", "times as fast"],
+        rows,
+    )
+
+
+def transfer_table(comparison: "Comparison") -> str:
+    """Transfer ratios of held-out judges.
+
+    Raises:
+        ValueError: as `transfers`, or there are no judges.
+    """
+    if not comparison.judges:
+        raise ValueError("no judge looked at the winners; give compare() judges=")
+    found = {
+        (one.algorithm, one.budget, one.judge): one
+        for one in transfers(comparison.records, comparison.pools, verifiers=comparison.verifiers)
+    }
+    held = dict.fromkeys(judge for _, _, judge in found)
+    rows = []
+    for judge in held:
+        for name, budget in _ordered(comparison, {(a, b): None for a, b, j in found if j == judge}):
+            one = found[name, budget, judge]
+            alarm = ", ".join(a.kind for a in one.alarms) or "none"
+            rows.append(
+                (
+                    judge, name, budget, cell(one.own_gain), cell(one.judge_gain), cell(one.ratio),
+                    f"{one.random_ratio:.3g}" if np.isfinite(one.random_ratio) else "-", alarm,
+                )
+            )  # fmt: skip
+    return table(
+        "Gains over a mean random candidate, in standard deviations within prompts, and how much of the own gain the "
+        "judge sees (ratio). The last number is random search's ratio at equal own gain, which falls short of 1 even "
+        "without any hacking; less than half of it, beyond chance, is an alarm.",
+        ["judge", "algorithm", "NFE", "own gain", "judge's gain", "ratio", "random search's", "alarm"],
+        rows,
+        words=(1, 7),
+    )
+
+
+def diversity_table(comparison: "Comparison") -> str:
+    """Diversity of winners across seeds.
+
+    Raises:
+        ValueError: as `diversities`, or one seed alone.
+    """
+    if len(comparison.seeds) < 2:
+        raise ValueError("one seed gives one winner per prompt; give compare() seeds=2 or more")
+    found = {(one.algorithm, one.budget): one for one in diversities(comparison.records)}
+    rows = [
+        (name, budget, found[name, budget].seeds, cell(found[name, budget].vendi), cell(found[name, budget].distance))
+        for name, budget in _ordered(comparison, found)
+    ]
+    return table(
+        "How different the winners of one prompt are across seeds, by "
+        f"{comparison.settings.get('features', 'their features')}: the Vendi score is the effective number of "
+        "different images, from 1 to the number of seeds; the distance is 1 - cosine, mean over pairs.",
+        ["algorithm", "NFE", "seeds", "different images (Vendi)", "distance"],
+        rows,
+    )
+
+
+def _verdict(one: Interval) -> str:
+    if np.isnan(one.low):
+        return "unknown"
+    return "higher" if one.low > 0 else "lower" if one.high < 0 else "no clear difference"
+
+
+def _count(one: Interval) -> str:
+    return f"{one.searches}" + (f" ({one.missing} missing)" if one.missing else "")
+
+
+def _ordered(comparison: "Comparison", cells: object) -> list[tuple[str, int]]:
+    """Cells of algorithm and budget: by algorithm in the comparison's order, then by budget."""
+    assert isinstance(cells, dict)
+    return sorted(cells, key=lambda place: (comparison.algorithms.index(place[0]), place[1]))
