@@ -1,7 +1,6 @@
 """ImageReward's network: BLIP's image and fusion towers as transformers has them, under the original's key names."""
 
 import re
-from collections import deque
 from collections.abc import Iterable, Mapping
 from math import isqrt
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from .aesthetic import Head, collapsed_head
 from .hub import WeightsError
 from .pretrained import quiet
+from .unloading import keep
 from .weights import WeightFile
 
 HEAD_WIDTH = 64
@@ -37,7 +37,7 @@ _RENAMED = (
 )
 
 _shared: "WeakValueDictionary[tuple[Any, ...], BlipReward]" = WeakValueDictionary()
-_recent: "deque[BlipReward]" = deque(maxlen=1)  # so that two searches in a row load once
+_recent = keep(1)
 
 
 class BlipReward(nn.Module):
@@ -80,7 +80,8 @@ def shared(file: WeightFile, dtype: torch.dtype, device: torch.device) -> BlipRe
     key = (file.path.resolve(), file.label, dtype, device)
     model = _shared.get(key)
     if model is None:
-        model = build(file.tensors(), dtype).to(device)
+        with torch.inference_mode(False):  # weights made or moved in inference mode could serve no gradient later
+            model = build(file.tensors(), dtype).to(device)
         _shared[key] = model
         _recent.append(model)
     return model
@@ -106,8 +107,8 @@ def build(tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> 
     head = {f"{MLP}{i}.{part}" for i in _MLP_LAYERS for part in ("weight", "bias")}
     _refuse(head - tensors.keys(), "lacks")
     named = {ours(name): value for name, value in tensors.items() if name not in head}
-    weights = {name: value.to(dtype) for name, value in named.items() if name is not None}
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]), quiet():
+        weights = {name: value.to(dtype) for name, value in named.items() if name is not None}
         vision, text = _towers(weights)
         _fill(vision, "vision.", weights)
         _fill(text, "text.", weights)

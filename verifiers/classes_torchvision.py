@@ -110,7 +110,8 @@ class TorchvisionClassifier(Classifier):
     def _model(self, device: torch.device | str | None) -> Any:
         where = torch.empty(0, device=self.device or device).device  # "cuda" and "cuda:0" are one
         if where not in self._models:
-            self._models[where] = self._loaded().to(where, self.dtype)
+            with torch.inference_mode(False):  # weights made or moved in inference mode could serve no gradient later
+                self._models[where] = self._loaded().to(where, self.dtype)
         return self._models[where]
 
     def _loaded(self) -> torch.nn.Module:
@@ -119,7 +120,7 @@ class TorchvisionClassifier(Classifier):
         tensors = read_tensors(path)
         options = {"aux_logits": True, "transform_input": True, "init_weights": False}
         # Random initial values would otherwise move the caller's random stream.
-        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):
             model: torch.nn.Module = importlib.import_module("torchvision.models").get_model(
                 self.model_name,
                 weights=None,

@@ -1,7 +1,6 @@
 """HPSv3's network: Qwen2-VL without its language head, and a head of three Linear layers at the reward token."""
 
 import copy
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ from torch import Tensor, nn
 
 from .hub import WeightsError, first_line
 from .pretrained import quiet
+from .unloading import keep
 
 HEAD = "rm_head."
 EMBEDDINGS = "language_model.embed_tokens.weight"
 _UNUSED = "lm_head."
 
 _shared: "WeakValueDictionary[tuple[Any, ...], RewardModel]" = WeakValueDictionary()
-_recent: "deque[RewardModel]" = deque(maxlen=1)  # so that two searches in a row load once
+_recent = keep(1)
 
 
 class RewardModel(nn.Module):

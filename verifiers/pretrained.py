@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,6 +15,7 @@ from . import hub, licences, notices, pins
 from .devices import indexed
 from .dtypes import as_dtype
 from .hub import WeightsError, first_line
+from .unloading import keep
 from .weights import SUFFIXES, sha256
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
@@ -23,7 +23,7 @@ _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 log = logging.getLogger(__name__)
 
 _shared: "WeakValueDictionary[tuple[Any, ...], torch.nn.Module]" = WeakValueDictionary()
-_recent: "deque[torch.nn.Module]" = deque(maxlen=2)  # so that two searches in a row load once
+_recent = keep(2)
 
 
 class Pretrained:
@@ -99,7 +99,7 @@ class Pretrained:
             key = (self.model_id, self.label, self.loader, repr(sorted(self.options.items())), where)
             found = _shared.get(key)
             if found is None:
-                found = self._load().to(where)
+                found = self._load(where)
                 _shared[key] = found
                 _recent.append(found)
             self._models[where] = found
@@ -126,7 +126,7 @@ class Pretrained:
     def _where(self) -> dict[str, Any]:
         return {} if self.directory is not None else {"revision": self.revision}
 
-    def _load(self) -> torch.nn.Module:
+    def _load(self, device: torch.device) -> torch.nn.Module:
         licences.flag(self.model_id)
         self._announce()
         # Random initial values would otherwise move the caller's random stream.
@@ -145,7 +145,8 @@ class Pretrained:
                 **self.options,
             )
         self._check(info)
-        module: torch.nn.Module = model.eval().requires_grad_(False)
+        with torch.inference_mode(False):  # weights that move in inference mode could serve no gradient later
+            module: torch.nn.Module = model.eval().requires_grad_(False).to(device)
         return module
 
     def _check(self, info: Any) -> None:

@@ -3,7 +3,6 @@
 CLIPScore and an aesthetic head on the same tower cost one image encoding per batch of images.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from . import open_clip_loading as loading
 from .devices import indexed
 from .preprocess import Preprocess
 from .tokens import TokenLimit
+from .unloading import keep
 from .weights import file_sha256, sha256
 
 MICRO_BATCH = 64
@@ -26,7 +26,7 @@ TEXT_CACHE = 4096
 MEMO_ROWS = 512
 
 _shared: "WeakValueDictionary[tuple[str, str, torch.device], Tower]" = WeakValueDictionary()
-_recent: "deque[Tower]" = deque(maxlen=2)  # so that two searches in a row load once
+_recent = keep(2)
 
 
 class Tower:

@@ -3,17 +3,25 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
-from tiny_rewards import write_pickscore
-from torch import Tensor
+from safetensors.torch import save_file
+from tiny_classes import save_torchvision, torchvision_model, write_linear_head
+from tiny_clip import write_tiny_clip
+from tiny_rewards import reward_tensors, write_bert_tokenizer, write_pickscore
+from torch import Tensor, nn
 
-from verifiers import CLIPScore
+from verifiers import ClassScore, CLIPScore, blip, pretrained, unloading
 from verifiers import pickscore as picks
 from verifiers import tower as towers
+from verifiers.classes_torchvision import TorchvisionClassifier
+from verifiers.image_reward import ImageReward
 from verifiers.pickscore import PickScore
+from verifiers.pretrained import Pretrained
 from verifiers.tower import Tower
+from verifiers.weights import WeightFile
 
 
 @pytest.fixture
@@ -79,3 +87,67 @@ def test_pickscores_texts_that_another_thread_evicts_meanwhile_are_encoded_again
     for count in (1, 4):
         pick._texts = Contended(list(kept.items())[:count])
         torch.testing.assert_close(pick(images[:4], prompts), expected)
+
+
+def made_in_inference_mode(model: nn.Module) -> set[str]:
+    """Parameters and buffers that can't be saved for a backward pass."""
+    return {name for name, value in model.state_dict(keep_vars=True).items() if value.is_inference()}
+
+
+# Moving to another device makes new tensors; "meta" is one that every machine has.
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_weights_that_load_in_inference_mode_serve_gradients_later(tmp_path: Path, device: str) -> None:
+    dino = write_linear_head(tmp_path / "dino")
+    save_file(reward_tensors(), tmp_path / "reward.safetensors")
+    file = save_torchvision(torchvision_model("squeezenet1_1", 10), tmp_path / "small.pth")
+    classifier = TorchvisionClassifier("squeezenet1_1", file, [f"class {i}" for i in range(10)], dtype=torch.bfloat16)
+    with torch.inference_mode():
+        models = {
+            "pretrained": Pretrained(dino, "Dinov2ForImageClassification").model(device),
+            "blip": blip.shared(
+                WeightFile.local(tmp_path / "reward.safetensors"), torch.bfloat16, torch.device(device)
+            ),
+            "torchvision": classifier._model(device),
+        }
+    assert {name: made_in_inference_mode(model) for name, model in models.items()} == {name: set() for name in models}
+
+
+def test_verifiers_first_called_in_inference_mode_give_gradients_later(tmp_path: Path, images: Tensor) -> None:
+    save_file(reward_tensors(), tmp_path / "reward.safetensors")
+    tokenizer = write_bert_tokenizer(tmp_path / "bert")
+    file = save_torchvision(torchvision_model("squeezenet1_1", 10), tmp_path / "small.pth")
+    classes = [f"class {i}" for i in range(10)]
+    for verifier in (
+        ImageReward(tmp_path / "reward.safetensors", tokenizer=tokenizer, dtype="bfloat16"),
+        ClassScore(
+            label=3, backend="inception", model="squeezenet1_1", pretrained=file, classes=classes, precision="bf16"
+        ),
+        PickScore(write_pickscore(tmp_path / "pickscore"), dtype="bfloat16"),
+    ):
+        with torch.inference_mode():
+            verifier(images, ["a red circle"] * 5)
+        asked = images.clone().requires_grad_()
+        verifier(asked, ["a red circle"] * 5, grad=True).sum().backward()
+        assert asked.grad is not None and asked.grad.abs().sum() > 0
+
+
+def test_unloading_frees_what_no_verifier_uses(tmp_path: Path) -> None:
+    clip = CLIPScore(write_tiny_clip(tmp_path / "to unload"))
+    pick = PickScore(write_pickscore(tmp_path / "picks to unload"))
+    used = PickScore(write_pickscore(tmp_path / "picks in use", vocab_size=600))
+    tower, model, kept = ref(clip.source.tower()), ref(pick.source.model()), ref(used.source.model())
+    assert CLIPScore(tmp_path / "to unload").source.tower() is tower()
+    del clip, pick
+    assert tower() is not None and model() is not None  # else a search after this one would load them again
+    unloading.unload()
+    assert tower() is None and model() is None and kept() is used.source.model()
+    assert not any(label.startswith("to unload") for _, label, _ in towers._shared)
+    assert not any("picks to unload" in key[0] for key in pretrained._shared)
+    assert CLIPScore(tmp_path / "to unload").source.tower().device.type == "cpu"
+
+
+def test_every_place_that_keeps_models_is_emptied() -> None:
+    from verifiers import hpsv3_model
+
+    kept = [module._recent for module in (towers, pretrained, blip, hpsv3_model)]
+    assert all(any(one is place for place in unloading._kept) for one in kept)
