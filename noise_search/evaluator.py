@@ -105,7 +105,11 @@ class Evaluator:
         self.device: torch.device | None = None
 
     def run(self, works: Sequence[Work], cancelled: Callable[[Work], bool]) -> Iterator[list[Outcome]]:
-        """Run all rows of the works, yielding after each micro-batch; rows of cancelled works are skipped."""
+        """Run all rows of the works, yielding after each micro-batch; rows of cancelled works are skipped.
+
+        Raises:
+            VerifierUnusable: a verifier can score no further images; after what it did score was yielded.
+        """
         for group in _groups(works):
             todo = deque(group)
             while todo:
@@ -121,6 +125,8 @@ class Evaluator:
                     todo.extendleft(reversed(batch))
                 else:
                     yield outcomes
+                    if self._scorer.unusable is not None:
+                        raise self._scorer.unusable
 
     def _attempt(self, batch: list[_Row]) -> list[Outcome] | None:
         """The outcomes, or None when memory ran out and the micro-batch was halved."""

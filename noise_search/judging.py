@@ -11,7 +11,7 @@ from noise_search.clips import pictures
 from noise_search.prompt_search import PromptSearch
 from noise_search.scoring import Scorer, as_images
 from noise_search.x0_predictions import level_of
-from verifiers.base import Verifier
+from verifiers.base import Verifier, VerifierUnusable
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ def judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int, 
     noise level: such a run makes none.
     """
     unseen = [0] * len(judges)
+    unusable: set[int] = set()
     for one in searches:
         chosen = {c.id: c for c in [*one.top(top_k), *one.bests, *([one.first] if one.first else [])]}
         # A failed candidate has no image that could be judged, whatever its pixels became.
@@ -36,17 +37,24 @@ def judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int, 
             seen = [i for i, c in enumerate(rows) if level is None or level in c.x0]
             unseen[which] += len(rows) - len(seen)
             scores = np.full(len(rows), np.nan)
+            if which in unusable:  # said once; asking for every prompt would change nothing
+                seen = []
             try:
                 if seen:
                     x0 = {} if level is None else {level: as_images([rows[i].x0[level] for i in seen], device)}
-                    found, _ = Scorer([one_judge]).score(images[seen], [one.prompt] * len(seen), x0)
+                    scorer = Scorer([one_judge])
+                    found, _ = scorer.score(images[seen], [one.prompt] * len(seen), x0)
                     scores[seen] = found[one_judge.key]
+                    if scorer.unusable is not None:
+                        raise scorer.unusable
             except KeyboardInterrupt:
                 log.warning("judge %s interrupted; returning what was found unjudged", one_judge.key)
                 return
             except Exception as error:
                 # A judge comes after the work is done: its failure must not lose the result.
                 log.warning("judge %s failed: %s", one_judge.key, error)
+                if isinstance(error, VerifierUnusable):
+                    unusable.add(which)
             for candidate, score in zip(rows, scores, strict=True):
                 candidate.judges[one_judge.key] = float(score)
             one.ledger.judge_images += len(seen) * pictures(images, one_judge)

@@ -11,7 +11,7 @@ from torch import Tensor
 from noise_search.clips import is_clip, middle, scored
 from noise_search.memory import free_memory, is_out_of_memory
 from noise_search.x0_predictions import level_of
-from verifiers.base import Verifier
+from verifiers.base import Verifier, VerifierUnusable
 
 _GIVE_UP = 16
 """Failures in a row after which a verifier is taken to be broken."""
@@ -20,12 +20,17 @@ NO_X0: Mapping[float, Tensor] = MappingProxyType({})
 
 
 class Scorer:
-    """Scores batches with several verifiers, and remembers which of them work."""
+    """Scores batches with several verifiers, and remembers which of them work.
+
+    Attributes:
+        unusable: why one of them can score no further images, None while all can.
+    """
 
     def __init__(self, verifiers: Sequence[Verifier]) -> None:
         self._verifiers = tuple(verifiers)
         self._worked: set[str] = set()
         self._failed_in_a_row = dict.fromkeys((v.key for v in verifiers), 0)
+        self.unusable: VerifierUnusable | None = None
 
     def score(
         self, images: Tensor, prompts: Sequence[str], x0: Mapping[float, Tensor] = NO_X0
@@ -52,6 +57,8 @@ class Scorer:
                     reason = None if np.isfinite(scores[row]) else f"{verifier.name} gave no finite score"
                 failures[row] = failures[row] or reason
             self._check(verifier, errors)
+            if verifier.exhausted and not np.isfinite(scores).all():
+                self.unusable = VerifierUnusable(f"{verifier.name}: {verifier.exhausted}")
         return components, failures
 
     def _check(self, verifier: Verifier, errors: Sequence[Exception | None]) -> None:
@@ -59,6 +66,9 @@ class Scorer:
             if error is None:
                 self._worked.add(verifier.key)
                 self._failed_in_a_row[verifier.key] = 0
+                continue
+            if isinstance(error, VerifierUnusable):
+                self.unusable = error
                 continue
             self._failed_in_a_row[verifier.key] += 1
             if self._failed_in_a_row[verifier.key] >= _GIVE_UP:
@@ -94,10 +104,17 @@ class Scorer:
     def _rows(
         self, verifier: Verifier, images: Tensor, prompts: Sequence[str], needs: Mapping[str, Any]
     ) -> tuple[np.ndarray, list[Exception | None]]:
-        """Scores, and the error of each row that has none; where memory runs out, the images are scored in halves."""
+        """Scores, and the error of each row that has none.
+
+        A batch that fails is scored one by one, in halves where memory runs out, and not again where nothing can help.
+        """
         failure: Exception | None = None
         try:
             return _as_array(verifier(images, prompts, **needs)), [None] * len(images)
+        except VerifierUnusable as error:
+            failure = error.with_traceback(None)
+            found = np.full(len(images), np.nan) if error.scores is None else _as_array(error.scores)
+            return found, [None if np.isfinite(score) else failure for score in found]
         except Exception as error:
             failure = error.with_traceback(None)
         if len(images) == 1:

@@ -4,6 +4,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .arguments import as_number
+
 _jitter = random.Random()  # a stream of its own: waiting must not move the caller's
 
 
@@ -26,6 +28,11 @@ class Backoff:
     patience: float | int = 300.0
     jitter: Callable[[], float] = field(default=_jitter.random, repr=False)
     sleep: Callable[[float], object] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse times that can't be waited."""
+        for name in ("first", "longest", "patience"):
+            as_number(name, getattr(self, name), infinite=name != "first")
 
     def wait(self, failures: int, asked: float | int | None = None) -> float | None:
         """Seconds to wait after so many failures, None to give up."""

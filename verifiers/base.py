@@ -14,6 +14,21 @@ Kind = Literal["score", "constraint"]
 RANGE_TOLERANCE = 1e-3
 
 
+class VerifierUnusable(RuntimeError):
+    """No further call can succeed until something is put right; the message says what.
+
+    Any other error of a verifier costs a search the image that it was raised for; this one ends the search.
+
+    Attributes:
+        scores: of the call that raised, what was found before `[batch]`, NaN for the rest; None where nothing was.
+    """
+
+    def __init__(self, message: str, scores: Tensor | None = None) -> None:
+        """Take what has to be put right."""
+        super().__init__(message)
+        self.scores = scores
+
+
 class Verifier(ABC):
     """Scores images; knows nothing of samplers, budgets or search.
 
@@ -22,7 +37,8 @@ class Verifier(ABC):
     below zero means violated. `needs` names the inputs beyond images and prompts that the driver must supply:
     "frames" are clips `[batch, frames, 3, height, width]`, and the images then their middle frames; "x0" are the x0
     predictions `[batch, 3, height, width]`, decoded like the images, that were made on the way to them at the
-    verifier's `noise_level`, sigma / (alpha + sigma) in (0, 1).
+    verifier's `noise_level`, sigma / (alpha + sigma) in (0, 1). `exhausted` says, after a call, why images that it
+    left without a score would get none from a further call either, such as a cap on spending; "" where they may.
 
     Example:
         >>> class Brightness(Verifier):
@@ -38,6 +54,7 @@ class Verifier(ABC):
     version: str
     kind: Kind = "score"
     needs: frozenset[str] = frozenset()
+    exhausted: str = ""
 
     @abstractmethod
     def score(
@@ -53,6 +70,9 @@ class Verifier(ABC):
 
         `device` is where the images will be.
         """
+
+    def check(self, prompts: Sequence[str]) -> None:  # noqa: B027 (many read any prompt)
+        """Raise ValueError for a prompt that can't be scored, after `load` and before anything is spent."""
 
     def unread(self, prompt: str) -> str:
         """The end of a prompt that the verifier cuts off, "" where it reads all of it; asked after `load`."""
@@ -76,6 +96,7 @@ class Verifier(ABC):
         Raises:
             TypeError: images that are no float tensor, prompts that are one string, inputs not in `needs`.
             ValueError: wrong shape or range, lengths that differ, a missing input, no gradient when asked.
+            VerifierUnusable: no further call can succeed.
         """
         finite = check_images(images)
         check_prompts(prompts, len(images))

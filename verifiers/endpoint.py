@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 import torch
 
+from .arguments import as_string
+from .base import VerifierUnusable
+
 _AGAIN = frozenset({408, 409, 429})
 _NEVER = {
     401: "check the key",
@@ -21,7 +24,7 @@ _NEVER = {
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-class JudgeError(RuntimeError):
+class JudgeError(VerifierUnusable):
     """Nothing can be graded until something is put right; the message says what."""
 
 
@@ -113,6 +116,8 @@ class Endpoint(ABC):
 def refusal(status: int, said: str, wait: float | None, hopeless: str = "") -> Exception:
     """What an HTTP error means: worth another try, final for this image, or final for all (`hopeless` says the fix)."""
     reason = f"HTTP {status}" + (f": {said}" if said else "")
+    if 300 <= status < 400:
+        hopeless = hopeless or "check base_url, as a request is sent where it says and nowhere else"
     if hopeless or status in _NEVER:
         return JudgeError(f"the judge's endpoint refuses every request ({reason}); {hopeless or _NEVER[status]}")
     return RequestFailed(reason, again=status in _AGAIN or status >= 500, wait=wait)
@@ -138,9 +143,10 @@ def checked_address(address: str) -> str:
     """The address, if it is one.
 
     Raises:
-        ValueError: it isn't.
+        TypeError: it is no string.
+        ValueError: it is another one.
     """
-    if urlsplit(address).scheme not in ("http", "https") or not host_of(address):
+    if urlsplit(as_string("base_url", address)).scheme not in ("http", "https") or not host_of(address):
         raise ValueError(f"base_url is {address!r}; expected an address such as 'http://localhost:8000/v1'")
     return address
 
@@ -161,6 +167,17 @@ def cleaned(text: Any, key: str) -> str:
     if key:
         line = line.replace(key, "***")
     return line if len(line) <= 300 else f"{line[:300]}..."
+
+
+def redirect(status: int, headers: Mapping[str, str], key: str) -> str:
+    """Where an answer sends the request instead, in words; "" where it is no redirect.
+
+    Redirects are not followed: a cap couldn't count the requests, and image and key would go to an address that nobody
+    named.
+    """
+    if not 300 <= status < 400:
+        return ""
+    return f"a redirect to {cleaned(headers.get('location') or 'nowhere', key)}"
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

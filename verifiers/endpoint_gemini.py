@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from .arguments import as_number, as_string, as_whole
 from .endpoint import (
     Answer,
     Endpoint,
@@ -18,6 +19,7 @@ from .endpoint import (
     find_key,
     host_of,
     missing,
+    redirect,
     refusal,
     retry_after,
 )
@@ -56,15 +58,16 @@ class GeminiEndpoint(Endpoint):
             timeout: seconds without a word from the server before a request counts as failed.
 
         Raises:
-            ValueError: a base_url that is no address.
+            ValueError: a base_url that is no address, or a number outside its range.
+            TypeError: an argument of another type.
         """
-        self.model = model or DEFAULT_MODEL
+        self.model = as_string("model", model or DEFAULT_MODEL)
         self.base_url = checked_address(base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or f"https://{_OFFICIAL}/")
-        self.temperature = None if temperature is None else float(temperature)
-        self.max_tokens = max_tokens
-        self.thinking = thinking
-        self.timeout = timeout
-        self._api_key = api_key
+        self.temperature = None if temperature is None else as_number("temperature", temperature)
+        self.max_tokens = None if max_tokens is None else as_whole("max_tokens", max_tokens, 1)
+        self.thinking = None if thinking is None else as_string("thinking", thinking)
+        self.timeout = as_number("timeout", timeout, positive=True)
+        self._api_key = None if api_key is None else as_string("api_key", api_key, secret=True)
 
     @property
     def label(self) -> str:
@@ -112,7 +115,11 @@ class GeminiEndpoint(Endpoint):
             from google.genai import types
         except ImportError as error:
             raise missing("google-genai") from error
-        options = types.HttpOptions(base_url=self.base_url, timeout=round(self.timeout * 1000))
+        options = types.HttpOptions(
+            base_url=self.base_url,
+            timeout=max(1, round(self.timeout * 1000)),
+            client_args={"follow_redirects": False},  # the requests that follow them would not be counted
+        )
         return genai.Client(api_key=self._key, vertexai=False, http_options=options)  # without options it never retries
 
     def _config(self, schema: Mapping[str, Any], seed: int | None) -> Any:
@@ -136,7 +143,8 @@ class GeminiEndpoint(Endpoint):
         hopeless = "check the key" if invalid else ""
         wait = retry_after(headers)
         wait = _asked_wait(details) if wait is None else wait
-        return refusal(error.code, cleaned(error.message or error.status or "", self._key), wait, hopeless)
+        said = redirect(error.code, headers, self._key) or cleaned(error.message or error.status or "", self._key)
+        return refusal(error.code, said, wait, hopeless)
 
     def _read(self, response: Any) -> Answer:
         usage = response.usage_metadata

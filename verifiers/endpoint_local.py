@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from .arguments import as_string, as_whole
 from .endpoint import Answer, Endpoint, JudgeError
 from .pretrained import Pretrained
 
@@ -38,12 +39,19 @@ class LocalEndpoint(Endpoint):
             dtype: of the weights.
             device: where it runs; default where the images are.
             max_tokens: most tokens of an answer.
+
+        Raises:
+            ValueError: an unknown dtype or device, or a number below its least.
+            TypeError: an argument of another type.
         """
+        model = model or DEFAULT_MODEL
+        if not isinstance(model, Path):
+            as_string("model", model)
         self.source = Pretrained(
-            model or DEFAULT_MODEL, "AutoModelForImageTextToText", revision=revision, dtype=dtype, device=device
+            model, "AutoModelForImageTextToText", revision=revision, dtype=dtype, device=_known(device)
         )
         self.model = self.source.model_id if self.source.directory is None else self.source.directory.name
-        self.max_tokens = max_tokens
+        self.max_tokens = as_whole("max_tokens", max_tokens, 1)
         self._device: torch.device | str | None = None
 
     @property
@@ -99,3 +107,11 @@ class LocalEndpoint(Endpoint):
     @cached_property
     def _processor(self) -> Any:
         return self.source.part("AutoProcessor")
+
+
+def _known(device: torch.device | str | None) -> torch.device | None:
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError):
+        expected = "a name such as 'cpu', 'cuda' or 'cuda:1', or None for where the images are"
+        raise ValueError(f"device is {device!r}; expected {expected}") from None

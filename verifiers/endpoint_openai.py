@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from .arguments import as_number, as_string, as_whole
 from .endpoint import (
     Answer,
     Endpoint,
@@ -18,6 +19,7 @@ from .endpoint import (
     find_key,
     host_of,
     missing,
+    redirect,
     refusal,
     retry_after,
 )
@@ -57,17 +59,18 @@ class OpenAIEndpoint(Endpoint):
             timeout: seconds without a word from the server before a request counts as failed.
 
         Raises:
-            ValueError: an unknown answer format, or a base_url that is no address.
+            ValueError: an unknown answer format, a base_url that is no address, or a number outside its range.
+            TypeError: an argument of another type.
         """
         if answer_format not in ("schema", "object", "text"):
             raise ValueError(f"answer_format is {answer_format!r}; expected 'schema', 'object' or 'text'")
-        self.model = model or DEFAULT_MODEL
+        self.model = as_string("model", model or DEFAULT_MODEL)
         self.base_url = checked_address(base_url or os.environ.get("OPENAI_BASE_URL") or f"https://{_OFFICIAL}/v1")
-        self.temperature = None if temperature is None else float(temperature)
-        self.max_tokens = max_tokens
+        self.temperature = None if temperature is None else as_number("temperature", temperature)
+        self.max_tokens = None if max_tokens is None else as_whole("max_tokens", max_tokens, 1)
         self.answer_format = answer_format
-        self.timeout = timeout
-        self._api_key = api_key
+        self.timeout = as_number("timeout", timeout, positive=True)
+        self._api_key = None if api_key is None else as_string("api_key", api_key, secret=True)
 
     @property
     def label(self) -> str:
@@ -112,8 +115,14 @@ class OpenAIEndpoint(Endpoint):
             import openai
         except ImportError as error:
             raise missing("openai") from error
-        # Its own retries would be spent without being counted.
-        return openai.OpenAI(api_key=self._key, base_url=self.base_url, timeout=self.timeout, max_retries=0)
+        # Its own retries would be spent without being counted, as would the requests that follow redirects.
+        return openai.OpenAI(
+            api_key=self._key,
+            base_url=self.base_url,
+            timeout=self.timeout,
+            max_retries=0,
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
+        )
 
     def _request(self, png: bytes, text: str, schema: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
         url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
@@ -138,7 +147,8 @@ class OpenAIEndpoint(Endpoint):
 
     def _refused(self, error: Any) -> Exception:
         body = error.body if isinstance(error.body, dict) else {}
-        said = cleaned(body.get("message") or error.response.text, self._key)
+        said = redirect(error.status_code, error.response.headers, self._key)
+        said = said or cleaned(body.get("message") or error.response.text, self._key)
         hopeless = ""
         if body.get("code") == "insufficient_quota":
             hopeless = "the account has no credit left"
@@ -150,17 +160,28 @@ class OpenAIEndpoint(Endpoint):
         try:
             body = json.loads(text)
             choice = body["choices"][0]
-            content, refused = choice["message"].get("content"), choice["message"].get("refusal")
+            message = choice["message"]
+            answer, refused = _text(message.get("content")), message.get("refusal")
+            notes = [] if answer else [f"it has no text: {cleaned(json.dumps(message), self._key)}"]
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             reason = f"the server's answer is no chat completion: {cleaned(text, self._key)}"
             raise RequestFailed(reason, again=True, answered=False) from None
         finish = choice.get("finish_reason")
+        if finish == "length":
+            notes.append(f"cut at max_tokens={self.max_tokens}; pass more")
         return Answer(
-            content if isinstance(content, str) else "",
+            answer,
             *_usage(body),
             refused=cleaned(refused or finish, self._key) if refused or finish == "content_filter" else "",
-            note=f"cut at max_tokens={self.max_tokens}; pass more" if finish == "length" else "",
+            note="; ".join(notes),
         )
+
+
+def _text(content: Any) -> str:
+    """The words of a message, which some servers send in parts; parts that are no text, such as reasoning, left out."""
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else part for part in parts]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _usage(body: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .arguments import as_whole
 from .backoff import Backoff
 from .base import Verifier, check_images, check_prompts
 from .card import Card
@@ -59,10 +60,10 @@ class RubricJudge(Verifier):
     """Grades images by a rubric through a vision language model.
 
     A grade always belongs to the image that it was asked for. What can't be graded is NaN, with the reason logged:
-    after all retries, when the model declines, or when a cap on spending is reached. Where no request can succeed
-    (a wrong key, no credit, no such model) the call raises. Graded images are remembered, so asking again is free.
-    Not differentiable. Images that are not finite are never sent, and nor is one whose values are all exactly 0.5,
-    which stands for such an image here and can't be made from 8-bit values.
+    after all retries, when the model declines, or when a cap on spending is reached, which ends a search. Where no
+    request can succeed (a wrong key, no credit, no such model) the call raises. Graded images are remembered, so
+    asking again is free. Not differentiable. Images that are not finite are never sent, and nor is one whose values
+    are all exactly 0.5, which stands for such an image here and can't be made from 8-bit values.
 
     Source: the LLM grader of Ma et al. (arXiv 2501.09732), which the paper uses to judge, never to search.
 
@@ -115,28 +116,24 @@ class RubricJudge(Verifier):
 
         Raises:
             ValueError: an unknown provider or score, a cap on cost without prices, numbers below their least.
-            TypeError: an argument that the endpoint doesn't have.
+            TypeError: an argument that the endpoint doesn't have, or of another type than it takes.
         """
-        for name, value, least in (
-            ("concurrency", concurrency, 1),
-            ("retries", retries, 0),
-            ("cache_size", cache_size, 0),
-            ("max_side", max_side, 1),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"{name} is {value}; expected at least {least}")
+        if not isinstance(rubric, Rubric):
+            raise TypeError(f"rubric is {rubric!r}; expected a Rubric: pass verifiers.rubric.Rubric({{key: question}})")
+        if not isinstance(backoff, Backoff | None):
+            raise TypeError(f"backoff is {backoff!r}; expected a Backoff: pass verifiers.backoff.Backoff(first=1.0)")
         if score not in rubric.choices:
             raise ValueError(f"score is {score!r}; expected one of {rubric.choices}")
         self.endpoint = _endpoint(provider, model, endpoint)
         self.chosen = score
         self.rubric = rubric
-        self.max_side = max_side
-        self.seed = seed
-        self.concurrency = concurrency
-        self.retries = retries
+        self.max_side = None if max_side is None else as_whole("max_side", max_side, 1)
+        self.seed = None if seed is None else as_whole("seed", seed)
+        self.concurrency = as_whole("concurrency", concurrency, 1)
+        self.retries = as_whole("retries", retries, 0)
         self.backoff = backoff or Backoff()
         self.spending = Spending(max_calls, max_cost, prices)
-        self.cache_size = cache_size
+        self.cache_size = as_whole("cache_size", cache_size, 0)
         self.cache_hits = 0
         self._cache: OrderedDict[tuple[str, str], Grades] = OrderedDict()
         self._lock = threading.Lock()
@@ -165,12 +162,11 @@ class RubricJudge(Verifier):
         """The chosen grade of each image; NaN where there is none.
 
         Raises:
-            JudgeError: no request can succeed.
+            JudgeError: no request can succeed; its `scores` are those of images graded before it was known.
         """
         if torch.is_grad_enabled() and images.requires_grad:  # found before it costs anything
             raise ValueError(f"verifier {self.name!r} is not differentiable in the images; call it without grad=True")
-        grades = self._grades(images, prompts)
-        return torch.tensor([given.value(self.chosen) for given in grades], dtype=torch.float32)
+        return self._values(self._grades(images, prompts))
 
     def explain(self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str]) -> list[Grades]:
         """All grades and explanations of each image; those graded before cost nothing.
@@ -198,6 +194,7 @@ class RubricJudge(Verifier):
         }
 
     def _grades(self, images: Tensor, prompts: Sequence[str]) -> list[Grades]:
+        self.exhausted = ""
         wanted = [self._request(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
         requests = {request.key: request for request in wanted if request is not None}
         known = {key: found for key in requests if (found := self._remembered(key)) is not None}
@@ -205,10 +202,20 @@ class RubricJudge(Verifier):
         asked = [request for key, request in requests.items() if key not in known]
         if asked:
             self.endpoint.ready(images.device)
-            known |= zip((request.key for request in asked), self._ask_all(asked), strict=True)
-        given = [_NOT_SENT if request is None else known[request.key] for request in wanted]
+            try:
+                known |= zip((request.key for request in asked), self._ask_all(asked), strict=True)
+            except JudgeError as error:  # grades that were paid for are not lost with it
+                known |= {request.key: self._remembered(request.key) or Grades() for request in asked}
+                error.scores = self._values(_in_order(wanted, known))
+                raise
+        given = _in_order(wanted, known)
+        cap = self.spending.cap() if any(grades.capped for grades in given) else ""  # no request is under way now
+        self.exhausted = cap and f"the cap {cap} is reached; raise it to grade more"
         self._report(given)
         return given
+
+    def _values(self, grades: Sequence[Grades]) -> Float[Tensor, " batch"]:
+        return torch.tensor([given.value(self.chosen) for given in grades], dtype=torch.float32)
 
     def _request(self, image: Tensor, prompt: str) -> _Request | None:
         if bool((image == 0.5).all()):
@@ -232,7 +239,8 @@ class RubricJudge(Verifier):
             if failures and not capped and (given_up := self._pause(failures, asked_wait, stop)):
                 return Grades(reason=f"{reason}; {given_up}")
             if capped := capped or self.spending.begin():
-                return Grades(reason=f"{reason and reason + '; '}the cap {capped} is reached; raise it to grade more")
+                reason = f"{reason and reason + '; '}the cap {capped} is reached; raise it to grade more"
+                return Grades(reason=reason, capped=True)
             try:
                 answer = self._answer(request, unreadable)
                 if answer.refused:
@@ -311,12 +319,16 @@ def encode_png(image: Float[Tensor, "3 height width"], max_side: int | None = No
 _NOT_SENT = Grades(reason="the image is not finite (or 0.5 throughout, which stands for that)")
 
 
+def _in_order(wanted: Sequence[_Request | None], known: Mapping[tuple[str, str], Grades]) -> list[Grades]:
+    return [_NOT_SENT if request is None else known[request.key] for request in wanted]
+
+
 def _endpoint(provider: str | Endpoint, model: str | Path | None, options: dict[str, Any]) -> Endpoint:
     if isinstance(provider, Endpoint):
         if model is not None or options:
             given = sorted(options) + (["model"] if model is not None else [])
             raise TypeError(f"provider is an endpoint already, so {given} can't be set here; give them to the endpoint")
         return provider
-    if provider not in ENDPOINTS:
+    if not isinstance(provider, str) or provider not in ENDPOINTS:
         raise ValueError(f"provider is {provider!r}; expected one of {sorted(ENDPOINTS)}, or an endpoint object")
     return ENDPOINTS[provider](model, **options)

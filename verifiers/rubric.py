@@ -3,11 +3,14 @@
 import hashlib
 import json
 import math
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from .arguments import as_string
 
 OVERALL = "overall"
 MEAN = "mean"
@@ -25,11 +28,13 @@ class Grades:
         scores: a number on the rubric's scale for each aspect, and "overall"; empty where nothing was graded.
         explanations: the judge's words for each of them, where it gave any.
         reason: why nothing was graded, "" where it was.
+        capped: whether a cap on spending is why.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)
     explanations: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    capped: bool = False
 
     def value(self, score: str) -> float:
         """One number: an aspect, "overall", or the "mean" of the aspects; NaN where nothing was graded."""
@@ -62,14 +67,26 @@ class Rubric:
 
     def __post_init__(self) -> None:
         """Refuse a rubric that can't be answered."""
+        if not isinstance(self.aspects, Mapping) or not all(isinstance(q, str) for q in self.aspects.values()):
+            raise TypeError(
+                f"aspects is {self.aspects!r}; expected keys with their questions, such as {{'beauty': '...'}}"
+            )
+        as_string("overall", self.overall)
         if not self.aspects:
             raise ValueError("aspects is empty; expected at least one key with its question")
         for key in self.aspects:
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", key) or key in (OVERALL, MEAN):
+            if not (isinstance(key, str) and re.fullmatch(r"[a-z][a-z0-9_]*", key)) or key in (OVERALL, MEAN):
                 raise ValueError(f"aspect {key!r}: expected lower-case words joined by _, not {OVERALL!r} or {MEAN!r}")
-        if len(self.scale) != 2 or not all(map(math.isfinite, self.scale)) or not self.scale[0] < self.scale[1]:
-            raise ValueError(f"scale is {self.scale}; expected (worst, best), two finite numbers that rise")
+        if not self._scale_rises():
+            raise ValueError(f"scale is {self.scale!r}; expected (worst, best), two finite numbers that rise")
         object.__setattr__(self, "scale", tuple(map(float, self.scale)))  # so that 10 and 10.0 are one rubric
+
+    def _scale_rises(self) -> bool:
+        scale: Any = self.scale
+        if not isinstance(scale, Sequence) or len(scale) != 2:
+            return False
+        finite = all(isinstance(end, numbers.Real) and math.isfinite(end) for end in scale)
+        return finite and bool(scale[0] < scale[1])
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """A cap on what a judge spends, in requests and in money, kept exactly although many requests are under way."""
 
-import math
 import threading
 from collections.abc import Sequence
 
+from .arguments import as_number, as_whole
 from .endpoint import Answer, JudgeError
 
 
@@ -30,16 +30,17 @@ class Spending:
 
         Raises:
             ValueError: a cap or price below zero, or a cap on cost without prices.
+            TypeError: one that is no number; a number of requests that isn't whole.
         """
-        if max_calls is not None and max_calls < 0:
-            raise ValueError(f"max_calls is {max_calls}; expected a number of requests, or None for no cap")
-        if max_cost is not None and not max_cost >= 0:
-            raise ValueError(f"max_cost is {max_cost}; expected an amount, or None for no cap")
-        if prices is not None and (len(prices) != 2 or not all(0 <= price < math.inf for price in prices)):
-            raise ValueError(f"prices is {prices}; expected two, per million input and per million output tokens")
+        if prices is not None:
+            if isinstance(prices, str) or not isinstance(prices, Sequence) or len(prices) != 2:
+                raise ValueError(f"prices is {prices!r}; expected two, per million input and per million output tokens")
+            prices = [as_number(f"prices[{i}]", price) for i, price in enumerate(prices)]
         if max_cost is not None and prices is None:
             raise ValueError("max_cost was given without prices; pass prices=(per million input, per million output)")
-        self.max_calls, self.max_cost, self.prices = max_calls, max_cost, prices
+        self.max_calls = None if max_calls is None else as_whole("max_calls", max_calls, 0)
+        self.max_cost = None if max_cost is None else as_number("max_cost", max_cost, infinite=True)
+        self.prices = prices
         self.calls = self.input_tokens = self.output_tokens = 0
         self._booked = 0.0
         self._largest = 0.0
