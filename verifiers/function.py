@@ -33,16 +33,18 @@ class FunctionVerifier(Verifier):
             kind: "constraint" where a value below zero means violated.
 
         Raises:
-            TypeError: `fn` cannot be called.
+            TypeError: `fn` cannot be called, or is a class.
             ValueError: another kind.
         """
+        if isinstance(fn, type):
+            raise TypeError(f"fn is the class {fn.__name__}; expected a function: make an instance, {fn.__name__}(...)")
         if not callable(fn):
             raise TypeError(f"fn is {fn!r}; expected a function of images and prompts that returns scores")
         if kind not in ("score", "constraint"):
             raise ValueError(f"kind is {kind!r}; expected 'score' or 'constraint'")
         self.fn = fn
         self.name = name or _name(fn)
-        self.version = _version(fn)
+        self.version = source_hash(fn)
         self.kind = "constraint" if kind == "constraint" else "score"
 
     def score(self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any) -> Tensor:
@@ -51,15 +53,20 @@ class FunctionVerifier(Verifier):
         return torch.as_tensor(scores, device=images.device).to(torch.float32)
 
 
-def _name(fn: Callable[..., Any]) -> str:
-    name = getattr(fn, "__name__", type(fn).__name__)
-    return "function" if name == "<lambda>" else str(name)
+def source_hash(fn: Callable[..., Any]) -> str:
+    """Eight hexadecimal digits of SHA-256 of a function's source, of an object's class, else of its qualified name.
 
-
-def _version(fn: Callable[..., Any]) -> str:
+    The source is whole lines, so two lambdas on one line are not told apart; nor are the values a function closes
+    over, nor partial objects, nor functions written in C or typed at a console under one name.
+    """
     target = fn if inspect.isroutine(fn) else type(fn)
     try:
         text = inspect.getsource(target)
     except (OSError, TypeError):  # defined in a console, or written in C
         text = f"{target.__module__}.{getattr(target, '__qualname__', target)}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    name = getattr(fn, "__name__", type(fn).__name__)
+    return "function" if name == "<lambda>" else str(name)

@@ -14,6 +14,7 @@ from torch import Tensor
 from . import hpsv3_model
 from .base import Verifier, check_images, check_prompts
 from .card import Card
+from .control_tokens import control_tokens
 from .devices import indexed
 from .hpsv3_model import RewardModel
 from .hub import WeightsError
@@ -149,7 +150,7 @@ class HPSv3(Verifier):
         return inputs
 
     def _check_control(self, prompt: str) -> None:
-        for token in self._processor.tokenizer.get_added_vocab():
+        for token in control_tokens(self._processor):
             if token in prompt:
                 raise ValueError(
                     f"prompt {prompt!r} holds {token!r}, a control token of {self.base.model_id}: remove it"

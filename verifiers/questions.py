@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from .function import source_hash
+
 Questions = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]] | Sequence[str]
 COMBINATIONS = ("mean", "product")
 
@@ -24,7 +26,8 @@ class Asked:
 
         Args:
             questions: templates with "{}" where the prompt goes; or a mapping or a function from the prompt to its
-                questions. A function is identified by its `version`, where it has one, else by its name.
+                questions. A function is identified by its `version`, where it has one, else by its name and its
+                source, which cannot show the values it closes over: give it a `version` where those change questions.
 
         Raises:
             TypeError: a single string.
@@ -34,8 +37,8 @@ class Asked:
             raise TypeError(f"questions is the single string {questions!r}; expected several: pass [{questions!r}]")
         self._questions = questions
         if callable(questions):
-            named = getattr(questions, "version", None) or getattr(questions, "__qualname__", type(questions).__name__)
-            self.label = str(named)
+            name = getattr(questions, "__qualname__", type(questions).__name__)
+            self.label = str(getattr(questions, "version", None) or f"{name}-{source_hash(questions)}")
             return
         if not isinstance(questions, Mapping):
             for template in questions:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from .base import Verifier
 from .card import Card
+from .control_tokens import control_tokens
 from .hub import WeightsError
-from .preprocess import Pixels
+from .preprocess import Pixels, straight_through
 from .pretrained import Pretrained
 from .questions import COMBINATIONS, Asked, Questions, check_template, combine, fill
-from .vlm_images import resized
+from .vlm_images import is_resized, least_area, resized
 
 CARD = Card(
     measures="whether a vision-language model says that the image shows the prompt (any of transformers)",
@@ -31,10 +32,14 @@ MODEL = "Qwen/Qwen3-VL-2B-Instruct"
 QUESTION = 'Does this image show "{}"? Answer yes or no.'
 PRESETS = {
     "vqascore": 'Does this image show "{}"?',
-    "vqascore-3.1": 'Does this figure show "{}"? Please answer yes or no.',
+    "vqascore-3.1": 'Does this figure show "{}"? Please answer Yes or No.',
 }
-"""Question templates of VQAScore for decoder models, in releases 3.0 and 3.1 of its authors' library."""
+"""Question templates of VQAScore for decoder models, in releases 3.0 and 3.1 of its authors' library.
+
+Sources: `qwen2vl_model.py` and `qwen3vl_model.py` of linzhiqiu/t2v_metrics. CLIP-FlanT5's own ends in "yes or no."
+"""
 BATCH = 4
+_LANCZOS = 1  # PIL's number
 
 
 class VLM(Verifier):
@@ -43,7 +48,13 @@ class VLM(Verifier):
     log(P(Yes) + P(yes)) - log(P(No) + P(no)): unlike P(Yes) it doesn't saturate, so it tells good images apart. Any
     model of `AutoModelForImageTextToText`, by hub id or directory. With `questions`, the mean or product of P(yes)
     against no over several questions about each prompt (Soft-TIFA). With a preset, VQAScore: P("Yes") among all
-    tokens. Weights load at the first call, which raises WeightsError where they are missing or do not fit.
+    tokens. Only this form, of decoders, is built: encoder-decoders such as CLIP-FlanT5, whose VQAScore is the
+    geometric mean of P("Yes") and P("</s>"), are refused. Weights load at the first call, which raises WeightsError
+    where they are missing or do not fit.
+
+    Images are resized as PIL does where the processor only resizes or crops; a processor that tiles or pads gets the
+    8-bit original, with gradients straight through. In bfloat16 an image's score moves a little with the batch it is
+    in: by 0.004 on a spread of 1.27 in a tiny model, by 5e-7 in float32.
 
     One forward pass per image and question, about 2 x weights x tokens FLOP; `pixels` shrinks images.
 
@@ -76,7 +87,9 @@ class VLM(Verifier):
             questions: several, instead: templates, or a mapping or a function from the prompt to its questions.
             combine: "mean" or "product" of P(yes) over the questions.
             preset: one of `PRESETS`, instead of a question of one's own.
-            pixels: area to which larger images are shrunk; default the processor's own limit.
+            pixels: area to which larger images are shrunk; default the processor's own limit. Where the processor pads
+                or tiles it happens before, and may be enlarged again. An area below the least of the processor, or its
+                only one, is a ValueError when it loads.
             batch: images, or image-question pairs, per forward pass.
             dtype: of the network; scores are float32 always, but half precision makes close ones equal.
             device: where it runs; default where the images are.
@@ -155,21 +168,35 @@ class VLM(Verifier):
 
     def _inputs(self, pixels: Pixels, texts: Sequence[str], network: Any) -> Mapping[str, Any]:
         where = next(network.parameters())
-        processor = self._processor
-        made = processor(
-            text=[self._turn(text) for text in texts],
-            images=list(pixels.to(where.device)),
-            padding=True,
-            return_tensors="pt",
-            images_kwargs={"do_rescale": False},
-        ).to(where.device)
-        values = made["pixel_values"]
-        if torch.is_grad_enabled() and pixels.requires_grad and not values.requires_grad:
-            kind = type(processor.image_processor).__name__
+        images = self._processor.image_processor
+        turns, pixels = [self._turn(text) for text in texts], pixels.to(where.device)
+        if is_resized(images):
+            made = self._processed(turns, pixels, do_rescale=False, do_resize=False)
+        else:
+            # Lanczos exists on the CPU only; elsewhere transformers takes bicubic
+            made = self._processed_whole(turns, pixels.cpu() if images.resample == _LANCZOS else pixels)
+        differentiable = any(isinstance(value, Tensor) and value.requires_grad for value in made.values())
+        if torch.is_grad_enabled() and pixels.requires_grad and not differentiable:
+            kind = type(images).__name__
             raise ValueError(f"{kind} of {self.source.model_id} lets no gradient through: call it without grad=True")
-        made["pixel_values"] = values.to(where.dtype)
-        inputs: Mapping[str, Any] = made
+        inputs: Mapping[str, Any] = made.to(where.device, where.dtype)
         return inputs
+
+    def _processed(self, turns: Sequence[str], images: Tensor, **options: bool) -> Any:
+        return self._processor(
+            text=list(turns), images=list(images), padding=True, return_tensors="pt", images_kwargs=options
+        )
+
+    def _processed_whole(self, turns: Sequence[str], pixels: Pixels) -> Any:
+        """What the processor makes of 8-bit images by its own settings; only so is the colour it pads with right."""
+        scaled = pixels * 255
+        with torch.inference_mode(False):  # the processor keeps mean and std of its first call, for gradients too
+            made = self._processed(turns, scaled.detach().round().to(torch.uint8))
+        if torch.is_grad_enabled() and pixels.requires_grad:
+            for name, value in self._processed(turns, scaled).items():
+                if isinstance(value, Tensor) and value.requires_grad:
+                    made[name] = straight_through(value, made[name])
+        return made
 
     def _turn(self, text: str) -> str:
         """The conversation up to where the answer begins."""
@@ -192,7 +219,10 @@ class VLM(Verifier):
     def _network(self, device: torch.device) -> Any:
         network = self.source.model(device)
         if network.config.is_encoder_decoder:
-            raise WeightsError(f"{self.source.model_id} is an encoder-decoder; expected a decoder such as {MODEL}")
+            raise WeightsError(
+                f"{self.source.model_id} is an encoder-decoder, and VQAScore of those is not built; "
+                f"expected a decoder such as {MODEL}"
+            )
         return network
 
     @cached_property
@@ -202,12 +232,15 @@ class VLM(Verifier):
             raise WeightsError(
                 f"{self.source.model_id} has no image processor with a chat template; expected a chat model that sees"
             )
+        least = least_area(processor.image_processor)
+        if self.pixels is not None and self.pixels < least:
+            raise ValueError(f"pixels is {self.pixels}; {self.source.model_id} makes no image smaller than {least}")
         processor.tokenizer.padding_side = "left"  # the answer follows the last position of every row
         return processor
 
     @cached_property
     def _control(self) -> tuple[str, ...]:
-        return tuple(self._processor.tokenizer.get_added_vocab())
+        return control_tokens(self._processor)
 
     @cached_property
     def _answers(self) -> tuple[list[int], list[int]]:
@@ -228,7 +261,7 @@ class VLM(Verifier):
         """The word's id where it follows a text, None where it takes several tokens or is unknown."""
         tokenizer = self._processor.tokenizer
         # After a line end or a control token an answer begins at once, after "ASSISTANT:" with a space.
-        glued = before[-1:].isspace() or before.endswith(self._control)
+        glued = before[-1:].isspace() or before.endswith(tuple(tokenizer.get_added_vocab()))
         ids = [
             tokenizer(text, add_special_tokens=False).input_ids for text in (before, before + " " * (not glued) + word)
         ]

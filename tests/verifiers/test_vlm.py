@@ -6,21 +6,25 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_vlm import KINDS, QWEN_CHAT, WORDS, write_tiny_vlm
+import transformers
+from PIL import Image
+from tiny_hpsv3 import write_base
+from tiny_vlm import KINDS, QWEN_CHAT, WHOLE, WORDS, write_tiny_vlm
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from verifier_contract import VerifierContract
 
-from verifiers.questions import Asked, combine
-from verifiers.vlm import QUESTION, VLM
-from verifiers.vlm_images import resized, smart_resize, target
+from verifiers.hpsv3 import HPSv3
+from verifiers.questions import Asked, combine, fill
+from verifiers.vlm import PRESETS, QUESTION, VLM
+from verifiers.vlm_images import is_resized, resized, smart_resize, target
 from verifiers.weights import WeightsError
 
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("vlm")
-    return {kind: write_tiny_vlm(root / kind, kind) for kind in KINDS}
+    return {kind: write_tiny_vlm(root / kind, kind) for kind in KINDS + WHOLE}
 
 
 class TestContract(VerifierContract):
@@ -43,9 +47,19 @@ class TestContractOfLlava(VerifierContract):
         return VLM(folders["llava"], questions=["Is there {}?", "Does this image show {}?"], dtype="bfloat16")
 
 
+class TestContractOfTiles(VerifierContract):
+    @pytest.fixture
+    def verifier(self, folders: dict[str, Path]) -> VLM:
+        return VLM(folders["llava_onevision"], pixels=64 * 64)
+
+    @pytest.fixture
+    def in_bfloat16(self, folders: dict[str, Path]) -> VLM:
+        return VLM(folders["llava_onevision"], pixels=64 * 64, dtype="bfloat16")
+
+
 @torch.no_grad()
 def first_logits(folder: Path, image: Tensor, question: str) -> tuple[Tensor, Any]:
-    """Logits of the first generated token for one image that needs no resizing, by `generate`."""
+    """Logits of the first generated token for one 8-bit image, by `generate`; the processor's resize isn't PIL's."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder)
     content = [{"type": "image"}, {"type": "text", "text": question}]
@@ -163,6 +177,24 @@ class TestVersions:
         ]
         assert len({VLM(folders["llava"], **each).version for each in options}) == len(options)
 
+    def test_functions_differ_by_their_source(self) -> None:
+        first = Asked(lambda prompt: [f"Is there {prompt}?"])
+        second = Asked(lambda prompt: [f"Does this image show {prompt}?"])
+        assert first.label != second.label
+
+        class Questions:
+            version = "v7"
+
+            def __call__(self, prompt: str) -> list[str]:
+                return [prompt]
+
+        assert Asked(Questions()).label == "v7"
+
+    def test_templates_of_vqascore(self) -> None:
+        """As in `qwen2vl_model.py` and `qwen3vl_model.py` of linzhiqiu/t2v_metrics."""
+        assert fill(PRESETS["vqascore"], "a {b}") == 'Does this image show "a {b}"?'
+        assert fill(PRESETS["vqascore-3.1"], "a {b}") == 'Does this figure show "a {b}"? Please answer Yes or No.'
+
     def test_half_precision_gives_float32(self, folders: dict[str, Path], images: Tensor) -> None:
         scores = VLM(folders["qwen3_vl"], dtype=torch.bfloat16)(images, ["a star"] * 5)
         assert scores.dtype == torch.float32
@@ -201,6 +233,100 @@ class TestImages:
         assert not torch.allclose(small(large, ["a star"] * 5), VLM(folders["qwen3_vl"])(large, ["a star"] * 5))
 
 
+class TestWholeImages:
+    """Processors that tile or pad must see the original."""
+
+    @pytest.mark.parametrize("kind", WHOLE)
+    @pytest.mark.parametrize("size", [(40, 100), (90, 30), (200, 200)])
+    def test_log_odds(self, folders: dict[str, Path], kind: str, size: tuple[int, int]) -> None:
+        images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(5))
+        scores = VLM(folders[kind])(images, ["a star", "is there a red circle"])
+        for image, prompt, score in zip(images, ["a star", "is there a red circle"], scores, strict=True):
+            expected = log_odds(*first_logits(folders[kind], image, QUESTION.format(prompt)))
+            assert score.item() == pytest.approx(expected, abs=2e-5)
+
+    @pytest.mark.parametrize("kind", WHOLE)
+    def test_inputs_are_the_processor_s_own(self, folders: dict[str, Path], kind: str) -> None:
+        images = torch.rand(1, 3, 40, 100, generator=torch.Generator().manual_seed(6))
+        verifier = VLM(folders[kind])
+        pixels = resized(images, verifier._processor.image_processor).requires_grad_()
+        made = verifier._inputs(pixels, ["a star"], verifier._network(torch.device("cpu")))["pixel_values"]
+        direct = AutoProcessor.from_pretrained(folders[kind]).image_processor
+        theirs = direct(list((images * 255).round().to(torch.uint8)), return_tensors="pt")["pixel_values"]
+        torch.testing.assert_close(made, theirs, atol=1e-5, rtol=0)
+        assert made.requires_grad
+        if kind == "llava_onevision":
+            assert made.shape[:2] == (1, 4)  # the whole and three tiles
+        else:
+            corner = [
+                (int(mean * 255) / 255 - mean) / std
+                for mean, std in zip(direct.image_mean, direct.image_std, strict=True)
+            ]
+            torch.testing.assert_close(made[0, :, 0, 0], torch.tensor(corner), atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("kind", WHOLE)
+    def test_a_budget_shrinks_the_original(self, folders: dict[str, Path], kind: str) -> None:
+        images = torch.rand(1, 3, 60, 150, generator=torch.Generator().manual_seed(7))
+        verifier = VLM(folders[kind], pixels=60 * 150 // 4)
+        processor = verifier._processor.image_processor
+        assert resized(images, processor, verifier.pixels).shape[-2:] == (30, 75)
+        assert resized(images, processor).shape[-2:] == (60, 150)
+        assert verifier(images, ["a star"]) != VLM(folders[kind])(images, ["a star"])
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "LlavaNext",
+            "GotOcr2",
+            "Cohere2Vision",
+            "Llama4",
+            "PerceptionLM",
+            "Mllama",
+            "Janus",
+            "DeepseekVL",
+            "Lfm2Vl",
+            "Idefics3",
+        ],
+    )
+    def test_originals_reach_every_other_processor(self, name: str) -> None:
+        processor = getattr(transformers, f"{name}ImageProcessor")()
+        images = torch.rand(1, 3, 50, 90, generator=torch.Generator().manual_seed(8))
+        expected = (images * 255).round() / 255
+        assert not is_resized(processor)
+        torch.testing.assert_close(resized(images, processor), expected)
+
+    @pytest.mark.parametrize(
+        ("made", "known"),
+        [
+            (transformers.Gemma3ImageProcessor(), True),
+            (transformers.Gemma3ImageProcessor(do_pan_and_scan=True), False),
+            (transformers.LlavaImageProcessor(), True),
+            (transformers.LlavaImageProcessor(do_pad=True), False),
+            (transformers.SiglipImageProcessor(), True),
+            (transformers.SiglipImageProcessor(resample=0), False),  # nearest
+            (transformers.SiglipImageProcessor(do_resize=False), False),
+            (transformers.CLIPImageProcessor(size={"shortest_edge": 32, "longest_edge": 64}), False),
+            (transformers.Qwen2VLImageProcessor(), True),
+            (transformers.Qwen2VLImageProcessor(resample=0), False),
+        ],
+    )
+    def test_options_decide_too(self, made: Any, known: bool) -> None:
+        assert is_resized(made) == known
+
+    @pytest.mark.parametrize("name", ["Blip", "CLIP", "Gemma3", "Llava", "Qwen2VL", "Siglip", "ViT"])
+    @pytest.mark.parametrize("size", [(50, 90), (300, 230)])
+    def test_a_resize_beforehand_equals_pil(self, name: str, size: tuple[int, int]) -> None:
+        # not noise: Pillow 13 may resize rows first, which then shows
+        coarse = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(9))
+        image = (torch.nn.functional.interpolate(coarse, size, mode="bilinear")[0] * 255).round().to(torch.uint8)
+        processor = getattr(transformers, f"{name}ImageProcessor")()
+        before = resized(image[None] / 255, processor)
+        ours = processor(list(before), do_rescale=False, do_resize=False, return_tensors="pt")["pixel_values"]
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+        theirs = getattr(transformers, f"{name}ImageProcessorPil")()(picture, return_tensors="pt")["pixel_values"]
+        torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0)  # one 8-bit step over the least std
+
+
 class TestRefusals:
     def test_an_answer_that_is_not_one_token(self, tmp_path: Path) -> None:
         folder = write_tiny_vlm(tmp_path / "m", "llava", words=WORDS.replace("Yes ", ""))
@@ -220,6 +346,39 @@ class TestRefusals:
     def test_a_control_token_in_the_prompt(self, folders: dict[str, Path], images: Tensor) -> None:
         with pytest.raises(ValueError, match="<image>"):
             VLM(folders["llava"])(images[:1], ["an <image> of a star"])
+
+    def test_added_tokens_that_are_not_special_are_text(self, tmp_path: Path, images: Tensor) -> None:
+        """Some tokenizers hold runs of spaces or HTML tags among the added tokens."""
+        folder = write_tiny_vlm(tmp_path / "m", "llava", added=["star", "circle"])
+        assert "star" in VLM(folder)._processor.tokenizer.get_added_vocab()
+        assert VLM(folder)(images[:1], ["a star above a circle"]).isfinite().all()
+
+    def test_a_placeholder_is_refused_though_it_is_not_special(self, tmp_path: Path, images: Tensor) -> None:
+        verifier = VLM(write_tiny_vlm(tmp_path / "m", "llava", added=["circle"]))
+        verifier._processor.image_token = "circle"
+        with pytest.raises(ValueError, match="'circle', a control token"):
+            verifier(images[:1], ["a circle"])
+
+    def test_hpsv3_refuses_special_tokens_only(self, tmp_path: Path) -> None:
+        verifier = HPSv3(tmp_path / "none.safetensors", base=write_base(tmp_path / "base"))
+        verifier._processor.tokenizer.add_tokens(["circle"])
+        verifier._check_control("a circle")
+        for token in ("<|im_end|>", "<|Reward|>", "<|image_pad|>"):
+            with pytest.raises(ValueError, match="a control token"):
+                verifier._check_control(f"a {token} circle")
+
+    @pytest.mark.parametrize(("kind", "least"), [("qwen3_vl", 1024), ("qwen2_5_vl", 784), ("llava", 1024)])
+    def test_an_area_below_the_processor_s_least(self, folders: dict[str, Path], kind: str, least: int) -> None:
+        VLM(folders[kind], pixels=least).load()
+        with pytest.raises(ValueError, match=f"pixels is {least - 1};.* smaller than {least}"):
+            VLM(folders[kind], pixels=least - 1).load()
+
+    def test_an_encoder_decoder(self, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        verifier = VLM.vqascore(folders["llava"])
+        network = verifier.source.model(torch.device("cpu"))
+        monkeypatch.setattr(network.config, "is_encoder_decoder", True)
+        with pytest.raises(WeightsError, match="encoder-decoder, and VQAScore of those is not built"):
+            verifier.load()
 
     def test_a_processor_that_lets_no_gradient_through(self, folders: dict[str, Path], images: Tensor) -> None:
         verifier = VLM(folders["llava"])

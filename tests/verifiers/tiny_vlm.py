@@ -1,5 +1,6 @@
 """Vision-language models of some ten thousand seeded random weights in directories as transformers saves them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 WORDS = "Yes yes No no Does does this image show figure Please answer Answer or is there Is a an red green blue circle"
 WORDS += " square star above to the left of in Describe ASSISTANT USER word1 and"
 QWEN = "<|endoftext|> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|image_pad|> <|video_pad|>".split()
-LLAVA = "<|endoftext|> <image>".split()
+LLAVA = "<|endoftext|> <image> <video>".split()
 QWEN_CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for p in m['content'] %}"
     "{% if p['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ p['text'] }}{% endif %}"
@@ -29,6 +30,9 @@ TEXT: dict[str, Any] = {
     "max_position_embeddings": 2048,
 }
 KINDS = ("qwen2_5_vl", "qwen3_vl", "llava")
+WHOLE = ("llava_onevision", "llava_padded")
+"""Whose processors see the whole original: to cut it into tiles by its shape, or to pad it to a square."""
+PINPOINTS = [[32, 64], [64, 32], [64, 64], [32, 96], [96, 32]]
 
 
 def tokenizer(special: list[str], words: str = WORDS) -> Any:
@@ -48,10 +52,13 @@ def tokenizer(special: list[str], words: str = WORDS) -> Any:
     )
 
 
-def write_tiny_vlm(directory: Path, kind: str, words: str = WORDS, chat: str | None = None) -> Path:
-    """Write configuration, processor and weights of one of `KINDS`."""
+def write_tiny_vlm(
+    directory: Path, kind: str, words: str = WORDS, chat: str | None = None, added: Sequence[str] = ()
+) -> Path:
+    """Write configuration, processor and weights of one of `KINDS` or `WHOLE`; `added` are tokens, but not special."""
     qwen = kind.startswith("qwen")
     made = tokenizer(QWEN if qwen else LLAVA, words)
+    made.add_tokens(list(added))
     _processor(kind, made, chat or (QWEN_CHAT if qwen else LLAVA_CHAT)).save_pretrained(directory)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -65,8 +72,23 @@ def write_tiny_vlm(directory: Path, kind: str, words: str = WORDS, chat: str | N
 def _processor(kind: str, words: Any, chat: str) -> Any:
     import transformers as t
 
-    if kind == "llava":
-        images = t.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    if kind == "llava_onevision":
+        images = t.LlavaOnevisionImageProcessor(size={"height": 32, "width": 32}, image_grid_pinpoints=PINPOINTS)
+        video = t.LlavaOnevisionVideoProcessor(size={"height": 32, "width": 32})
+        return t.LlavaOnevisionProcessor(
+            images,
+            words,
+            video,
+            num_image_tokens=16,
+            vision_feature_select_strategy="full",
+            chat_template=chat,
+            video_token="<video>",
+            vision_aspect_ratio="anyres_max_9",
+        )
+    if kind.startswith("llava"):
+        kinds = {"llava": t.CLIPImageProcessor, "llava_padded": t.LlavaImageProcessor}
+        sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+        images = kinds[kind](**sizes, **({"do_pad": True} if kind == "llava_padded" else {}))
         return t.LlavaProcessor(
             images,
             words,
@@ -89,7 +111,26 @@ def _model(kind: str, words: Any) -> Any:
 
     ids = words.get_vocab()
     text = {**TEXT, "vocab_size": len(words), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 2}
-    if kind == "llava":
+    if kind == "llava_onevision":
+        vision = t.SiglipVisionConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=8,
+        )
+        return t.LlavaOnevisionForConditionalGeneration(
+            t.LlavaOnevisionConfig(
+                vision_config=vision,
+                text_config=t.Qwen2Config(**text),
+                image_token_index=ids["<image>"],
+                video_token_index=ids["<video>"],
+                image_grid_pinpoints=PINPOINTS,
+                vision_feature_select_strategy="full",
+            )
+        )
+    if kind.startswith("llava"):
         vision = t.CLIPVisionConfig(
             hidden_size=32,
             intermediate_size=48,
