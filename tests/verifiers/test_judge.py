@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import certifi
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 from verifier_contract import VerifierContract
 
 from verifiers.backoff import Backoff
+from verifiers.base import VerifierUnusable
 from verifiers.endpoint import JudgeError, retry_after
 from verifiers.judge import RubricJudge, encode_png
 from verifiers.rubric import RUBRIC, Rubric
@@ -265,6 +267,71 @@ def test_other_hopeless_errors_raise(server: JudgeServer, images: Tensor) -> Non
         with pytest.raises(JudgeError, match=fix):
             make(server)(images[:1], ["a"])
     assert len(server.received) == 3
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_refused_and_named(server: JudgeServer, provider: str, status: int, images: Tensor) -> None:
+    # Followed, this loop would cost a hundred requests of which one is counted.
+    server.script = lambda received: Turn(status, headers={"location": f"{received.path}?key=sk-very-secret"})
+    judge = make(server, provider, max_calls=5)
+    with pytest.raises(JudgeError, match=rf"HTTP {status}: a redirect to /v1.*key=\*\*\*\); .* as base_url$") as caught:
+        judge(images[:1], ["a"])
+    assert judge.spending.calls == len(server.received) == 1
+    assert "\n" not in str(caught.value)
+
+
+def test_grades_from_before_a_hopeless_error_go_with_it(server: JudgeServer, provider: str, images: Tensor) -> None:
+    server.script = lambda received: Turn() if received.index < 3 else Turn(402)
+    judge = make(server, provider, concurrency=1)
+    images[1] = torch.nan
+    with pytest.raises(VerifierUnusable, match="no credit left") as caught:
+        judge(images, ["a"] * 5)
+    assert caught.value.scores is not None
+    assert caught.value.scores.isnan().tolist() == [False, True, False, False, True]
+    sent = images[[0, 2, 3]]
+    assert caught.value.scores[[0, 2, 3]].tolist() == pytest.approx(expected(sent, ["a"] * 3))
+
+
+def test_a_judge_says_when_its_cap_is_why_images_have_no_grade(
+    server: JudgeServer, provider: str, images: Tensor
+) -> None:
+    judge = make(server, provider, max_calls=3, retries=0)
+    judge(images[:3], ["a"] * 3)
+    assert judge.exhausted == ""  # all were graded
+    judge(images, ["a"] * 5)
+    assert judge.exhausted == "the cap max_calls=3 is reached; raise it to grade more"
+    judge(images[:3], ["a"] * 3)
+    assert judge.exhausted == ""  # known ones are still free
+    judge.spending.max_calls = None
+    server.script = lambda received: Turn(400, raw=b"odd")
+    assert judge(images, ["a"] * 5).isnan().sum() == 2 and judge.exhausted == ""
+    costly = make(server, provider, max_cost=0.004, prices=(1.0, 10.0), concurrency=1)
+    server.script = lambda received: Turn()
+    costly(images, ["a"] * 5)
+    assert costly.exhausted == "the cap max_cost=0.004 is reached; raise it to grade more"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40])
+def test_answers_in_parts_are_joined(server: JudgeServer, cut: int, images: Tensor) -> None:
+    def parts(received: Received) -> Turn:
+        answer = answer_text(received.png, received.prompt)
+        thought = {"type": "thinking", "thinking": '{"overall": 1}'}
+        content = [thought, {"type": "text", "text": answer[:cut]}, {"type": "text", "text": answer[cut:]}]
+        return Turn(extra={"message": {"role": "assistant", "content": content}})
+
+    server.script = parts
+    assert make(server)(images, ["a"] * 5).tolist() == pytest.approx(expected(images, ["a"] * 5))
+    assert len(server.received) == 5
+
+
+@pytest.mark.parametrize("content", [None, [], 5, [{"type": "audio", "id": "x"}], [{"type": "text", "text": None}]])
+def test_an_answer_without_text_is_shown(
+    server: JudgeServer, content: Any, images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    message = {"role": "assistant", "content": content, "reasoning_content": "hm"}
+    server.script = lambda received: Turn(extra={"message": message})
+    assert make(server, retries=0)(images[:1], ["a"]).isnan().all()
+    assert f"it has no text: {json.dumps(message)}" in caplog.records[-1].message
 
 
 def test_a_refusal_is_final_for_its_image_and_counted(
@@ -676,6 +743,67 @@ def test_version_follows_what_changes_scores(server: JudgeServer) -> None:
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         RubricJudge(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"timeout": -1}, ValueError, "timeout is -1; expected a finite number of more than 0"),
+        ({"timeout": 0}, ValueError, "timeout is 0; expected a finite number of more than 0"),
+        ({"timeout": float("inf")}, ValueError, "timeout is inf; expected a finite number"),
+        ({"timeout": "x"}, TypeError, "timeout is 'x' of type str; expected a number"),
+        ({"timeout": None}, TypeError, "timeout is None of type NoneType; expected a number"),
+        ({"max_tokens": "x"}, TypeError, "max_tokens is 'x' of type str; expected a whole number"),
+        ({"max_tokens": 0}, ValueError, "max_tokens is 0; expected at least 1"),
+        ({"temperature": "hot"}, TypeError, "temperature is 'hot' of type str; expected a number"),
+        ({"temperature": -1}, ValueError, "temperature is -1; expected a finite number of at least 0"),
+        ({"model": 3}, TypeError, "model is 3 of type int; expected a string"),
+        ({"base_url": 8000}, TypeError, "base_url is 8000 of type int; expected a string"),
+        ({"api_key": 12345}, TypeError, "api_key is of type int; expected a string"),
+        ({"provider": "gemini", "thinking": 3}, TypeError, "thinking is 3 of type int; expected a string"),
+        ({"max_calls": 1.5}, TypeError, "max_calls is 1.5 of type float; expected a whole number"),
+        ({"max_calls": True}, TypeError, "max_calls is True of type bool; expected a whole number"),
+        ({"max_cost": "1", "prices": (1, 1)}, TypeError, "max_cost is '1' of type str; expected a number"),
+        ({"prices": 3}, ValueError, "prices is 3; expected two"),
+        ({"prices": ("a", 1)}, TypeError, r"prices\[0\] is 'a' of type str; expected a number"),
+        ({"concurrency": "x"}, TypeError, "concurrency is 'x' of type str; expected a whole number"),
+        ({"concurrency": None}, TypeError, "concurrency is None"),
+        ({"retries": 1.0}, TypeError, "retries is 1.0 of type float; expected a whole number"),
+        ({"cache_size": "big"}, TypeError, "cache_size is 'big'"),
+        ({"max_side": 512.5}, TypeError, "max_side is 512.5"),
+        ({"seed": "0"}, TypeError, "seed is '0'"),
+        ({"rubric": "x"}, TypeError, "rubric is 'x'; expected a Rubric: pass"),
+        ({"backoff": 3}, TypeError, "backoff is 3; expected a Backoff: pass"),
+        ({"provider": ["openai"]}, ValueError, r"provider is \['openai'\]; expected one of"),
+        ({"provider": "local", "device": "gpu"}, ValueError, "device is 'gpu'; expected a name such as 'cpu'"),
+        ({"provider": "local", "device": 1.5}, ValueError, "device is 1.5; expected a name such as 'cpu'"),
+        ({"provider": "local", "model": 3}, TypeError, "model is 3 of type int; expected a string"),
+        ({"provider": "local", "max_tokens": -5}, ValueError, "max_tokens is -5; expected at least 1"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused_in_one_line(
+    arguments: dict[str, Any], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have no type checks at run time
+    with pytest.raises(error, match=f"^{message}") as caught:
+        RubricJudge(**{"provider": "openai", **arguments})
+    assert "\n" not in str(caught.value) and "12345" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    judge = RubricJudge("openai", max_tokens=np.int64(100), seed=np.int32(3), temperature=np.float32(0.5))
+    assert judge.version == RubricJudge("openai", max_tokens=100, seed=3, temperature=0.5).version
+
+
+def test_waits_that_cannot_be_waited_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    for name in ("first", "longest", "patience"):
+        with pytest.raises(ValueError, match=f"{name} is -1; expected"):
+            Backoff(**{name: -1})
+        with pytest.raises(TypeError, match=f"{name} is 'x' of type str"):
+            Backoff(**{name: "x"})
+    assert Backoff(patience=float("inf")).wait(1, 1e6) == 1e6
 
 
 def test_an_endpoint_object_is_taken_as_it_is(server: JudgeServer, images: Tensor) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 
+import jaxtyping
 import pytest
 
 from verifiers.rubric import RUBRIC, Grades, Rubric, UnreadableAnswer
@@ -134,8 +135,15 @@ def test_hash_follows_what_is_asked() -> None:
         ({"aspects": {"a": "x"}, "scale": (10, 0)}, "that rise"),
         ({"aspects": {"a": "x"}, "scale": (0, math.inf)}, "finite"),
         ({"aspects": {"a": "x"}, "scale": (0, 5, 10)}, "two finite"),
+        ({"aspects": {"a": "x"}, "scale": ("0", "10")}, "two finite"),
+        ({"aspects": {"a": "x"}, "scale": 10}, "scale is 10; expected"),
+        ({"aspects": "beauty"}, "aspects is 'beauty'; expected keys with their questions"),
+        ({"aspects": {"a": 3}}, "expected keys with their questions"),
+        ({"aspects": {3: "x"}}, "aspect 3: expected"),
+        ({"aspects": {"a": "x"}, "overall": None}, "overall is None of type NoneType; expected a string"),
     ],
 )
-def test_impossible_rubrics_are_refused(arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_impossible_rubrics_are_refused(arguments: dict, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have no type checks at run time
+    with pytest.raises((ValueError, TypeError), match=message):
         Rubric(**arguments)
