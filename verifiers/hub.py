@@ -1,11 +1,16 @@
 """Files of the Hugging Face hub and of plain addresses: what is here, how large the rest is, and how to get it."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 
 class WeightsError(RuntimeError):
     """Weights that cannot be found or loaded; the message says which, why, and what to do about it."""
+
+
+class MissingFileError(WeightsError):
+    """A repository that is reached, or was, and certainly has no such file at that revision."""
 
 
 def is_cached(repository: str, filename: str, revision: str) -> bool:
@@ -15,10 +20,28 @@ def is_cached(repository: str, filename: str, revision: str) -> bool:
     return isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
 
 
+def are_cached(repository: str, filenames: Iterable[str], revision: str) -> bool:
+    """Whether one of the ways in which a repository may hold its weights is in the local cache, whole.
+
+    A name that ends in `.index.json` stands for the files that this index names.
+    """
+    for filename in filenames:
+        if is_cached(repository, filename, revision):
+            parts = {filename}
+            if filename.endswith(".index.json"):
+                parts = set(
+                    json.loads(fetch(repository, filename, revision).read_text(encoding="utf-8"))["weight_map"].values()
+                )
+            if all(is_cached(repository, part, revision) for part in parts):
+                return True
+    return False
+
+
 def fetch(repository: str, filename: str, revision: str) -> Path:
     """A file of a repository, from the local cache or downloaded.
 
     Raises:
+        MissingFileError: the repository has no such file.
         WeightsError: it is neither cached nor reachable, or gated.
     """
     from huggingface_hub import hf_hub_download
@@ -26,7 +49,8 @@ def fetch(repository: str, filename: str, revision: str) -> Path:
     try:
         return Path(hf_hub_download(repository, filename, revision=revision))
     except Exception as error:  # network, hub and file system errors share no base class
-        raise WeightsError(
+        kind = MissingFileError if _is_missing(error, repository, filename, revision) else WeightsError
+        raise kind(
             f"could not get {filename} of {repository} at revision {revision!r} from the Hugging Face hub "
             f"({first_line(error)}); {advice(error, repository)}"
         ) from error
@@ -75,6 +99,16 @@ def advice(error: BaseException, repository: str) -> str:
     if any(isinstance(cause, GatedRepoError) for cause in causes):
         return f"accept its terms on the page of {repository} and log in with `hf auth login`"
     return "check the network, or download it elsewhere and pass its path"
+
+
+def _is_missing(error: BaseException, repository: str, filename: str, revision: str) -> bool:
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        return True
+    # Not in the cache and not reachable says nothing of the repository, unless an earlier answer is remembered.
+    return try_to_load_from_cache(repository, filename, revision=revision) is _CACHED_NO_EXIST
 
 
 def first_line(error: BaseException) -> str:

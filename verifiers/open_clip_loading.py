@@ -27,11 +27,18 @@ def resolve(model: str | Path) -> tuple[str, Path | None]:
     name = str(model)
     if name.startswith(LOCAL):
         directory = Path(name.removeprefix(LOCAL)).expanduser().resolve()
-    elif isinstance(model, Path) or (not name.startswith(HUB) and Path(name).is_dir()):
+    elif isinstance(model, Path) or (not name.startswith(HUB) and Path(name).expanduser().is_dir()):
         directory = Path(model).expanduser().resolve()
     else:
         return name, None
     return f"{LOCAL}{directory}", directory
+
+
+def resolved_weights(pretrained: str | Path | None) -> str | None:
+    """A tag as it is, or a file's path with the user's directory in place of "~"."""
+    if pretrained is None:
+        return None
+    return str(Path(pretrained).expanduser()) if str(pretrained).startswith("~") else str(pretrained)
 
 
 def check_precision(precision: str) -> None:
@@ -79,15 +86,16 @@ def load(
     if model.startswith(HUB):
         model = f"{LOCAL}{open_clip_weights.snapshot(model.removeprefix(HUB), revision)}"
     preprocess: dict[str, Any] | None = None
+    words: Path | None = None
     if model.startswith(LOCAL):
         directory = Path(model.removeprefix(LOCAL))
         _check_directory(directory)
         notices.loading(told, sum(file.stat().st_size for file in directory_files(directory)))
     else:
         _check_tag(open_clip, model, pretrained)
-        pretrained, preprocess = open_clip_weights.published(
-            open_clip.get_pretrained_cfg(model, pretrained), told, pretrained, revision
-        )
+        tag = open_clip.get_pretrained_cfg(model, pretrained)
+        pretrained, preprocess = open_clip_weights.published(tag, told, pretrained, revision)
+        words = open_clip_weights.tokenizer(_text(open_clip, model).get("hf_tokenizer_name"), tag, revision)
     # Random initial values would otherwise move the caller's random stream.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         try:
@@ -99,7 +107,7 @@ def load(
                 force_preprocess_cfg=preprocess,
                 require_pretrained=True,
             )
-            tokenizer = open_clip.get_tokenizer(model)
+            tokenizer = open_clip.get_tokenizer(model) if words is None else _tokenizer(open_clip, model, words)
         except Exception as error:  # open_clip, torch, hub and tokenizer errors share no base class
             raise WeightsError(
                 f"could not load {told}: {first_line(error)}; "
@@ -116,6 +124,24 @@ def _open_clip() -> Any:
     except ImportError as error:
         error.add_note("CLIP towers need open_clip: pip install open_clip_torch")
         raise
+
+
+def _text(open_clip: Any, model: str) -> dict[str, Any]:
+    """The configuration of a known model's text tower."""
+    config = open_clip.get_model_config(model) or {}
+    text: dict[str, Any] = config.get("text_cfg", {})
+    return text
+
+
+def _tokenizer(open_clip: Any, model: str, directory: Path) -> Any:
+    """The tokenizer that open_clip gives a model, read from a directory: by itself it takes what the branch holds."""
+    text = _text(open_clip, model)
+    return open_clip.tokenizer.HFTokenizer(
+        str(directory),
+        context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
+        tokenizer_mode=text.get("tokenizer_mode"),
+        **text.get("tokenizer_kwargs", {}),
+    )
 
 
 def _check_directory(directory: Path) -> None:

@@ -11,6 +11,7 @@ _COMMITS = {
     "Qwen/Qwen3-VL-2B-Instruct": "89644892e4d85e24eaac8bacfd4f463576704203",
     "Qwen/Qwen3-VL-4B-Instruct": "ebb281ec70b05090aa6165b016eac8ec08e71b17",
     "THUDM/ImageReward": "9fabc279a94f082f9eb130070cac021569dd16dc",
+    "bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594",  # the old name, which open_clip uses
     "facebook/dinov2-base": "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
     "google-bert/bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594",
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": "1c2b8495b28150b8a4922ee1c8edee224c284c0c",

@@ -16,9 +16,14 @@ from .devices import indexed
 from .dtypes import as_dtype
 from .hub import WeightsError, first_line
 from .unloading import keep
-from .weights import SUFFIXES, sha256
+from .weights import SUFFIXES, WeightFile, sha256
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
+_INDEX = ".index.json"
+_SAFETENSORS = tuple(
+    f"{stem}.safetensors{end}" for stem in ("model", "diffusion_pytorch_model") for end in ("", _INDEX)
+)
+_PICKLE = "pytorch_model.bin"
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +59,12 @@ class Pretrained:
             dtype: of the weights.
             device: where the model runs; default where the images are.
             size: of the download in bytes, for the notice before it.
-            safetensors: require that format; False also takes a pickle, read with weights_only=True.
+            safetensors: require that format; False also takes a directory's pickle, and of a hub repository
+                `pytorch_model.bin`, checked by the hash that the hub declares; read with weights_only=True.
             options: further arguments of the loader's `from_pretrained`.
 
         Raises:
-            ValueError: an unknown dtype.
+            ValueError: an unknown dtype, or a revision of a directory.
         """
         path = Path(model).expanduser()
         local = (
@@ -66,6 +72,8 @@ class Pretrained:
         )
         self.directory = path.resolve() if local else None
         self.model_id = str(self.directory or model)
+        if self.directory is not None and revision is not None:
+            raise ValueError(f"revision {revision!r} is one of a hub repository, but {str(model)!r} is a directory")
         self.loader = loader
         self.revision = pins.commit(self.model_id, revision)
         self.dtype = as_dtype(dtype)
@@ -166,7 +174,11 @@ class Pretrained:
             here = sum(file.stat().st_size for file in self._files() if file.suffix in SUFFIXES)
             notices.loading(self._told, here)
             return
-        cached = hub.is_cached(self.model_id, "config.json", self.revision)
+        if not self.safetensors:  # a pickle: fetched, said and checked before anything reads it
+            _ = WeightFile(_PICKLE, self.model_id, self.revision, size=self.size).path
+            return
+        # By the weights: the configuration is small, and often read before them.
+        cached = hub.are_cached(self.model_id, _SAFETENSORS, self.revision)
         size = self.size or (None if cached else hub.size_of(self.model_id, self.revision))
         notices.loading(self._told, size, download=not cached)
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import open_clip_loading as loading
+from . import pins
 from .devices import indexed
 from .preprocess import Preprocess
 from .tokens import TokenLimit
@@ -137,10 +138,12 @@ class TowerSource:
             device: where the tower runs; default where the images are.
 
         Raises:
-            ValueError: unknown precision, or OpenAI's weights without QuickGELU.
+            ValueError: unknown precision, OpenAI's weights without QuickGELU, or a revision of local weights.
         """
         self.model, self.directory = loading.resolve(model)
-        self.pretrained = None if self.model.startswith(loading.SCHEMES) or pretrained is None else str(pretrained)
+        self.pretrained = None if self.model.startswith(loading.SCHEMES) else loading.resolved_weights(pretrained)
+        if revision is not None and (local := self.directory or self._file) is not None:
+            raise ValueError(f"revision {revision!r} is one of a hub repository, but {str(local)!r} is local")
         self.revision = revision
         self.precision = precision
         self.device = None if device is None else torch.device(device)
@@ -150,20 +153,33 @@ class TowerSource:
 
     @cached_property
     def label(self) -> str:
-        """What identifies the weights: name and tag, or a file's or directory's name with a short hash."""
+        """What identifies the weights: name and tag, or a file's or directory's name with a short hash.
+
+        A tag names no commit: which repository is behind it only open_clip knows, which takes seconds to import. Where
+        `pins` lists that repository, or a revision is given, a tag's weights can't change; else they are its main
+        branch's.
+        """
         if self.directory is not None:
             label = f"{self.directory.name}/{sha256(loading.directory_files(self.directory))[:8]}"
-        elif self.pretrained is not None and (path := Path(self.pretrained)).is_file():
+        elif (path := self._file) is not None:
             label = f"{self.model}/{path.name}/{file_sha256(path)[:8]}"
+        elif self.model.startswith(loading.HUB):
+            label = f"{self.model}@{pins.commit(self.model.removeprefix(loading.HUB), self.revision)[:8]}"
         else:
             label = self.model if self.pretrained is None else f"{self.model}/{self.pretrained}"
-        label = label if self.revision is None else f"{label}@{self.revision[:8]}"
+            label = label if self.revision is None else f"{label}@{self.revision[:8]}"
         return label if self.precision == "fp32" else f"{label}/{self.precision}"
 
     def unread(self, prompt: str) -> str:
         """The end of the prompt that the loaded tower does not read; "" before it is loaded, too."""
         loaded = next(iter(self._towers.values()), None)
         return "" if loaded is None else loaded.limit.dropped(prompt)
+
+    @property
+    def _file(self) -> Path | None:
+        """The weight file that was named instead of a tag, if it is there."""
+        path = Path(self.pretrained or "")
+        return path if self.pretrained is not None and path.is_file() else None
 
     def tower(self, device: torch.device | str | None = None) -> Tower:
         """The loaded tower, on this source's device, else on the given one.

@@ -55,12 +55,10 @@ class WeightFile:
             raise WeightsError(f"weights {str(path)!r} is no file; expected a .safetensors or .pth file")
         licences.flag(self.repository or path.name)
         notices.loading(self._told, path.stat().st_size)
-        expected = self.sha256 or (_declared(path) if self.repository else None)
-        if expected is not None and (found := file_sha256(path)) != expected:
-            raise WeightsError(
-                f"{self._told} has sha256 {found[:12]}..., expected {expected[:12]}...: the file is damaged or another "
-                "one; delete it and download it again"
-            )
+        if self.repository is not None:
+            check_hub_file(path, self._told, self.sha256)
+        elif self.sha256 is not None:
+            _check(path, self._told, self.sha256)
         return path
 
     @cached_property
@@ -145,6 +143,29 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise WeightsError(f"{path.name!r} holds a {type(tensors).__name__}; expected a state dict of tensors")
     return tensors
+
+
+def check_hub_file(path: Path, told: str, sha256: str | None = None) -> None:
+    """Refuse a file of the hub whose contents aren't what is pinned, else what the hub itself declares.
+
+    Where neither is known, a pickle is said to be unchecked; safetensors hold nothing that could run.
+
+    Raises:
+        WeightsError: contents with another hash.
+    """
+    expected = sha256 or _declared(path)
+    if expected is not None:
+        _check(path, told, expected)
+    elif path.suffix != ".safetensors":
+        notices.unchecked(told)
+
+
+def _check(path: Path, told: str, expected: str) -> None:
+    if (found := file_sha256(path)) != expected:
+        raise WeightsError(
+            f"{told} has sha256 {found[:12]}..., expected {expected[:12]}...: the file is damaged or another one; "
+            "delete it and download it again"
+        )
 
 
 def _declared(path: Path) -> str | None:
