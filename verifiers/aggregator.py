@@ -126,7 +126,12 @@ class Aggregator(ABC):
             return
         keys = [verifier.key for verifier in self.verifiers]
         if not self.scores:
-            raise ValueError(f"{keys} holds no score; expected one verifier of that kind")
+            names = ",".join(one.name for one in self.verifiers)
+            raise ValueError(
+                f"{names} only excludes images, and nothing ranks the rest; give a score beside it: clip,{names}"
+                if names
+                else "no verifier was given; expected at least one that scores, such as clip"
+            )
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise ValueError(f"verifiers {twice} appear twice; expected distinct keys: give functions different names")
         self.check()

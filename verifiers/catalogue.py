@@ -5,6 +5,7 @@ import importlib
 from functools import cache
 from typing import Any
 
+from . import options as known_options
 from .base import Verifier
 from .card import Card
 
@@ -46,9 +47,11 @@ def load(name: str, **options: Any) -> Verifier:
 
     Raises:
         ValueError: no such name; the message suggests the nearest.
-        TypeError: an option that the class does not have.
+        TypeError: an option that the class does not have, or a value of another type than it states.
     """
-    made: Verifier = verifier_class(name)(**options)
+    kind = verifier_class(name)
+    known_options.check(name, kind, options)
+    made: Verifier = kind(**options)
     return made
 
 
@@ -57,7 +60,10 @@ def verifier_class(name: str) -> type[Verifier]:
 
     Raises:
         ValueError: no such name; the message suggests the nearest.
+        TypeError: something else than a name.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name is {name!r:.80}; expected one of {sorted(_CATALOGUE)}")
     if name not in _CATALOGUE:
         near = difflib.get_close_matches(name, _CATALOGUE, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "a function of (images, prompts) is accepted too"

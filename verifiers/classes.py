@@ -93,7 +93,8 @@ class ClassScore(Verifier):
                 scores, are float32 always.
 
         Raises:
-            ValueError: an unknown backend, output or precision, or options of another backend.
+            ValueError: an unknown backend, output or precision, options of another backend, or "clip" with a class
+                that is there twice.
             TypeError: a label, classes or templates of another type.
         """
         if backend not in BACKENDS:
@@ -110,6 +111,8 @@ class ClassScore(Verifier):
                 raise ValueError(f"{option}={given[option]!r:.80} does nothing with backend {backend!r}; leave it out")
         classes = None if classes is None else _listed("classes", classes, least=2)
         templates = None if templates is None else _listed("templates", templates, least=1)
+        if backend == "clip" and classes is not None:
+            _check_distinct(classes)
         self.backend, self.label, self.output = backend, label, output
         # A zero-shot classifier's own label covers its texts; the others' weights don't know what classes are called.
         self._renamed = "" if classes is None or backend == "clip" else f"/{_digest(classes)}"
@@ -143,6 +146,12 @@ class ClassScore(Verifier):
         if self.label is not None:
             names.find(self.label)
 
+    def check(self, prompts: Sequence[str]) -> None:
+        """Find every prompt's class; ValueError names the nearest where it is none."""
+        if self.label is None:
+            for prompt in dict.fromkeys(prompts):
+                self.classifier.names.find(prompt)
+
     def score(
         self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
     ) -> Float[Tensor, " batch"]:
@@ -158,6 +167,13 @@ class ClassScore(Verifier):
 
 def _chosen(values: Float[Tensor, "batch classes"], columns: list[int]) -> Float[Tensor, " batch"]:
     return values.gather(1, torch.tensor(columns, device=values.device)[:, None])[:, 0]
+
+
+def _check_distinct(classes: Sequence[str]) -> None:
+    """Refuse a class that is there twice, whose probability would be split."""
+    folded = [" ".join(name.casefold().split()) for name in classes]
+    if twice := [name for at, name in enumerate(classes) if folded[at] in folded[:at]]:
+        raise ValueError(f"classes holds {twice[0]!r:.80} twice; expected distinct names")
 
 
 def _digest(classes: Sequence[str]) -> str:

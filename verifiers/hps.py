@@ -67,7 +67,7 @@ class HPS(Verifier):
 
     def __init__(
         self,
-        version: str = "2.1",
+        version: str | float | int = "2.1",
         weights: str | Path | None = None,
         *,
         model: str | Path = ARCHITECTURE,
@@ -77,7 +77,7 @@ class HPS(Verifier):
         """Name the weights; nothing is loaded yet.
 
         Args:
-            version: "2.1", or "2.0", the weights of the paper.
+            version: "2.1", or "2.0", the weights of the paper; numbers are welcome.
             weights: a local copy of them; default from `xswu/HPSv2` at a pinned revision, checked by their hash.
             model: open_clip's name of the architecture (with plain GELU), or a `.json` file of open_clip's form.
             device: where the tower runs; default where the images are.
@@ -86,6 +86,8 @@ class HPS(Verifier):
         Raises:
             ValueError: an unknown version or precision, or a `.json` file that is not there.
         """
+        if isinstance(version, float | int):
+            version = f"{version:.1f}" if version == round(version, 1) else str(version)
         if version not in PUBLISHED:
             raise ValueError(f"version is {version!r}; expected one of {tuple(PUBLISHED)}")
         check_precision(precision)

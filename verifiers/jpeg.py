@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -48,12 +49,16 @@ class JPEGSize(Verifier):
 
         Raises:
             ValueError: another reward or quality.
+            TypeError: a quality that is no whole number.
         """
         if reward not in ("compressibility", "incompressibility"):
             raise ValueError(f"reward is {reward!r}; expected 'compressibility' or 'incompressibility'")
+        given: Any = quality
+        if isinstance(given, bool) or not isinstance(given, Integral):
+            raise TypeError(f"quality is {quality!r:.80}; expected a whole number from 1 to 95")
         if not 1 <= quality <= 95:
             raise ValueError(f"quality is {quality}; expected 1 to 95: beyond, JPEG hardly compresses")
-        self.reward, self.quality = reward, quality
+        self.reward, self.quality = reward, int(quality)
 
     @property
     def version(self) -> str:  # type: ignore[override]  # asks the encoder, which importing this file must not load

@@ -12,9 +12,22 @@ _RESEARCH_ONLY = "licensed for research only, no commercial use"
 
 _TERMS: tuple[tuple[str, str], ...] = (
     (r"mobileclip|dfn[25]b|apple/", f"Apple's weights are {_RESEARCH_ONLY}; see their model card"),
+    (r"metaclip", f"MetaCLIP's weights are {_RESEARCH_ONLY} (CC-BY-NC-4.0)"),
+    (r"nllb-clip", f"NLLB-CLIP's weights are {_RESEARCH_ONLY} (CC-BY-NC-4.0)"),
     (r"qwen2\.5-vl-3b", f"these weights are {_RESEARCH_ONLY} (Qwen research licence)"),
+    (
+        r"qwen2(\.5)?-vl-72b",
+        "Qwen licence: commercial use beyond 100 million monthly users needs one of its own; see their model card",
+    ),
+    (
+        r"llama-3\.2-\d+b-vision",
+        "gated weights under the Llama 3.2 licence, which grants no rights in its multimodal models to those who live "
+        "or are based in the European Union; read and accept its terms on their model card",
+    ),
+    (r"paligemma|gemma-?3", "gated weights under the Gemma terms of use; read and accept them on their model card"),
     (r"facebook/dinov3|dinov3-", "gated weights under the DINOv3 licence; accept its terms on their model card"),
     (r"stable-diffusion-safety-checker", "CreativeML OpenRAIL-M: its use restrictions apply"),
+    (r"inception_v3_google", "no licence is stated for these weights; ask before commercial use"),
     (r"pickscore_v1", "no licence is stated for these weights; ask their authors before commercial use"),
     (
         r"ddpo-aesthetic-predictor|improved-aesthetic-predictor|linearmse",

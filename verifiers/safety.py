@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from math import log
+from math import isfinite, log
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from .classifier_input import ClassifierInput
 from .clip_input import clip_input
 from .hub import WeightsError
 from .pretrained import Pretrained
-from .weights import WeightFile
 
 CARD = Card(
     measures="whether an image passes Stable Diffusion's safety checker, or a classifier of unsafe images",
@@ -31,7 +31,7 @@ CARD = Card(
 )
 
 MODEL = "CompVis/stable-diffusion-safety-checker"
-PICKLE = WeightFile("pytorch_model.bin", MODEL, size=1_216_067_303)
+SIZE = 1_216_067_303
 UNSAFE = frozenset({"nsfw", "unsafe"})
 SPECIAL_CARE = 0.01
 """What the checker adds to every similarity of an image that needs special care."""
@@ -87,11 +87,19 @@ class Safety(Verifier):
             device: where the model runs; default where the images are.
 
         Raises:
-            ValueError: a threshold outside (0, 1), or no labels.
+            ValueError: a threshold outside (0, 1), a strictness that isn't finite, or no labels.
+            TypeError: values of another type.
         """
+        for option, value in (("threshold", threshold), ("strictness", strictness)):
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise TypeError(f"{option} is {value!r:.80}; expected a number")
+        if not isinstance(reject_black, bool):
+            raise TypeError(f"reject_black is {reject_black!r:.80}; expected True or False")
+        if not isfinite(strictness):
+            raise ValueError(f"strictness is {strictness!r}; expected a finite number, such as 0.01")
         if not 0 < threshold < 1:
             raise ValueError(f"threshold is {threshold!r}; expected a probability between 0 and 1")
-        if isinstance(labels, str) or not labels:
+        if isinstance(labels, str) or not labels or not all(isinstance(label, str) for label in labels):
             raise ValueError(f"labels is {labels!r}; expected the names of unsafe classes, such as ['nsfw']")
         self._published = str(model) == MODEL
         self._model_name, self._device, self._dtype = model, device, dtype
@@ -122,8 +130,6 @@ class Safety(Verifier):
 
     def _margin_of(self, device: torch.device | str | None) -> "CheckerMargin | ClassifierMargin":
         if self._is_checker:
-            if self._published and self._revision is None:
-                _ = PICKLE.path  # fetched and checked by its hash, before anything reads it
             return CheckerMargin(self._checker.model(device), self.strictness)
         return ClassifierMargin(self._classifier.model(device), self._unsafe, self._input, self.threshold)
 
@@ -144,7 +150,7 @@ class Safety(Verifier):
 
     @cached_property
     def _checker(self) -> Pretrained:
-        size = PICKLE.size if self._published else None
+        size = SIZE if self._published else None
         return self._source("verifiers.safety_checker.SafetyChecker", safetensors=False, size=size)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -36,7 +37,12 @@ class ZScores(Aggregator):
         Raises:
             ValueError: no score, equal keys, both a reference and freeze_after, fewer than 2 candidates to freeze
                 after, or a reference that lacks a verifier or isn't finite.
+            TypeError: a reference that is no mapping, or a freeze_after that is no whole number.
         """
+        if not isinstance(reference, Mapping | None):
+            raise TypeError(f"reference is {reference!r:.80}; expected (mean, std) under each score verifier's key")
+        if isinstance(freeze_after, bool) or not isinstance(freeze_after, Integral | None):
+            raise TypeError(f"freeze_after is {freeze_after!r:.80}; expected a whole number of candidates, or None")
         if reference is not None and freeze_after is not None:
             raise ValueError(f"freeze_after={freeze_after} takes a reference, and one is given: leave one of them out")
         if freeze_after is not None and freeze_after < 2:
@@ -149,7 +155,13 @@ class WeightedSum(ZScores):
         Raises:
             ValueError: a weight that is missing, belongs to no score or isn't greater than 0, a reference for raw
                 scores, or what `MeanZ` refuses.
+            TypeError: weights that are no mapping to numbers, or what `MeanZ` refuses.
         """
+        if not isinstance(weights, Mapping):
+            raise TypeError(f"weights is {weights!r:.80}; expected one under each name, such as {{'clip': 2.0}}")
+        for name, weight in weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, Real):
+                raise TypeError(f"weights[{name!r}] is {weight!r:.80}; expected a number greater than 0")
         if of not in ("scores", "z"):
             raise ValueError(f"of={of!r} must be 'scores' (as they are) or 'z' (z-scores)")
         if of == "scores" and (reference is not None or freeze_after is not None):
@@ -195,7 +207,11 @@ def _mean_and_std(row: Values) -> tuple[float, float]:
 
 
 def _statistics(key: str, given: Sequence[float]) -> tuple[float, float]:
+    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or len(given) != 2:
+        raise TypeError(f"reference[{key!r}] is {given!r:.80}; expected (mean, std)")
     mean, std = given
+    if not all(isinstance(one, Real) for one in given):
+        raise TypeError(f"reference[{key!r}] is {given!r:.80}; expected two numbers, (mean, std)")
     if not (np.isfinite(mean) and np.isfinite(std) and std >= 0):
         raise ValueError(f"reference[{key!r}] is ({mean}, {std}); expected a finite mean and a std >= 0")
     return float(mean), float(std)

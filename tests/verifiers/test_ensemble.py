@@ -119,7 +119,7 @@ def test_as_aggregator() -> None:
         as_aggregator(FunctionVerifier)
     with pytest.raises(ValueError, match="appear twice"):
         as_aggregator([A, named("a")])
-    with pytest.raises(ValueError, match="holds no score"):
+    with pytest.raises(ValueError, match="no verifier was given"):
         as_aggregator([])
-    with pytest.raises(ValueError, match="holds no score"):
+    with pytest.raises(ValueError, match="only excludes images, .*beside it: clip,safe"):
         as_aggregator([SAFE])

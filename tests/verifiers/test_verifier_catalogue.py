@@ -1,13 +1,19 @@
 """Short names."""
 
+import json
+import logging
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from verifiers import CLIPScore, available, load
+from verifiers import CLIPScore, available, licences, load, notices
+from verifiers.catalogue import verifier_class
+from verifiers.devices import indexed
+from verifiers.options import takes_text
 
 
 def test_names_load_with_options(clip_directory: Path) -> None:
@@ -18,7 +24,9 @@ def test_names_load_with_options(clip_directory: Path) -> None:
     clip = load("clip", model=clip_directory, output="cosine")
     assert isinstance(clip, CLIPScore) and clip.output == "cosine"
     assert load("aesthetic").name == "aesthetic"
-    with pytest.raises(TypeError, match="modle"):
+    with pytest.raises(
+        TypeError, match=r"'clip' has no option 'modle'; did you mean 'model'\? expected one of: model, "
+    ):
         load("clip", modle="ViT-B-32")
 
 
@@ -51,3 +59,146 @@ def test_importing_verifiers_does_not_import_open_clip() -> None:
     slow = {"open_clip", "transformers", "torchvision"}
     check = f"import sys, verifiers; sys.exit(bool({slow} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+WRONG = {
+    "load('jpeg', qualty=50)": "TypeError: verifier 'jpeg' has no option 'qualty'; did you mean 'quality'? ",
+    "load('brightness', x=1)": "TypeError: verifier 'brightness' has no option 'x'; it takes none",
+    "load('judge', timeot=3)": "TypeError: verifier 'judge' has no option 'timeot'; did you mean 'timeout'?",
+    "load('judge', provider='openai', thinking='low')": "TypeError: verifier 'judge' has no option 'thinking'",
+    "load(None)": "TypeError: name is None; expected one of ['aesthetic', ",
+    "load('clip', revision=3)": "TypeError: option 'revision' of verifier 'clip' is 3 (int); expected text or none",
+    "load('clip', device='foo')": "ValueError: device is 'foo'; expected a device such as cpu",
+    "load('vlm', question=5)": "TypeError: option 'question' of verifier 'vlm' is 5 (int)",
+    "load('vlm', dtype='float31')": "ValueError: dtype is 'float31'; expected one of",
+    "load('hps', version=2.2)": "ValueError: version is '2.2'; expected one of ('2.1', '2.0')",
+    "load('hpsv3', batch='many')": "TypeError: option 'batch' of verifier 'hpsv3' is 'many' (str); expected a whole",
+    "JPEGSize(quality='abc')": "TypeError: quality is 'abc'; expected a whole number from 1 to 95",
+    "JPEGSize(quality=None)": "TypeError: quality is None",
+    "JPEGSize(quality=True)": "TypeError: quality is True",
+    "JPEGSize(quality=50.5)": "TypeError: quality is 50.5",
+    "Safety(threshold='high')": "TypeError: threshold is 'high'; expected a number",
+    "Safety(threshold=True)": "TypeError: threshold is True",
+    "Safety(strictness=None)": "TypeError: strictness is None",
+    "Safety(strictness=float('nan'))": "ValueError: strictness is nan",
+    "Safety(reject_black='no')": "TypeError: reject_black is 'no'; expected True or False",
+    "Safety(labels=[1])": "ValueError: labels is [1]",
+    "MeanZ('a', reference=3)": "TypeError: reference is 3; expected (mean, std) under each",
+    "MeanZ(light, reference={light.key: 3})": "TypeError: reference['brightness@1'] is 3; expected (mean, std)",
+    "MeanZ(light, reference={light.key: ('a', 1)})": "TypeError: reference['brightness@1'] is ('a', 1); expected two",
+    "MeanZ(light, freeze_after=2.5)": "TypeError: freeze_after is 2.5; expected a whole number",
+    "WeightedSum(light, weights=[1])": "TypeError: weights is [1]; expected one under each name",
+    "WeightedSum(light, weights={'brightness': 'a'})": "TypeError: weights['brightness'] is 'a'; expected a number",
+    "ClassScore(classes=['a', 'b', ' A'])": "ValueError: classes holds ' A' twice",
+    "FunctionVerifier(Brightness)": "TypeError: fn is the class Brightness; expected a function: make an instance, Bri",
+    "MeanRank(Safety())": "ValueError: safety only excludes images, and nothing ranks the rest; give a score",
+}
+
+
+@pytest.fixture(scope="module")
+def refusals() -> dict[str, str]:
+    """What users read, in a process without the type checks that only tests have."""
+    code = f"""
+import json
+from verifiers import *
+from verifiers.brightness import Brightness
+from verifiers.jpeg import JPEGSize
+light, found = Brightness(), dict()
+for made in {list(WRONG)!r}:
+    try:
+        found[made] = repr(eval(made))
+    except Exception as error:
+        found[made] = f"{{type(error).__name__}}: {{error}}"
+print(json.dumps(found))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("made", WRONG)
+def test_wrong_options_are_refused_in_one_line(made: str, refusals: dict[str, str]) -> None:
+    assert WRONG[made] in refusals[made] and "\n" not in refusals[made]
+    assert refusals[made].startswith(("TypeError: ", "ValueError: "))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "parsed", "kept"),
+    [
+        ("hps", "version", 2.0, False),
+        ("clip", "revision", 1.23456e12, True),
+        ("clip", "revision", None, False),
+        ("clip", "output", None, True),
+        ("clip", "chunks", True, False),
+        ("vlm", "questions", ["Is it?"], False),
+        ("class", "label", 7, False),
+        ("judge", "base_url", 8000, True),
+        ("judge", "max_tokens", 100, False),
+        ("jpeg", "unknown", 1, False),
+    ],
+)
+def test_what_is_text_stays_text(name: str, option: str, parsed: Any, kept: bool) -> None:
+    assert takes_text(verifier_class(name), option, parsed) == kept
+
+
+@pytest.mark.parametrize("version", ["2.0", 2.0, 2])
+def test_a_version_may_be_a_number(version: Any) -> None:
+    assert load("hps", version=version).version == load("hps", version="2.0").version != load("hps").version
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match="device is 'foo'; expected a device such as cpu"):
+        indexed("foo")
+    with pytest.raises(ValueError, match=r"device 'xpu' can't be used here \(.*\); use cpu"):
+        indexed("xpu")
+
+
+def test_verifiers_read_any_prompt_unless_they_say_so() -> None:
+    assert load("brightness").check(["x"]) is None
+    scored = load("class", classes=["a cat", "a dog"])
+    scored.check(["A  dog", "0"])
+    with pytest.raises(ValueError, match="label 'yellow star' is none of the 2 classes; the nearest are "):
+        scored.check(["a cat", "yellow star"])
+    load("class", classes=["a cat", "a dog"], label=1).check(["yellow star"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ("ViT-H-14-quickgelu metaclip_fullcc", "no commercial use"),
+        ("visheratin/nllb-clip-large-siglip", "no commercial use"),
+        ("nllb-clip-base-siglip v1", "no commercial use"),
+        ("Qwen/Qwen2.5-VL-72B-Instruct", "100 million"),
+        ("meta-llama/Llama-3.2-11B-Vision-Instruct", "European Union"),
+        ("google/paligemma2-3b-pt-224", "Gemma terms of use"),
+        ("google/gemma-3-4b-it", "Gemma terms of use"),
+        ("inception_v3_google-0cc3c7bd.pth", "no licence is stated"),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", None),
+        ("meta-llama/Llama-3.2-1B", None),
+    ],
+)
+def test_licences_with_terms_are_known(weights: str, words: str | None) -> None:
+    assert licences.terms(weights) is None if words is None else words in (licences.terms(weights) or "")
+
+
+def test_a_download_is_said_where_logging_is_set_up_for_warnings_only() -> None:
+    code = (
+        "import logging; logging.basicConfig(level=logging.WARNING)\n"
+        "from verifiers import notices; notices.loading('x', 4_266_648_961, download=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "downloading x, 4.3 GB\n"
+
+
+def test_a_notice_goes_to_logging_where_that_shows_it(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "_said", set())
+    with caplog.at_level(logging.INFO, logger="verifiers.loading"):
+        notices.loading("x", download=True)
+    assert "downloading x" in caplog.text and capsys.readouterr().err == ""
+    monkeypatch.setattr(notices.log, "propagate", False)
+    with caplog.at_level(logging.INFO, logger="verifiers.loading"):
+        notices.loading("y", download=True)  # enabled, and no handler gets it
+    assert capsys.readouterr().err == "downloading y\n"

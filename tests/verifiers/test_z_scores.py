@@ -173,7 +173,7 @@ def test_functions_are_members_too() -> None:
         (lambda: MinZ(A, freeze_after=1), "at least 2"),
         (lambda: MinZ(A, reference={A.key: (0.0, np.inf)}), "std >= 0"),
         (lambda: MeanRank(A, B).freeze({}), "nothing to freeze; use MeanZ"),
-        (lambda: MeanRank(SAFE), "holds no score"),
+        (lambda: MeanRank(SAFE), "only excludes images"),
     ],
 )
 def test_what_cannot_be_combined_is_refused(make: Callable[[], Aggregator], words: str) -> None:
