@@ -173,8 +173,9 @@ class VLM(Verifier):
         if is_resized(images):
             made = self._processed(turns, pixels, do_rescale=False, do_resize=False)
         else:
-            # Lanczos exists on the CPU only; elsewhere transformers takes bicubic
-            made = self._processed_whole(turns, pixels.cpu() if images.resample == _LANCZOS else pixels)
+            # on the CPU only; elsewhere transformers takes bicubic instead
+            lanczos = getattr(images, "resample", None) == _LANCZOS
+            made = self._processed_whole(turns, pixels.cpu() if lanczos else pixels)
         differentiable = any(isinstance(value, Tensor) and value.requires_grad for value in made.values())
         if torch.is_grad_enabled() and pixels.requires_grad and not differentiable:
             kind = type(images).__name__
