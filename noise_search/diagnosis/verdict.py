@@ -12,12 +12,14 @@ from noise_search.diagnosis.wrong_prompt import WrongPrompts
 
 LEAST_SHARE = 0.5
 """Of the gain that must stay after flip, resize and JPEG, as a median. `reference/algorithms.md` section 9.4 says that
-adversarial gains shrink, not by how much. Of 40 searches with the embedded CLIP, those that gained more than half a
-spread kept .76 or more; of 15 with a reward for a checkerboard pattern, all that gained as much kept .43 or less."""
+adversarial gains shrink, not by how much. Measured on shapes-flow, 30 prompts, 12 candidates of 8 steps: of 55 searches
+with the embedded CLIP and VLM that gained more than half a spread all kept .89 or more; of 20 with a reward for a
+checkerboard of single pixels 18 kept less than half, and none more than .64. Smaller gains scatter, and may be lost."""
 
 MOST_WRONG = 0.75
-"""Of the gain that may be there under other prompts. Section 9.4 says "must not rise"; with the embedded CLIP, 36 of 40
-searches showed less than .3 there and the largest was .57, while a reward that is blind to the prompt shows 1."""
+"""Of the gain that may be there under other prompts. Section 9.4 says "must not rise", but a cleaner picture pleases a
+little under any prompt: of 34 such searches with the embedded CLIP half showed nothing there, and none more than .52,
+while a reward that is blind to the prompt shows 1."""
 
 LEAST_TRANSFER = 0.2
 """Section 9.1: an alarm below half of best-of-N's transfer ratio, which is .36 to .40 among the usual verifiers; and

@@ -30,17 +30,17 @@ def degrees(check):
     return round(2 * (check.z / (check.value - 1)) ** 2)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, (16, 24, 40)])
+@pytest.mark.parametrize("shape", [SHAPE, (3, 20, 24)])
 def test_white_noise_passes_all_checks_in_99_of_100_draws(shape):
     passed = sum(all(one.passed for one in noise_checks(seeded_noise(seed, shape), AXES)) for seed in range(500))
     assert passed >= 495
 
 
 def test_z_scores_of_white_noise_have_mean_0_and_variance_1():
-    drawn = [checks(seeded_noise(seed, SHAPE)) for seed in range(1000)]
+    drawn = [checks(seeded_noise(seed, SHAPE)) for seed in range(500)]
     for name in drawn[0]:
         z = torch.tensor([one[name].z for one in drawn])
-        assert abs(float(z.mean())) < 4 / math.sqrt(1000), name
+        assert abs(float(z.mean())) < 4 / math.sqrt(500), name
         assert float(z.var()) == pytest.approx(1, abs=0.25), name
 
 
