@@ -30,12 +30,11 @@ def published(
     safe = f"{Path(name).stem}.safetensors" if name else "open_clip_model.safetensors"
     pickle = name or "open_clip_pytorch_model.bin"
     if not any(hub.is_cached(repository, file, commit) for file in (safe, pickle)):
-        notices.loading(f"{told} of {repository}", hub.size_of(repository, commit, [safe]), download=True)
+        size = hub.size_of(repository, commit, [safe]) or hub.size_of(repository, commit, [pickle])
+        notices.loading(f"{told} of {repository}", size, download=True)
     try:
         path = hub.fetch(repository, safe, commit)
     except MissingFileError:
-        if pickle == safe:
-            raise
         path = hub.fetch(repository, pickle, commit)
     check_hub_file(path, f"{path.name} of {repository}@{commit[:8]}")
     return str(path), {key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag}

@@ -1,15 +1,19 @@
 """Missing or unfitting weights: one clear error, never random weights."""
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from fake_hub import FakeHub
+from fake_hub import FakeHub, HubServer
+from safetensors.torch import load_file, save_file
 from tiny_clip import write_tiny_clip, write_tokenizer
 from torch import Tensor
 
-from verifiers import CLIPScore, WeightsError
+from verifiers import Aesthetic, CLIPScore, WeightsError, notices, open_clip_weights, pins
+from verifiers.tower import TowerSource
 
 
 def refused(clip: CLIPScore, message: str) -> None:
@@ -112,7 +116,6 @@ def published(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """open_clip knows a small model "tiny-published" with a tag "web", whose weights are on the hub."""
     import open_clip
     from open_clip import pretrained
-    from safetensors.torch import save_file
 
     vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
     text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -157,3 +160,212 @@ def test_a_hub_model_is_read_like_a_directory(hub: FakeHub, clip_directory: Path
     scores = CLIPScore("hf-hub:org/tiny")(images, ["a red circle"] * 5)
     assert torch.equal(scores, CLIPScore(clip_directory)(images, ["a red circle"] * 5))
     refused(CLIPScore("hf-hub:org/other"), r"could not get org/other at revision 'main'.*check the network")
+
+
+FIRST, SECOND = "1" * 40, "2" * 40
+STANDARD, PICKLE = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    monkeypatch.setattr(notices, "_said", set())
+    with HubServer(tmp_path / "cache", monkeypatch) as server:
+        yield server
+
+
+@pytest.fixture
+def versions(clip_directory: Path, tmp_path: Path) -> dict[str, Path]:
+    """Files of the tiny CLIP's weights, each with another logit scale, so that it shows which were loaded."""
+    tensors = load_file(clip_directory / STANDARD)
+    paths = {}
+    for scale, name in (
+        (1.0, "first.safetensors"),
+        (2.0, "second.safetensors"),
+        (3.0, "first.bin"),
+        (4.0, "second.bin"),
+    ):
+        paths[name] = tmp_path / name
+        changed = {**tensors, "logit_scale": torch.tensor(scale)}
+        if name.endswith(".bin"):
+            torch.save(changed, paths[name])
+        else:
+            save_file(changed, paths[name])
+    return paths
+
+
+def loaded(clip: CLIPScore) -> float:
+    return float(clip.source.tower().model.logit_scale)
+
+
+@pytest.mark.parametrize(
+    ("tag", "safe", "pickle"),
+    [
+        ("org/tiny/", STANDARD, PICKLE),
+        ("org/tiny/pytorch_model.bin", "pytorch_model.safetensors", "pytorch_model.bin"),
+    ],
+)
+def test_a_tag_takes_safetensors_at_its_commit_and_a_pickle_only_without_them(
+    server: HubServer, versions: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tag: str, safe: str, pickle: str
+) -> None:
+    for commit, name in ((FIRST, "first"), (SECOND, "second")):
+        server.add("org/tiny", {safe: versions[f"{name}.safetensors"], pickle: versions[f"{name}.bin"]}, commit)
+
+    def scale(revision: str | None) -> float:
+        path, _ = open_clip_weights.published({"hf_hub": tag}, "a tag", None, revision)
+        weights = load_file(path or "") if str(path).endswith("safetensors") else torch.load(path or "")
+        return float(weights["logit_scale"])
+
+    assert scale(FIRST) == 1
+    assert scale(None) == 2
+    monkeypatch.setitem(pins._COMMITS, "org/tiny", FIRST)
+    assert scale(None) == 1
+    assert server.served == [("org/tiny", FIRST, safe), ("org/tiny", SECOND, safe)]
+    server.add("org/tiny", {pickle: versions["first.bin"]}, third := "3" * 40)
+    assert scale(third) == 3
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert scale(third) == 3  # as is known from before
+    assert server.served[2:] == [("org/tiny", third, pickle)]
+
+
+def test_safetensors_that_can_not_be_got_are_not_replaced_by_a_pickle(
+    server: HubServer, hub: FakeHub, versions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    server.add("org/tiny", {STANDARD: versions["first.safetensors"], PICKLE: versions["first.bin"]}, FIRST)
+    server.broken.add(STANDARD)
+    with pytest.raises(WeightsError, match=f"could not get {STANDARD} of org/tiny .*check the network") as caught:
+        open_clip_weights.published({"hf_hub": "org/tiny/"}, "a tag", None, FIRST)
+    assert "\n" not in str(caught.value) and server.served == []
+    hub.add("org/other", {PICKLE: versions["first.bin"]}, FIRST)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match=f"could not get {STANDARD} of org/other"):
+        open_clip_weights.published({"hf_hub": "org/other/"}, "a tag", None, FIRST)
+    hub.lacks("org/other", [STANDARD], FIRST)
+    assert open_clip_weights.published({"hf_hub": "org/other/"}, "a tag", None, FIRST)[0]
+
+
+def test_a_hub_model_takes_safetensors_at_its_commit_and_a_pickle_only_without_them(
+    server: HubServer, clip_directory: Path, versions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {path.name: path for path in clip_directory.iterdir() if path.suffix == ".json"}
+    for commit, name in ((FIRST, "first"), (SECOND, "second")):
+        weights = {STANDARD: versions[f"{name}.safetensors"], PICKLE: versions[f"{name}.bin"]}
+        server.add("org/tiny", {**texts, **weights}, commit)
+    assert loaded(CLIPScore("hf-hub:org/tiny", revision=FIRST)) == 1
+    assert loaded(CLIPScore("hf-hub:org/tiny")) == 2
+    assert CLIPScore("hf-hub:org/tiny").source.label == "hf-hub:org/tiny@main"
+    monkeypatch.setitem(pins._COMMITS, "org/tiny", FIRST)
+    assert loaded(CLIPScore("hf-hub:org/tiny")) == 1
+    assert CLIPScore("hf-hub:org/tiny").source.label == "hf-hub:org/tiny@11111111"
+    assert not any(name.endswith(".bin") for _, _, name in server.served)
+    server.add("org/pickled", {**texts, PICKLE: versions["first.bin"]}, FIRST)
+    assert loaded(CLIPScore("hf-hub:org/pickled")) == 3
+
+
+def test_damaged_files_of_published_models_are_refused(
+    hub: FakeHub, clip_directory: Path, versions: dict[str, Path]
+) -> None:
+    texts = {path.name: path for path in clip_directory.iterdir() if path.suffix == ".json"}
+    hub.add("org/tiny", {**texts, STANDARD: versions["first.safetensors"]}, FIRST)
+    hub.add("org/pickled", {PICKLE: versions["first.bin"]}, FIRST)
+    hub.lacks("org/pickled", [STANDARD], FIRST)
+    for repository, name in (("org/tiny", STANDARD), ("org/pickled", PICKLE)):
+        path = max(hub.blobs(repository), key=lambda blob: blob.stat().st_size)
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        with pytest.raises(WeightsError, match=f"{name} of {repository}@11111111 has sha256 .* the file is damaged"):
+            open_clip_weights.published({"hf_hub": f"{repository}/"}, "a tag", None, FIRST)
+    refused(CLIPScore("hf-hub:org/tiny", revision=FIRST), f"{STANDARD} of org/tiny@11111111 has sha256")
+
+
+def test_a_gated_repository_says_what_to_do(server: HubServer) -> None:
+    server.gated.add("org/gated")
+    refused(CLIPScore("hf-hub:org/gated"), "accept its terms on the page of org/gated and log in with `hf auth login`")
+    with pytest.raises(WeightsError, match="accept its terms on the page of org/gated"):
+        open_clip_weights.published({"hf_hub": "org/gated/"}, "a tag", None, None)
+
+
+@pytest.fixture
+def worded(clip_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """open_clip knows a model "tiny-worded" whose tokenizer is that of the hub's org/words, and its tag "web"."""
+    import open_clip
+    from open_clip import pretrained
+
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", list(open_clip.factory._MODEL_CONFIG_PATHS))
+    config = json.loads((clip_directory / "open_clip_config.json").read_text())["model_cfg"]
+    config["text_cfg"] |= {"hf_tokenizer_name": "org/words", "tokenizer_kwargs": {"clean": "lower"}}
+    (tmp_path / "tiny-worded.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "tiny-worded.json")
+    tags = {"web": {"hf_hub": "org/tiny/"}, "same": {"hf_hub": "org/words/"}}
+    monkeypatch.setitem(pretrained._PRETRAINED, "tiny-worded", tags)
+    return clip_directory
+
+
+def test_a_tokenizer_of_the_hub_is_said_and_read_at_its_commit(
+    server: HubServer,
+    worded: Path,
+    versions: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from open_clip.tokenizer import HFTokenizer
+
+    words = {path.name: path for path in worded.iterdir() if path.name.startswith("tokenizer")}
+    changed = tmp_path / "tokenizer.json"  # the two words have changed places
+    text = words["tokenizer.json"].read_text().replace('"red"', '"?"').replace('"green"', '"red"')
+    changed.write_text(text.replace('"?"', '"green"'))
+    weights = {STANDARD: versions["first.safetensors"]}
+    server.add("org/words", {**words, **weights, "pytorch_model.bin": versions["first.bin"]}, FIRST)
+    server.add("org/words", {**words, **weights, "tokenizer.json": changed}, SECOND)
+    server.add("org/tiny", weights, FIRST)
+
+    def ids(clip: CLIPScore) -> list[int]:
+        tokens: list[int] = clip.source.tower().tokenizer(["A red circle"])[0].tolist()
+        return tokens
+
+    first, second = (
+        HFTokenizer(str(worded), context_length=16)(text)[0].tolist() for text in ("a red circle", "a green circle")
+    )
+    with caplog.at_level(logging.INFO, logger="verifiers.loading"):
+        assert ids(CLIPScore("tiny-worded", "web")) == second  # main; the revision of other weights isn't its
+        assert ids(CLIPScore("tiny-worded", "web", revision=FIRST)) == second
+    told = [record.getMessage() for record in caplog.records]
+    assert any(said.startswith("downloading the tokenizer of org/words@main") for said in told)
+    assert ids(CLIPScore("tiny-worded", "same", revision=FIRST)) == first
+    monkeypatch.setitem(pins._COMMITS, "org/words", FIRST)
+    assert ids(CLIPScore("tiny-worded", "web", precision="bf16")) == first
+    assert ("org/words", FIRST, "pytorch_model.bin") not in server.served
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setitem(pins._COMMITS, "org/words", "4" * 40)
+    refused(CLIPScore("tiny-worded", "web", precision="fp16"), r"could not get org/words at revision '4444.*check the")
+
+
+def test_a_revision_of_local_weights_is_refused(clip_directory: Path, versions: dict[str, Path]) -> None:
+    for model, pretrained in (
+        (clip_directory, None),
+        (f"local-dir:{clip_directory}", None),
+        ("ViT-B-32", versions["first.bin"]),
+    ):
+        with pytest.raises(ValueError, match=r"revision 'v1' is one of a hub repository, but '.*' is local") as caught:
+            CLIPScore(model, pretrained, revision="v1")
+        assert "\n" not in str(caught.value)
+
+
+def test_paths_may_start_at_the_users_directory(
+    clip_directory: Path, versions: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert TowerSource("ViT-B-32", "~/first.bin").label == TowerSource("ViT-B-32", versions["first.bin"]).label
+    assert TowerSource("ViT-B-32", Path("~/first.bin")).label.startswith("ViT-B-32/first.bin/")
+    (tmp_path / "model").symlink_to(clip_directory)
+    for model in ("~/model", "local-dir:~/model", Path("~/model")):
+        assert TowerSource(model).directory == clip_directory.resolve()
+
+
+def test_a_towers_licence_is_flagged(published: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+    from open_clip import pretrained
+
+    pretrained._PRETRAINED["tiny-published"]["dfn2b"] = pretrained._PRETRAINED["tiny-published"]["web"]
+    Aesthetic(model="tiny-published", pretrained="dfn2b").source.tower()
+    assert [record.getMessage() for record in caplog.records if "tiny-published" in record.getMessage()]
