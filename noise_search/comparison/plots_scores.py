@@ -152,10 +152,6 @@ def _published(panel: Axes, published: Sequence[paper.PaperCurve], curves: Curve
     theirs = max(abs(y) for one in published for y in one.ys)
     shared = max(own, theirs) <= _COMPARABLE * min(own, theirs)
     target = panel if shared else panel.twinx()
-    if not shared:
-        target.set_ylabel("the paper's gain (%)", fontsize=9, color=GREY)
-        target.tick_params(colors=GREY, labelsize=8)
-        target.spines[["top", "left"]].set_visible(False)
     side = "" if shared else ", right axis"
     for one, marker in zip(published, "hdp<>8+x14" * len(published), strict=False):
         target.plot(
@@ -169,7 +165,24 @@ def _published(panel: Axes, published: Sequence[paper.PaperCurve], curves: Curve
             markerfacecolor="white",
             label=f"{_paper_label(one)}{side}",
         )
+    if not shared:
+        target.set_ylabel("the paper's gain (%)", fontsize=9, color=GREY)
+        target.tick_params(colors=GREY, labelsize=8)
+        target.spines[:].set_visible(False)
+        target.spines["right"].set(visible=True, color=GREY)
+        _align_zeros(panel, target)
     return target
+
+
+def _align_zeros(panel: Axes, other: Axes) -> None:
+    """Give both axes their 0 at one height, so that equal signs of gain lie on one side of it."""
+    low, high = panel.get_ylim()
+    other_low, other_high = other.get_ylim()
+    low, other_low, high, other_high = min(low, 0.0), min(other_low, 0.0), max(high, 0.0), max(other_high, 0.0)
+    below = max(low / (low - high), other_low / (other_low - other_high))  # share of the height that is below 0
+    for axes, down, up in ((panel, low, high), (other, other_low, other_high)):
+        height = max(up / (1 - below), -down / below if below else 0.0)
+        axes.set_ylim(-below * height, (1 - below) * height)
 
 
 def _paper_label(one: paper.PaperCurve) -> str:

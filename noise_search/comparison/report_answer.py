@@ -50,6 +50,11 @@ def number(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def named(algorithm: str) -> str:
+    """An algorithm in a sentence."""
+    return "random search" if algorithm == RANDOM else algorithm
+
+
 def listed(names: Sequence[object]) -> str:
     """Names in words: a, b and c."""
     *most, last = map(str, names)
@@ -58,7 +63,7 @@ def listed(names: Sequence[object]) -> str:
 
 def _asked(comparison: "Comparison") -> str:
     model = comparison.settings.get("model", {}).get("name", "one model")
-    what = listed(comparison.algorithms)
+    what = listed([named(one) for one in comparison.algorithms])
     return (
         f"{number(len(comparison.prompts), 'prompt')} and {number(len(comparison.seeds), 'seed')} per prompt were "
         f"searched with {model} by {what}, each with {listed(comparison.budgets)} NFE."
@@ -75,7 +80,7 @@ def _best(comparison: "Comparison") -> list[str]:
     }
     own = own_label(comparison)
     if RANDOM not in scores or len(scores) == 1:
-        return [f"At {budget} NFE, {best} has the highest mean score by {own}: {words(scores[best])}."]
+        return [f"At {budget} NFE, {named(best)} has the highest mean score by {own}: {words(scores[best])}."]
     found = [one for one in _differences(comparison, OWN) if one.budget == budget]
     better = sorted((one for one in found if one.difference.low > 0), key=lambda one: -one.difference.value)
     worse = [one for one in found if one.difference.high < 0]
@@ -84,15 +89,20 @@ def _best(comparison: "Comparison") -> list[str]:
         first = better[0]
         told.append(
             f"At {budget} NFE, {first.algorithm} is better than random search by {own}: its winners score "
-            f"{words(scores[first.algorithm])}, which is {words(first.difference)} more than random search's on the same "
-            "prompts and noises."
+            f"{words(scores[first.algorithm])}, which is {words(first.difference)} more than random search's on the "
+            "same prompts and noises."
         )
         told += [f"{one.algorithm} is better than random search too, by {words(one.difference)}." for one in better[1:]]
     else:
         nearest = max(found, key=lambda one: np.nan_to_num(one.difference.value, nan=-np.inf))
         told.append(
             f"At {budget} NFE, no algorithm is clearly better by {own} than random search, whose winners score "
-            f"{words(scores[RANDOM])}; the nearest, {nearest.algorithm}, differs by {words(nearest.difference)}."
+            f"{words(scores[RANDOM])}"
+            + (
+                "."
+                if nearest in worse
+                else f"; the nearest, {nearest.algorithm}, differs by {words(nearest.difference)}."
+            )
         )
     if worse:
         told.append(
@@ -102,20 +112,28 @@ def _best(comparison: "Comparison") -> list[str]:
 
 
 def _most(comparison: "Comparison") -> list[str]:
-    """The cell with the highest best-of-N equivalent, of those that are surely better than random search."""
+    """The highest best-of-N equivalent of cells that are surely better than random search, and those beyond telling."""
     try:
         found = multipliers(comparison.records, comparison.pools, verifiers=comparison.verifiers)
     except ValueError:
         return []
     clear = {(one.algorithm, one.budget) for one in _differences(comparison, OWN) if one.difference.low > 0}
-    sure = [one for one in found if (one.algorithm, one.budget) in clear and one.times.low > 1]
-    if not sure:
-        return []
-    most = max(sure, key=lambda one: one.times.value)
-    return [
-        f"The gain over random search is largest for {most.algorithm} at {most.budget} NFE: a search is worth "
-        f"{words(most.times)} times the random candidates that its NFE buys."
-    ]
+    better = [one for one in found if (one.algorithm, one.budget) in clear]
+    told = []
+    if sure := [one for one in better if one.times.low > 1 and "value" not in one.times.at_least]:
+        most = max(sure, key=lambda one: one.times.value)
+        told.append(
+            f"{most.algorithm} at {most.budget} NFE is worth {words(most.times)} times the random candidates that its "
+            "NFE buys, the most that could be told."
+        )
+    if beyond := [one for one in better if "value" in one.times.at_least]:
+        cells = listed([f"{one.algorithm} at {one.budget} NFE" for one in beyond])
+        least = min(one.candidates for one in beyond)
+        told.append(
+            f"The mean scores of {cells} lie beyond that of the best of the {least:.3g} random candidates there are: "
+            "what they are worth is more than can be told here."
+        )
+    return told
 
 
 def _judged(comparison: "Comparison") -> list[str]:
@@ -136,11 +154,13 @@ def _opinion(comparison: "Comparison", judge: str, best: str) -> str:
         return f"The held-out judge {judge} can't tell: too few winners or random candidates have its score."
     told = f"The held-out judge {judge} "
     if gain.low > 0:
-        told += f"confirms that {best}'s winners are better than a mean random candidate, by {words(gain)}"
+        told += f"confirms that the winners of {named(best)} are better than a mean random candidate, by {words(gain)}"
     elif gain.high < 0:
-        told += f"rates {best}'s winners below a mean random candidate, by {words(turned(gain))}"
+        told += f"rates the winners of {named(best)} below a mean random candidate, by {words(turned(gain))}"
     else:
-        told += f"sees no clear difference between {best}'s winners and a mean random candidate: {words(gain)}"
+        told += (
+            f"sees no clear difference between the winners of {named(best)} and a mean random candidate: {words(gain)}"
+        )
     apart = next(
         (one for one in _differences(comparison, judge) if (one.algorithm, one.budget) == (best, budget)), None
     )

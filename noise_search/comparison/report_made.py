@@ -58,7 +58,7 @@ def reproduction(comparison: "Comparison") -> str:
 def call(comparison: "Comparison") -> str:
     """Python that makes the comparison again, from its records and settings."""
     known = comparison.settings
-    algorithms = dict.fromkeys(comparison.algorithms, "") | dict(known.get("algorithms", {}))
+    algorithms = {name: repr(name) for name in comparison.algorithms} | dict(known.get("algorithms", {}))
     plain = all(_is_default(name, one) for name, one in algorithms.items())
     named = repr(list(algorithms)) if plain else "{" + ", ".join(f"{n!r}: {one}" for n, one in algorithms.items()) + "}"
     drafts = known.get("drafts", {})
@@ -74,14 +74,15 @@ def call(comparison: "Comparison") -> str:
     }
     prompts = "".join(f"    {prompt!r},\n" for prompt in comparison.prompts)
     given = "".join(f"    {name}={value},\n" for name, value in arguments.items())
-    imports = "import noise_search\n" + ("" if plain else "from noise_search.algorithms import *\n")
+    kinds = sorted({one.partition("(")[0] for one in algorithms.values() if one.partition("(")[0].isidentifier()})
+    imports = "import noise_search\n" + ("" if plain else f"from noise_search.algorithms import {', '.join(kinds)}\n")
     return f"{imports}\nprompts = [\n{prompts}]\ntable = noise_search.compare(\n    prompts,\n{given})\n"
 
 
 def _is_default(name: str, settings: str) -> bool:
     """Whether the label alone gives this algorithm."""
     try:
-        return not settings or repr(resolve_algorithm(name)) == settings
+        return settings == repr(name) or repr(resolve_algorithm(name)) == settings
     except (ValueError, TypeError):
         return False
 

@@ -35,14 +35,19 @@ def _ends(one: Interval) -> tuple[str, str, str]:
     """Value, low and high, to two digits of the interval's width; no low and high without an interval."""
     width = one.high - one.low
     if math.isnan(width):
-        return f"{_sign(one, 'value')}{one.value:.3g}", "", ""
-    scale = width or abs(one.value) or 1.0
-    decimals = max(0, 1 - math.floor(math.log10(scale)))
-    value, low, high = (
-        f"{_sign(one, end)}{round(getattr(one, end), decimals) + 0.0:.{min(decimals, 12)}f}"  # + 0 makes -0 a 0
-        for end in ("value", "low", "high")
-    )
+        return _told(one, "value", None), "", ""
+    # An interval that is much narrower than its value is one of rounding errors.
+    decimals = max(0, 1 - math.floor(math.log10(width))) if width > 1e-4 * abs(one.value) else None
+    value, low, high = (_told(one, end, decimals) for end in ("value", "low", "high"))
     return value, low, high
+
+
+def _told(one: Interval, end: str, decimals: int | None) -> str:
+    """An end with so many decimals, or to three digits."""
+    number = getattr(one, end)
+    if decimals is None or decimals > 6:
+        return f"{_sign(one, end)}{number:.3g}"
+    return f"{_sign(one, end)}{round(number, decimals) + 0.0:.{decimals}f}"  # + 0 makes -0 a 0
 
 
 def _sign(one: Interval, end: str) -> str:

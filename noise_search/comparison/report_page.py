@@ -31,17 +31,19 @@ nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2re
   border-radius: 4px; max-width: 52rem; }
 .scroll { overflow-x: auto; margin: .8rem 0 1.4rem; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding: 0 0 .4rem; max-width: 46rem; }
+caption { text-align: left; padding: 0 0 .4rem; 
+  max-width: min(46rem, calc(100vw - 2.4rem)); }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 th { font-weight: 600; } thead th { background: var(--shade); }
-th[scope=row], .text { text-align: left; } td.number { white-space: nowrap; }
+th[scope=row], .text { text-align: left; } th[scope=row] { white-space: nowrap; } td.number { white-space: nowrap; }
 tbody tr.first th, tbody tr.first td { border-top: 2px solid var(--line); }
 figure { margin: 1rem 0 1.8rem; max-width: 60rem; }
 figure img { display: block; max-width: 100%; height: auto; background: #fff; padding: .6rem; border-radius: 6px;
   border: 1px solid var(--line); }
 figcaption { padding-top: .4rem; max-width: 46rem; }
 table.images td, table.images th { text-align: center; border: 0; padding: .35rem; }
-table.images th[scope=row] { text-align: right; font-weight: 400; max-width: 14rem; vertical-align: middle; }
+table.images th[scope=row] { text-align: right; font-weight: 400; max-width: 14rem; white-space: normal;
+  vertical-align: middle; }
 table.images img { display: block; width: 8rem; height: auto; border: 1px solid var(--line); }
 table.images img.small { image-rendering: pixelated; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; } dt { color: var(--soft); }
