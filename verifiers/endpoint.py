@@ -117,7 +117,7 @@ def refusal(status: int, said: str, wait: float | None, hopeless: str = "") -> E
     """What an HTTP error means: worth another try, final for this image, or final for all (`hopeless` says the fix)."""
     reason = f"HTTP {status}" + (f": {said}" if said else "")
     if 300 <= status < 400:
-        hopeless = hopeless or "check base_url, as a request is sent where it says and nowhere else"
+        hopeless = hopeless or "redirects are not followed: pass the right address as base_url"
     if hopeless or status in _NEVER:
         return JudgeError(f"the judge's endpoint refuses every request ({reason}); {hopeless or _NEVER[status]}")
     return RequestFailed(reason, again=status in _AGAIN or status >= 500, wait=wait)
