@@ -2,13 +2,14 @@
 
 from .aesthetic import Aesthetic
 from .aggregator import Aggregator
-from .base import Verifier
+from .base import Verifier, VerifierUnusable
 from .brightness import Brightness
 from .card import Card
 from .catalogue import available, load
 from .classes import ClassScore
 from .clip import CLIPScore
 from .consistency import Consistency
+from .endpoint import JudgeError
 from .ensemble import ENSEMBLES, MeanRank, Single, as_aggregator
 from .function import FunctionVerifier
 from .hps import HPS
@@ -21,6 +22,7 @@ from .pickscore import PickScore
 from .safety import Safety
 from .saturation import Saturation
 from .sharpness import Sharpness
+from .unloading import unload
 from .vlm import VLM
 from .z_scores import MeanZ, MinZ, WeightedSum
 
@@ -39,6 +41,7 @@ __all__ = [
     "HPSv3",
     "ImageReward",
     "JPEGSize",
+    "JudgeError",
     "MeanRank",
     "MeanZ",
     "MinZ",
@@ -49,9 +52,11 @@ __all__ = [
     "Sharpness",
     "Single",
     "Verifier",
+    "VerifierUnusable",
     "WeightedSum",
     "WeightsError",
     "as_aggregator",
     "available",
     "load",
+    "unload",
 ]
