@@ -130,12 +130,14 @@ def _kinds(result: SearchResult) -> dict[str, str]:
 
 
 def _own(result: SearchResult) -> tuple[Gain, dict[str, float]]:
-    """The gain as recorded, its units the spreads of the finished candidates' scores, and those that are known."""
+    """The gain as recorded, and the spreads of the finished candidates' scores that are known."""
     pool = result.components()
     scores = {key: pool.get(key, np.empty(0)) for key, kind in _kinds(result).items() if kind == "score"}
     spreads = {key: found for key, values in scores.items() if math.isfinite(found := spread(values))}
     winner, first = ({key: one.scores.get(key, math.nan) for key in scores} for one in (result.best, result.first))
-    return Gain(winner, first, {key: spreads.get(key, 1.0) for key in scores}), spreads
+    # Without a spread, its own gain is a verifier's unit, so that all of an ensemble count alike.
+    units = {key: spreads.get(key) or abs(winner[key] - first[key]) or 1.0 for key in scores}
+    return Gain(winner, first, units), spreads
 
 
 def _noise(result: SearchResult, model: Any, model_options: Mapping[str, Any] | None) -> NoiseReport:

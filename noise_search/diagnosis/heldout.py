@@ -50,10 +50,9 @@ class Heldout:
 
 
 def heldout(result: SearchResult, own_gain: float) -> tuple[Heldout, ...]:
-    """The judges that could score both images; `own_gain` is NaN where it can't be told in spreads."""
+    """The judges, NaN where one couldn't tell; `own_gain` is NaN where it can't be told in spreads."""
     found = []
     for key, scores in result.judges.items():
-        if math.isfinite(scores["first"]) and math.isfinite(scores["best"]):
-            known = [one.judges[key] for one in result.candidates if key in one.judges]
-            found.append(Heldout(key.split("@")[0], scores["best"], scores["first"], spread(known), own_gain))
+        known = [one.judges[key] for one in result.candidates if key in one.judges]
+        found.append(Heldout(key.split("@")[0], scores["best"], scores["first"], spread(known), own_gain))
     return tuple(found)

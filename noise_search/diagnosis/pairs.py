@@ -24,7 +24,8 @@ class Gain:
 
     Attributes:
         winner, first: raw scores by verifier key.
-        units: by key, the standard deviation of the finished candidates' scores; 1 where there is none.
+        units: by key, what makes verifiers comparable: the standard deviation of the finished candidates' scores; where
+            there is none, the size of the gain itself.
     """
 
     winner: Mapping[str, float]

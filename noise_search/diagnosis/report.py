@@ -102,7 +102,7 @@ class Diagnosis:
             return confirming
         if self.verdict.status != "unconfirmed":
             return f"{against}, though {confirming}" if confirming else against
-        judges = [f"{one.name} {'hardly moves' if one.gain else f'stays at {one.first:.3g}'}" for one in self.judges]
+        judges = [f"{one.name} {_movement(one)}" for one in self.judges]
         return f"nothing speaks against it, but no held-out judge confirms it ({', '.join(judges) or 'there is none'})"
 
     @property
@@ -137,9 +137,13 @@ class Diagnosis:
         return key.split("@")[0], f"{gain:+.4g}", scores + spreads, ""
 
     def _judge(self, judge: Heldout) -> tuple[str, str, str, str]:
-        says = {1: "rises", 0: "hardly moves" if judge.gain else "stays", -1: "falls"}[moved(judge)]
         ratio = f", transfer {judge.transfer:.2f}" if math.isfinite(judge.transfer) else ""
-        return f"judge {judge.name}", f"{judge.gain:+.4g}", f"{judge.first:.4g} -> {judge.winner:.4g}{ratio}", says
+        return (
+            f"judge {judge.name}",
+            f"{judge.gain:+.4g}",
+            f"{judge.first:.4g} -> {judge.winner:.4g}{ratio}",
+            _movement(judge),
+        )
 
     def _noise(self, check: NoiseCheck) -> tuple[str, str, str, str]:
         first = next((f", first {one.value:.3f}" for one in self.noise.first if one.name == check.name), "")
@@ -196,6 +200,14 @@ _LIMITS: Mapping[str, float] = {
 def _listed(parts: Sequence[str]) -> str:
     """ "a, b and c"."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _movement(judge: Heldout) -> str:
+    """What a judge does, in words."""
+    if math.isnan(judge.gain):
+        return "can't tell"
+    flat = "hardly moves" if judge.gain else f"stays at {judge.first:.3g}"
+    return {1: "rises", 0: flat, -1: "falls"}[moved(judge)]
 
 
 def _changed(name: str) -> str:

@@ -153,6 +153,17 @@ def test_an_ensemble_is_diagnosed_and_only_those_that_read_prompts_are_asked_abo
     json.dumps(found.to_json(), allow_nan=False)
 
 
+def test_verifiers_without_a_spread_count_alike_and_a_judge_that_cannot_tell_says_so():
+    verifiers = [contrast, lambda images, prompts: 1000 * contrast(images, prompts)]
+    found = search(
+        "two dogs", candidates=3, seed=5, steps=2, verifier=verifiers, judges=["oracle"], progress=False, top_k=1
+    )
+    told = diagnose(found, verifier=verifiers)
+    assert found.best.id and told.spreads == {} and told.own.total == pytest.approx(1)
+    assert "oracle can't tell" in told.sentence and told.to_json()["judges"][0]["gain"] is None
+    assert set(told.own.units) == set(found.best.scores)
+
+
 def test_another_model_is_asked_for_and_checked():
     model = CountingSampler()
     result = search("a", model=model, verifier=contrast, candidates=16, seed=3, judges=[darkness], progress=False)

@@ -61,6 +61,7 @@ def test_a_gain_that_is_lost_in_8_bits_is_doubtful():
 
 
 def test_without_scores_nothing_is_said():
+    assert verdict(judges=(Heldout("oracle", math.nan, 0.0, math.nan, 2.0),)).status == "unconfirmed"
     assert verdict(own=math.nan).status == "unknown" and verdict(own=math.nan, judges=(FALLS,)).against == ()
 
 
