@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from noise_search.files import check_writable, write_atomically
 from noise_search.plots import _drawable
@@ -115,14 +115,16 @@ def log_ticks(panel: Axes, values: Iterable[float], axis: str = "x") -> None:
 
 
 def nice_log_ticks(panel: Axes, axis: str) -> None:
-    """A log axis marked at 1, 2 and 5 times powers of ten within its limits, or at more where those are too few."""
+    """A log axis marked at 1, 2 and 5 times powers of ten within its limits, or closer where those are too few."""
     (panel.set_xscale if axis == "x" else panel.set_yscale)("log")
     low, high = panel.get_xlim() if axis == "x" else panel.get_ylim()
-    for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(np.arange(1, 10, 0.5)), tuple(np.arange(1, 10, 0.1))):
+    for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
         marked = [float(f"{d * p:.6g}") for p in powers for d in digits if low <= d * p <= high]
         if len(marked) >= 4:
             break
+    else:
+        marked = [float(f"{one:.6g}") for one in MaxNLocator(5).tick_values(low, high) if low <= one <= high]
     log_ticks(panel, marked, axis)
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from noise_search.comparison.figures import Plot, save_figure
 from noise_search.comparison.plots_grid import grid_plot
-from noise_search.comparison.plots_scores import difference_plot, paper_plot, score_plot
+from noise_search.comparison.plots_paper import paper_plot
+from noise_search.comparison.plots_scores import difference_plot, score_plot
 from noise_search.comparison.plots_trade import judge_plot, multiplier_plot, pareto_plot
 from noise_search.names import unknown
 

@@ -43,7 +43,9 @@ def judge_plot(comparison: "Comparison") -> Plot:
     if not comparison.judges:
         raise ValueError("no judge looked at the winners; give compare() judges=, such as judges=['oracle']")
     own = _means(comparison, OWN)
-    figure = new_plot(*panel_size(len(comparison.judges), width=5.2, height=3.8), "Held-out judges against own score")
+    one = len(comparison.judges) == 1
+    size = panel_size(len(comparison.judges), width=5.2 if one else 4.2, height=3.8 if one else 3.5)
+    figure = new_plot(*size, "Held-out judges against own score")
     axes = panels(figure, len(comparison.judges))
     told = []
     for panel, judge in zip(axes, comparison.judges, strict=True):
@@ -54,7 +56,7 @@ def judge_plot(comparison: "Comparison") -> Plot:
             path = ", ".join(f"own {own[name, b]} and {judge} {held[name, b]} at {b} NFE" for b in budgets)
             told.append(f"{name}: {path}.")
         label(panel, f"mean own score: {own_label(comparison)}", f"mean score: {judge} (held-out judge)")
-        title(panel, f"{judge}; markers grow with the budget, {_range(comparison.budgets)}", 60)
+        title(panel, f"{judge}; markers grow from {_range(comparison.budgets)}", 60)
     legend_below(figure, axes)
     figure.alt = (
         "Mean score of held-out judges against the mean own score, one path over budgets per algorithm, with 95 % "
@@ -76,14 +78,22 @@ def multiplier_plot(comparison: "Comparison") -> Plot:
     (panel,) = panels(figure, 1)
     panel.axhline(1, color=looks(comparison.algorithms).get(RANDOM, Look(GREY, "", "-")).colour, label="random search")
     values = [1.0]
+    if limit := _limit(comparison):
+        panel.plot(*zip(*limit, strict=True), color=GREY, linewidth=1, linestyle=(0, (8, 4)), label=_LIMIT)
+        values += [y for _, y in limit]
     for position, name in enumerate(others):
         look = looks(comparison.algorithms)[name]
         points = [one for one in found if one.algorithm == name and np.isfinite(one.times.value)]
         apart = 1.025 ** (position - (len(others) - 1) / 2)
         x = [one.budget * apart for one in points]
-        panel.plot(x, [one.times.value for one in points], **look.style, linewidth=1.6, markersize=6, label=shown(name))
+        times = [one.times.value for one in points]
+        known = [np.nan if _is_bound(one.times) else one.times.value for one in points]
+        panel.plot(x, times, color=look.colour, linestyle=(0, (1, 2.5)), linewidth=1)
+        panel.plot(x, known, **look.style, linewidth=1.6, markersize=6, label=shown(name))
         for at, one in zip(x, points, strict=True):
             _bar(panel, at, one.times, look)
+            if _is_bound(one.times):
+                panel.plot([at], [one.times.value], color=look.colour, marker=look.marker, markerfacecolor="white")
             values += [v for v in (one.times.value, one.times.low, one.times.high) if np.isfinite(v) and v > 0]
     log_ticks(panel, comparison.budgets)
     panel.set_yscale("log")
@@ -91,7 +101,7 @@ def multiplier_plot(comparison: "Comparison") -> Plot:
     nice_log_ticks(panel, "y")
     label(panel, nfe_label(comparison), "random candidates it is worth,\nover those its NFE buys (log scale)")
     bounded = any(one.times.at_least or one.times.at_most for one in found if one.algorithm in others)
-    title(panel, "Above 1 beats random search" + ("; arrows: the truth lies beyond" if bounded else ""), 70)
+    title(panel, "Above 1 beats random search" + ("; hollow or arrow: the truth lies beyond" if bounded else ""), 70)
     legend_below(figure, [panel])
     told = ". ".join(_worth(one) for one in found if one.algorithm in others)
     figure.alt = (
@@ -99,6 +109,16 @@ def multiplier_plot(comparison: "Comparison") -> Plot:
         f"bought, against NFE, both axes logarithmic, with 95 % intervals; 1 is random search. {told}."
     )
     return figure
+
+
+_LIMIT = "most that could be told"
+
+
+def _limit(comparison: "Comparison") -> list[tuple[float, float]]:
+    """All random candidates there are, over what each budget buys: a multiplier above that can't be seen."""
+    smallest = min(len(values) for one in comparison.pools for values in one.scores.values())
+    each = comparison.pools[0].nfe
+    return [(float(budget), smallest / (budget // each)) for budget in comparison.budgets]
 
 
 def pareto_plot(comparison: "Comparison") -> Plot:
@@ -128,7 +148,7 @@ def pareto_plot(comparison: "Comparison") -> Plot:
         panel.plot([], [], **look.style, markersize=6, linewidth=1.3, label=shown(name))
     nice_log_ticks(panel, "x")
     label(panel, "seconds per search (log scale)", f"mean own score: {own_label(comparison)}")
-    title(panel, f"Markers grow with the budget, {_range(comparison.budgets)}", 70)
+    title(panel, f"Markers grow from {_range(comparison.budgets)}", 70)
     legend_below(figure, [panel])
     told = "; ".join(
         f"{name} at {budget} NFE: {own[name, budget]} in {seconds[name, budget]:.3g} s" for name, budget in own
@@ -180,7 +200,7 @@ def _sizes(count: int) -> list[float]:
 
 
 def _range(budgets: Sequence[int]) -> str:
-    return f"{budgets[0]} NFE" if len(budgets) == 1 else f"{budgets[0]} to {budgets[-1]} NFE"
+    return f"{budgets[0]} NFE" if len(budgets) == 1 else f"{budgets[0]} NFE to {budgets[-1]}"
 
 
 def _bar(panel: Axes, x: float, times: Interval, look: Look) -> None:
@@ -194,6 +214,10 @@ def _bar(panel: Axes, x: float, times: Interval, look: Look) -> None:
         if {"value", "high" if up > 0 else "low"} & set(bounded):
             arrow = {"arrowstyle": "<|-", "color": look.colour, "shrinkA": 0, "shrinkB": 0, "linewidth": 1.1}
             panel.annotate("", xy=(x, start), xytext=(0, up), textcoords="offset points", arrowprops=arrow)
+
+
+def _is_bound(times: Interval) -> bool:
+    return "value" in times.at_least or "value" in times.at_most
 
 
 def _worth(one: Multiplier) -> str:

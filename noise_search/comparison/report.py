@@ -20,7 +20,8 @@ _CAPTIONS = {
     "difference": "Bars are 95 % intervals of paired differences: prompts and noises are the same on both sides, so "
     "these tell more than the bands above.",
     "judge": "An algorithm that moves to the right without rising pleases the verifier and not the judge.",
-    "multiplier": "Bars are 95 % intervals.",
+    "multiplier": "Bars are 95 % intervals. Above the dashed line, scores lie beyond that of all random candidates "
+    "there are; random search with a larger budget would raise it.",
     "pareto": "Bars are 95 % intervals of the score. Seconds are wall-clock where it ran, without judges.",
 }
 _HOW_TO_READ = (
@@ -95,7 +96,7 @@ def report_html(comparison: "Comparison") -> str:
 
 
 def _answer(comparison: "Comparison") -> str:
-    told = f'<div class="answer">{paragraph(" ".join(answer(comparison)))}</div>'
+    told = f'<div class="answer">{"".join(map(paragraph, answer(comparison)))}</div>'
     warned = found_alarms(comparison)
     if not warned:
         return told

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 def answer(comparison: "Comparison") -> list[str]:
-    """Which algorithm at the largest budget, by how much, at which budget most, and whether judges confirm.
+    """Two paragraphs: which algorithm, by how much and where most, with a warning; and what the judges say.
 
     Sentences that need pools are left out where those are missing.
     """
-    return [_asked(comparison), *_best(comparison), *_most(comparison), *_judged(comparison), *_warned(comparison)]
+    found = [_asked(comparison), *_best(comparison), *_most(comparison), *_warned(comparison)]
+    return [" ".join(found), " ".join(_judged(comparison))]
 
 
 def found_alarms(comparison: "Comparison") -> tuple[Alarm, ...]:
@@ -143,7 +144,8 @@ def _judged(comparison: "Comparison") -> list[str]:
             "pleased; give compare() judges=."
         ]
     best = leader(comparison)
-    return [_opinion(comparison, judge, best) for judge in comparison.judges]
+    told = [_opinion(comparison, judge, best) for judge in comparison.judges]
+    return told if found_alarms(comparison) else [*told, "No sign of verifier hacking was found."]
 
 
 def _opinion(comparison: "Comparison", judge: str, best: str) -> str:
@@ -187,10 +189,8 @@ def _warned(comparison: "Comparison") -> list[str]:
     told = []
     if found:
         told.append(
-            f"There {'is an alarm' if len(found) == 1 else f'are {len(found)} alarms'} of verifier hacking, below."
+            f"But there {'is an alarm' if len(found) == 1 else f'are {len(found)} alarms'} of verifier hacking, below."
         )
-    elif comparison.judges:
-        told.append("No sign of verifier hacking was found.")
     if not comparison.complete:
         told.append("The comparison was interrupted: some searches are missing.")
     return told

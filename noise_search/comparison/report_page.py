@@ -37,7 +37,7 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align:
 th { font-weight: 600; } thead th { background: var(--shade); }
 th[scope=row], .text { text-align: left; } th[scope=row] { white-space: nowrap; } td.number { white-space: nowrap; }
 tbody tr.first th, tbody tr.first td { border-top: 2px solid var(--line); }
-figure { margin: 1rem 0 1.8rem; max-width: 60rem; }
+figure { margin: 1rem 0 1.8rem; }
 figure img { display: block; max-width: 100%; height: auto; background: #fff; padding: .6rem; border-radius: 6px;
   border: 1px solid var(--line); }
 figcaption { padding-top: .4rem; max-width: 46rem; }

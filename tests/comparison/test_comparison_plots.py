@@ -112,7 +112,11 @@ def test_a_multiplier_beyond_the_pool_has_an_arrow(own, up):
     found = comparison(own=own)
     (panel,) = draw(found, "multiplier").axes
     expected = [one for one in multipliers(found.records, found.pools) if one.algorithm == "better"]
-    np.testing.assert_allclose(line(panel, "better").get_ydata(), [one.times.value for one in expected])
+    told = [np.nan if one.times.at_least or one.times.at_most else one.times.value for one in expected]
+    np.testing.assert_allclose(line(panel, "better").get_ydata(), told)
+    hollow = [one.get_ydata()[0] for one in panel.lines if one.get_markerfacecolor() == "white"]
+    np.testing.assert_allclose(hollow, [one.times.value for one in expected if one.times.at_least or one.times.at_most])
+    np.testing.assert_allclose(line(panel, "most that could be told").get_ydata(), [8 / 2, 8 / 4, 8 / 8])
     arrows = [one for one in panel.texts if isinstance(one, Annotation)]
     ends = {"value", "high" if up else "low"}
     bounds = [one for one in expected if ends & set(one.times.at_least if up else one.times.at_most)]

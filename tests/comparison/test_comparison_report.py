@@ -24,7 +24,8 @@ from noise_search.comparison.diversity import diversities
 from noise_search.comparison.multiplier import multipliers
 from noise_search.comparison.report import report_html, write_report
 from noise_search.comparison.report_answer import answer
-from noise_search.comparison.report_made import call
+from noise_search.comparison.report_images import images
+from noise_search.comparison.report_made import call, reproduction
 from noise_search.comparison.report_numbers import cell, words
 from noise_search.comparison.statistics import differences, means
 from noise_search.comparison.transfer import transfers
@@ -93,10 +94,10 @@ def test_it_is_sound_html_that_asks_nothing_of_the_network(html):
 
 
 def test_every_image_has_words_and_can_be_read(html):
-    images = Page(html).of("img")
-    assert all(len(one["alt"]) > 20 for one in images)
+    found = Page(html).of("img")
+    assert all(len(one["alt"]) > 20 for one in found)
     kinds = Counter()
-    for one in images:
+    for one in found:
         kind, content = re.fullmatch(r"data:image/(\S+);base64,(.+)", one["src"]).groups()
         decoded = base64.b64decode(content)
         kinds[kind] += 1
@@ -112,7 +113,7 @@ def test_every_image_has_words_and_can_be_read(html):
 def test_large_images_are_reduced_to_jpeg(better, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 800, 3), dtype=np.uint8)).save(tmp_path / "x.png")
     found = replace(better, directory=tmp_path, records=tuple(replace(one, image="x.png") for one in better.records))
-    sources = [one["src"] for one in Page(report_html(found)).of("img") if "jpeg" in one["src"]]
+    sources = [one["src"] for one in Page(images(found)).of("img") if "jpeg" in one["src"]]
     with Image.open(io.BytesIO(base64.b64decode(sources[0].split(",")[1]))) as image:
         assert (image.format, image.size) == ("JPEG", (256, 192))
 
@@ -183,7 +184,7 @@ def test_the_answer_when_the_verifier_was_exploited():
     assert "At 80 NFE, better is better than random search by clip" in told
     assert "The held-out judge oracle rates the winners of better below a mean random candidate, by 10" in told
     assert "It finds them worse than random search's winners" in told
-    assert re.search(r"There (is an alarm|are \d alarms) of verifier hacking, below", told)
+    assert re.search(r"But there (is an alarm|are \d alarms) of verifier hacking, below", told)
     html = report_html(found)
     alarms = [alarm for one in transfers(found.records, found.pools) for alarm in one.alarms]
     assert alarms and all(one.sentence in Page(html).text for one in alarms)
@@ -249,7 +250,7 @@ def test_prompts_and_labels_are_texts_and_nothing_else(tmp_path):
 
 def test_the_call_is_the_recorded_one(better):
     command = "noise-search compare --prompts <file> --seeds 2"
-    page = Page(report_html(replace(better, settings={**SETTINGS, "call": command})))
+    page = Page(reproduction(replace(better, settings={**SETTINGS, "call": command})))
     assert ("code", command) in page.texts
     assert "was not recorded" not in page.text
 

@@ -1,0 +1,133 @@
+"""Gains of a comparison with the paper's published curves over them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from noise_search import paper
+from noise_search.comparison.bootstrap import Interval, interval, nothing, resampled
+from noise_search.comparison.figures import (
+    GREY,
+    Plot,
+    label,
+    legend_below,
+    log_ticks,
+    looks,
+    new_plot,
+    panel_size,
+    panels,
+    title,
+)
+from noise_search.comparison.measures import OWN, Measures, by_cell
+from noise_search.comparison.plots_scores import Curves, by_algorithm, curves_told, draw_curves, mean_of_known
+
+if TYPE_CHECKING:
+    from noise_search.comparison.comparison import Comparison
+
+_COMPARABLE = 4.0
+"""Times that the larger of two gains may be for both to share an axis."""
+
+
+def paper_plot(comparison: "Comparison", name: str) -> Plot:
+    """Gains in % over one plain sample against compute in plain samples, with the paper's curves over them.
+
+    Compute in units of one plain sample makes models of other step counts comparable. Where gains differ much in scale,
+    the paper's have an axis of their own at the right.
+
+    Raises:
+        ValueError: the paper has no such curve, or no mean score of a random candidate differs from 0.
+    """
+    published = [paper.gain(one) for one in paper.matching(name)]
+    measures = [*(comparison.verifiers or (OWN,)), *comparison.judges]
+    found = {measure: _gains(comparison, measure) for measure in measures}
+    drawn = {measure: curves for measure, curves in found.items() if curves}
+    if not drawn:
+        raise ValueError("random candidates have a mean score of 0, over which there is no relative gain in %")
+    figure = new_plot(*panel_size(len(drawn), width=5.2, height=3.8), f"Gain over one plain sample, and {name}")
+    axes = panels(figure, len(drawn))
+    told, legends = [], list(axes)
+    for panel, (measure, curves) in zip(axes, drawn.items(), strict=True):
+        draw_curves(panel, curves, looks(comparison.algorithms))
+        legends.append(_published(panel, published, curves))
+        compute = {x for points in curves.values() for x, _ in points}
+        log_ticks(panel, [*compute, *(x / one.xs[0] for one in published for x in one.xs)])
+        label(panel, "compute in plain samples (log scale)", "gain over one plain sample (%)")
+        part = "held-out judge" if measure in comparison.judges else "searched by"
+        title(panel, f"{measure} ({part})")
+        told.append(curves_told(f"{measure} ({part}), gain in %", curves, "plain samples"))
+    legend_below(figure, legends)
+    theirs = "; ".join(f"{_paper_label(one)} ends at {one.ys[-1]:.3g} %" for one in published)
+    figure.alt = (
+        "Relative gain in % over one plain sample against compute in plain samples on a log axis, with the published "
+        f"curves of {paper.CITATION}: {theirs}. " + " ".join(told)
+    )
+    return figure
+
+
+def _published(panel: Axes, published: Sequence[paper.PaperCurve], curves: Curves) -> Axes:
+    """Draw the paper's curves, on an axis of their own where the gains differ in scale; returns that axis."""
+    own = max((abs(one.value) for points in curves.values() for _, one in points), default=0.0)
+    theirs = max(abs(y) for one in published for y in one.ys)
+    shared = max(own, theirs) <= _COMPARABLE * min(own, theirs)
+    target = panel if shared else panel.twinx()
+    side = "" if shared else ", right axis"
+    for one, marker in zip(published, "hdp<>8+x14" * len(published), strict=False):
+        target.plot(
+            [x / one.xs[0] for x in one.xs],
+            one.ys,
+            color=GREY,
+            linewidth=1.2,
+            linestyle=(0, (2, 1)),
+            marker=marker,
+            markersize=5,
+            markerfacecolor="white",
+            label=f"{_paper_label(one)}{side}",
+        )
+    if not shared:
+        target.set_ylabel("the paper's gain (%)", fontsize=9, color=GREY)
+        target.tick_params(colors=GREY, labelsize=8)
+        target.spines[:].set_visible(False)
+        target.spines["right"].set(visible=True, color=GREY)
+        _align_zeros(panel, target)
+    return target
+
+
+def _align_zeros(panel: Axes, other: Axes) -> None:
+    """Give both axes their 0 at one height, so that equal signs of gain lie on one side of it."""
+    low, high = panel.get_ylim()
+    other_low, other_high = other.get_ylim()
+    low, other_low, high, other_high = min(low, 0.0), min(other_low, 0.0), max(high, 0.0), max(other_high, 0.0)
+    below = max(low / (low - high), other_low / (other_low - other_high))  # share of the height that is below 0
+    for axes, down, up in ((panel, low, high), (other, other_low, other_high)):
+        height = max(up / (1 - below), -down / below if below else 0.0)
+        axes.set_ylim(-below * height, (1 - below) * height)
+
+
+def _paper_label(one: paper.PaperCurve) -> str:
+    return f"paper {one.figure}: {one.name or one.label}"
+
+
+def _gains(comparison: "Comparison", measure: str) -> Curves:
+    """100 (score - plain) / |plain| by compute in plain samples, beginning with (1, 0); empty where plain is 0."""
+    measures = Measures.of(comparison.records, comparison.pools, comparison.verifiers)
+    found = []
+    for (algorithm, budget), rows in by_cell(comparison.records).items():
+        own = np.array([measures.of_record(one, measure) for one in rows])
+        plain = np.array([mean_of_known(measures.of_pool(measures.pool(one), measure)) for one in rows])
+        there = np.isfinite(own) & np.isfinite(plain)
+        if not there.any():
+            found.append((algorithm, budget / measures.pool(rows[0]).nfe, nothing(len(rows))))
+            continue
+        prompts = [one.prompt for one, known in zip(rows, there, strict=True) if known]
+        weights = resampled(prompts)
+        base, level = weights @ plain[there], weights @ own[there]
+        if base[0] == 0:
+            return {}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gain = 100 * (level - base) / np.abs(base)
+        found.append((algorithm, budget / measures.pool(rows[0]).nfe, interval(gain, prompts, int((~there).sum()))))
+    curves = by_algorithm(comparison, found)
+    start = Interval(0.0, 0.0, 0.0, len(comparison.prompts), len(comparison.records))
+    return {name: points if points[0][0] <= 1 else [(1.0, start), *points] for name, points in curves.items()}
