@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from fake_hub import FakeHub
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from verifiers import Aesthetic, WeightsError, licences, notices, pins
+from verifiers import Aesthetic, PickScore, WeightsError, licences, notices, pins
 from verifiers.pretrained import Pretrained
+from verifiers.tokenizer_source import TokenizerSource
 from verifiers.weights import WeightFile, file_sha256
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -138,8 +139,6 @@ def test_a_pretrained_model_of_the_hub_loads_at_its_pinned_commit(hub: FakeHub, 
 
 
 def test_pickles_are_taken_only_where_a_verifier_allows_them(dino: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
     folder = tmp_path / "pickled"
     folder.mkdir()
     (folder / "config.json").write_bytes((dino / "config.json").read_bytes())
@@ -147,6 +146,105 @@ def test_pickles_are_taken_only_where_a_verifier_allows_them(dino: Path, tmp_pat
     with pytest.raises(WeightsError, match=r"could not load the weights of pickled"):
         Pretrained(folder, "AutoModel").model()
     assert Pretrained(folder, "AutoModel", safetensors=False).model().config.hidden_size == 32
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is said while something loads, quiet notices too."""
+    caplog.set_level(logging.DEBUG, logger="verifiers.loading")
+    return caplog
+
+
+def test_the_notice_says_downloading_where_a_download_starts(
+    hub: FakeHub, dino: Path, said: pytest.LogCaptureFixture
+) -> None:
+    hub.add("org/dino", {"config.json": dino / "config.json"}, COMMIT)
+    source = Pretrained("org/dino", "AutoModel", revision=COMMIT, size=400_000_000)
+    assert source.config.hidden_size == 32  # read before the weights, as verifiers do
+    with pytest.raises(WeightsError, match="could not load the weights of org/dino@01234567"):
+        source.model()
+    assert said.messages == ["downloading org/dino@01234567, 400 MB"]
+
+
+def test_the_notice_says_loading_where_the_weights_are_here(
+    hub: FakeHub, dino: Path, tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    from transformers import AutoModel
+
+    hub.add("org/whole", {name: dino / name for name in ("config.json", "model.safetensors")}, COMMIT)
+    Pretrained("org/whole", "AutoModel", revision=COMMIT, size=400_000_000).model()
+    AutoModel.from_pretrained(dino).save_pretrained(tmp_path / "parts", max_shard_size="20kB")
+    parts = {path.name: path for path in (tmp_path / "parts").iterdir()}
+    assert "model.safetensors.index.json" in parts and len(parts) > 3
+    hub.add("org/parts", parts, COMMIT)
+    Pretrained("org/parts", "AutoModel", revision=COMMIT, size=400_000_000).model()
+    del parts["model-00002-of-" + sorted(parts)[1].split("-of-")[1]]
+    hub.add("org/some", parts, COMMIT)
+    with pytest.raises(WeightsError):
+        Pretrained("org/some", "AutoModel", revision=COMMIT, size=400_000_000).model()
+    assert said.messages == [
+        "loading org/whole@01234567, 400 MB",
+        "loading org/parts@01234567, 400 MB",
+        "downloading org/some@01234567, 400 MB",
+    ]
+
+
+def pickled(dino: Path, tmp_path: Path) -> dict[str, Path]:
+    torch.save(load_file(dino / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    return {"config.json": dino / "config.json", "pytorch_model.bin": tmp_path / "pytorch_model.bin"}
+
+
+def test_a_pickle_of_the_hub_is_checked_before_it_is_read(
+    hub: FakeHub, dino: Path, tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    hub.add("org/pickled", pickled(dino, tmp_path), COMMIT)
+    source = Pretrained("org/pickled", "AutoModel", revision=COMMIT, safetensors=False)
+    assert source.model().config.hidden_size == 32
+    assert not any("not checked" in message for message in said.messages)
+    blob = max(hub.blobs("org/pickled"), key=lambda one: one.stat().st_size)
+    blob.write_bytes(blob.read_bytes() + b"x")
+    with pytest.raises(WeightsError, match=r"pytorch_model.bin of org/pickled@01234567 has sha256 .*is damaged") as e:
+        Pretrained("org/pickled", "AutoModel", revision=COMMIT, safetensors=False, dtype="bfloat16").model()
+    one_line(e.value)
+
+
+def test_a_pickle_whose_hash_nobody_states_is_said(
+    hub: FakeHub, dino: Path, tensors: Path, tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    hub.add("org/pickled", {**pickled(dino, tmp_path), "head.safetensors": tensors}, COMMIT)
+    for name in ("pytorch_model.bin", "head.safetensors"):  # a cache without links, as on some file systems
+        link = hub.cache / "models--org--pickled" / "snapshots" / COMMIT / name
+        contents = link.read_bytes()
+        link.unlink()
+        link.write_bytes(contents)
+        assert WeightFile(name, "org/pickled", COMMIT).path == link
+    warned = [record.getMessage() for record in said.records if record.levelno == logging.WARNING]
+    assert warned == [
+        "pytorch_model.bin of org/pickled@01234567: a pickle whose sha256 nobody states, so it is not checked; it is "
+        "read with weights_only=True"
+    ]
+
+
+def test_restricted_weights_are_flagged_however_they_load(
+    hub: FakeHub, dino: Path, tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    hub.add("org/PickScore_v1", {name: dino / name for name in ("config.json", "model.safetensors")}, COMMIT)
+    hub.add("org/stable-diffusion-safety-checker", pickled(dino, tmp_path), COMMIT)
+    Pretrained("org/PickScore_v1", "AutoModel", revision=COMMIT).model()
+    _ = WeightFile("pytorch_model.bin", "org/stable-diffusion-safety-checker", COMMIT).path
+    warned = [record.getMessage() for record in said.records if record.levelno == logging.WARNING]
+    assert [message.split(":")[0] for message in warned] == ["org/PickScore_v1", "org/stable-diffusion-safety-checker"]
+
+
+def test_a_revision_of_a_directory_is_refused(dino: Path) -> None:
+    for named in (
+        lambda: Pretrained(dino, "AutoModel", revision="v1"),
+        lambda: TokenizerSource(dino, "v1"),
+        lambda: PickScore(dino, revision="v1"),
+    ):
+        with pytest.raises(ValueError, match=r"revision 'v1' is one of a hub repository, but '.*dino' is a dir") as e:
+            named()
+        one_line(e.value)
 
 
 def test_commits_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
