@@ -20,16 +20,25 @@ SETTINGS = {
 }
 
 
-def comparison(own=0.9, judge=30.0, directory=None, prompts=20, seeds=2, name="better", correlation=0.5, **more):
+def comparison(
+    own=0.9, judge=30.0, directory=None, prompts=20, seeds=2, name="better", correlation=0.5, noise=0.0, **more
+):
     """Random search and one algorithm, whose winners have so much more than the mean candidate, more at each budget.
+
+    `noise` is the standard deviation over searches, of the judge 40 times as much.
 
     The best of 8 random candidates has about 0.43 more by its own score, and 14 by the judge, at a correlation of 0.5.
     """
     pools = gaussian_pools(prompts, seeds, max(COUNTS), correlation, np.random.default_rng(7))
     records = random_search(pools, COUNTS)
+    rng = np.random.default_rng(11)
     for rank, count in enumerate(COUNTS, start=1):
         share = rank / len(COUNTS)
-        records += shifted(pools, name, count * NFE, lambda _, share=share: (own * share, judge * share))
+
+        def move(_, share=share):
+            return own * share + noise * rng.normal(), judge * share + 40 * noise * rng.normal()
+
+        records += shifted(pools, name, count * NFE, move)
     records = [with_embedding(one) for one in records]
     if directory is not None:
         records = [with_image(one, directory) for one in records]

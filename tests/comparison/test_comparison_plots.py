@@ -126,6 +126,16 @@ def test_a_multiplier_beyond_the_pool_has_an_arrow(own, up):
     assert ">= " in draw(found, "multiplier").alt if up else "<= " in draw(found, "multiplier").alt
 
 
+def test_an_interval_that_reaches_beyond_the_pool_has_an_arrow():
+    found = comparison(own=0.4, noise=0.6, prompts=8)
+    (panel,) = draw(found, "multiplier").axes
+    times = [one.times for one in multipliers(found.records, found.pools) if one.algorithm == "better"]
+    reaching = [one for one in times if "high" in one.at_least]
+    assert [one for one in reaching if "value" not in one.at_least]
+    arrows = [one for one in panel.texts if isinstance(one, Annotation) and one.get_position()[1] > 0]
+    assert [one.xy[1] for one in arrows] == pytest.approx([one.high for one in reaching])
+
+
 def test_a_multiplier_within_the_pool_has_no_arrow():
     (panel,) = draw(comparison(own=0.2, prompts=60), "multiplier").axes
     assert not [one for one in panel.texts if isinstance(one, Annotation) and one.get_position()[1] > 0]

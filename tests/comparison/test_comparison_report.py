@@ -27,6 +27,7 @@ from noise_search.comparison.report_answer import answer
 from noise_search.comparison.report_images import images
 from noise_search.comparison.report_made import call, reproduction
 from noise_search.comparison.report_numbers import cell, words
+from noise_search.comparison.report_tables import differences_table
 from noise_search.comparison.statistics import differences, means
 from noise_search.comparison.transfer import transfers
 
@@ -196,6 +197,21 @@ def test_the_answer_when_random_search_is_not_beaten():
     assert "Clearly worse: better by 0.1" in told and "the nearest" not in told
     assert "is worth" not in told
     assert "the winners of random search are better than a mean random candidate" in told  # the leader is random search
+
+
+def test_what_is_unclear_is_called_so():
+    found = comparison(own=0.2, judge=2.0, noise=0.8, prompts=8)
+    apart = [one.difference for one in differences(found.records, found.pools)]
+    assert any(one.value > 0 > one.low for one in apart) and any(one.value < 0 < one.high for one in apart)
+    verdicts = [row[4] for row in rows(differences_table(found), "Score less random search")][: len(apart)]
+    assert verdicts == ["higher" if one.low > 0 else "no clear difference" for one in apart]
+    assert "no algorithm is clearly better" in said(found) and "Clearly worse" not in said(found)
+
+
+@pytest.mark.parametrize("judge", [-12.0, 4.0])
+def test_the_answer_when_a_judge_sees_nothing(judge):
+    told = said(comparison(own=1.5, judge=judge, noise=0.8, prompts=8))
+    assert "The held-out judge oracle sees no clear difference between the winners of better and a mean random" in told
 
 
 def test_the_answer_names_what_it_can_not_know():
