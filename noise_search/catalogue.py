@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,20 +10,16 @@ import torch
 import verifiers
 from noise_search.algorithms import ALGORITHMS
 from noise_search.models import CARD, read_card
-from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS
+from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, WEIGHTS
+from noise_search.shapes.cards import EMBEDDED_CARDS
+from noise_search.shapes.oracle import Oracle
+from verifiers.card import Card
 from verifiers.catalogue import verifier_class
+from verifiers.options import parameters
 
 _MODEL_SUMMARIES = {
     "shapes-ddim": "embedded StableDiffusionPipeline (DDIM, epsilon) of a world of coloured shapes, 64 x 64",
     "shapes-flow": "embedded FluxPipeline (flow matching) of the same world, 64 x 64",
-}
-_VERIFIER_SUMMARIES = {
-    "shapes-clip": "the embedded world's CLIP; what 'clip' means for embedded models",
-    "shapes-aesthetic": "the embedded world's rule of composition; what 'aesthetic' means for embedded models",
-    "shapes-consistency": "likeness of x0 prediction and finished image to the embedded CLIP; 'consistency' there",
-    "shapes-vlm": "a small vision-language model's yes or no; what 'vlm' means for embedded models",
-    "shapes-class": "the embedded CLIP as a classifier of single objects; what 'class' means for embedded models",
-    "shapes-oracle": "reads an embedded world's image by rule; what 'oracle' means for embedded models",
 }
 
 
@@ -46,26 +43,35 @@ def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
         }
         for name, kind in ALGORITHMS.items()
     }
-    known: dict[str, dict[str, Any]] = {
-        name: {
-            "summary": card.measures,
-            "details": card.details,
-            "options": _options(verifier_class(name)),
-            **asdict(card),
-        }
-        for name, card in verifiers.available().items()
-    }
-    known |= {name: {"summary": _VERIFIER_SUMMARIES[name]} for name in EMBEDDED_VERIFIERS}
+    known = {name: _entry(card, _options(verifier_class(name))) for name, card in verifiers.available().items()}
+    known |= {name: _entry(card, _embedded_options(name)) for name, card in EMBEDDED_CARDS.items()}
     return {"models": models, "algorithms": algorithms, "verifiers": known}
+
+
+def _entry(card: Card, options: dict[str, Any]) -> dict[str, Any]:
+    return {"summary": card.measures, "details": card.details, "options": options, **asdict(card)}
 
 
 def _options(kind: type) -> dict[str, Any]:
     """Arguments of a class with their defaults; of those that JSON can't hold, the name."""
-    parameters = [one for one in inspect.signature(kind).parameters.values() if one.kind is not one.VAR_KEYWORD]
-    return {one.name: _plain(one.default) for one in parameters}
+    return {name: _plain(one.default) for name, one in parameters(kind).items()}
+
+
+def _embedded_options(name: str) -> dict[str, Any]:
+    """Arguments of an embedded verifier with the values that it has; paths are relative to where it is installed."""
+    settings = dict(EMBEDDED_VERIFIERS[name])
+    kind = settings.pop("kind")
+    if "model" in settings:
+        settings.setdefault("pretrained", None)  # the default tag belongs to the default model
+    return _options(Oracle if kind == "oracle" else verifier_class(kind)) | {
+        option: _plain(Path(value).relative_to(WEIGHTS.parent).as_posix() if str(WEIGHTS) in str(value) else value)
+        for option, value in settings.items()
+    }
 
 
 def _plain(value: Any) -> Any:
+    if value is inspect.Parameter.empty:
+        return None
     if isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
     return value if isinstance(value, int | float | str | list | tuple | None) else type(value).__name__

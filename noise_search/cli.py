@@ -1,6 +1,7 @@
 """The command `noise-search`."""
 
 import logging
+import re
 import shutil
 import sys
 import textwrap
@@ -190,10 +191,14 @@ def score(
         )
     shown = found.top(top)
     typer.echo(to_text(shown.to_json()) if format is Format.json else str(shown))
+    if found.interrupted:
+        print(f"noise-search: interrupted; {len(found.images)} images are scored, the others aren't", file=sys.stderr)
     for why in found.unreadable.values():
         print(f"noise-search: {why}", file=sys.stderr)
     if found.skipped:
         print(f"noise-search: {len(found.skipped)} other files skipped, such as {found.skipped[0]}", file=sys.stderr)
+    if found.interrupted:
+        raise typer.Exit(_INTERRUPTED)
     if found.unreadable or any(score != score for one in found.images for score in one.scores.values()):
         raise typer.Exit(1)
 
@@ -283,7 +288,12 @@ def list_(format: _FormatOption = Format.human) -> None:
             if details := entry.get("details"):
                 _indented(details, width)
             if options := entry.get("options"):
-                _indented("options: " + ", ".join(f"{k}={v}" for k, v in options.items()), width)
+                _indented("options: " + ", ".join(f"{k}={_short(v)}" for k, v in options.items()), width)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:40]}..."
 
 
 def _indented(text: str, width: int) -> None:
@@ -310,16 +320,35 @@ class _one_line_errors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         from noise_search.errors import AllCandidatesFailed, SearchOutOfMemory
         from verifiers import WeightsError
+        from verifiers.base import VerifierUnusable
 
-        if isinstance(error, ValueError | TypeError | WeightsError):
-            print(f"noise-search: {error}", file=sys.stderr)
+        if error is None:
+            return
+        bad = (ValueError, TypeError, ImportError, WeightsError, VerifierUnusable)
+        if isinstance(error, bad) or _of_device(error):
+            print(f"noise-search: {_one_line(error)}", file=sys.stderr)
             raise typer.Exit(_BAD_INPUT) from error
         if isinstance(error, AllCandidatesFailed | SearchOutOfMemory | OSError):
-            print(f"noise-search: {error}", file=sys.stderr)
+            print(f"noise-search: {_one_line(error)}", file=sys.stderr)
             raise typer.Exit(1) from error
         if isinstance(error, KeyboardInterrupt):
             print(f"noise-search: interrupted before {self._before}", file=sys.stderr)
             raise typer.Exit(_INTERRUPTED) from error
+
+
+def _of_device(error: BaseException) -> bool:
+    """Whether torch says that a device doesn't exist, here or at all, which it does by errors of several classes."""
+    return isinstance(error, RuntimeError | AssertionError | NotImplementedError) and bool(
+        re.search(
+            r"device string|device type at start|not (compiled|linked) with|NVIDIA driver|invalid device", str(error)
+        )
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, and the notes that were added to it; libraries' messages may have several lines."""
+    said = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
+    return "; ".join(" ".join(one.split()) for one in said)
 
 
 def _names(text: str) -> list[str]:

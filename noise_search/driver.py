@@ -155,6 +155,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     check_x0(chosen, loaded.sampler, aggregator.verifiers, judging)
     for needed in (*aggregator.verifiers, *judging):
         needed.load(loaded.device)
+        needed.check(prompts)
     with loaded.sampler:
         started = time.perf_counter()
         # Conditions come first: the sampler may look at its grid through a call with the first prompt.

@@ -18,6 +18,9 @@ from noise_search.pictures import CHUNK
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Of files that are pictures when found in a folder; a file that is named may have any."""
 
+_SIXTEEN_BITS_AS_I = ("PNG", "PPM")
+"""Formats that have no more bits, and 16 of which Pillow may give as 32; others' are really 32, or signed."""
+
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
 
@@ -87,17 +90,18 @@ def read_pixels(file: Path) -> np.ndarray:
     """uint8 `[height, width, 3]`, upright as its EXIF orientation says; transparency lies on white, 16 bits become 8.
 
     Raises:
-        ValueError: it can't be decoded, or holds floating-point pixels, whose range nothing tells.
+        ValueError: it can't be decoded, or holds floating-point or 32-bit pixels, whose range nothing tells.
     """
     with _opened(file) as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
-        return np.array(_rgb(upright, file))
+        if image.mode == "F" or (image.mode == "I" and image.format not in _SIXTEEN_BITS_AS_I):
+            what = "floating-point" if image.mode == "F" else "32-bit"
+            raise ValueError(f"{str(file)!r} holds {what} pixels; expected 8 or 16 bits per channel")
+        return np.array(_rgb(upright))
 
 
-def _rgb(image: Image.Image, file: Path) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError(f"{str(file)!r} holds floating-point pixels; expected 8 or 16 bits per channel")
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")

@@ -77,12 +77,14 @@ class ScoredImages:
         aggregator: what ranked them, as plain JSON.
         unreadable: files that are no images that can be opened, and why.
         skipped: files in the folders that aren't named like images.
+        interrupted: whether Ctrl-C ended it before all images were scored; those that were are here.
     """
 
     images: tuple[ScoredImage, ...]
     aggregator: Mapping[str, Any]
     unreadable: Mapping[Path, str]
     skipped: tuple[Path, ...]
+    interrupted: bool = False
 
     def top(self, count: int | None) -> "ScoredImages":
         """The same with the best `count` images only; None keeps all."""
@@ -95,13 +97,15 @@ class ScoredImages:
             "images": [one.to_json() for one in self.images],
             "unreadable": {str(file): why for file, why in self.unreadable.items()},
             "skipped": [str(file) for file in self.skipped],
+            "interrupted": self.interrupted,
         }
 
     def __str__(self) -> str:
-        """A table: rank, value where there are several verifiers, a column per verifier, file."""
+        """A table: rank, value unless it is one verifier's score, a column per verifier, file."""
         described = self.aggregator["verifiers"]
         keys = [f"{one['name']}@{one['version']}" for one in described]
-        ways = [] if len(keys) == 1 else [str(self.aggregator["name"]).split("(")[0]]
+        single = len(keys) == 1 or self.aggregator["name"] == described[0]["name"]
+        ways = [] if single else [str(self.aggregator["name"]).split("(")[0]]
         rows = [["", *ways, *(one["name"] for one in described), "image"]]
         for rank, one in enumerate(self.images, start=1):
             values = [one.value] if ways else []
@@ -130,7 +134,7 @@ def score_images(
     """Score pictures and rank them among each other, whatever made them.
 
     All pictures are one pool, also where their prompts differ. They are read upright, transparency over white, 16 bits
-    rounded to 8, and no more than a batch of one size at a time.
+    rounded to 8, and no more than a batch of one size at a time. Ctrl-C returns those scored so far, if there is one.
 
     Args:
         images: files and folders.
@@ -146,7 +150,8 @@ def score_images(
 
     Raises:
         ValueError: a missing file, a folder without images, no readable image, an unknown name, a verifier that needs
-            more than images and prompts, or an image without the prompt that a verifier needs.
+            more than images and prompts, an image without the prompt that a verifier needs, or with one that it can't
+            score.
         TypeError: an object that can't score.
         WeightsError: a verifier's weights are missing.
 
@@ -162,15 +167,23 @@ def score_images(
     place = torch.device(usable_device(device))
     for needed in aggregator.verifiers:
         needed.load(place)
+        needed.check([one.prompt or "" for one in seen])
     scorer, rows = Scorer(aggregator.verifiers), dict[Path, tuple[dict[str, float], str | None]]()
+    interrupted = False
     with tqdm(total=len(seen), unit="image", disable=not progress, leave=False, file=sys.stderr) as bar:
-        for batch in _batches(seen, batch_size):
-            rows |= _scored(batch, scorer, place, unreadable)
-            bar.update(len(batch))
+        try:
+            for batch in _batches(seen, batch_size):
+                rows |= _scored(batch, scorer, place, unreadable)
+                bar.update(len(batch))
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            interrupted = True
     if not rows:
         raise ValueError(f"none of {len(files)} files can be read: {next(iter(unreadable.values()))}")
     done = [one for one in seen if one.file in rows]
-    return ScoredImages(tuple(_ranked(done, rows, aggregator)), aggregator.describe(), unreadable, tuple(skipped))
+    ranked = tuple(_ranked(done, rows, aggregator))
+    return ScoredImages(ranked, aggregator.describe(), unreadable, tuple(skipped), interrupted)
 
 
 @dataclass(frozen=True)

@@ -21,3 +21,8 @@ def assignment(text: str, example: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+
+
+def text_of(assigned: str) -> str:
+    """The value of NAME=VALUE as it was typed."""
+    return assigned.partition("=")[2]

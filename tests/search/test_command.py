@@ -2,12 +2,22 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from noise_search import search
+from noise_search.shapes import EMBEDDED_VERIFIERS
+from noise_search.shapes.cards import EMBEDDED_CARDS
+
+ROOT = Path(__file__).parents[2]
 
 COMMAND = [sys.executable, "-c", "from noise_search.cli import main; main()"]
 PROMPT = "a red circle to the left of a blue square"
@@ -15,6 +25,35 @@ PROMPT = "a red circle to the left of a blue square"
 
 def run(*arguments, cwd=None):
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+MANY = """
+import contextlib, io, json, logging, sys, traceback
+from noise_search.cli import app
+logging.basicConfig(level=logging.WARNING)
+ends = []
+for arguments in json.loads(sys.argv[1]):
+    said, told, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
+        try:
+            app(arguments)
+        except SystemExit as ended:
+            code = ended.code or 0
+        except BaseException:
+            traceback.print_exc()
+    ends.append([code, said.getvalue(), told.getvalue()])
+print(json.dumps(ends))
+"""
+
+
+def run_many(commands, cwd):
+    """Exit code, standard output and error of commands, run by one process without hub, network or keys."""
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "hub"), "TORCH_HOME": str(cwd / "torch")}
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")} | offline
+    command = [sys.executable, "-c", MANY, json.dumps(commands)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def test_generate_prints_scores_and_writes_files(tmp_path):
@@ -106,3 +145,65 @@ def test_list_shows_what_there_is():
     assert content["algorithms"]["zero-order"]["options"]["neighbours"] == 4
     shown = run("list").stdout
     assert "shapes-flow" in shown and "options: neighbours=4, cosine=0.95" in shown
+
+
+SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+
+
+def documented():
+    """The commands in the documents' shell blocks, without what installs, and what compares, which takes minutes."""
+    texts = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "verifiers/README.md")]
+    lines = [line for text in texts for block in SHELL.findall(text) for line in block.splitlines()]
+    commands = [shlex.split(line.split("&&")[-1], comments=True)[1:] for line in lines if "noise-search " in line]
+    return [one for one in commands if one[0] != "compare"]
+
+
+def test_documented_commands_run_as_far_as_a_download(tmp_path):
+    commands = documented()
+    assert {name for name, *_ in commands} == {"generate", "replay", "score"}
+    small = ["--candidates", "8", "--steps", "2"]
+    commands = [["generate", "two yellow stars", "--out", "runs/stars"], *commands]
+    commands = [one + small if one[0] == "generate" else one for one in commands]
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "photos" / "cup.png")
+    for command, (code, said, told) in zip(commands, run_many(commands, tmp_path), strict=True):
+        assert "Traceback" not in told, (command, told)
+        if code:
+            downloading, failed = told.strip().splitlines()
+            assert code == 2 and "hps" in command and failed.startswith("noise-search: could not get "), (command, told)
+            assert downloading.startswith("downloading HPS_v2_compressed.pt of xswu/HPSv2@"), told
+            assert downloading.endswith(", 2.0 GB")
+        else:
+            assert said, command
+
+
+def test_the_list_says_of_every_verifier_what_to_know():
+    content = json.loads(run("list", "--format", "json").stdout)["verifiers"]
+    assert {"base_url", "api_key", "temperature", "max_tokens", "timeout"} <= set(content["judge"]["options"])
+    facts = {"range", "direction", "weights_licence", "size", "reference", "needs", "prompt_limit", "options"}
+    assert all(facts <= set(entry) for entry in content.values())
+    embedded = {name: entry for name, entry in content.items() if name.startswith("shapes-")}
+    assert embedded.keys() == EMBEDDED_VERIFIERS.keys()
+    assert {entry["weights_licence"] for name, entry in embedded.items() if name != "shapes-oracle"} == {"Apache-2.0"}
+    assert embedded["shapes-clip"]["options"]["model"] == "weights/clip"
+    assert (
+        "yellow star" not in content["class"]["options"] and len(embedded["shapes-class"]["options"]["classes"]) == 64
+    )
+
+
+def test_cards_of_embedded_verifiers_say_how_large_they_are():
+    for name, settings in EMBEDDED_VERIFIERS.items():
+        places = [Path(settings[key]) for key in ("model", "weights") if key in settings]
+        files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*"))]
+        size = sum(file.stat().st_size for file in files if file.is_file())
+        assert EMBEDDED_CARDS[name].size.startswith(f"{size / 1e6:.1f} MB" if size else "none"), name
+
+
+def test_a_class_that_does_not_exist_is_found_before_anything_is_denoised():
+    seen = []
+    options = {"judges": ["shapes-class"], "candidates": 1, "steps": 2, "progress": False, "on_candidate": seen.append}
+    with pytest.raises(ValueError, match="label 'yellow star' is none of the 64 classes; the nearest are"):
+        search("yellow star", **options)
+    with pytest.raises(ValueError, match="label 'yellow star'"):
+        search(["a yellow star", "yellow star"], **options | {"verifier": "class", "judges": []})
+    assert not seen

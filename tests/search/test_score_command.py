@@ -1,17 +1,20 @@
 """Scoring image files: real files, the embedded verifiers, the command as users run it."""
 
 import json
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_command import run
+from test_command import COMMAND, run, run_many
 
 import noise_search
 from noise_search.image_files import look_at, read_pixels
 from noise_search.shapes import EMBEDDED_VERIFIERS, embedded_verifier
-from verifiers import FunctionVerifier
+from verifiers import FunctionVerifier, available
 from verifiers.brightness import Brightness
 
 PROMPT = "a red circle to the left of a blue square"
@@ -185,3 +188,107 @@ def test_folders_of_folders_are_looked_into_when_asked(folder):
     picture(9).save(folder / "inner" / "x.webp")
     assert len(score(folder, verifier=Brightness()).images) == 4
     assert len(score([folder, folder / "0.png"], verifier=Brightness(), recursive=True).images) == 5
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory):
+    """How `score` ends with each verifier by name alone, offline."""
+    folder = tmp_path_factory.mktemp("offline")
+    picture(0, (64, 64)).save(folder / "x.png")
+    options = {name: ["--verifier", name] for name in (*available(), *EMBEDDED_VERIFIERS)} | OPTIONS
+    commands = [["score", "x.png", "--prompt", "a yellow star", *one] for one in options.values()]
+    return dict(zip(options, run_many(commands, folder), strict=True))
+
+
+OPTIONS = {
+    "a device": ["--verifier", "clip", "--device", "foo"],
+    "a device as option": ["--verifier", "clip", "--verifier-option", "device=foo"],
+    "a question": ["--verifier", "vlm", "--verifier-option", "question=5"],
+    "an option": ["--verifier", "jpeg", "--verifier-option", "qualty=5"],
+    "a type": ["--verifier", "jpeg", "--verifier-option", "quality=true"],
+    "a provider": ["--verifier", "judge", "--verifier-option", "provider=openai"],
+    "a module": ["--verifier", "judge", "--verifier-option", "provider=local"],
+    "a version": ["--verifier", "hps", "--verifier-option", "version=2.0"],
+    "a commit": ["--verifier", "clip", "--verifier-option", "revision=123456e7"],
+    "a weight file": ["--verifier", "aesthetic", "--verifier-option", "weights=nowhere.pth"],
+    "a label": ["--verifier", "shapes-class", "--verifier-option", "label=nothing"],
+}
+
+
+@pytest.mark.parametrize("name", [*available(), *EMBEDDED_VERIFIERS, *OPTIONS])
+def test_every_verifier_scores_or_says_in_one_line_why_not(name, ends):
+    code, said, told = ends[name]
+    besides = re.compile(r"downloading |loading |WARNING|.*image/s\]|\s*$")
+    lines = [line for line in told.splitlines() if not besides.match(line)]
+    scores = {"jpeg", "sharpness", "saturation", "brightness", *EMBEDDED_VERIFIERS} - {"shapes-consistency"}
+    if name in scores:
+        assert (code, lines) == (0, []), told
+        assert "x.png" in said
+    else:
+        assert code == 2 and len(lines) == 1 and lines[0].startswith("noise-search: ") and not said, told
+
+
+def test_a_constraint_alone_ranks_nothing(folder):
+    done = run("score", str(folder), "--prompt", "x", "--verifier", "safety")
+    line = "noise-search: safety only excludes images, and nothing ranks the rest; give a score beside it: clip,safety"
+    assert done.returncode == 2 and done.stderr.strip() == line
+
+
+def test_ctrl_c_keeps_what_is_scored(folder):
+    def stops(images, prompts):
+        seen.append(images)
+        if len(seen) > allowed:
+            raise KeyboardInterrupt
+        return images.mean((1, 2, 3))
+
+    seen, allowed = [], 2
+    found = score(folder, prompt="", verifier=stops, batch_size=1)
+    assert found.interrupted and len(found.images) == 2 and found.to_json()["interrupted"]
+    assert not score(folder, prompt="", verifier=Brightness()).interrupted
+    seen, allowed = [], 0
+    with pytest.raises(KeyboardInterrupt):
+        score(folder, prompt="", verifier=stops, batch_size=1)
+
+
+def test_the_interrupted_command_prints_what_is_scored(folder):
+    code = """
+import os, signal
+from verifiers.brightness import Brightness
+whole, calls = Brightness.score, []
+def score(self, images, prompts, **needs):
+    calls.append(images)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+    return whole(self, images, prompts)
+Brightness.score = score
+"""
+    command = [*COMMAND[:-1], code + COMMAND[-1], "score", str(folder), "--verifier", "brightness"]
+    done = subprocess.run([*command, "--batch-size", "1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and len(done.stdout.splitlines()) == 1 + 2
+    assert done.stderr.strip().splitlines()[-1] == "noise-search: interrupted; 2 images are scored, the others aren't"
+
+
+def test_one_score_under_constraints_has_one_column(folder):
+    fits = FunctionVerifier(lambda images, prompts: images.new_ones(len(images)), "fits", kind="constraint")
+    table = str(score(folder, prompt="", verifier=[Brightness(), fits]))
+    assert table.splitlines()[0].split() == ["brightness", "fits", "image"]
+
+
+def test_32_bit_pixels_are_refused_as_their_range_is_unknown(tmp_path):
+    values = np.full((4, 5), 40000)
+    Image.fromarray(values.astype(np.int32)).save(tmp_path / "32.tif")
+    Image.fromarray(values.astype(np.uint16)).save(tmp_path / "16.tif")
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "float.tif")
+    (tmp_path / "16.pgm").write_bytes(b"P5 5 4 65535 " + values.astype(">u2").tobytes())
+    for name in ("16.tif", "16.pgm"):
+        assert (read_pixels(tmp_path / name) == 156).all()
+    for name, what in (("32.tif", "32-bit"), ("float.tif", "floating-point")):
+        with pytest.raises(ValueError, match=f"holds {what} pixels; expected 8 or 16 bits"):
+            read_pixels(tmp_path / name)
+
+
+def test_loading_large_weights_is_said_by_the_command(folder):
+    code = "from verifiers import notices; notices.QUIET_BELOW = 0; " + COMMAND[-1]
+    arguments = ["score", str(folder / "1.png"), "--prompt", "x", "--verifier", "shapes-clip"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and re.search(r"^loading .*clip.*, 3.1 MB$", done.stderr, re.MULTILINE)

@@ -35,6 +35,15 @@ def test_options_go_to_their_verifier():
     assert configured(["output=cosine"], ["clip"], ["oracle"])[0] == [Named("clip", {"output": "cosine"})]
 
 
+def test_what_an_option_takes_as_text_stays_as_it_is_typed():
+    typed = ["clip.revision=123456e7", "hps.version=2.0", "vlm.question=5", "clip.revision=none", "other.x=5"]
+    [found] = configured(typed, ["clip", "hps", "vlm", "other"])
+    assert found[0].options == {"revision": None} and found[1].options == {"version": 2.0}
+    assert found[2].options == {"question": "5"} and found[3].options == {"x": 5}
+    [found] = configured(["revision=123456e7"], ["shapes-clip"])
+    assert found[0].options == {"revision": "123456e7"}
+
+
 @pytest.mark.parametrize(
     ("typed", "names", "match"),
     [
