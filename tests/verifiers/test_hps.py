@@ -207,7 +207,10 @@ def test_what_is_wrong_with_weights_is_said_in_one_line(hub: FakeHub, files: tup
         (HPS(weights=tmp_path / "none.pt"), "is no file"),
         (HPS(weights=files[1], model="ViT-Z"), "open_clip has no model 'ViT-Z'"),
         *(
-            (HPS(weights=tmp_path / f"{name}.pt", model=files[0]), "could not load 'tiny-hps-[0-9a-f]{12}' with weights")
+            (
+                HPS(weights=tmp_path / f"{name}.pt", model=files[0]),
+                "could not load 'tiny-hps-[0-9a-f]{12}' with weights",
+            )
             for name in ("lacking", "another", "pickle", "broken")
         ),
     ]
