@@ -191,15 +191,19 @@ def score(
         )
     shown = found.top(top)
     typer.echo(to_text(shown.to_json()) if format is Format.json else str(shown))
-    if found.interrupted:
-        print(f"noise-search: interrupted; {len(found.images)} images are scored, the others aren't", file=sys.stderr)
+    if found.ended:
+        count = sum(one.failure is None for one in found.images)
+        print(
+            f"noise-search: {' '.join(found.ended.split())}; {count} images are scored, the others aren't",
+            file=sys.stderr,
+        )
     for why in found.unreadable.values():
         print(f"noise-search: {why}", file=sys.stderr)
     if found.skipped:
         print(f"noise-search: {len(found.skipped)} other files skipped, such as {found.skipped[0]}", file=sys.stderr)
     if found.interrupted:
         raise typer.Exit(_INTERRUPTED)
-    if found.unreadable or any(score != score for one in found.images for score in one.scores.values()):
+    if found.ended or found.unreadable or any(score != score for one in found.images for score in one.scores.values()):
         raise typer.Exit(1)
 
 

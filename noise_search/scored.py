@@ -78,6 +78,7 @@ class ScoredImages:
         unreadable: files that are no images that can be opened, and why.
         skipped: files in the folders that aren't named like images.
         interrupted: whether Ctrl-C ended it before all images were scored; those that were are here.
+        ended: why it ended before that, such as a judge's cap on spending; None where it didn't.
     """
 
     images: tuple[ScoredImage, ...]
@@ -85,6 +86,7 @@ class ScoredImages:
     unreadable: Mapping[Path, str]
     skipped: tuple[Path, ...]
     interrupted: bool = False
+    ended: str | None = None
 
     def top(self, count: int | None) -> "ScoredImages":
         """The same with the best `count` images only; None keeps all."""
@@ -98,6 +100,7 @@ class ScoredImages:
             "unreadable": {str(file): why for file, why in self.unreadable.items()},
             "skipped": [str(file) for file in self.skipped],
             "interrupted": self.interrupted,
+            "ended": self.ended,
         }
 
     def __str__(self) -> str:
@@ -134,7 +137,8 @@ def score_images(
     """Score pictures and rank them among each other, whatever made them.
 
     All pictures are one pool, also where their prompts differ. They are read upright, transparency over white, 16 bits
-    rounded to 8, and no more than a batch of one size at a time. Ctrl-C returns those scored so far, if there is one.
+    rounded to 8, and no more than a batch of one size at a time. Ctrl-C, and a verifier that fails for
+    good, return those scored so far, if there are any.
 
     Args:
         images: files and folders.
@@ -169,21 +173,25 @@ def score_images(
         needed.load(place)
         needed.check([one.prompt or "" for one in seen])
     scorer, rows = Scorer(aggregator.verifiers), dict[Path, tuple[dict[str, float], str | None]]()
-    interrupted = False
+    ended: BaseException | None = None
     with tqdm(total=len(seen), unit="image", disable=not progress, leave=False, file=sys.stderr) as bar:
         try:
             for batch in _batches(seen, batch_size):
                 rows |= _scored(batch, scorer, place, unreadable)
                 bar.update(len(batch))
-        except KeyboardInterrupt:
+                if scorer.unusable is not None:
+                    raise scorer.unusable
+        except (KeyboardInterrupt, Exception) as error:
             if not rows:
                 raise
-            interrupted = True
+            ended = error
     if not rows:
         raise ValueError(f"none of {len(files)} files can be read: {next(iter(unreadable.values()))}")
     done = [one for one in seen if one.file in rows]
     ranked = tuple(_ranked(done, rows, aggregator))
-    return ScoredImages(ranked, aggregator.describe(), unreadable, tuple(skipped), interrupted)
+    interrupted = isinstance(ended, KeyboardInterrupt)
+    why = None if ended is None else "interrupted" if interrupted else str(ended) or type(ended).__name__
+    return ScoredImages(ranked, aggregator.describe(), unreadable, tuple(skipped), interrupted, why)
 
 
 @dataclass(frozen=True)

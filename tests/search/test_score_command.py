@@ -250,6 +250,20 @@ def test_ctrl_c_keeps_what_is_scored(folder):
         score(folder, prompt="", verifier=stops, batch_size=1)
 
 
+def test_a_verifier_that_fails_for_good_keeps_what_is_scored(folder):
+    class Capped(Brightness):
+        def score(self, images, prompts, **needs):
+            calls.append(images)
+            self.exhausted = "the cap max_calls=2 is reached" if len(calls) > 2 else ""
+            return images.mean((1, 2, 3)) if len(calls) <= 2 else images.new_full((len(images),), torch.nan)
+
+    calls = []
+    found = score(folder, prompt="", verifier=Capped(), batch_size=1)
+    assert found.ended == "brightness: the cap max_calls=2 is reached" and not found.interrupted
+    assert len(calls) == 3 and sum(one.failure is None for one in found.images) == 2
+    assert found.to_json()["ended"] == found.ended
+
+
 def test_the_interrupted_command_prints_what_is_scored(folder):
     code = """
 import os, signal
