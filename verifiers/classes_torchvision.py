@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import hub, notices
+from . import hub, licences, notices
 from .classes_classifier import Classifier, batched_logits
 from .classes_names import ClassNames, with_wordnet
 from .classifier_input import ClassifierInput
+from .devices import as_device, indexed
 from .hub import WeightsError
 from .weights import WeightFile, file_sha256, read_tensors
 
@@ -50,7 +51,7 @@ class TorchvisionClassifier(Classifier):
         """
         self.model_name, self._pretrained, self._classes = model, pretrained, classes
         self.dtype = dtype
-        self.device = None if device is None else torch.device(device)
+        self.device = None if device is None else as_device(device)
         self._models: dict[torch.device, torch.nn.Module] = {}
 
     @cached_property
@@ -108,7 +109,7 @@ class TorchvisionClassifier(Classifier):
         return tags[tag]
 
     def _model(self, device: torch.device | str | None) -> Any:
-        where = torch.empty(0, device=self.device or device).device  # "cuda" and "cuda:0" are one
+        where = indexed(self.device or device)
         if where not in self._models:
             with torch.inference_mode(False):  # weights made or moved in inference mode could serve no gradient later
                 self._models[where] = self._loaded().to(where, self.dtype)
@@ -150,6 +151,7 @@ def fetch(published: Any) -> Path:
     if not path.is_file():
         notices.loading(name, size, download=True)
         path = hub.fetch_address(published.url, digits)
+    licences.flag(name)
     found = file_sha256(path)
     if not found.startswith(digits):
         raise WeightsError(

@@ -48,7 +48,11 @@ class LocalEndpoint(Endpoint):
         if not isinstance(model, Path):
             as_string("model", model)
         self.source = Pretrained(
-            model, "AutoModelForImageTextToText", revision=revision, dtype=dtype, device=_known(device)
+            model,
+            "AutoModelForImageTextToText",
+            revision=revision,
+            dtype=dtype,
+            device=device,
         )
         self.model = self.source.model_id if self.source.directory is None else self.source.directory.name
         self.max_tokens = as_whole("max_tokens", max_tokens, 1)
@@ -107,11 +111,3 @@ class LocalEndpoint(Endpoint):
     @cached_property
     def _processor(self) -> Any:
         return self.source.part("AutoProcessor")
-
-
-def _known(device: torch.device | str | None) -> torch.device | None:
-    try:
-        return None if device is None else torch.device(device)
-    except (RuntimeError, TypeError):
-        expected = "a name such as 'cpu', 'cuda' or 'cuda:1', or None for where the images are"
-        raise ValueError(f"device is {device!r}; expected {expected}") from None

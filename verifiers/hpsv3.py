@@ -88,6 +88,8 @@ class HPSv3(Verifier):
             raise ValueError(f"pixels is {pixels}; expected an area of at least 784, the published one is {PIXELS}")
         if batch < 1:
             raise ValueError(f"batch is {batch}; expected at least 1")
+        if weights is not None and revision is not None:
+            raise ValueError(f"revision={revision!r} belongs to weights of the hub; {str(weights)!r} is a local file")
         published = WeightFile("HPSv3.safetensors", "MizzenAI/HPSv3", revision, size=16_600_000_000)
         self.weights = published if weights is None else WeightFile.local(weights)
         self.base = Pretrained(base, "Qwen2VLModel", revision=base_revision, dtype=dtype, device=device)

@@ -14,7 +14,7 @@ from .base import Verifier
 from .blip import BlipReward
 from .card import Card
 from .clip_input import clip_input
-from .devices import indexed
+from .devices import as_device, indexed
 from .dtypes import as_dtype
 from .hub import WeightsError
 from .tokenizer_source import TokenizerSource
@@ -92,7 +92,7 @@ class ImageReward(Verifier):
             self.file = PUBLISHED
         self.tokenizer = TokenizerSource(tokenizer)
         self.dtype = as_dtype(dtype)
-        self.device = None if device is None else torch.device(device)
+        self.device = None if device is None else as_device(device)
         self.images_encoded = 0
         self._models: dict[torch.device, BlipReward] = {}
 

@@ -17,12 +17,11 @@ _TERMS: tuple[tuple[str, str], ...] = (
     (r"qwen2\.5-vl-3b", f"these weights are {_RESEARCH_ONLY} (Qwen research licence)"),
     (
         r"qwen2(\.5)?-vl-72b",
-        "Qwen licence: commercial use beyond 100 million monthly users needs one of its own; see their model card",
+        "these weights are under the Qwen licence, which sets terms for commercial use; see their model card",
     ),
     (
         r"llama-3\.2-\d+b-vision",
-        "gated weights under the Llama 3.2 licence, which grants no rights in its multimodal models to those who live "
-        "or are based in the European Union; read and accept its terms on their model card",
+        "gated weights under the Llama 3.2 licence; read on their model card whom its terms leave out, and accept them",
     ),
     (r"paligemma|gemma-?3", "gated weights under the Gemma terms of use; read and accept them on their model card"),
     (r"facebook/dinov3|dinov3-", "gated weights under the DINOv3 licence; accept its terms on their model card"),

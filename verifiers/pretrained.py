@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from . import hub, licences, notices, pins
-from .devices import indexed
+from .devices import as_device, indexed
 from .dtypes import as_dtype
 from .hub import WeightsError, first_line
 from .unloading import keep
@@ -77,7 +77,7 @@ class Pretrained:
         self.loader = loader
         self.revision = pins.commit(self.model_id, revision)
         self.dtype = as_dtype(dtype)
-        self.device = None if device is None else torch.device(device)
+        self.device = None if device is None else as_device(device)
         self.size = size
         self.safetensors = safetensors
         self.options = options

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import open_clip_loading as loading
 from . import pins
-from .devices import indexed
+from .devices import as_device, indexed
 from .preprocess import Preprocess
 from .tokens import TokenLimit
 from .unloading import keep
@@ -146,7 +146,7 @@ class TowerSource:
             raise ValueError(f"revision {revision!r} is one of a hub repository, but {str(local)!r} is local")
         self.revision = revision
         self.precision = precision
-        self.device = None if device is None else torch.device(device)
+        self.device = None if device is None else as_device(device)
         self._towers: dict[torch.device, Tower] = {}
         loading.check_precision(precision)
         loading.check_quickgelu(self.model, self.pretrained)

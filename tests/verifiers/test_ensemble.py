@@ -121,5 +121,5 @@ def test_as_aggregator() -> None:
         as_aggregator([A, named("a")])
     with pytest.raises(ValueError, match="no verifier was given"):
         as_aggregator([])
-    with pytest.raises(ValueError, match="only excludes images, .*beside it: clip,safe"):
+    with pytest.raises(ValueError, match=r"only excludes images, .*beside it: clip,safe"):
         as_aggregator([SAFE])
