@@ -114,8 +114,9 @@ def compare(
         needed.load(loaded.device)
     drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
     options = {**settings, **drafting, "model_options": model_options, "batch_size": batch_size}
+    groups, place = list(families.values()), loaded.device
     runner = Runner(
-        texts, list(families.values()), model, chosen, aggregator, judging, options, features, store.directory, pictured
+        texts, groups, model, chosen, aggregator, judging, options, features, store.directory, pictured, place
     )
     store.write_settings(made_with)
     schedule = Schedule(runner, store, allowed, noises, space.end)

@@ -41,7 +41,7 @@ class Runner:
         features: for diversity.
         directory: where images go; None keeps none.
         pictured: of how many prompts, from the first on, the winners' images are kept.
-        picture_bytes: memory of one.
+        device: where the model's images are, and so their features.
     """
 
     prompts: Sequence[str]
@@ -54,7 +54,7 @@ class Runner:
     features: Features
     directory: Path | None = None
     pictured: int = 8
-    picture_bytes: int = 3 * 64 * 64
+    device: str | None = None
     names: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -155,8 +155,8 @@ class Runner:
 
     def _embed(self, candidate: Candidate) -> np.ndarray:
         assert candidate.pixels is not None
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        features: np.ndarray = self.features(as_images([candidate.pixels], device))[0]
+        images = as_images([candidate.pixels], torch.device(self.device or "cpu"))
+        features: np.ndarray = self.features(images)[0]
         return features
 
     def _picture(self, task: Task, prompt: int, budget: int, result: SearchResult, best: Candidate) -> str:

@@ -19,10 +19,11 @@ _CHUNK, _SECONDS, _BYTES = 24, 30.0, 2**29
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds per NFE of a search, and per image of all judges."""
+    """Seconds per NFE of a search, and per image of all judges; and the bytes of an image, or of a clip."""
 
     nfe: float
     judged: float
+    picture: int
 
     def of(self, task: Task, steps: int) -> float:
         """Projected seconds of a task."""
@@ -86,11 +87,15 @@ class Schedule:
         judged = sum(one.ledger.seconds.get("judge", 0.0) for one in results)
         spent = sum(sum(one.ledger.seconds.values()) for one in results) - judged
         images = sum(one.ledger.judge_images for one in results)
-        return Speed(spent / sum(one.ledger.nfe for one in results), judged / max(images, 1))
+        pictures = [c.raw.nbytes for one in results for c in one.candidates if c.raw is not None]
+        nfe = sum(one.ledger.nfe for one in results)
+        return Speed(spent / nfe, judged / max(images, 1), max(pictures, default=1))
 
     def _chunk(self, budget: int, speed: Speed | None) -> int:
-        by_time = _CHUNK if speed is None else int(_SECONDS / max(speed.nfe * budget, 1e-9))
-        by_memory = _BYTES // (budget // self._steps * self._runner.picture_bytes)
+        if speed is None:
+            return _CHUNK
+        by_time = int(_SECONDS / max(speed.nfe * budget, 1e-9))
+        by_memory = _BYTES // (budget // self._steps * speed.picture)
         return max(1, min(_CHUNK, by_time, by_memory))
 
 

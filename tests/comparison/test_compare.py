@@ -16,7 +16,8 @@ from noise_search.comparison.cells import label, spaced_seeds
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.records import from_json, to_json
-from noise_search.comparison.store import read
+from noise_search.comparison.schedule import Schedule, Speed
+from noise_search.comparison.store import Store, read
 from noise_search.protocol import Job
 from verifiers import FunctionVerifier
 
@@ -227,3 +228,11 @@ def test_the_table_says_what_was_found():
 def test_seeds_leave_room_for_the_noises_of_each_other():
     assert spaced_seeds(3, 64) == (0, 1000, 2000)
     assert spaced_seeds(2, 4000) == (0, 10000)
+
+
+def test_large_pictures_are_searched_in_fewer_prompts_at_once():
+    schedule = Schedule(None, Store(None), (STEPS * 64,), (0,), STEPS)  # what runs is not asked here
+    small, large = (Speed(nfe=1e-6, judged=0.0, picture=3 * side**2) for side in (64, 1024))
+    assert [schedule._chunk(STEPS * 64, speed) for speed in (small, large)] == [24, 2]
+    slow = Speed(nfe=0.01, judged=0.0, picture=1)
+    assert schedule._chunk(STEPS * 64, slow) == 5  # of about 30 seconds
