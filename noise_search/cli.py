@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -245,6 +246,7 @@ def compare(
             out,
             limit=limit,
             per_family=per_family,
+            command=shlex.join(["noise-search", *sys.argv[1:]]),
             model=model,
             algorithms=_names(algorithms),
             budgets=numbers(budgets, "budgets"),
@@ -270,7 +272,7 @@ def compare(
     if format is Format.json:
         typer.echo(to_text({"records": found.rows(), "files": {name: str(path) for name, path in paths.items()}}))
     else:
-        typer.echo("\n".join([str(found), *(f"{name:<8} {path}" for name, path in paths.items())]))
+        typer.echo("\n".join([str(found), *(f"{name:<{max(map(len, paths))}} {path}" for name, path in paths.items())]))
     if not found.complete:
         raise typer.Exit(_INTERRUPTED)
 

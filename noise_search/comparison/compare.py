@@ -107,6 +107,7 @@ def compare(
         "algorithms": {name: repr(one) for name, one in chosen.items()},
         "steps": space.end,
         "features": features.label,
+        "asked": _asked(settings, ensemble=ensemble, model_options=model_options),
     }
     store = Store(None if out is None else Path(out))
     _check_same(store, made_with)
@@ -123,6 +124,12 @@ def compare(
     schedule.run(progress)
     records, pools = tuple(store.records.values()), tuple(store.pools.values())
     return Comparison(records, pools, made_with, store.directory, complete=not schedule.left())
+
+
+def _asked(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Arguments given beyond the defaults, as JSON; what has no form there is told in words."""
+    given = {name: value for name, value in {**settings, **more}.items() if value is not None}
+    return json.loads(json.dumps(given, default=str))  # type: ignore[no-any-return]
 
 
 def _labelled(asked: Any) -> dict[str, SearchAlgorithm]:

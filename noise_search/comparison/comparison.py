@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.diversity import distances
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.store import Store
 
@@ -79,7 +80,11 @@ class Comparison:
         return tuple(dict.fromkeys(name for one in self.records for name in one.judges))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Tidy: one flat row per record, with a column per score and judge."""
+        """Tidy: one flat row per record, with a column per score and judge.
+
+        `diversity` is the mean distance between the winners of one prompt across seeds; None for a single seed.
+        """
+        apart = distances(self.records)
         return [
             {
                 "prompt": one.prompt,
@@ -95,6 +100,7 @@ class Comparison:
                 **{f"judge:{name}": one.judges.get(name) for name in self.judges},
                 **{f"first:{name}": one.first_scores.get(name) for name in self.verifiers},
                 **{f"first_judge:{name}": one.first_judges.get(name) for name in self.judges},
+                "diversity": _told(apart.get((one.algorithm, one.budget, one.prompt))),
                 "image": one.image,
                 "recipe": one.recipe,
             }
@@ -187,3 +193,7 @@ class Comparison:
             f"Comparison({len(self.records)} records: {', '.join(self.algorithms)}; {len(self.prompts)} prompts, "
             f"budgets {', '.join(map(str, self.budgets))} NFE, {len(self.seeds)} seeds)"
         )
+
+
+def _told(value: float | None) -> float | None:
+    return None if value is None or value != value else value

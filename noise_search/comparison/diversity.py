@@ -58,6 +58,15 @@ def diversities(records: Sequence[Record]) -> tuple[Diversity, ...]:
     return tuple(_diversity(algorithm, budget, prompts) for (algorithm, budget), prompts in winners.items())
 
 
+def distances(records: Sequence[Record]) -> dict[tuple[str, int, str], float]:
+    """Mean pairwise distance of the winners across seeds by algorithm, budget and prompt; NaN for a single seed."""
+    winners: dict[tuple[str, int, str], list[Values]] = defaultdict(list)
+    for one in records:
+        if one.embedding:
+            winners[one.algorithm, one.budget, one.prompt].append(np.asarray(one.embedding, dtype=np.float64))
+    return {cell: pairwise_distance(np.array(found)) for cell, found in winners.items()}
+
+
 def pairwise_distance(embeddings: Values) -> float:
     """Mean of 1 - cosine over all pairs of `[image, feature]`; NaN for fewer than two images."""
     count = len(embeddings)

@@ -48,11 +48,10 @@ def versions(comparison: "Comparison") -> str:
 
 
 def reproduction(comparison: "Comparison") -> str:
-    """The command or call that was recorded; else one from what is known."""
-    recorded = comparison.settings.get("call")
-    if recorded:
-        return code(recorded if isinstance(recorded, str) else json.dumps(recorded, indent=2, ensure_ascii=False))
-    return paragraph("The call was not recorded; this one is made from the settings.", "soft") + code(call(comparison))
+    """The command that was given, where one was, and the call that makes the comparison again."""
+    command = comparison.settings.get("command")
+    given = [code(command)] if command else []
+    return "".join([*given, code(call(comparison))])
 
 
 def call(comparison: "Comparison") -> str:
@@ -71,12 +70,19 @@ def call(comparison: "Comparison") -> str:
         "seeds": repr(list(comparison.seeds)),
         **({"steps": repr(known["steps"])} if "steps" in known else {}),
         **{f"draft_{name}": repr(value) for name, value in drafts.items() if value is not None},
+        **{name: _literal(value) for name, value in known.get("asked", {}).items()},
     }
     prompts = "".join(f"    {prompt!r},\n" for prompt in comparison.prompts)
     given = "".join(f"    {name}={value},\n" for name, value in arguments.items())
     kinds = sorted({one.partition("(")[0] for one in algorithms.values() if one.partition("(")[0].isidentifier()})
-    imports = "import noise_search\n" + ("" if plain else f"from noise_search.algorithms import {', '.join(kinds)}\n")
+    imports = "import torch\n\n" if any(one.startswith("torch.") for one in arguments.values()) else ""
+    imports += "import noise_search\n" + ("" if plain else f"from noise_search.algorithms import {', '.join(kinds)}\n")
     return f"{imports}\nprompts = [\n{prompts}]\ntable = noise_search.compare(\n    prompts,\n{given})\n"
+
+
+def _literal(value: Any) -> str:
+    """As Python; a dtype was recorded by its name."""
+    return value if isinstance(value, str) and value.startswith("torch.") else repr(value)
 
 
 def _is_default(name: str, settings: str) -> bool:

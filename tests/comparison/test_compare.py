@@ -216,6 +216,13 @@ def test_rows_are_tidy_and_csv_reads_back():
         assert from_json(json.loads(json.dumps(to_json(one)))) == one
 
 
+def test_rows_tell_how_far_the_winners_of_a_prompt_lie_apart():
+    found = run(seeds=2, prompts=["a"], algorithms=["random"], candidates=(2,))
+    first, second = (np.array(one.embedding) for one in found.records)
+    assert [row["diversity"] for row in found.rows()] == pytest.approx([1 - first @ second] * 2, abs=1e-4)
+    assert [row["diversity"] for row in run(prompts=["a"]).rows()] == [None] * 4
+
+
 def test_the_table_says_what_was_found():
     text = str(run(seeds=2))
     lines = text.splitlines()

@@ -251,7 +251,7 @@ def test_prompts_and_labels_are_texts_and_nothing_else(tmp_path):
 
     found = replace(
         found, records=tuple(map(renamed, found.records)), pools=tuple(map(renamed, found.pools)),
-        settings={**found.settings, "model": {"name": HOSTILE}, "call": HOSTILE, "environment": {HOSTILE: HOSTILE}},
+        settings={**found.settings, "model": {"name": HOSTILE}, "command": HOSTILE, "environment": {HOSTILE: HOSTILE}},
     )  # fmt: skip
     file = write_report(found, tmp_path / "report.html")
     html = file.read_text(encoding="utf-8")
@@ -264,11 +264,22 @@ def test_prompts_and_labels_are_texts_and_nothing_else(tmp_path):
     )
 
 
-def test_the_call_is_the_recorded_one(better):
+def test_the_command_that_was_given_is_shown_beside_the_call(better):
     command = "noise-search compare --prompts <file> --seeds 2"
-    page = Page(reproduction(replace(better, settings={**SETTINGS, "call": command})))
-    assert ("code", command) in page.texts
-    assert "was not recorded" not in page.text
+    page = Page(reproduction(replace(better, settings={**SETTINGS, "command": command})))
+    assert ("code", command) in page.texts and ("code", call(better)) in page.texts
+    assert ("code", command) not in Page(reproduction(better)).texts
+
+
+def test_the_call_repeats_what_was_asked_beyond_the_defaults(better):
+    asked = {"guidance": 3.5, "negative_prompt": "blue", "dtype": "torch.bfloat16", "ensemble": "min-z"}
+    found = replace(better, settings={**SETTINGS, "asked": asked})
+    made = ast.parse(call(found)).body[-1]
+    keywords = {one.arg: ast.unparse(one.value) for one in made.value.keywords}
+    assert {name: keywords[name] for name in asked} == {
+        "guidance": "3.5", "negative_prompt": "'blue'", "dtype": "torch.bfloat16", "ensemble": "'min-z'"
+    }  # fmt: skip
+    assert "import torch" in call(found)
 
 
 def test_the_call_that_is_made_up_is_python_with_the_same_arguments(better):
