@@ -1,0 +1,91 @@
+"""Execute notebooks as their readers do, each in a kernel of its own, and write what is the same in every run.
+
+As a program it refreshes the committed outputs, of all notebooks or of those named:
+
+    python tests/notebooks/executed_notebooks.py [notebooks/01-quickstart.ipynb ...]
+"""
+
+import argparse
+import asyncio
+import copy
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+DIRECTORY = Path(__file__).parents[2] / "notebooks"
+SECONDS_PER_CELL = 300
+KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+
+
+def read(file: Path) -> NotebookNode:
+    """The notebook in a file."""
+    return nbformat.read(file, as_version=4)
+
+
+def executed(notebook: NotebookNode, directory: Path) -> NotebookNode:
+    """A copy of the notebook, executed in a directory: one thread, no network, nothing of the user's settings.
+
+    Raises:
+        CellExecutionError: a cell failed; the message shows it.
+    """
+    found = copy.deepcopy(notebook)
+    own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    own["IPYTHONDIR"] = str(directory / ".ipython")
+    # A kernel chooses the backend that shows figures itself, unless one is set.
+    env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | own
+    client = NotebookClient(
+        found,
+        kernel_name="python3",
+        timeout=SECONDS_PER_CELL,
+        record_timing=False,
+        resources={"metadata": {"path": str(directory)}},
+    )
+    asyncio.run(client.async_execute(env=env))
+    return normalised(found)
+
+
+def normalised(notebook: NotebookNode) -> NotebookNode:
+    """The notebook without what differs between two equal executions or from machine to machine."""
+    found = copy.deepcopy(notebook)
+    state = found.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    names = {name: f"{number:032x}" for number, name in enumerate(state)}
+    metadata: dict[str, Any] = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    if state:
+        metadata["widgets"] = found.metadata["widgets"]
+    found.metadata = NotebookNode(metadata)
+    for cell in found.cells:
+        cell.metadata.pop("execution", None)
+    text = nbformat.writes(found)
+    for name, short in names.items():
+        text = text.replace(name, short)
+    return nbformat.reads(text, as_version=4)
+
+
+def refresh(file: Path) -> float:
+    """Execute a notebook, write its outputs into the file, and return how many seconds it took."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as directory:
+        found = executed(read(file), Path(directory))
+    nbformat.write(found, file)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Refresh notebooks."""
+    parser = argparse.ArgumentParser(description="Execute notebooks and write their outputs into them.")
+    parser.add_argument("files", nargs="*", type=Path, help="all of notebooks/ when none is named")
+    for file in parser.parse_args().files or sorted(DIRECTORY.glob("*.ipynb")):
+        print(f"{file.name}: {refresh(file):.1f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
