@@ -1,5 +1,7 @@
 """From one call of `search` to the records of all cells that it answers for."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,8 +164,10 @@ class Runner:
     def _picture(self, task: Task, prompt: int, budget: int, result: SearchResult, best: Candidate) -> str:
         if self.directory is None or prompt >= self.pictured:
             return ""
+        # By the prompt's text, not its place: another call on the same directory may have other prompts there.
+        cell = hashlib.sha256(json.dumps([self.prompts[prompt], task.algorithm]).encode()).hexdigest()[:10]
         letters = "".join(c if c.isalnum() else "-" for c in task.algorithm)
-        name = f"{IMAGES}/{prompt:03d}-{letters}-{budget}-{task.seed}.png"
+        name = f"{IMAGES}/{cell}-{letters}-{budget}-{task.seed}.png"
         (self.directory / IMAGES).mkdir(exist_ok=True)
         write_atomically(self.directory / name, png_bytes(result, best))
         return name

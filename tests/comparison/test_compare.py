@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 from toy import CountingSampler, brightness, contrast
 
 from noise_search import RandomSearch, ZeroOrderSearch, search
@@ -243,3 +244,14 @@ def test_large_pictures_are_searched_in_fewer_prompts_at_once():
     assert [schedule._chunk(STEPS * 64, speed) for speed in (small, large)] == [24, 2]
     slow = Speed(nfe=0.01, judged=0.0, picture=1)
     assert schedule._chunk(STEPS * 64, slow) == 5  # of about 30 seconds
+
+
+def test_images_stay_those_of_their_prompt_when_the_order_changes_or_labels_look_alike(tmp_path):
+    zero_order = {"my zo": "zero-order", "my-zo": ZeroOrderSearch(neighbours=2)}
+    run(prompts=["bb", "ccc"], algorithms=zero_order, out=tmp_path)
+    found = run(prompts=PROMPTS, algorithms=zero_order, out=tmp_path)
+    assert len({one.image for one in found.records}) == len(found.records)
+    for one in found.records:
+        with Image.open(tmp_path / one.image) as image:
+            assert json.loads(image.text["noise_search"])["prompt"] == one.prompt
+            assert np.asarray(image).mean() / 255 == pytest.approx(one.scores["brightness"], abs=0.01)
