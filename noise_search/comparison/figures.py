@@ -199,7 +199,7 @@ def figure_png(figure: Plot) -> bytes:
     """The figure as PNG, with its description among the texts."""
     stream = io.BytesIO()
     metadata = {"Title": figure.heading, "Description": figure.alt, "Software": "noise-search"}
-    figure.savefig(stream, format="png", dpi=DPI, metadata=metadata)
+    figure.savefig(stream, format="png", dpi=figure.dpi, metadata=metadata)
     return stream.getvalue()
 
 

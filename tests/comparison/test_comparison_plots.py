@@ -1,5 +1,6 @@
 """Figures of comparisons: what is drawn is what the statistics say, and each says in words what it shows."""
 
+import io
 import warnings
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -19,7 +20,16 @@ from PIL import Image
 
 from noise_search import paper
 from noise_search.comparison.comparison import Comparison
-from noise_search.comparison.figures import figure_alt, figure_svg, looks, nice_log_ticks, save_figure, spaced
+from noise_search.comparison.figures import (
+    DPI,
+    figure_alt,
+    figure_svg,
+    looks,
+    new_plot,
+    nice_log_ticks,
+    save_figure,
+    spaced,
+)
 from noise_search.comparison.multiplier import multipliers
 from noise_search.comparison.plots import KINDS, draw, figures, save_figures
 from noise_search.comparison.plots_trade import front
@@ -313,3 +323,10 @@ def test_log_axes_have_ticks_at_any_range(low, ratio):
     nice_log_ticks(panel, "y")
     inside = [tick for tick in panel.yaxis.get_major_locator()() if low <= tick <= low * ratio]
     assert inside
+
+
+def test_a_figure_is_shown_as_large_as_it_is_set():
+    figure = new_plot(4, 3, "a figure")
+    assert Image.open(io.BytesIO(figure._repr_png_())).size == (4 * DPI, 3 * DPI)
+    figure.set_dpi(50)
+    assert Image.open(io.BytesIO(figure._repr_png_())).size == (200, 150)
