@@ -64,10 +64,23 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
     found.metadata = NotebookNode(metadata)
     for cell in found.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = _joined(cell.outputs)
     text = nbformat.writes(found)
     for name, short in names.items():
         text = text.replace(name, short)
     return nbformat.reads(text, as_version=4)
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """The outputs with what a stream wrote in several pieces as one, since how many depends on the clock."""
+    found: list[NotebookNode] = []
+    for one in outputs:
+        if found and one.output_type == found[-1].output_type == "stream" and one.name == found[-1].name:
+            found[-1] = NotebookNode({**found[-1], "text": found[-1].text + one.text})
+        else:
+            found.append(one)
+    return found
 
 
 def refresh(file: Path) -> float:

@@ -24,16 +24,12 @@ each = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 
 
 def kinds(notebook: NotebookNode) -> list[tuple[int, list[str]]]:
-    """Per code cell, its number and the kinds of its outputs in order; a stream counts once."""
-    found = []
-    for number, cell in enumerate(code(notebook)):
-        names = []
-        for one in cell.outputs:
-            name = one.name if one.output_type == "stream" else ", ".join(sorted(one.get("data", {"error": ""})))
-            if not names or name != names[-1] or one.output_type != "stream":
-                names.append(name)
-        found.append((number + 1, names))
-    return found
+    """Per code cell, its number and the kinds of its outputs in order."""
+    return [(number, [kind(one) for one in cell.outputs]) for number, cell in enumerate(code(notebook), start=1)]
+
+
+def kind(output: NotebookNode) -> str:
+    return output.name if output.output_type == "stream" else ", ".join(sorted(output.get("data", {"error": ""})))
 
 
 def code(notebook: NotebookNode) -> list[NotebookNode]:
@@ -146,6 +142,12 @@ def test_a_run_starts_in_its_directory_on_one_thread_with_figures_inline(tmp_pat
     found = executed(new_notebook(cells=[new_code_cell(source + ";\nplt.show()")]), tmp_path)
     assert "'mark'" in found.cells[0].outputs[0].text and found.cells[0].outputs[0].text.endswith(" 1\n")
     assert kinds(found) == [(1, ["stdout", "image/png, text/plain"])]
+
+
+def test_a_stream_written_in_pieces_is_one_output(tmp_path: Path) -> None:
+    source = "import sys, time\nprint(1, flush=True)\ntime.sleep(1)\nprint(2)\nprint(3, file=sys.stderr)"
+    found = executed(new_notebook(cells=[new_code_cell(source)]), tmp_path).cells[0].outputs
+    assert [(one.name, one.text) for one in found] == [("stdout", "1\n2\n"), ("stderr", "3\n")]
 
 
 def test_two_runs_write_the_same_widgets(tmp_path: Path) -> None:
