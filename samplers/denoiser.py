@@ -97,6 +97,7 @@ class DenoiserSampler(Sampler):
         rows = len(states) * (stop - states.step)
         return Run(points[stop], {k: points[k] for k in keep}, rows)
 
+    @torch.no_grad()
     def decode(self, states: State) -> Float[Tensor, " batch *frames 3 height width"]:
         """Images of x at the end, of x0 before it."""
         latent = clean_latent(states, self._space_of(states))

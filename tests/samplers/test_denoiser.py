@@ -75,6 +75,12 @@ def test_rows_that_are_no_images_need_a_decoder():
     assert image.decode(end).shape == (1, 3, 2, 2)
 
 
+def test_a_decoder_with_weights_leaves_no_graph():
+    space, weight = flow_space(2), torch.ones(1, requires_grad=True)
+    sampler = DenoiserSampler(lambda x, a, s, p: weight * x, space, decode=lambda x: (weight * x).sigmoid())
+    assert not sampler.decode(sampler.run(space.fresh([1]), 2).final).requires_grad
+
+
 def test_a_recipe_replays():
     space = flow_space(6)
     sampler = DenoiserSampler(mixture_denoiser(MEANS, 0.4), space)
