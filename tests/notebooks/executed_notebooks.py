@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import copy
 import os
+import re
 import sys
 import tempfile
 import time
@@ -67,9 +68,9 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
         if cell.cell_type == "code":
             cell.outputs = _joined(cell.outputs)
     text = nbformat.writes(found)
-    for name, short in names.items():
-        text = text.replace(name, short)
-    return nbformat.reads(text, as_version=4)
+    if names:
+        text = re.sub("|".join(names), lambda match: names[match[0]], text)
+    return nbformat.reads(nbformat.writes(nbformat.reads(text, as_version=4)), as_version=4)  # in the new names' order
 
 
 def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
