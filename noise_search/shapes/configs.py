@@ -21,7 +21,7 @@ from noise_search.shapes.scenes import COLOURS, SHAPES
 
 LENGTH = 16
 """Tokens per prompt of every text encoder; the world's longest caption has 13."""
-WIDTH = 128
+WIDTH, SMALL_WIDTH = 128, 64
 
 _EXTRA_WORDS = "one photo of image picture painting drawing with on the background white black gray grey light dark"
 
@@ -155,15 +155,15 @@ def unet() -> UNet2DConditionModel:
     )
 
 
-def flux() -> FluxTransformer2DModel:
-    """The denoiser of `shapes-flow`: 64 image tokens of 2 x 2 latents, 16 text tokens."""
+def flux(width: int = WIDTH) -> FluxTransformer2DModel:
+    """The denoiser of `shapes-flow`: 64 image tokens of 2 x 2 latents, 16 text tokens; a narrower one costs less."""
     return FluxTransformer2DModel(
         patch_size=1,
         in_channels=16,
         num_layers=2,
         num_single_layers=4,
         attention_head_dim=32,
-        num_attention_heads=WIDTH // 32,
+        num_attention_heads=width // 32,
         joint_attention_dim=WIDTH,
         pooled_projection_dim=WIDTH,
         guidance_embeds=False,

@@ -1,6 +1,6 @@
 """Train the embedded models: `python -m noise_search.shapes.train [STAGE ...] --out DIRECTORY`.
 
-Stages, in order: vae, clip, latents, ddim, flow, aesthetic, vlm, assemble, gates. Every stage is a function of the
+Stages, in order: vae, clip, latents, ddim, flow, aesthetic, vlm, assemble, small, gates. Every stage is a function of the
 seed; interrupted ones continue from their checkpoint. On an accelerator all of it takes minutes, on two cores hours.
 """
 
@@ -18,7 +18,7 @@ from noise_search.shapes.train import aesthetic, assemble, clip, denoisers, gate
 from noise_search.shapes.train.loop import Plan
 
 log = logging.getLogger("noise_search.shapes.train")
-STAGES = ("vae", "clip", "latents", "ddim", "flow", "aesthetic", "vlm", "assemble", "gates")
+STAGES = ("vae", "clip", "latents", "ddim", "flow", "aesthetic", "vlm", "assemble", "small", "gates")
 
 
 def main() -> None:
@@ -71,6 +71,10 @@ def run(stage: str, out: Path, weights: Path, seed: int, device: torch.device, s
             shutil.copytree(out / "vlm", weights / "vlm", dirs_exist_ok=True)
             assemble.save(assemble.ddim_pipeline(out, seed), "shapes-ddim", weights)
             assemble.save(assemble.flow_pipeline(out, seed), "shapes-flow", weights)
+        case "small":
+            encoders = assemble.text_encoders(weights / "shapes-flow")
+            small = denoisers.train_small(out, encoders, seed, device, plan(denoisers.SMALL))
+            assemble.save_small(small, weights)
         case "gates":
             report = gates.report(weights)
             log.info("gates: %s", json.dumps(report, indent=2))

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FluxPipeline, StableDiffusionPipeline
+from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel, StableDiffusionPipeline
 from torch import Tensor, nn
 
 from noise_search.shapes import DECLARED_VERIFIERS, configs
+from noise_search.shapes.small import SMALL
 from noise_search.shapes.train.clip import tokenizer
 from noise_search.shapes.train.denoisers import ddim_modules, flow_modules
 from noise_search.shapes.train.loop import averaged
@@ -88,6 +89,23 @@ def save(pipe: StableDiffusionPipeline | FluxPipeline, name: str, weights: Path)
     """Save a pipeline in half precision with its card."""
     folder = weights / name
     pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    _clean(folder)
+    (folder / "noise_search.json").write_text(json.dumps(card_of(name), indent=2) + "\n", encoding="utf-8")
+
+
+def text_encoders(folder: Path) -> nn.ModuleDict:
+    """The text encoders of a finished FLUX pipeline, in float32."""
+    pipe = FluxPipeline.from_pretrained(folder, transformer=None, vae=None)
+    return nn.ModuleDict({"text_encoder": pipe.text_encoder, "text_encoder_2": pipe.text_encoder_2})
+
+
+def save_small(transformer: FluxTransformer2DModel, weights: Path) -> None:
+    """Save the narrower denoiser in half precision; all else is `shapes-flow`'s."""
+    transformer.to(torch.float16).save_pretrained(weights / SMALL / "transformer", safe_serialization=True)
+    _clean(weights / SMALL)
+
+
+def _clean(folder: Path) -> None:
     for file in folder.glob("*/config.json"):
         config = json.loads(file.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)  # where the part lay during training
@@ -95,4 +113,3 @@ def save(pipe: StableDiffusionPipeline | FluxPipeline, name: str, weights: Path)
             # transformers loads in the dtype that the configuration names, diffusers in float32: make them agree.
             config["dtype"] = "float32"
         file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / "noise_search.json").write_text(json.dumps(card_of(name), indent=2) + "\n", encoding="utf-8")

@@ -1,11 +1,11 @@
-"""Stages "latents", "ddim" and "flow": the two denoisers with their text encoders, on cached latents."""
+"""Stages "latents", "ddim", "flow" and "small": denoisers with their text encoders, on cached latents."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, FluxTransformer2DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer, T5Tokenizer
@@ -15,7 +15,7 @@ from noise_search.shapes.captions import captions
 from noise_search.shapes.render import render
 from noise_search.shapes.scenes import sample_scenes
 from noise_search.shapes.train.clip import tokenizer
-from noise_search.shapes.train.loop import Plan, fit
+from noise_search.shapes.train.loop import Loss, Plan, fit
 
 BATCH = 64
 SCENES = 80_000
@@ -30,7 +30,8 @@ def _is_hidden_matrix(name: str, weight: Tensor) -> bool:
 
 DDIM = Plan("ddim", steps=7300, rate=7e-4, bfloat16=False, decay_from=0.7)
 FLOW = Plan("flow", steps=7900, rate=1e-3, decay_from=0.7, muon=_is_hidden_matrix)
-DDIM_LAYOUT_FROM, FLOW_LAYOUT_FROM = 2400, 2700
+SMALL = Plan("small", steps=4000, rate=1.2e-3, bfloat16=False, decay_from=0.6, muon=_is_hidden_matrix)
+DDIM_LAYOUT_FROM, FLOW_LAYOUT_FROM, SMALL_LAYOUT_FROM = 2400, 2700, 1400
 """Steps after which training leans on high noise levels, where what and how many objects there are is decided; until
 then the appearance of single objects is what there is to learn."""
 
@@ -133,9 +134,27 @@ def pack(latents: Tensor) -> Tensor:
 
 def train_flow(directory: Path, seed: int, device: torch.device, plan: Plan = FLOW) -> nn.ModuleDict:
     """Train the FLUX transformer and its text encoders on the velocity loss (Lipman et al. 2022, arXiv 2210.02747)."""
-    pool = load_pool(directory)
-    t5_words = configs.t5_tokenizer()
-    model = flow_modules(len(tokenizer(directory, seed)), len(t5_words), seed).to(device)
+    model = flow_modules(len(tokenizer(directory, seed)), len(configs.t5_tokenizer()), seed).to(device)
+    loss = velocity_loss(load_pool(directory), model, FLOW_LAYOUT_FROM)
+    fit(plan, model, loss, directory / "checkpoints", seed + 3)
+    return model
+
+
+def train_small(
+    directory: Path, encoders: nn.ModuleDict, seed: int, device: torch.device, plan: Plan = SMALL
+) -> FluxTransformer2DModel:
+    """Train a narrower transformer like the stage "flow", on the text encoders of that stage, which stay as they are."""
+    torch.manual_seed(seed + 4)
+    small = configs.flux(configs.SMALL_WIDTH).to(device)
+    model = nn.ModuleDict({**encoders.to(device).requires_grad_(False), "transformer": small})
+    loss = velocity_loss(load_pool(directory), model, SMALL_LAYOUT_FROM)
+    fit(plan, small, loss, directory / "checkpoints", seed + 4)
+    return small
+
+
+def velocity_loss(pool: Pool, model: nn.ModuleDict, layout_from: int) -> Loss:
+    """The loss of a FLUX transformer and its text encoders; levels are drawn for layout from that step on."""
+    device = next(model.parameters()).device
     row, column = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
     image_ids = torch.stack([torch.zeros_like(row), row, column], -1).reshape(64, 3).float().to(device)
     text_ids = torch.zeros(configs.LENGTH, 3, device=device)
@@ -143,7 +162,7 @@ def train_flow(directory: Path, seed: int, device: torch.device, plan: Plan = FL
     def loss(step: int, generator: torch.Generator) -> Tensor:
         latents, clip_ids, t5_ids = pool.batch(generator, device)
         noise = torch.randn(latents.shape, generator=generator).to(device)
-        sigma = _noise_levels(generator, 0.8 if step >= FLOW_LAYOUT_FROM else 0.0).to(device)
+        sigma = _noise_levels(generator, 0.8 if step >= layout_from else 0.0).to(device)
         share = sigma.view(-1, 1, 1, 1)
         made = model["transformer"](
             hidden_states=pack((1 - share) * latents + share * noise),
@@ -156,8 +175,7 @@ def train_flow(directory: Path, seed: int, device: torch.device, plan: Plan = FL
         )[0]
         return F.mse_loss(made.float(), pack(noise - latents))
 
-    fit(plan, model, loss, directory / "checkpoints", seed + 3)
-    return model
+    return loss
 
 
 def _noise_levels(generator: torch.Generator, centre: float) -> Tensor:

@@ -1,0 +1,144 @@
+"""The experiments of Ma et al. 2025 (arXiv 2501.09732) as comparisons of the embedded models.
+
+An axis is a few comparisons (`noise_search.compare`) with a parameter that differs, and which curves are drawn of them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch
+from noise_search.shapes.small import small_flow
+
+GFLOPS = {"shapes-flow": 0.3824, "shapes-flow-small": 0.0962}
+"""Of one NFE: two rows, as guidance asks for; by `python notebooks/paper/cost.py`."""
+
+
+def _own_algorithm(run: str, algorithm: str) -> str | None:
+    return algorithm
+
+
+def _own_run(run: str, algorithm: str) -> str | None:
+    return run
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One experiment.
+
+    Attributes:
+        title: of its figure.
+        runs: arguments of `compare`, by name of the run.
+        curve: to which curve a run's algorithm belongs, given both names; None leaves it out.
+        measures: what is drawn, a panel each.
+        cost: x of a curve's point, given run and budget; NFE by default.
+        unit: of x.
+    """
+
+    title: str
+    runs: Mapping[str, Mapping[str, Any]]
+    curve: Callable[[str, str], str | None] = _own_algorithm
+    measures: tuple[str, ...] = ("clip", "oracle")
+    cost: Callable[[str, int], float] = lambda run, budget: budget
+    unit: str = "NFE"
+
+
+def _steps(model: str) -> Axis:
+    """Denoising steps alone, against search at the model's own 20 steps (section 1 and figure 1)."""
+    counts = (2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200)
+    alone = {f"{n} steps": {"steps": n, "candidates": (1,), "algorithms": ["random"]} for n in counts}
+    search = {"random search": {"candidates": (1, 2, 4, 8, 16, 32, 64), "algorithms": ["random"]}}
+    return Axis(
+        f"Denoising steps alone against random search, {model}",
+        {name: {"model": model, **one} for name, one in (alone | search).items()},
+        lambda run, algorithm: run if run in search else "denoising steps alone",
+    )
+
+
+def _algorithms(model: str) -> Axis:
+    """Random, zero-order and path search from 4 to 256 candidates (figure 6, table 2)."""
+    return Axis(f"Three algorithms, {model}", {"all": {"model": model, "candidates": (4, 16, 64, 256)}})
+
+
+def _verifiers() -> Axis:
+    """What is searched by against what it is measured with (tables 1 and 2, figure 8)."""
+    measures = ("clip", "aesthetic", "vlm", "oracle")
+    searched = {**{one: [one] for one in measures}, "clip and aesthetic": ["clip", "aesthetic"]}
+    runs = {
+        name: {
+            "verifier": verifiers,
+            "judges": [one for one in measures if one not in verifiers],
+            "candidates": (4, 16, 96),
+            "algorithms": ["random"],
+        }
+        for name, verifiers in searched.items()
+    }
+    return Axis(
+        "What random search is guided by, and what that does to other scores",
+        runs,
+        lambda run, algorithm: f"by {run}" if algorithm == "random" else None,
+        measures,
+    )
+
+
+def _drafts() -> Axis:
+    """Steps of a candidate during the search, the winner rendered with 40 (section 5.4 and figure 10)."""
+    final = {"steps": 40, "algorithms": ["random"]}
+    budgets = (160, 320, 640, 1280)
+    drafted = {f"{n} steps": {**final, "draft_steps": n, "budgets": budgets} for n in (4, 6, 10, 20)}
+    return Axis(
+        "NFE per candidate during the search, the winner rendered with 40 steps",
+        {**drafted, "40 steps": {**final, "budgets": budgets}},
+        _own_run,
+    )
+
+
+def _neighbours() -> Axis:
+    """Zero-order search with 2, 4 and 8 neighbours, and with nearer and further ones (section 5.3, figure 12)."""
+    near = {f"N={n}, cosine .95": ZeroOrderSearch(neighbours=n) for n in (2, 4, 8)}
+    far = {f"N=4, cosine {str(c)[1:]}": ZeroOrderSearch(cosine=c) for c in (0.5, 0.8, 0.99)}
+    return Axis("Zero-order search: neighbours and their cosine to the pivot", _one(near | far))
+
+
+def _paths() -> Axis:
+    """Search over paths with 1, 2 and 4 paths and ever more branches (section 5.3), and with fewer rounds."""
+    wide = {f"N={n}": SearchOverPaths(paths=n) for n in (1, 2, 4)}
+    short = {"N=2, one round": SearchOverPaths(rounds=1), "N=2, from the middle": SearchOverPaths(forward=0.4)}
+    return Axis("Search over paths: paths N; branches M grow with NFE", _one(wide | short))
+
+
+def _one(algorithms: Mapping[str, Any]) -> dict[str, Any]:
+    return {"all": {"algorithms": {"random": RandomSearch(), **algorithms}, "candidates": (4, 8, 16, 32, 64)}}
+
+
+def _sizes() -> Axis:
+    """A small model with search against a larger one with and without (section 5.5, figure 11)."""
+    counts = {"candidates": (1, 2, 4, 8, 16, 32, 64), "algorithms": ["random"]}
+    return Axis(
+        "A small model with search against a larger one",
+        {"shapes-flow": counts, "shapes-flow-small": {**counts, "model": small_flow}},
+        _own_run,
+        cost=lambda run, budget: budget * GFLOPS[run],
+        unit="GFLOP",
+    )
+
+
+def _guidance() -> Axis:
+    """Search at several guidance scales (the paper's cfg 1.0, 1.35 and 1.5)."""
+    scales = (1.0, 1.5, 2.5, 4.0, 6.0)
+    one = {"candidates": (1, 2, 4, 8, 16, 32), "algorithms": ["random"]}
+    return Axis("Guidance scale", {f"guidance {scale:g}": {**one, "guidance": scale} for scale in scales}, _own_run)
+
+
+AXES: Mapping[str, Callable[[], Axis]] = {
+    "steps-flow": lambda: _steps("shapes-flow"),
+    "steps-ddim": lambda: _steps("shapes-ddim"),
+    "algorithms-flow": lambda: _algorithms("shapes-flow"),
+    "algorithms-ddim": lambda: _algorithms("shapes-ddim"),
+    "verifiers": _verifiers,
+    "drafts": _drafts,
+    "neighbours": _neighbours,
+    "paths": _paths,
+    "sizes": _sizes,
+    "guidance": _guidance,
+}

@@ -1,0 +1,160 @@
+"""Tables and figures of axes that were run: `python notebooks/paper/report.py [AXIS ...] --runs runs/paper`.
+
+Of each axis: its points with 95 % intervals over prompts and seeds as CSV, its figure, and its table as Markdown.
+"""
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from axes import AXES, Axis
+
+from noise_search import Comparison
+from noise_search.comparison.bootstrap import Interval
+from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.figures import (
+    Plot,
+    label,
+    legend_below,
+    looks,
+    new_plot,
+    nice_log_ticks,
+    panel_size,
+    panels,
+    save_figure,
+    title,
+)
+from noise_search.comparison.measures import by_cell
+from noise_search.comparison.plots_scores import Curves, curves_told, draw_curves
+from noise_search.comparison.records import Record
+from noise_search.comparison.statistics import differences, means
+
+
+@dataclass(frozen=True)
+class Point:
+    """Mean score of the winners of one curve at one budget, and what it is less random search's, where that is known."""
+
+    curve: str
+    cost: float
+    budget: int
+    measure: str
+    score: Interval
+    gain: Interval | None = None
+
+
+def main() -> None:
+    """Parse the command line and report the axes that have been run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("axes", nargs="*", metavar="AXIS", help=f"some of {', '.join(AXES)}; all by default")
+    parser.add_argument("--runs", type=Path, default=Path("runs/paper"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    asked = parser.parse_args()
+    for name in asked.axes or [one for one in AXES if (asked.runs / one).exists()]:
+        axis = AXES[name]()
+        found = points(axis, asked.runs / name)
+        write_csv(found, asked.out / f"{name}.csv")
+        save_figure(figure(axis, found), asked.out / name)
+        print(f"{name}\n\n{markdown(axis, found)}\n")
+
+
+def points(axis: Axis, directory: Path) -> list[Point]:
+    """All points of an axis, from the comparisons below the directory: means over the searches that all curves have."""
+    read = {run: Comparison.read(directory / run.replace(" ", "-")) for run in axis.runs}
+    known = {run: _drawn(axis, run, one) for run, one in read.items()}
+    shared = set.intersection(
+        *({(one.prompt, one.seed) for one in some} for records in known.values() for some in by_cell(records).values())
+    )
+    found = []
+    for run, comparison in read.items():
+        records = [one for one in known[run] if (one.prompt, one.seed) in shared]
+        for measure in axis.measures:
+            by = {"verifiers": comparison.verifiers}
+            gains = {}
+            if RANDOM in (paired := {one.algorithm for one in records}) and len(paired) > 1:
+                compared = differences(records, comparison.pools, measure, **by)
+                gains = {(one.algorithm, one.budget): one.difference for one in compared}
+            for one in means(records, comparison.pools, measure, **by):
+                curve, cost = str(axis.curve(run, one.algorithm)), axis.cost(run, one.budget)
+                gain = gains.get((one.algorithm, one.budget))
+                found.append(Point(curve, cost, one.budget, measure, one.score, gain))
+    return found
+
+
+def _drawn(axis: Axis, run: str, comparison: Comparison) -> list[Record]:
+    """Records of the algorithms that are drawn and of the budgets that are asked for."""
+    given = axis.runs[run]
+    asked = given.get("budgets") or [count * int(comparison.settings["steps"]) for count in given["candidates"]]
+    return [one for one in comparison.records if axis.curve(run, one.algorithm) is not None and one.budget in asked]
+
+
+def write_csv(found: Sequence[Point], file: Path) -> None:
+    """A row per point."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        numbers = ["mean", "low", "high", "less_random", "less_random_low", "less_random_high"]
+        writer.writerow(["curve", "cost", "budget", "measure", *numbers, "prompts", "searches"])
+        for one in found:
+            told = [f"{value:.5g}" for found in (one.score, one.gain) for value in _numbers(found)]
+            counts = [one.score.prompts, one.score.searches]
+            writer.writerow([one.curve, f"{one.cost:g}", one.budget, one.measure, *told, *counts])
+
+
+def _numbers(found: Interval | None) -> tuple[float, float, float]:
+    return (found.value, found.low, found.high) if found is not None else (float("nan"),) * 3
+
+
+def figure(axis: Axis, found: Sequence[Point]) -> Plot:
+    """A panel per measure: mean score against cost, with 95 % bands."""
+    drawn = new_plot(*panel_size(len(axis.measures), columns=2), axis.title)
+    axes = panels(drawn, len(axis.measures), columns=2)
+    names = list(dict.fromkeys(one.curve for one in found))
+    told = []
+    for panel, measure in zip(axes, axis.measures, strict=True):
+        curves: Curves = {
+            name: sorted(
+                ((one.cost, one.score) for one in found if (one.curve, one.measure) == (name, measure)),
+                key=lambda point: point[0],
+            )
+            for name in names
+        }
+        draw_curves(panel, curves, looks(names))
+        nice_log_ticks(panel, "x")
+        label(panel, f"{axis.unit} (log scale)", f"mean {measure}")
+        title(panel, f"{axis.title}: {measure}")
+        told.append(curves_told(measure, curves, axis.unit))
+    legend_below(drawn, axes)
+    drawn.alt = f"{axis.title}. Mean scores of the winners against {axis.unit}, with 95 % intervals. " + " ".join(told)
+    return drawn
+
+
+def markdown(axis: Axis, found: Sequence[Point]) -> str:
+    """A row per curve and budget, columns per measure; half the width of an interval after ±."""
+    rows: dict[tuple[str, float], list[Point]] = {}
+    for one in found:
+        rows.setdefault((one.curve, one.cost), []).append(one)
+    compared = any(one.gain is not None for one in found)
+    head = ["curve", axis.unit]
+    for measure in axis.measures:
+        head += [measure, f"{measure} less random"] if compared else [measure]
+    lines = [f"| {' | '.join([*head, 'searches'])} |", "|" + "---|" * (len(head) + 1)]
+    for (curve, cost), some in sorted(rows.items(), key=lambda row: (_place(found, row[0][0]), row[0][1])):
+        cells = [
+            text for one in some for text in ([_told(one.score), _told(one.gain)] if compared else [_told(one.score)])
+        ]
+        lines.append(f"| {curve} | {cost:g} | {' | '.join(cells)} | {some[0].score.searches} |")
+    return "\n".join(lines)
+
+
+def _told(found: Interval | None) -> str:
+    return "" if found is None else f"{found.value:.3f} ±{(found.high - found.low) / 2:.3f}"
+
+
+def _place(found: Sequence[Point], curve: str) -> int:
+    return [one.curve for one in found].index(curve)
+
+
+if __name__ == "__main__":
+    main()
