@@ -34,7 +34,7 @@ from noise_search.comparison.statistics import differences, means
 
 @dataclass(frozen=True)
 class Point:
-    """Mean score of the winners of one curve at one budget, and what it is less random search's, where that is known."""
+    """Mean score of a curve's winners at one budget, and what it is less random search's, where that is known."""
 
     curve: str
     cost: float
@@ -141,9 +141,8 @@ def markdown(axis: Axis, found: Sequence[Point]) -> str:
         head += [measure, f"{measure} less random"] if compared else [measure]
     lines = [f"| {' | '.join([*head, 'searches'])} |", "|" + "---|" * (len(head) + 1)]
     for (curve, cost), some in sorted(rows.items(), key=lambda row: (_place(found, row[0][0]), row[0][1])):
-        cells = [
-            text for one in some for text in ([_told(one.score), _told(one.gain)] if compared else [_told(one.score)])
-        ]
+        told = [[one.score, one.gain] if compared else [one.score] for one in some]
+        cells = [_told(score) for both in told for score in both]
         lines.append(f"| {curve} | {cost:g} | {' | '.join(cells)} | {some[0].score.searches} |")
     return "\n".join(lines)
 
