@@ -63,10 +63,10 @@ def _draw_curves(result: "SearchResult", panels: Sequence[Axes]) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False, fontsize=8)
     # Dollar signs of a prompt are no formulas; a broken one would fail the whole picture.
-    panels[0].set_title(_drawable(textwrap.shorten(result.prompt, 70)), fontsize=9, loc="left", parse_math=False)
+    panels[0].set_title(drawable(textwrap.shorten(result.prompt, 70)), fontsize=9, loc="left", parse_math=False)
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """The text with a box for what the font lacks, such as emoji, which matplotlib would warn of."""
     font = get_font(findfont(FontProperties()))
     return "".join(c if font.get_char_index(ord(c)) else "\u25a1" for c in printable(text))

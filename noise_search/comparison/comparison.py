@@ -127,7 +127,9 @@ class Comparison:
         try:
             import pandas
         except ImportError as error:
-            raise ImportError("to_pandas() needs pandas: pip install pandas, or use rows() or to_csv()") from error
+            raise ImportError(
+                "to_pandas() needs pandas: pip install 'noise-search[tables]', or use rows() or to_csv()"
+            ) from error
         return pandas.DataFrame(self.rows())
 
     def to_parquet(self, file: str | Path) -> Path:
@@ -139,19 +141,26 @@ class Comparison:
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:
-            raise ImportError("to_parquet() needs pyarrow: pip install pandas pyarrow, or use to_csv()") from error
+            raise ImportError(
+                "to_parquet() needs pyarrow: pip install 'noise-search[tables]', or use to_csv()"
+            ) from error
         self.to_pandas().to_parquet(file)
         return Path(file)
 
-    def plot(self, kind: str = "score", *, paper: str | None = None) -> "Figure":
-        """A figure: "score", "judge", "multiplier", "grid" or "pareto"; with `paper`, a published curve over it.
+    def plot(self, kind: str = "score", *, paper: str | None = None, algorithm: str | None = None) -> "Figure":
+        """A figure: "score", "difference", "judge", "multiplier", "pareto" or "grid".
+
+        Args:
+            kind: which.
+            paper: with "score", a published curve to draw over it, such as "flux-drawbench".
+            algorithm: with "grid", whose winners to show at every budget; all algorithms' at the largest if not given.
 
         Raises:
-            ValueError: no such figure or curve, or no images to show.
+            ValueError: no such figure, curve or algorithm, or no images to show.
         """
         from noise_search.comparison.plots import draw
 
-        return draw(self, kind, paper=paper)
+        return draw(self, kind, paper=paper, algorithm=algorithm)
 
     def report(self, file: str | Path) -> Path:
         """Write everything as one HTML file that needs nothing else.

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from noise_search.files import check_writable, write_atomically
-from noise_search.plots import _drawable
+from noise_search.plots import drawable as drawable_line
 
 INK, GREY, LIGHT = "#202124", "#5f6368", "#dadce0"
 DPI = 150
@@ -165,7 +165,7 @@ def legend_below(figure: Plot, axes: Sequence[Axes]) -> None:
 
 def drawable(text: str) -> str:
     """The text with a box for what the font lacks; lines stay lines."""
-    return "\n".join(_drawable(line) for line in text.split("\n"))
+    return "\n".join(drawable_line(line) for line in text.split("\n"))
 
 
 def shown(name: str) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -222,6 +223,27 @@ def test_rows_tell_how_far_the_winners_of_a_prompt_lie_apart():
     first, second = (np.array(one.embedding) for one in found.records)
     assert [row["diversity"] for row in found.rows()] == pytest.approx([1 - first @ second] * 2, abs=1e-4)
     assert [row["diversity"] for row in run(prompts=["a"]).rows()] == [None] * 4
+
+
+def test_rows_go_to_pandas_and_parquet(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    found = run(seeds=2)
+    frame = found.to_pandas()
+    assert list(frame.columns) == list(found.rows()[0]) and len(frame) == len(found.records)
+    again = pandas.read_parquet(found.to_parquet(tmp_path / "records.parquet"))
+    pandas.testing.assert_frame_equal(again, frame, check_dtype=False)
+    best = again.groupby(["algorithm", "budget"])["score:brightness"].mean()
+    mean = np.mean([one.scores["brightness"] for one in found.records if (one.algorithm, one.budget) == ("random", 32)])
+    assert best["random", 32] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(("module", "call"), [("pandas", "to_pandas"), ("pyarrow", "to_parquet")])
+def test_without_pandas_or_pyarrow_one_line_says_what_to_install(module, call, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, module, None)
+    found = run()
+    with pytest.raises(ImportError, match=rf"needs {module}: pip install 'noise-search\[tables\]'"):
+        getattr(found, call)(*([tmp_path / "x.parquet"] if call == "to_parquet" else []))
 
 
 def test_the_table_says_what_was_found():
