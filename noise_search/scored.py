@@ -224,7 +224,7 @@ def _check_needs(verifiers: Sequence[Verifier]) -> None:
 
 
 def _check_prompts(seen: Sequence[ImageFile], verifiers: Sequence[Verifier]) -> None:
-    reading = [verifier.name for verifier in verifiers if _reads_prompts(verifier)]
+    reading = [verifier.name for verifier in verifiers if reads_prompts(verifier)]
     missing = [one.file.name for one in seen if one.prompt is None]
     if reading and missing:
         raise ValueError(
@@ -234,7 +234,7 @@ def _check_prompts(seen: Sequence[ImageFile], verifiers: Sequence[Verifier]) -> 
         )
 
 
-def _reads_prompts(verifier: Verifier) -> bool:
+def reads_prompts(verifier: Verifier) -> bool:
     """Unless its card says that it looks at images alone."""
     card = getattr(sys.modules.get(type(verifier).__module__), "CARD", None)
     return getattr(card, "needs", "") != "images"

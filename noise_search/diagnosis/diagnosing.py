@@ -22,7 +22,7 @@ from noise_search.diagnosis.wrong_prompt import WrongPrompts, other_prompts, try
 from noise_search.models import Card, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
 from noise_search.results import SearchResult
-from noise_search.scored import _reads_prompts
+from noise_search.scored import reads_prompts
 from noise_search.scoring import as_images
 from noise_search.shapes import EMBEDDED_MODELS
 from verifiers.base import Verifier
@@ -175,7 +175,7 @@ def _scored_again(
 
 def _under_others(verifiers: Sequence[Verifier], pair: Tensor, before: Gain, prompts: Sequence[str]) -> WrongPrompts:
     """The test by those verifiers that read prompts."""
-    reading = [one for one in verifiers if _reads_prompts(one)]
+    reading = [one for one in verifiers if reads_prompts(one)]
     right = before.by([one.key for one in reading])
     if not reading:
         names = ", ".join(one.name for one in verifiers)

@@ -1,7 +1,7 @@
 """Train the embedded models: `python -m noise_search.shapes.train [STAGE ...] --out DIRECTORY`.
 
-Stages, in order: vae, clip, latents, ddim, flow, aesthetic, vlm, assemble, small, gates. Every stage is a function of the
-seed; interrupted ones continue from their checkpoint. On an accelerator all of it takes minutes, on two cores hours.
+Stages, in order: vae, clip, latents, ddim, flow, aesthetic, vlm, assemble, small, gates. Every stage is a function
+of the seed; interrupted ones continue from their checkpoint. On two cores all of it takes hours.
 """
 
 import argparse

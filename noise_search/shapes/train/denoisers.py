@@ -143,7 +143,7 @@ def train_flow(directory: Path, seed: int, device: torch.device, plan: Plan = FL
 def train_small(
     directory: Path, encoders: nn.ModuleDict, seed: int, device: torch.device, plan: Plan = SMALL
 ) -> FluxTransformer2DModel:
-    """Train a narrower transformer like the stage "flow", on the text encoders of that stage, which stay as they are."""
+    """Train a narrower transformer on the text encoders of the stage "flow", which stay as they are."""
     torch.manual_seed(seed + 4)
     small = configs.flux(configs.SMALL_WIDTH).to(device)
     model = nn.ModuleDict({**encoders.to(device).requires_grad_(False), "transformer": small})

@@ -85,7 +85,7 @@ def fit(plan: Plan, model: nn.Module, loss: Loss, directory: Path, seed: int) ->
                 average[name].lerp_(weight, 1 - keep)
         recent.append(float(value.detach()))
         if not math.isfinite(recent[-1]):
-            raise FloatingPointError(f"stage {plan.name}: the loss of step {step} is {recent[-1]}; training can't go on")
+            raise FloatingPointError(f"stage {plan.name}: the loss of step {step} is {recent[-1]}; can't go on")
         if step % 50 == 49 or step + 1 == plan.steps:
             speed = (step + 1 - first) / (time.monotonic() - started)
             log.info("%s %d/%d loss %.5f, %.2f steps/s", plan.name, step + 1, plan.steps, _mean(recent), speed)
