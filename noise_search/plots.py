@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _GREY, _INK, _ACCENT = "#9aa0a6", "#202124", "#c5221f"
 
 
-class _Picture(Figure):
+class Picture(Figure):
     """A figure that notebooks show without pyplot."""
 
     def _repr_png_(self) -> bytes:
@@ -28,7 +28,7 @@ class _Picture(Figure):
 
 
 def _figure(width: float, height: float) -> Figure:
-    figure = _Picture(figsize=(width, height), dpi=120, layout="constrained")
+    figure = Picture(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

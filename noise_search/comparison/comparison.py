@@ -16,6 +16,11 @@ from noise_search.comparison.store import Store
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from noise_search.comparison.diversity import Diversity
+    from noise_search.comparison.multiplier import Multiplier
+    from noise_search.comparison.statistics import Difference, Mean
+    from noise_search.comparison.transfer import Transfer
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -146,6 +151,59 @@ class Comparison:
             ) from error
         self.to_pandas().to_parquet(file)
         return Path(file)
+
+    def means(self, measure: str = "own") -> "tuple[Mean, ...]":
+        """Mean scores of the winners with intervals, by algorithm and budget.
+
+        Args:
+            measure: "own", what was searched by, or the name of a verifier or judge.
+
+        Raises:
+            ValueError: no records, or no such measure.
+        """
+        from noise_search.comparison.statistics import means
+
+        return means(self.records, self.pools, measure, verifiers=self.verifiers)
+
+    def differences(self, measure: str = "own") -> "tuple[Difference, ...]":
+        """Paired differences to random search at equal prompt, seed and NFE; `measure` as in `means()`.
+
+        Raises:
+            ValueError: no records, or no such measure.
+        """
+        from noise_search.comparison.statistics import differences
+
+        return differences(self.records, self.pools, measure, verifiers=self.verifiers)
+
+    def multipliers(self) -> "tuple[Multiplier, ...]":
+        """How many random candidates each algorithm and budget is worth, over how many its NFE would have bought.
+
+        Raises:
+            ValueError: no records.
+        """
+        from noise_search.comparison.multiplier import multipliers
+
+        return multipliers(self.records, self.pools, verifiers=self.verifiers)
+
+    def transfers(self) -> "tuple[Transfer, ...]":
+        """How much of the own gain each held-out judge sees, with alarms where it sees too little.
+
+        Raises:
+            ValueError: no records.
+        """
+        from noise_search.comparison.transfer import transfers
+
+        return transfers(self.records, self.pools, verifiers=self.verifiers)
+
+    def diversities(self) -> "tuple[Diversity, ...]":
+        """How different the winners of one prompt are across seeds, by algorithm and budget.
+
+        Raises:
+            ValueError: no records.
+        """
+        from noise_search.comparison.diversity import diversities
+
+        return diversities(self.records)
 
     def plot(self, kind: str = "score", *, paper: str | None = None, algorithm: str | None = None) -> "Figure":
         """A figure: "score", "difference", "judge", "multiplier", "pareto" or "grid".

@@ -39,7 +39,9 @@ def paper_plot(comparison: "Comparison", name: str) -> Plot:
     Raises:
         ValueError: the paper has no such curve, or no mean score of a random candidate differs from 0.
     """
-    published = [paper.gain(one) for one in paper.matching(name)]
+    # Curves of denoising steps alone begin far below one plain sample: they are drawn when asked for by name.
+    matching = [one for one in paper.matching(name) if "-steps" in name or "-steps-" not in one.name]
+    published = [paper.gain(one) for one in matching]
     measures = [*(comparison.verifiers or (OWN,)), *comparison.judges]
     found = {measure: _gains(comparison, measure) for measure in measures}
     drawn = {measure: curves for measure, curves in found.items() if curves}
@@ -50,20 +52,28 @@ def paper_plot(comparison: "Comparison", name: str) -> Plot:
     told, legends = [], list(axes)
     for panel, (measure, curves) in zip(axes, drawn.items(), strict=True):
         draw_curves(panel, curves, looks(comparison.algorithms))
-        legends.append(_published(panel, published, curves))
+        theirs = _of_measure(published, measure, measure in comparison.judges)
+        legends.append(_published(panel, theirs, curves))
         compute = {x for points in curves.values() for x, _ in points}
-        log_ticks(panel, [*compute, *(x / one.xs[0] for one in published for x in one.xs)])
+        log_ticks(panel, [*compute, *(x / one.xs[0] for one in theirs for x in one.xs)])
         label(panel, "compute in plain samples (log scale)", "gain over one plain sample (%)")
         part = "held-out judge" if measure in comparison.judges else "searched by"
         title(panel, f"{measure} ({part})")
         told.append(curves_told(f"{measure} ({part}), gain in %", curves, "plain samples"))
     legend_below(figure, legends)
-    theirs = "; ".join(f"{_paper_label(one)} ends at {one.ys[-1]:.3g} %" for one in published)
+    ends = "; ".join(f"{_paper_label(one)} ends at {one.ys[-1]:.3g} %" for one in published)
     figure.alt = (
         "Relative gain in % over one plain sample against compute in plain samples on a log axis, with the published "
-        f"curves of {paper.CITATION}: {theirs}. " + " ".join(told)
+        f"curves of {paper.CITATION}: {ends}. " + " ".join(told)
     )
     return figure
+
+
+def _of_measure(published: Sequence[paper.PaperCurve], measure: str, held_out: bool) -> Sequence[paper.PaperCurve]:
+    """Curves of the panel's own measure, or of the paper's held-out judge, its LLM grader; all where it has neither."""
+    alike = [one for one in published if one.name.endswith(f"-{measure.replace('-', '')}")]
+    graded = [one for one in published if held_out and one.name.endswith("-llm")]
+    return alike or graded or published
 
 
 def _published(panel: Axes, published: Sequence[paper.PaperCurve], curves: Curves) -> Axes:

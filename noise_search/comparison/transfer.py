@@ -17,6 +17,8 @@ from noise_search.comparison.order_statistics import crossing, expected_best, si
 from noise_search.comparison.records import Pool, Record
 from noise_search.names import unknown
 
+LEAST_PROMPTS = 8
+"""With fewer, percentile intervals are too narrow to sound an alarm by."""
 LEAST_SHARE = 0.5
 """Of random search's ratio at equal own gain, below which there is an alarm."""
 
@@ -114,7 +116,7 @@ def transfers(
     measure, the root mean square over the pools: a prompt on which a judge gives all random candidates the same score
     has none of its own, and a small pool's accidentally small one would let its prompt outweigh all others.
 
-    There is an alarm where, beyond the 95 % interval,
+    There is an alarm where at least 8 prompts tell and, beyond the 95 % interval,
     - the ratio is below half of random search's at equal own gain (where that is above 0), or
     - from one budget to the next the judge's score falls while the own score rises.
     Many rows make a false alarm likelier: of random search itself, simulated with a correlation of 0.4 and 6 to 12
@@ -218,7 +220,12 @@ def _transfer(cell: tuple[str, int], judge: str, gains: _Gains, falling: str | N
     found = told(ratio)
     if not own_gain.low > 0:
         found = Interval(found.value, np.nan, np.nan, found.prompts, found.searches, found.missing)
-    elif random[0] > 0 and found.value < LEAST_SHARE * random[0] and ends(ratio[1:] - LEAST_SHARE * random[1:])[1] < 0:
+    elif (
+        found.prompts >= LEAST_PROMPTS
+        and random[0] > 0
+        and found.value < LEAST_SHARE * random[0]
+        and ends(ratio[1:] - LEAST_SHARE * random[1:])[1] < 0
+    ):
         alarm.insert(0, Alarm("low transfer", algorithm, budget, judge, _low(cell, judge, found, random[0], side > 0)))
     return Transfer(
         algorithm, budget, judge, own_gain, told(held), found, float(random[0]), bool(side > 0), tuple(alarm)
@@ -266,7 +273,7 @@ def _falling(judge: str, before: Sequence[Record], after: Sequence[Record], meas
     there = np.isfinite(changes).all(axis=1)
     prompts = [one.prompt for (_, one), counts in zip(pairs, there, strict=True) if counts]
     own, held = (mean_interval(change, prompts) for change in changes[there].T)
-    if not (own.low > 0 and held.high < 0):
+    if not (own.prompts >= LEAST_PROMPTS and own.low > 0 and held.high < 0):
         return None
     first, last = before[0].budget, after[0].budget
     return (

@@ -17,9 +17,13 @@ from noise_search import RandomSearch, ZeroOrderSearch, search
 from noise_search.comparison.cells import label, spaced_seeds
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
+from noise_search.comparison.diversity import diversities
+from noise_search.comparison.multiplier import multipliers
 from noise_search.comparison.records import from_json, to_json
 from noise_search.comparison.schedule import Schedule, Speed
+from noise_search.comparison.statistics import differences, means
 from noise_search.comparison.store import Store, read
+from noise_search.comparison.transfer import transfers
 from noise_search.protocol import Job
 from verifiers import FunctionVerifier
 
@@ -223,6 +227,15 @@ def test_rows_tell_how_far_the_winners_of_a_prompt_lie_apart():
     first, second = (np.array(one.embedding) for one in found.records)
     assert [row["diversity"] for row in found.rows()] == pytest.approx([1 - first @ second] * 2, abs=1e-4)
     assert [row["diversity"] for row in run(prompts=["a"]).rows()] == [None] * 4
+
+
+def test_its_statistics_are_methods():
+    found = run(seeds=2)
+    assert found.means() == means(found.records, found.pools) and found.means("contrast") != found.means()
+    assert found.differences("contrast") == differences(found.records, found.pools, "contrast")
+    assert found.multipliers() == multipliers(found.records, found.pools)
+    assert str(found.transfers()) == str(transfers(found.records, found.pools))  # some are NaN
+    assert found.diversities() == diversities(found.records)
 
 
 def test_rows_go_to_pandas_and_parquet(tmp_path):

@@ -191,6 +191,26 @@ def test_the_paper_is_drawn_over_gains_in_plain_samples():
     assert paper.CITATION in figure.alt
 
 
+def test_a_panel_has_the_papers_curves_of_its_own_measure():
+    figure = draw(comparison(own=2000), "score", paper="flux-drawbench")
+    shown = {
+        panel.get_title(loc="left"): {one.get_label().split(",")[0] for one in [*panel.lines, *twins(figure, panel)]}
+        for panel in figure.axes
+        if panel.get_title(loc="left")
+    }
+    theirs = {where: {one for one in labels if one.startswith("paper")} for where, labels in shown.items()}
+    assert theirs == {
+        "clip (searched by)": {"paper Fig1: flux-drawbench-clip", "paper Fig9: flux-drawbench-ensemble-clip"},
+        "oracle (held-out judge)": {"paper Fig9: flux-drawbench-ensemble-llm"},
+    }
+
+
+def twins(figure, panel):
+    """Lines of the axes that lie over the panel."""
+    same = [one for one in figure.axes if one is not panel and one.get_position().bounds == panel.get_position().bounds]
+    return [line for one in same for line in one.lines]
+
+
 def test_the_papers_own_axis_shares_the_zero():
     figure = draw(comparison(own=30), "score", paper="flux-drawbench-clip")
     panel, twin = figure.axes[0], figure.axes[2]

@@ -93,6 +93,17 @@ def test_a_low_ratio_that_may_be_chance_is_told_without_alarm():
     assert "more prompts are needed" in str(found[0])
 
 
+def test_with_few_prompts_no_alarm_is_sounded():
+    def hacked(prompts):
+        pools = gaussian_pools(prompts, 1, 32, 0.6, np.random.default_rng(1))
+        records = shifted(pools, "hacker", 4 * NFE, lambda _: (OWN, HELD))
+        records += shifted(pools, "hacker", 16 * NFE, lambda _: (OWN * 3, -HELD))
+        return transfers(records, pools)
+
+    assert {one.kind for one in alarms(hacked(8))} == {"low transfer", "falling"}
+    assert not alarms(hacked(7)) and "more prompts are needed" in str(hacked(7)[-1])
+
+
 def test_without_own_gain_there_is_no_ratio_and_with_an_unsure_one_no_interval():
     pools = gaussian_pools(6, 1, 8, 0.5, np.random.default_rng(4))
     (none,) = transfers(shifted(pools, "poor", NFE, lambda _: (-0.1, -20)), pools)

@@ -1,17 +1,19 @@
 """Training: resumable, keyed by the step, and in the pipelines' own conventions."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from diffusers import FluxPipeline
+from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import nn
 
 from noise_search.shapes import EMBEDDED_MODELS, configs
 from noise_search.shapes.render import render
 from noise_search.shapes.scenes import sample_scenes
+from noise_search.shapes.small import SMALL
 from noise_search.shapes.train import aesthetic, assemble, denoisers, vae
 from noise_search.shapes.train.loop import Plan, averaged, checkpoint_step, fit
 
@@ -43,6 +45,31 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(tmp_path, monkey
         assert torch.equal(a, b)
     final = averaged(tmp_path / "cut" / "toy")
     assert all(torch.equal(final[name], p) for name, p in resumed.named_parameters())
+
+
+def test_a_loss_that_is_no_number_ends_training(tmp_path):
+    model = nn.Linear(2, 2)
+    plan = Plan("toy", 3, rate=1e-2, bfloat16=False)
+    with pytest.raises(FloatingPointError, match="stage toy: the loss of step 1 is nan"):
+        fit(plan, model, lambda step, generator: model.weight.sum() * (torch.nan if step else 1.0), tmp_path, seed=0)
+
+
+def test_the_small_denoiser_is_trained_on_text_encoders_that_stay(tmp_path):
+    shutil.copytree(EMBEDDED_MODELS["shapes-flow"] / "vae", tmp_path / "vae")
+    denoisers.encode(tmp_path, 0, torch.device("cpu"), scenes=80)
+    encoders = assemble.text_encoders(EMBEDDED_MODELS["shapes-flow"])
+    before = {name: weight.clone() for name, weight in encoders.state_dict().items()}
+    torch.manual_seed(4)
+    untrained = configs.flux(configs.SMALL_WIDTH)
+    plan = Plan("small", 2, rate=1e-3, bfloat16=False)
+    small = denoisers.train_small(tmp_path, encoders, 0, torch.device("cpu"), plan)
+    assert all(torch.equal(before[name], weight) for name, weight in encoders.state_dict().items())
+    moved = [not torch.equal(a, b) for a, b in zip(untrained.parameters(), small.parameters(), strict=True)]
+    assert sum(moved) > 0.9 * len(moved)
+    assemble.save_small(small, tmp_path)
+    read = FluxTransformer2DModel.from_pretrained(tmp_path / SMALL / "transformer")
+    assert read.config.num_attention_heads == small.config.num_attention_heads == 2
+    assert torch.allclose(read.proj_out.weight.float(), small.proj_out.weight.float(), atol=1e-3)
 
 
 def test_tokens_are_packed_as_the_flux_pipeline_packs_them():
