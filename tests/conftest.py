@@ -1,8 +1,9 @@
-"""No test reaches a network, and none waits for one."""
+"""No test reaches a network, and none waits for one; all run on the CPU, whose numbers they expect."""
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
