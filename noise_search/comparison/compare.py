@@ -1,6 +1,7 @@
 """`compare()`: algorithms at equal NFE, on the same prompts and the same noises."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ from noise_search.comparison.embedding import Features
 from noise_search.comparison.running import Runner
 from noise_search.comparison.schedule import Schedule
 from noise_search.comparison.store import Store
+from noise_search.identity import model_differences
 from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set
 from noise_search.protocol import SearchAlgorithm
 from noise_search.provenance import search_record
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 
+log = logging.getLogger(__name__)
+
 _MODEL_SETTINGS = ("steps", "guidance", "negative_prompt", "height", "width", "eta", "scheduler", "device", "dtype")
-_SAME = ("model", "verifier", "judges", "drafts")
-"""Settings that all records of one directory share; versions of libraries may differ, which `environment` records."""
+_SAME = ("steps", "verifier", "judges", "drafts")
+"""Settings that all records of one directory share, beside the model; versions of libraries and devices may differ."""
 
 
 def compare(
@@ -169,6 +173,17 @@ def _check_same(store: Store, made_with: Mapping[str, Any]) -> None:
     known = store.settings()
     if not known:
         return
+    before, here = known.get("model", {}), json.loads(json.dumps(made_with["model"]))
+    differences = model_differences(before, here)
+    if before.get("dtype") != here.get("dtype"):
+        differences.append(f"dtype is {here.get('dtype')} here, {before.get('dtype')} recorded")
+    if differences:
+        raise ValueError(
+            f"{str(store.directory)!r} was made with another model: {'; '.join(differences)}: use another directory, or "
+            "the same model"
+        )
+    if before.get("device") != here.get("device"):
+        log.warning("the comparison goes on on %s, from %s: seconds of the two differ", here["device"], before["device"])
     for name in _SAME:
         if known.get(name) != json.loads(json.dumps(made_with[name])):
             raise ValueError(

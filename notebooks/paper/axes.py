@@ -103,12 +103,12 @@ def _neighbours() -> Axis:
 def _paths() -> Axis:
     """Search over paths with 1, 2 and 4 paths and ever more branches (section 5.3), and with fewer rounds."""
     wide = {f"N={n}": SearchOverPaths(paths=n) for n in (1, 2, 4)}
-    short = {"N=2, one round": SearchOverPaths(rounds=1), "N=2, from the middle": SearchOverPaths(forward=0.4)}
+    short = {"N=2, one round": SearchOverPaths(rounds=1)}
     return Axis("Search over paths: paths N; branches M grow with NFE", _one(wide | short))
 
 
 def _one(algorithms: Mapping[str, Any]) -> dict[str, Any]:
-    return {"all": {"algorithms": {"random": RandomSearch(), **algorithms}, "candidates": (4, 8, 16, 32, 64)}}
+    return {"all": {"algorithms": {"random": RandomSearch(), **algorithms}, "candidates": (4, 8, 16, 32)}}
 
 
 def _sizes() -> Axis:

@@ -168,6 +168,27 @@ def test_what_can_not_be_compared_is_not_mixed(tmp_path):
         run(out=tmp_path, algorithms={"mine": ZeroOrderSearch(neighbours=2)})
 
 
+def test_a_comparison_goes_on_with_other_versions_and_devices_but_not_in_another_precision(tmp_path, caplog):
+    class Described(CountingSampler):
+        more: ClassVar[dict[str, str]] = {}
+
+        def describe(self):
+            return {**super().describe(), **self.more}
+
+    model = Described(STEPS)
+    Described.more = {"device": "cuda:0", "dtype": "float32", "versions": "2.11"}
+    done = run(out=tmp_path, model=model)
+    Described.more = {"device": "cpu", "dtype": "float32", "versions": "2.14"}
+    before = model.rows
+    with caplog.at_level(logging.WARNING):
+        again = run(out=tmp_path, model=model)
+    assert model.rows == before and again.records == done.records
+    assert "goes on on cpu, from cuda:0" in caplog.text
+    Described.more = {"device": "cpu", "dtype": "bfloat16", "versions": "2.14"}
+    with pytest.raises(ValueError, match="another model: dtype is bfloat16 here, float32 recorded"):
+        run(out=tmp_path, model=model)
+
+
 @dataclass(frozen=True)
 class Peeks:
     """Declares nothing of budgets, as an algorithm from elsewhere may."""
