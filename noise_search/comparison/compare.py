@@ -44,6 +44,7 @@ def compare(
     seeds: int | Sequence[int] = 1,
     out: str | Path | None = None,
     pictured: int = 8,
+    diagnosed: int | None = None,
     model_options: dict[str, Any] | None = None,
     draft_steps: int | None = None,
     draft_renders: int | None = None,
@@ -69,6 +70,8 @@ def compare(
         out: a directory to keep everything in. What is there already isn't run again: a comparison that was killed
             goes on, and one with more prompts, seeds, budgets or algorithms adds what is missing.
         pictured: of how many prompts, from the first on, `out` keeps the winners' images.
+        diagnosed: of how many prompts, from the first on, every run's winner is diagnosed (`noise_search.diagnose`):
+            about 26 images for the verifiers of each, and no NFE; None for all, 0 for none.
         model_options, draft_steps, draft_renders, batch_size: as in `search()`.
         progress: say the projected time before the start, and show a bar.
         settings: of the model, as in `search()`: steps, guidance, negative_prompt, height, width, eta, scheduler,
@@ -89,7 +92,7 @@ def compare(
     texts = list(families)
     if strange := sorted(settings.keys() - set(_MODEL_SETTINGS)):
         raise TypeError(f"compare() takes no {', '.join(strange)}; of the model it takes {', '.join(_MODEL_SETTINGS)}")
-    check_counts(least=0, pictured=pictured)
+    check_counts(least=0, pictured=pictured, diagnosed=diagnosed)
     chosen = _labelled(algorithms)
     loaded = load_model(
         model,
@@ -120,9 +123,8 @@ def compare(
     drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
     options = {**settings, **drafting, "model_options": model_options, "batch_size": batch_size}
     groups, place = list(families.values()), loaded.device
-    runner = Runner(
-        texts, groups, model, chosen, aggregator, judging, options, features, store.directory, pictured, place
-    )
+    kept = {"directory": store.directory, "pictured": pictured, "diagnosed": diagnosed, "device": place}
+    runner = Runner(texts, groups, model, chosen, aggregator, judging, options, features, **kept)
     store.write_settings(made_with)
     schedule = Schedule(runner, store, allowed, noises, space.end)
     schedule.run(progress)
@@ -179,11 +181,11 @@ def _check_same(store: Store, made_with: Mapping[str, Any]) -> None:
         differences.append(f"dtype is {here.get('dtype')} here, {before.get('dtype')} recorded")
     if differences:
         raise ValueError(
-            f"{str(store.directory)!r} was made with another model: {'; '.join(differences)}: use another directory, or "
-            "the same model"
+            f"{str(store.directory)!r} was made with another model: {'; '.join(differences)}: use another directory, "
+            "or the same model"
         )
     if before.get("device") != here.get("device"):
-        log.warning("the comparison goes on on %s, from %s: seconds of the two differ", here["device"], before["device"])
+        log.warning("the comparison goes on on %s, from %s: their seconds differ", here["device"], before["device"])
     for name in _SAME:
         if known.get(name) != json.loads(json.dumps(made_with[name])):
             raise ValueError(

@@ -16,6 +16,7 @@ from noise_search.comparison.store import Store
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from noise_search.comparison.diagnoses import Diagnosed
     from noise_search.comparison.diversity import Diversity
     from noise_search.comparison.multiplier import Multiplier
     from noise_search.comparison.statistics import Difference, Mean
@@ -106,6 +107,7 @@ class Comparison:
                 **{f"first:{name}": one.first_scores.get(name) for name in self.verifiers},
                 **{f"first_judge:{name}": one.first_judges.get(name) for name in self.judges},
                 "diversity": _told(apart.get((one.algorithm, one.budget, one.prompt))),
+                "verdict": one.diagnosis.get("verdict", ""),
                 "image": one.image,
                 "recipe": one.recipe,
             }
@@ -204,6 +206,16 @@ class Comparison:
         from noise_search.comparison.diversity import diversities
 
         return diversities(self.records)
+
+    def diagnoses(self) -> "tuple[Diagnosed, ...]":
+        """What `diagnose()` says of the winners together, by algorithm and budget; the largest budget of each run.
+
+        Raises:
+            ValueError: no records.
+        """
+        from noise_search.comparison.diagnoses import diagnosed
+
+        return diagnosed(self.records)
 
     def plot(self, kind: str = "score", *, paper: str | None = None, algorithm: str | None = None) -> "Figure":
         """A figure: "score", "difference", "judge", "multiplier", "pareto" or "grid".

@@ -25,6 +25,7 @@ class Record:
         image: the winner's PNG relative to the comparison's directory; "" where it isn't kept.
         recipe: regenerates the winner, as JSON text.
         shared: whether the cell was read off a run with a larger budget.
+        diagnosis: of the winner of a run's largest budget, the numbers of `diagnose()`; {} where it wasn't asked for.
     """
 
     prompt: str
@@ -43,6 +44,7 @@ class Record:
     image: str = ""
     recipe: str = ""
     shared: bool = False
+    diagnosis: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cell(self) -> tuple[str, str, int, int]:

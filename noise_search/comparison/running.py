@@ -13,8 +13,10 @@ import torch
 
 from noise_search.candidates import Candidate
 from noise_search.comparison.cells import RANDOM, Task
+from noise_search.comparison.diagnoses import numbers
 from noise_search.comparison.embedding import Features
 from noise_search.comparison.records import Pool, Record
+from noise_search.diagnosis import diagnose
 from noise_search.driver import search
 from noise_search.errors import AllCandidatesFailed
 from noise_search.files import png_bytes, write_atomically
@@ -43,6 +45,7 @@ class Runner:
         features: for diversity.
         directory: where images go; None keeps none.
         pictured: of how many prompts, from the first on, the winners' images are kept.
+        diagnosed: of how many prompts, from the first on, the winners are diagnosed; None for all.
         device: where the model's images are, and so their features.
     """
 
@@ -56,6 +59,7 @@ class Runner:
     features: Features
     directory: Path | None = None
     pictured: int = 8
+    diagnosed: int | None = None
     device: str | None = None
     names: dict[str, str] = field(init=False)
 
@@ -129,7 +133,15 @@ class Runner:
             embedding=tuple(round(float(x), 5) for x in self._embed(best)),
             image=self._picture(task, prompt, budget, result, best),
             recipe=best.recipe.to_json(),
+            diagnosis=self._diagnosis(prompt, result) if budget == max(task.budgets) else {},
         )
+
+    def _diagnosis(self, prompt: int, result: SearchResult) -> dict[str, Any]:
+        if self.diagnosed is not None and prompt >= self.diagnosed:
+            return {}
+        options = self.options.get("model_options")
+        model = None if isinstance(self.model, str) else self.model
+        return numbers(diagnose(result, verifier=self.aggregator, model=model, model_options=options))
 
     def _pool(self, task: Task, prompt: int, result: SearchResult) -> Pool:
         candidates = [c for c in result.candidates if c.finished]
