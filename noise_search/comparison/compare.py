@@ -123,8 +123,8 @@ def compare(
     drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
     options = {**settings, **drafting, "model_options": model_options, "batch_size": batch_size}
     groups, place = list(families.values()), loaded.device
-    kept = {"directory": store.directory, "pictured": pictured, "diagnosed": diagnosed, "device": place}
-    runner = Runner(texts, groups, model, chosen, aggregator, judging, options, features, **kept)
+    sharing = texts, groups, model, chosen, aggregator, judging, options, features
+    runner = Runner(*sharing, store.directory, pictured, diagnosed, place)
     store.write_settings(made_with)
     schedule = Schedule(runner, store, allowed, noises, space.end)
     schedule.run(progress)
