@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -23,6 +24,7 @@ from noise_search.reporter import Reporter
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results import SearchResult
 from noise_search.x0_predictions import Predictions, check_x0
+from samplers.space import NoiseSpace
 from verifiers.base import Verifier
 from verifiers.ensemble import Aggregator
 
@@ -127,12 +129,18 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     limits = Limits(time_limit, target_score, patience)
     check_seed(seed)
     seed = int(seed)  # numpy's integers are welcome, and JSON doesn't know them
-    check_counts(batch_size=batch_size, top_k=top_k, draft_steps=draft_steps, draft_renders=draft_renders)
-    check_model_settings(
-        steps=steps, guidance=guidance, negative_prompt=negative_prompt, height=height, width=width, eta=eta
+    check_counts(top_k=top_k)
+    check_options(
+        batch_size=batch_size,
+        draft_steps=draft_steps,
+        draft_renders=draft_renders,
+        steps=steps,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        height=height,
+        width=width,
+        eta=eta,
     )
-    if draft_renders is not None and draft_steps is None:
-        raise ValueError(f"draft_renders={draft_renders} renders the best drafts; give draft_steps with it")
     loaded = load_model(
         model,
         steps=steps,
@@ -149,10 +157,8 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     )
     aggregator = resolve_aggregator(verifier, loaded, ensemble)
     judging = resolve_judges(judges, loaded)
-    _check_needs((*aggregator.verifiers, *judging))
     limits.check(aggregator)
-    _check_able(chosen, loaded, scheduler)
-    check_x0(chosen, loaded.sampler, aggregator.verifiers, judging)
+    _check_able(chosen, loaded, scheduler, aggregator.verifiers, judging)
     for needed in (*aggregator.verifiers, *judging):
         needed.load(loaded.device)
         needed.check(prompts)
@@ -160,21 +166,11 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         started = time.perf_counter()
         # Conditions come first: the sampler may look at its grid through a call with the first prompt.
         conditions = [loaded.sampler.condition(text) for text in prompts]
-        levels = getattr(chosen, "levels", ())
-        space = loaded.sampler.space(levels=levels)
-        grids = grid_record(space, levels)
-        check_frames((*aggregator.verifiers, *judging), space, loaded.name)
-        budget = as_nfe(nfe, candidates, space.end)
-        draft = None
-        if draft_steps is not None:
-            draft = loaded.sampler.space(steps=int(draft_steps))
-            check_drafts(chosen, space, draft, budget)
-            chosen = Drafted(chosen, draft, draft_renders or RENDERS)
-            grids |= grid_record(draft, steps=int(draft_steps))
-        predictions = Predictions.of(aggregator.verifiers, judging, space, draft)
+        setup = _set_up(chosen, loaded, aggregator.verifiers, judging, nfe, candidates, draft_steps, draft_renders)
+        space, predictions = setup.space, setup.predictions
         encoding = time.perf_counter() - started
         searches = [
-            PromptSearch(i, text, space, condition, aggregator, chosen, budget, seed, top_k)
+            PromptSearch(i, text, space, condition, aggregator, setup.algorithm, setup.budget, seed, top_k)
             for i, (text, condition) in enumerate(zip(prompts, conditions, strict=True))
         ]
         for one in searches:
@@ -186,11 +182,11 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         settings = {
             **search_record(loaded, aggregator, judging, seed, deterministic),
             **unread_record((*aggregator.verifiers, *judging), prompts),
-            "algorithm": algorithm_record(chosen, space, budget),
-            "grids": grids,
-            **predictions.record((space, draft)),
+            "algorithm": setup.record,
+            "grids": setup.grids,
+            **predictions.record((space, setup.draft)),
         }
-        reporter = Reporter(searches, aggregator, loaded, settings["algorithm"]["schedule"], progress)
+        reporter = Reporter(searches, aggregator, loaded, setup.record["schedule"], progress)
         failure = _loop(searches, evaluator, limits, reporter, on_candidate)
         judge(searches, judging, top_k, evaluator.device)
         settings["batch_size"] = evaluator.batch_size
@@ -260,8 +256,85 @@ def _results(
     return results[0] if single else results
 
 
-def _check_able(algorithm: SearchAlgorithm, loaded: LoadedModel, scheduler: str) -> None:
-    """Refuse an algorithm that needs more of the model than it can do."""
+def check_options(
+    *, batch_size: int | None = None, draft_steps: int | None = None, draft_renders: int | None = None, **model: Any
+) -> None:
+    """Refuse options that no search can take, before a model is loaded; `model` as in `check_model_settings`."""
+    check_counts(batch_size=batch_size, draft_steps=draft_steps, draft_renders=draft_renders)
+    check_model_settings(**model)
+    if draft_renders is not None and draft_steps is None:
+        raise ValueError(f"draft_renders={draft_renders} renders the best drafts; give draft_steps with it")
+
+
+def check_search(
+    algorithm: SearchAlgorithm,
+    loaded: LoadedModel,
+    verifiers: Sequence[Verifier],
+    judges: Sequence[Verifier],
+    *,
+    nfe: int,
+    scheduler: str = "first-order",
+    draft_steps: int | None = None,
+    draft_renders: int | None = None,
+) -> None:
+    """All that a search refuses of an algorithm on this model with this budget, and nothing computed.
+
+    Raises:
+        ValueError: as `search()`.
+    """
+    _check_able(algorithm, loaded, scheduler, verifiers, judges)
+    with loaded.sampler:
+        _set_up(algorithm, loaded, verifiers, judges, nfe, None, draft_steps, draft_renders)
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """An algorithm on the grids of a model: what it runs, with which budget, and how that is described."""
+
+    algorithm: SearchAlgorithm
+    space: NoiseSpace
+    draft: NoiseSpace | None
+    budget: int
+    predictions: Predictions
+    grids: dict[str, dict[str, Any]]
+    record: dict[str, Any]
+
+
+def _set_up(
+    algorithm: SearchAlgorithm,
+    loaded: LoadedModel,
+    verifiers: Sequence[Verifier],
+    judges: Sequence[Verifier],
+    nfe: int | None,
+    candidates: int | None,
+    draft_steps: int | None,
+    draft_renders: int | None,
+) -> _Setup:
+    """Ask the sampler for its grids; ValueError where the algorithm, its drafts or the budget don't suit them."""
+    levels = getattr(algorithm, "levels", ())
+    space = loaded.sampler.space(levels=levels)
+    grids = grid_record(space, levels)
+    check_frames((*verifiers, *judges), space, loaded.name)
+    budget = as_nfe(nfe, candidates, space.end)
+    draft = None
+    if draft_steps is not None:
+        draft = loaded.sampler.space(steps=int(draft_steps))
+        check_drafts(algorithm, space, draft, budget)
+        algorithm = Drafted(algorithm, draft, draft_renders or RENDERS)
+        grids |= grid_record(draft, steps=int(draft_steps))
+    predictions = Predictions.of(verifiers, judges, space, draft)
+    return _Setup(algorithm, space, draft, budget, predictions, grids, algorithm_record(algorithm, space, budget))
+
+
+def _check_able(
+    algorithm: SearchAlgorithm,
+    loaded: LoadedModel,
+    scheduler: str,
+    verifiers: Sequence[Verifier],
+    judges: Sequence[Verifier],
+) -> None:
+    """Refuse verifiers that need more than a search supplies, and an algorithm that needs more of the model."""
+    _check_needs((*verifiers, *judges))
     if not algorithm.whole_calls and not loaded.sampler.can_stop:
         raise ValueError(
             f"algorithm {algorithm.name!r} stops inside trajectories, and {loaded.name} can only run them whole "
@@ -273,6 +346,7 @@ def _check_able(algorithm: SearchAlgorithm, loaded: LoadedModel, scheduler: str)
             f"algorithm {algorithm.name!r} moves noises, and {loaded.name} takes none ({loaded.sampler.limitation}); "
             "use algorithm='random'"
         )
+    check_x0(algorithm, loaded.sampler, verifiers, judges)
 
 
 def _check_needs(verifiers: Sequence[Verifier]) -> None:
