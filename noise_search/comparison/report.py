@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from noise_search.comparison import report_tables as tables
 from noise_search.comparison.plots import figures
 from noise_search.comparison.report_answer import answer, found_alarms, leader, listed
+from noise_search.comparison.report_diagnoses import diagnoses_table
 from noise_search.comparison.report_images import images
 from noise_search.comparison.report_made import reproduction, settings, versions
 from noise_search.comparison.report_page import bullets, figure, page, paragraph, text
@@ -85,6 +86,7 @@ def report_html(comparison: "Comparison") -> str:
             ),
             ("multipliers", "Worth in random candidates", _or_reason(lambda: tables.multipliers_table(comparison))),
             ("transfer", "Do held-out judges agree?", _or_reason(lambda: tables.transfer_table(comparison))),
+            ("diagnoses", "Do the gains hold up?", _or_reason(lambda: diagnoses_table(comparison))),
             ("diversity", "Diversity of winners", _or_reason(lambda: tables.diversity_table(comparison))),
             ("images", "Images", _images(comparison)),
             ("reading", "How to read this", bullets(_HOW_TO_READ)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_up import record
 
-from noise_search import diagnose, search
+from noise_search import compare, diagnose, search
 from noise_search.comparison.diagnoses import diagnosed, numbers
 
 NAN = math.nan
@@ -46,3 +46,15 @@ def test_numbers_are_those_of_the_diagnosis():
     assert found["kept"] / found["gain"] == pytest.approx(told.rescoring.share)
     assert found["wrong"] / found["read_gain"] == pytest.approx(told.wrong.share)
     assert found["norm"] == told.noise.winner[0].value and found["unusual"] in (0.0, 1.0)
+
+
+def test_the_report_tells_them(tmp_path):
+    found = compare(["two yellow stars"], algorithms=["random"], steps=4, candidates=(1, 4), seeds=[1], progress=False)
+    (one,) = found.diagnoses()
+    assert one.budget == 16 and sum(one.verdicts.values()) == 1
+    assert [bool(record.diagnosis) for record in found.records] == [False, True]
+    html = found.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Do the gains hold up?" in html and f"1 {next(iter(one.verdicts))}" in html
+    without = compare(["a star"], algorithms=["random"], steps=4, candidates=(1,), diagnosed=0, progress=False)
+    assert without.diagnoses() == ()
+    assert "diagnosed=0" in without.report(tmp_path / "none.html").read_text(encoding="utf-8")
