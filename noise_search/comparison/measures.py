@@ -76,6 +76,18 @@ class Measures:
             )
         return found
 
+    def smallest(self, records: Sequence[Record]) -> int:
+        """How many random candidates there are for each of their prompts and seeds.
+
+        Raises:
+            ValueError: no pool for one of them.
+        """
+        return min(len(self.of_pool(self.pool(one))) for one in records)
+
+    def mean_candidate(self, pool: Pool, measure: str = OWN) -> float:
+        """The mean of its candidates, which gains are counted from; NaN where none has a value."""
+        return mean_of_known(self.of_pool(pool, measure))
+
     def check(self, measure: str) -> None:
         """ValueError with the nearest name where records have no such measure."""
         if measure not in (known := {OWN, *self.verifiers, *self.judges}):
@@ -110,6 +122,12 @@ def by_cell(records: Sequence[Record]) -> dict[tuple[str, int], list[Record]]:
     for one in sorted(records, key=lambda one: (one.algorithm, one.budget, one.prompt, one.seed)):
         groups[one.algorithm, one.budget].append(one)
     return dict(groups)
+
+
+def mean_of_known(values: Values) -> float:
+    """Mean of what is finite; NaN where nothing is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _scores(pool: Pool, name: str, known: Mapping[str, tuple[float, ...]]) -> Values:

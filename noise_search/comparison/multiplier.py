@@ -1,7 +1,8 @@
 """How many random candidates are worth as much as a search, over how many its NFE would have bought."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from noise_search.comparison.bootstrap import Interval, Values, interval, nothin
 from noise_search.comparison.measures import Measures, by_cell
 from noise_search.comparison.order_statistics import crossing, expected_best, sizes
 from noise_search.comparison.records import Pool, Record
+
+Curve = Callable[[tuple[str, int], int], Values]
+"""The expected best of 1 to so many random candidates of a prompt and seed, at `sizes` of them."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Multiplier:
         score: mean own score of its winners.
         candidates: random candidates whose expected best has this mean score.
         bought: whole random candidates that the budget pays.
+        known: random candidates there are for each of its prompts and seeds, above which `candidates` can't be told.
         times: `candidates / bought`: above 1 the algorithm beats random search. A bound where the score lies beyond
             that of the whole pool, or below that of one candidate.
         seconds: seconds that random search takes for `candidates`, over those of the algorithm: above 1 the algorithm
@@ -31,6 +36,7 @@ class Multiplier:
     score: float
     candidates: float
     bought: int
+    known: int
     times: Interval
     seconds: Interval
 
@@ -51,8 +57,8 @@ def multipliers(
     """The best-of-N equivalent of every algorithm and budget, in this order.
 
     The expected best of n random candidates is exact (`expected_best`), averaged over the same prompts and seeds as the
-    algorithm's scores, and n is interpolated in log n. The curve ends at the smallest pool, and what lies beyond is a
-    bound. For random search itself the multiplier is 1 in expectation if it chose by the own score; an ensemble of
+    algorithm's scores, and n is interpolated in log n. Each algorithm and budget has the curve of its own prompts and
+    seeds, which ends at the smallest of their pools; what lies beyond is a bound. For random search itself the multiplier is 1 in expectation if it chose by the own score; an ensemble of
     ranks chooses a little differently, and then it is below 1.
 
     Args:
@@ -73,10 +79,13 @@ def multipliers(
     if (least := min(one.budget for one in records)) < each:
         raise ValueError(f"budget {least} buys no random candidate of {each} NFE; expected at least {each}")
     scores = {place: measures.of_pool(pool) for place, pool in used.items()}
-    counts = sizes(min(len(one) for one in scores.values()))
-    curves = {place: expected_best(one, counts) for place, one in scores.items()}
+
+    @cache
+    def curve(place: tuple[str, int], most: int) -> Values:
+        return expected_best(scores[place], sizes(most))
+
     return tuple(
-        _multiplier(algorithm, budget, rows, measures, curves, counts, budget // each)
+        _multiplier(algorithm, budget, rows, measures, curve, budget // each)
         for (algorithm, budget), rows in by_cell(records).items()
     )
 
@@ -86,18 +95,19 @@ def _multiplier(
     budget: int,
     rows: Sequence[Record],
     measures: Measures,
-    curves: dict[tuple[str, int], Values],
-    counts: Values,
+    curve_of: Curve,
     bought: int,
 ) -> Multiplier:
     own = np.array([measures.of_record(one) for one in rows])
-    curve = np.array([curves[one.prompt, one.seed] for one in rows])
+    known = measures.smallest(rows)
+    counts = sizes(known)
+    curve = np.array([curve_of((one.prompt, one.seed), known) for one in rows])
     there = np.isfinite(own) & np.isfinite(curve).all(axis=1)
     missing = int((~there).sum())
     if not there.any():
         nan = float("nan")
-        return Multiplier(algorithm, budget, nan, nan, bought, nothing(missing), nothing(missing))
-    kept = [one for one, known in zip(rows, there, strict=True) if known]
+        return Multiplier(algorithm, budget, nan, nan, bought, known, nothing(missing), nothing(missing))
+    kept = [one for one, is_there in zip(rows, there, strict=True) if is_there]
     prompts = [one.prompt for one in kept]
     weights = resampled(prompts)
     levels = weights @ own[there]
@@ -114,6 +124,7 @@ def _multiplier(
         float(levels[0]),
         float(candidates[0]),
         bought,
+        known,
         _bounded(candidates / bought, side, interval(candidates / bought, prompts, missing)),
         _bounded(faster, side, interval(faster, prompts, missing)),
     )

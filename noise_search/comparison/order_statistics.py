@@ -7,6 +7,8 @@ import numpy as np
 from noise_search.comparison.bootstrap import Values
 
 _MOST_SIZES = 256
+_SLACK, _ROUNDING = 1e-4, 1e-6
+"""Of a curve's rise, and of the scores' magnitude: by so much a level may miss a point and count as on it."""
 
 
 def sizes(candidates: int) -> Values:
@@ -61,8 +63,12 @@ def _chances(candidates: int, sizes: tuple[float, ...]) -> Values:
 def crossing(curves: Values, levels: Values) -> tuple[Values, Values]:
     """Where rising curves first reach a level, by linear interpolation between their points.
 
+    The same noise in another batch gives another score, in float32 by about 1e-5 of it. A level that misses a point of
+    the curve by less than 1e-4 of the curve's rise, and 1e-6 of its magnitude, counts as on it: else a winner that is
+    the pool's best would lie beyond the pool. A curve that rises by no more than that is flat.
+
     Args:
-        curves: `[row, point]`, rising up to rounding errors.
+        curves: `[row, point]`, rising up to such errors.
         levels: `[row]`.
 
     Returns:
@@ -71,7 +77,7 @@ def crossing(curves: Values, levels: Values) -> tuple[Values, Values]:
     """
     rising = np.maximum.accumulate(curves, axis=1)
     low, high = rising[:, 0], rising[:, -1]
-    slack = 1e-9 * (high - low) + 1e-12 * np.maximum(np.abs(low), np.abs(high))
+    slack = _SLACK * (high - low) + _ROUNDING * np.maximum(np.abs(low), np.abs(high))
     side = np.where(levels > high + slack, 1.0, np.where(levels < low - slack, -1.0, 0.0))
     right = np.sum(rising < (levels - slack)[:, None], axis=1).clip(0, curves.shape[1] - 1)
     left = (right - 1).clip(0)

@@ -77,10 +77,9 @@ def multiplier_plot(comparison: "Comparison") -> Plot:
     figure = new_plot(6.0, 4.0, "Best-of-N equivalent against NFE")
     (panel,) = panels(figure, 1)
     panel.axhline(1, color=looks(comparison.algorithms).get(RANDOM, Look(GREY, "", "-")).colour, label="random search")
-    values = [1.0]
-    if limit := _limit(comparison):
-        panel.plot(*zip(*limit, strict=True), color=GREY, linewidth=1, linestyle=(0, (8, 4)), label=_LIMIT)
-        values += [y for _, y in limit]
+    limit = _limit([one for one in found if one.algorithm in others])
+    panel.plot(*zip(*limit, strict=True), color=GREY, linewidth=1, linestyle=(0, (8, 4)), label=_LIMIT)
+    values = [1.0, *(y for _, y in limit)]
     for position, name in enumerate(others):
         look = looks(comparison.algorithms)[name]
         points = [one for one in found if one.algorithm == name and np.isfinite(one.times.value)]
@@ -114,11 +113,15 @@ def multiplier_plot(comparison: "Comparison") -> Plot:
 _LIMIT = "most that could be told"
 
 
-def _limit(comparison: "Comparison") -> list[tuple[float, float]]:
-    """All random candidates there are, over what each budget buys: a multiplier above that can't be seen."""
-    smallest = min(len(values) for one in comparison.pools for values in one.scores.values())
-    each = comparison.pools[0].nfe
-    return [(float(budget), smallest / (budget // each)) for budget in comparison.budgets]
+def _limit(found: Sequence[Multiplier]) -> list[tuple[float, float]]:
+    """All random candidates there are, over what each budget buys: a multiplier above that can't be seen.
+
+    Where algorithms were run with different prompts and seeds, the most that could be told of any.
+    """
+    most: dict[float, float] = {}
+    for one in found:
+        most[float(one.budget)] = max(one.known / one.bought, most.get(float(one.budget), 0.0))
+    return sorted(most.items())
 
 
 def pareto_plot(comparison: "Comparison") -> Plot:

@@ -12,6 +12,10 @@ from noise_search.comparison.records import Pool, Record
 from noise_search.names import unknown
 
 
+NOISE = 1e-4
+"""Of their magnitude: scores that differ by no more are equal, as another batch alone may change them so."""
+
+
 @dataclass(frozen=True)
 class Mean:
     """Mean score of an algorithm's winners at one budget.
@@ -86,6 +90,8 @@ def differences(
 ) -> tuple[Difference, ...]:
     """Paired differences of every other algorithm to the baseline; searches that it lacks count as missing.
 
+    Two scores that agree within 1e-4 of their magnitude differ by 0: winners from the same noise in other batches do.
+
     Args:
         records, pools, measure, verifiers: as in `means`.
         baseline: label of the algorithm that the others are held against.
@@ -106,9 +112,13 @@ def differences(
     for (algorithm, budget), rows in by_cell(records).items():
         if algorithm != baseline:
             base = [known.get((one.prompt, one.budget, one.seed), np.nan) for one in rows]
-            gains = [measures.of_record(one, measure) - other for one, other in zip(rows, base, strict=True)]
+            gains = [_less(measures.of_record(one, measure), other) for one, other in zip(rows, base, strict=True)]
             found.append(Difference(algorithm, budget, measure, baseline, _mean(gains, rows)))
     return tuple(found)
+
+
+def _less(score: float, base: float) -> float:
+    return 0.0 if abs(score - base) <= NOISE * max(abs(score), abs(base)) else score - base
 
 
 def _mean(values: Sequence[float], rows: Sequence[Record]) -> Interval:

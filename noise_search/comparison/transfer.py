@@ -5,8 +5,9 @@ correlation of the two scores, whatever the budget. An algorithm that makes bett
 exploits the verifier's weaknesses falls below it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,9 @@ from noise_search.comparison.measures import OWN, Measures, by_cell
 from noise_search.comparison.order_statistics import crossing, expected_best, sizes
 from noise_search.comparison.records import Pool, Record
 from noise_search.names import unknown
+
+Curves = Callable[[tuple[str, int], int], Values]
+"""Of a prompt and seed, with so many random candidates; see `_curves`."""
 
 LEAST_PROMPTS = 8
 """With fewer, percentile intervals are too narrow to sound an alarm by."""
@@ -112,7 +116,8 @@ def transfers(
 ) -> tuple[Transfer, ...]:
     """Transfer ratios of every judge, algorithm and budget, in this order, with their alarms.
 
-    Gains are counted from the mean random candidate of the same prompt and seed. The standard deviation is one per
+    Gains are counted from the mean random candidate of the same prompt and seed. Random search's ratio is that of the
+    same prompts and seeds, whose smallest pool ends the curve. The standard deviation is one per
     measure, the root mean square over the pools: a prompt on which a judge gives all random candidates the same score
     has none of its own, and a small pool's accidentally small one would let its prompt outweigh all others.
 
@@ -139,9 +144,7 @@ def transfers(
             raise unknown("judge", name, measures.judges)
     asked = judges or [name for name in measures.judges if name not in measures.verifiers]
     cells = by_cell(records)
-    smallest = min(len(measures.of_pool(measures.pool(one))) for one in records)
-    counts = sizes(smallest)
-    return tuple(one for judge in asked for one in _of_judge(judge, cells, measures, counts))
+    return tuple(one for judge in asked for one in _of_judge(judge, cells, measures))
 
 
 def alarms(found: Sequence[Transfer]) -> tuple[Alarm, ...]:
@@ -149,18 +152,18 @@ def alarms(found: Sequence[Transfer]) -> tuple[Alarm, ...]:
     return tuple(alarm for one in found for alarm in one.alarms)
 
 
-def _of_judge(
-    judge: str, cells: dict[tuple[str, int], list[Record]], measures: Measures, counts: Values
-) -> list[Transfer]:
+def _of_judge(judge: str, cells: dict[tuple[str, int], list[Record]], measures: Measures) -> list[Transfer]:
     falls = {
         (algorithm, budget): _falling(judge, cells[algorithm, before], cells[algorithm, budget], measures)
         for (algorithm, before), (other, budget) in pairwise(cells)
         if algorithm == other
     }
-    pools = {(one.prompt, one.seed): measures.pool(one) for rows in cells.values() for one in rows}
-    curves = {
-        place: _curves(measures.of_pool(pool), measures.of_pool(pool, judge), counts) for place, pool in pools.items()
-    }
+
+    @cache
+    def curves(place: tuple[str, int], most: int) -> Values:
+        pool = measures.pools[place]
+        return _curves(measures.of_pool(pool), measures.of_pool(pool, judge), sizes(most))
+
     return [
         _transfer(cell, judge, _gains(rows, judge, measures, curves), falls.get(cell)) for cell, rows in cells.items()
     ]
@@ -177,10 +180,11 @@ def _variance(scores: Values) -> float:
     return float(known.var()) if len(known) and np.ptp(known) > 0 else 0.0
 
 
-def _gains(rows: Sequence[Record], judge: str, measures: Measures, curves: dict[tuple[str, int], Values]) -> _Gains:
+def _gains(rows: Sequence[Record], judge: str, measures: Measures, curves: Curves) -> _Gains:
     own = np.array([measures.of_record(one) for one in rows])
     judged = np.array([measures.of_record(one, judge) for one in rows])
-    random = np.stack([curves[one.prompt, one.seed] for one in rows])
+    smallest = measures.smallest(rows)
+    random = np.stack([curves((one.prompt, one.seed), smallest) for one in rows])
     there = (
         np.isfinite(own) & np.isfinite(judged) & np.isfinite(random[:, 0]).all(axis=1) & np.isfinite(random[:, 1, 0])
     )

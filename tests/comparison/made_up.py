@@ -57,6 +57,22 @@ def random_search(pools: Sequence[Pool], counts: Sequence[int]) -> list[Record]:
     return found
 
 
+def ragged(seed: int) -> tuple[list[Record], list[Pool]]:
+    """Four prompts with budgets of 1 and 2 candidates, two of them with 8 and another seed too; "paths" copies random.
+
+    A small budget of a prompt that has a large one is read off the large run, so its pool is the large one.
+    """
+    pools = gaussian_pools(4, 2, 8, 0.5, np.random.default_rng(seed))
+    large = [one for one in pools if one.prompt in ("p000", "p001")]
+    small = [
+        replace(one, scores={"clip": one.scores["clip"][:2]}, judges={"oracle": one.judges["oracle"][:2]})
+        for one in pools
+        if one not in large and one.seed == 0
+    ]
+    records = random_search(small, [1, 2]) + random_search(large, [1, 2, 8])
+    return records + [replace(one, algorithm="paths") for one in records], small + large
+
+
 def shifted(
     pools: Sequence[Pool], algorithm: str, budget: int, move: Callable[[Pool], tuple[float, float]]
 ) -> list[Record]:

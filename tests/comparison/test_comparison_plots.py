@@ -12,7 +12,7 @@ import pytest
 from drawn import COUNTS, comparison
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import NFE, pool, record
+from made_up import NFE, pool, ragged, record
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
@@ -134,6 +134,13 @@ def test_a_multiplier_beyond_the_pool_has_an_arrow(own, up):
     heads = [one.get_position()[1] for one in arrows]
     assert heads.count(16 if up else -16) == len(bounds)
     assert ">= " in draw(found, "multiplier").alt if up else "<= " in draw(found, "multiplier").alt
+
+
+def test_the_most_that_could_be_told_is_that_of_each_budget():
+    records, pools = ragged(5)
+    (panel,) = draw(Comparison(tuple(records), tuple(pools), {}), "multiplier").axes
+    limit = line(panel, "most that could be told")
+    assert (list(limit.get_xdata()), list(limit.get_ydata())) == ([NFE, 2 * NFE, 8 * NFE], [2, 1, 1])
 
 
 def test_an_interval_that_reaches_beyond_the_pool_has_an_arrow():

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import NFE, gaussian_pools, pool, random_search, record, rescaled, shifted
+from made_up import NFE, gaussian_pools, pool, ragged, random_search, record, rescaled, shifted
 
+from noise_search.comparison.measures import by_cell
 from noise_search.comparison.transfer import alarms, transfers
 
 few = settings(max_examples=12, deadline=None)
@@ -52,6 +53,15 @@ def test_random_ratio_is_read_at_equal_own_gain():
     assert [one.random_ratio for one in found] == pytest.approx(expected)
     assert [one.beyond for one in found] == [False] * 4 + [True]
     assert "even under random search oracle does not follow" in str(found[-1])
+
+
+def test_each_cell_has_the_curve_of_its_own_pools():
+    records, pools = ragged(6)
+    found = {(one.algorithm, one.budget): one for one in transfers(records, pools)}
+    for cell, rows in by_cell(records).items():
+        own = [one for one in pools if (one.prompt, one.seed) in {(row.prompt, row.seed) for row in rows}]
+        assert str(transfers(rows, own)[0]) == str(found[cell])  # some are NaN
+    assert not found["random", 8 * NFE].beyond
 
 
 def test_a_hacker_sets_off_both_alarms_and_random_search_none():
