@@ -58,8 +58,9 @@ def multipliers(
 
     The expected best of n random candidates is exact (`expected_best`), averaged over the same prompts and seeds as the
     algorithm's scores, and n is interpolated in log n. Each algorithm and budget has the curve of its own prompts and
-    seeds, which ends at the smallest of their pools; what lies beyond is a bound. For random search itself the multiplier is 1 in expectation if it chose by the own score; an ensemble of
-    ranks chooses a little differently, and then it is below 1.
+    seeds, which ends at the smallest of their pools; what lies beyond is a bound. For random search itself the
+    multiplier is 1 in expectation if it chose by the own score; an ensemble of ranks chooses a little differently, and
+    then it is below 1.
 
     Args:
         records: of one comparison.

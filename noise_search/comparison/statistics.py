@@ -11,7 +11,6 @@ from noise_search.comparison.measures import OWN, Measures, by_cell
 from noise_search.comparison.records import Pool, Record
 from noise_search.names import unknown
 
-
 NOISE = 1e-4
 """Of their magnitude: scores that differ by no more are equal, as another batch alone may change them so."""
 
