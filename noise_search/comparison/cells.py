@@ -1,11 +1,14 @@
 """What a comparison has to run: cells of algorithm, budget, seed and prompt, and the searches that fill them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
+from noise_search.arguments import check_counts, check_seed
 from noise_search.protocol import SearchAlgorithm
 
 RANDOM = "random"
@@ -20,12 +23,14 @@ class Task:
         seed: of the first noise.
         budgets: those that it answers for; the largest is run.
         prompts: positions of the prompts.
+        pool: whether only random search's pool is asked for, of whole trajectories where the others have drafts.
     """
 
     algorithm: str
     seed: int
     budgets: tuple[int, ...]
     prompts: tuple[int, ...]
+    pool: bool = False
 
     @property
     def nfe(self) -> int:
@@ -51,38 +56,90 @@ def is_anytime(algorithm: SearchAlgorithm, drafts: bool) -> bool:
 
 
 def tasks(
-    algorithms: dict[str, SearchAlgorithm],
+    algorithms: Mapping[str, SearchAlgorithm],
     budgets: Sequence[int],
     seeds: Sequence[int],
     prompts: int,
     *,
     drafts: bool,
     missing: Callable[[str, int, int, int], bool],
+    pools: Callable[[int, int], bool],
     chunk: Callable[[int], int],
 ) -> Iterator[Task]:
-    """Searches for every missing cell, cheapest prompts first within each seed, random search before all others.
+    """Searches for every missing cell.
+
+    Seed by seed, prompts in chunks, and of each chunk all algorithms with random search first: a machine that grows
+    slower or faster with the hours does so for all of them alike.
 
     Args:
         algorithms: by label.
         budgets: NFE.
         seeds: of first noises.
         prompts: how many there are.
-        drafts: whether trajectories are drafted, which makes every algorithm depend on its budget.
+        drafts: whether trajectories are drafted: every algorithm depends on its budget then, and the pool of random
+            search is a search of its own, of the largest budget without drafts.
         missing: whether the cell of (label, prompt, budget, seed) is to be run.
+        pools: whether the pool of (prompt, seed) is, where trajectories are drafted.
         chunk: prompts per search of a budget.
     """
+    names = sorted(algorithms, key=lambda one: one != RANDOM)
+    most, size = max(budgets), chunk(max(budgets))
     for seed in seeds:
-        for name in sorted(algorithms, key=lambda one: one != RANDOM):
-            groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-            for prompt in range(prompts):
+        asked: dict[int, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
+        for prompt in range(prompts):
+            if drafts and pools(prompt, seed):
+                asked[prompt].append((_POOL, (most,)))
+            for place, name in enumerate(names):
                 wanted = tuple(b for b in sorted(budgets) if missing(name, prompt, b, seed))
                 together = [wanted] if is_anytime(algorithms[name], drafts) else [(b,) for b in wanted]
-                for some in filter(None, together):
-                    groups[some].append(prompt)
-            for some, rows in groups.items():
-                size = chunk(max(some))
-                for start in range(0, len(rows), size):
-                    yield Task(name, seed, some, tuple(rows[start : start + size]))
+                asked[prompt] += [(place, some) for some in together if some]
+        rows = [prompt for prompt, some in asked.items() if some]
+        for start in range(0, len(rows), size):
+            groups: dict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
+            for prompt in rows[start : start + size]:
+                for search in asked[prompt]:
+                    groups[search].append(prompt)
+            for (place, some), chosen in sorted(groups.items()):
+                name = RANDOM if place == _POOL else names[place]
+                yield Task(name, seed, some, tuple(chosen), pool=place == _POOL)
+
+
+_POOL = -1
+"""The place of pools among algorithms: before them, so that no record is without what it is measured against."""
+
+
+def as_seeds(asked: Any, candidates: int) -> tuple[int, ...]:
+    """The seeds: so many, spaced so that no two share noises, or those that are given.
+
+    Args:
+        asked: a number, or several seeds.
+        candidates: noises that a search draws from each at most.
+
+    Raises:
+        TypeError: neither.
+        ValueError: none, no seeds of noise, equal ones, or such that share noises.
+    """
+    if isinstance(asked, int | np.integer) and not isinstance(asked, bool):
+        check_counts(seeds=asked)
+        given = spaced_seeds(int(asked), candidates)
+    elif isinstance(asked, Iterable) and not isinstance(asked, str):
+        given = tuple(asked)
+    else:
+        raise TypeError(f"seeds={asked!r} must be a whole number, how many, or several seeds such as [0, 1000]")
+    if not given:
+        raise ValueError("no seed was given; expected a number of them, or several seeds")
+    for seed in given:
+        check_seed(seed)
+    given = tuple(int(seed) for seed in given)
+    if shared := sharing({seed: candidates for seed in given}):
+        low, high = shared
+        raise ValueError(
+            f"seeds {low} and {high} share noises, as a search draws {candidates} from each: space them by at least "
+            f"{candidates}, or give their number"
+        )
+    if len(set(given)) < len(given):
+        raise ValueError(f"seeds={list(given)} has one twice; expected different ones")
+    return given
 
 
 def spaced_seeds(count: int, candidates: int) -> tuple[int, ...]:
@@ -93,20 +150,10 @@ def spaced_seeds(count: int, candidates: int) -> tuple[int, ...]:
     return tuple(step * i for i in range(count))
 
 
-def check_seeds(seeds: Sequence[Any], candidates: int) -> tuple[int, ...]:
-    """The seeds, which must be further apart than the noises of one search.
-
-    Raises:
-        ValueError: none, equal ones, or such that share noises.
-    """
-    given = tuple(int(seed) for seed in seeds)
-    if not given:
-        raise ValueError("no seed was given; expected a number of them, or several seeds")
-    ordered = sorted(given)
+def sharing(drawn: Mapping[int, int]) -> tuple[int, int] | None:
+    """Two seeds that share noises, given how many are drawn from each; None where no two do."""
+    ordered = sorted(drawn)
     for low, high in pairwise(ordered):
-        if high - low < candidates:
-            raise ValueError(
-                f"seeds {low} and {high} share noises, as random search draws {candidates} from each: space them by at "
-                f"least {candidates}, or give their number"
-            )
-    return given
+        if high - low < drawn[low]:
+            return low, high
+    return None

@@ -6,25 +6,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from noise_search.arguments import as_nfe, check_counts
-from noise_search.comparison.cells import RANDOM, check_seeds, label, spaced_seeds
+import numpy as np
+
+from noise_search.arguments import check_counts
+from noise_search.comparison.cells import RANDOM, as_seeds, label
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.embedding import Features
+from noise_search.comparison.resuming import check_noises, check_same, joined
 from noise_search.comparison.running import Runner
 from noise_search.comparison.schedule import Schedule
 from noise_search.comparison.store import Store
-from noise_search.identity import model_differences
+from noise_search.driver import check_options, check_search
 from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set
 from noise_search.protocol import SearchAlgorithm
 from noise_search.provenance import search_record
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
+from noise_search.texts import printable
+from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)
 
 _MODEL_SETTINGS = ("steps", "guidance", "negative_prompt", "height", "width", "eta", "scheduler", "device", "dtype")
-_SAME = ("steps", "verifier", "judges", "drafts")
-"""Settings that all records of one directory share, beside the model; versions of libraries and devices may differ."""
 
 
 def compare(
@@ -56,7 +59,8 @@ def compare(
 
     Every algorithm gets the same NFE, and random search's first noises are the first noises of all. Random search is
     always run: it is what the others are measured against. Where an algorithm declares that its candidates don't depend
-    on the budget (`anytime`), one run of the largest budget gives every smaller one.
+    on the budget (`anytime`), one run of the largest budget gives every smaller one. With drafts, random search without
+    them is run once more, at the largest budget: its candidates tell what a whole random candidate is worth.
 
     Args:
         prompts: texts, a file of them, a prompt set or the name of one (`noise_search.prompt_sets`), with categories
@@ -65,7 +69,10 @@ def compare(
         algorithms: names or objects, or a mapping from labels of your own to them.
         budgets: NFE, several; or `candidates`, whole trajectories. 4 and 16 candidates when neither is given.
         verifier, ensemble: what is searched by, as in `search()`.
-        judges: held-out verifiers, which tell whether the images got better.
+        judges: held-out verifiers, which tell whether the images got better; none may be one of the verifiers. They
+            see every candidate of random search, and of the others the first image and every new best. The timing
+            before a start, left out where less than 8 trajectories are to be run, spends 3 to 5 candidates more, which
+            verifiers and judges score.
         seeds: how many, spaced so that no two share noises; or the seeds themselves.
         out: a directory to keep everything in. What is there already isn't run again: a comparison that was killed
             goes on, and one with more prompts, seeds, budgets or algorithms adds what is missing.
@@ -81,33 +88,36 @@ def compare(
         The comparison. Ctrl-C returns what is complete by then, with a warning.
 
     Raises:
-        ValueError: something that was asked for doesn't exist or can't work, or `out` was made with other settings.
+        ValueError: something that was asked for doesn't exist or can't work, for any of the algorithms and budgets, or
+            `out` was made with other settings; nothing has been computed then.
+        Exception: what ended a search. Its attribute `comparison` holds what was complete before, if anything was.
 
     Example:
         table = noise_search.compare(["two yellow stars", "a red circle"], candidates=(4, 16), judges=["oracle"])
         print(table)
     """
-    asked = as_prompt_set(prompts)
-    families = dict(zip(asked.texts, asked.families, strict=True))  # a prompt that occurs twice is searched once
+    families = _families(as_prompt_set(prompts))
     texts = list(families)
     if strange := sorted(settings.keys() - set(_MODEL_SETTINGS)):
         raise TypeError(f"compare() takes no {', '.join(strange)}; of the model it takes {', '.join(_MODEL_SETTINGS)}")
     check_counts(least=0, pictured=pictured, diagnosed=diagnosed)
+    drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
+    asked = {name: value for name, value in settings.items() if name not in ("scheduler", "device", "dtype")}
+    check_options(batch_size=batch_size, **drafting, **asked)
     chosen = _labelled(algorithms)
-    loaded = load_model(
-        model,
-        options=model_options or {},
-        first_prompt=texts[0],
-        **{"eta": 0.0, "scheduler": "first-order", **settings},
-    )
+    settled = {"eta": 0.0, "scheduler": "first-order", **settings}
+    loaded = load_model(model, options=model_options or {}, first_prompt=texts[0], **settled)
     aggregator = resolve_aggregator(verifier, loaded, ensemble)
     judging = resolve_judges(judges, loaded)
+    scoring = (*aggregator.verifiers, *judging)
+    _check_held_out(aggregator.verifiers, judging)
     with loaded.sampler as sampler:
         space = sampler.space()
     allowed = _budgets(budgets, candidates, space.end)
-    most = max(allowed) // space.end
-    noises = spaced_seeds(seeds, most) if isinstance(seeds, int) else check_seeds(seeds, most)
-    features = Features((*aggregator.verifiers, *judging))
+    each = min(space.end, draft_steps or space.end)
+    noises = as_seeds(seeds, max(allowed) // each)
+    store = Store(None if out is None else Path(out), writing=True)
+    features = Features(scoring, known=store.settings().get("features"))
     made_with = {
         **search_record(loaded, aggregator, judging, noises[0], deterministic=False),
         "drafts": {"steps": draft_steps, "renders": draft_renders},
@@ -116,20 +126,79 @@ def compare(
         "features": features.label,
         "asked": _asked(settings, ensemble=ensemble, model_options=model_options),
     }
-    store = Store(None if out is None else Path(out))
-    _check_same(store, made_with)
-    for needed in (*aggregator.verifiers, *judging):
+    check_same(store, made_with)
+    check_noises(store, noises, max(allowed) // each, each)
+    for one in chosen.values():
+        for nfe in allowed:
+            given = {"nfe": nfe, "scheduler": settled["scheduler"], **drafting}
+            check_search(one, loaded, aggregator.verifiers, judging, **given)
+    for needed in scoring:
         needed.load(loaded.device)
-    drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
+        needed.check(texts)
     options = {**settings, **drafting, "model_options": model_options, "batch_size": batch_size}
     groups, place = list(families.values()), loaded.device
     sharing = texts, groups, model, chosen, aggregator, judging, options, features
     runner = Runner(*sharing, store.directory, pictured, diagnosed, place)
+    made_with = joined(store, made_with)
     store.write_settings(made_with)
     schedule = Schedule(runner, store, allowed, noises, space.end)
-    schedule.run(progress)
+    try:
+        schedule.run(progress)
+    except Exception as error:
+        _attach(error, _found(store, made_with, complete=False))
+        raise
+    return _found(store, made_with, complete=not schedule.left())
+
+
+def _found(store: Store, made_with: Mapping[str, Any], complete: bool) -> Comparison:
     records, pools = tuple(store.records.values()), tuple(store.pools.values())
-    return Comparison(records, pools, made_with, store.directory, complete=not schedule.left())
+    return Comparison(records, pools, made_with, store.directory, complete=complete)
+
+
+def _attach(error: Exception, found: Comparison) -> None:
+    """Let an error carry what was complete before it, and say where that is."""
+    if not found.records:
+        return
+    error.comparison = found  # type: ignore[attr-defined]
+    kept = "in this error's attribute `comparison`"
+    if found.directory is not None:
+        kept = f"in {str(found.directory)!r}, where the same call goes on"
+    error.add_note(f"{len(found.records)} records were complete before; they are {kept}")
+
+
+def _families(asked: PromptSet) -> dict[str, str]:
+    """The family of each text, which is searched once: the first one where it has several, with a warning."""
+    found: dict[str, str] = {}
+    other = [
+        (text, family)
+        for text, family in zip(asked.texts, asked.families, strict=True)
+        if found.setdefault(text, family) != family
+    ]
+    if other:
+        text, family = other[0]
+        log.warning(
+            "%d prompts occur in several families and count for the first, such as %s, in %r and %r",
+            len({text for text, _ in other}),
+            printable(repr(text)),
+            found[text],
+            family,
+        )
+    return found
+
+
+def _check_held_out(verifiers: Sequence[Verifier], judges: Sequence[Verifier]) -> None:
+    """Refuse a judge that the search sees.
+
+    Raises:
+        ValueError: a judge is one of the verifiers.
+    """
+    searched = {one.key for one in verifiers}
+    for one in judges:
+        if one.key in searched:
+            raise ValueError(
+                f"judge {one.name!r} is a verifier of the search, too ({one.key}), so that it isn't held out and can't "
+                "tell whether images got better: leave it out, or name another judge"
+            )
 
 
 def _asked(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -142,6 +211,8 @@ def _labelled(asked: Any) -> dict[str, SearchAlgorithm]:
     """Algorithms by label, random search among them."""
     if isinstance(asked, str) or not isinstance(asked, Mapping | Sequence):
         raise TypeError(f"algorithms is {asked!r}; expected several, such as ['random', 'zero-order']")
+    if not asked:
+        raise ValueError(f"algorithms={asked!r} holds none; expected at least one, such as ['zero-order']")
     if isinstance(asked, Mapping):
         found = {str(name): resolve_algorithm(one) for name, one in asked.items()}
     else:
@@ -159,46 +230,13 @@ def _budgets(budgets: Sequence[int] | None, candidates: Sequence[int] | None, st
     if budgets is not None and candidates is not None:
         raise ValueError(f"budgets={budgets} and candidates={candidates} are both given; give one of them")
     given = (4, 16) if budgets is None and candidates is None else (budgets if candidates is None else candidates)
-    several = [given] if isinstance(given, int) else list(given or ())
+    several = [given] if isinstance(given, int | np.integer) else list(given or ())
     if not several:
-        raise ValueError("no budget was given; pass budgets=(80, 320) in NFE, or candidates=(4, 16)")
-    nfe = [as_nfe(one, None, steps) if budgets is not None else as_nfe(None, one, steps) for one in several]
-    return tuple(sorted(set(nfe)))
-
-
-def _check_same(store: Store, made_with: Mapping[str, Any]) -> None:
-    """Refuse to mix records that can't be compared.
-
-    Raises:
-        ValueError: the directory was made with another model, verifier, judge, number of steps or algorithm.
-    """
-    known = store.settings()
-    if not known:
-        return
-    before, here = known.get("model", {}), json.loads(json.dumps(made_with["model"]))
-    differences = model_differences(before, here)
-    if before.get("dtype") != here.get("dtype"):
-        differences.append(f"dtype is {here.get('dtype')} here, {before.get('dtype')} recorded")
-    if differences:
-        raise ValueError(
-            f"{str(store.directory)!r} was made with another model: {'; '.join(differences)}: use another directory, "
-            "or the same model"
-        )
-    if before.get("device") != here.get("device"):
-        log.warning("the comparison goes on on %s, from %s: their seconds differ", here["device"], before["device"])
-    for name in _SAME:
-        if known.get(name) != json.loads(json.dumps(made_with[name])):
-            raise ValueError(
-                f"{str(store.directory)!r} was made with another {name}: {_shown(known.get(name))}; here it is "
-                f"{_shown(made_with[name])}: use another directory, or the same settings"
-            )
-    for name, settings in known.get("algorithms", {}).items():
-        if made_with["algorithms"].get(name, settings) != settings:
-            raise ValueError(
-                f"{str(store.directory)!r} has {name!r} as {settings}; here it is {made_with['algorithms'][name]}: "
-                "give it another label"
-            )
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value)[:200]
+        raise ValueError("no budget was given; expected NFE such as 80 and 320, or candidates such as 4 and 16")
+    name, least, each = ("budgets", steps, 1) if budgets is not None else ("candidates", 1, steps)
+    for one in several:
+        try:
+            check_counts(**{name: one}, least=least)
+        except ValueError as error:
+            raise ValueError(f"{error}, one trajectory of {steps} steps: allow more, or take fewer steps") from None
+    return tuple(sorted({int(one) * each for one in several}))

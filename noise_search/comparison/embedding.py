@@ -21,10 +21,11 @@ class Features:
         label: which.
     """
 
-    def __init__(self, verifiers: Sequence[Verifier]) -> None:
-        """Take verifiers and judges, whose tower is loaded anyway."""
-        sources = [getattr(one, "source", None) for one in verifiers]
-        self._source = next((one for one in sources if isinstance(one, TowerSource)), None)
+    def __init__(self, verifiers: Sequence[Verifier], known: str | None = None) -> None:
+        """Take verifiers and judges, whose tower is loaded anyway: the first, or that of the label that is `known`."""
+        given = [getattr(one, "source", None) for one in verifiers]
+        sources = [one for one in given if isinstance(one, TowerSource)]
+        self._source = next((one for one in sorted(sources, key=lambda one: one.label != known)), None)
         self.label = f"thumbnails of {GRID} x {GRID}" if self._source is None else self._source.label
 
     @torch.no_grad()

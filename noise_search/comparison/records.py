@@ -72,6 +72,10 @@ class Pool:
     scores: Mapping[str, tuple[float, ...]]
     judges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        """How many candidates."""
+        return len(next(iter(self.scores.values()), ()))
+
 
 def to_json(one: Record | Pool) -> dict[str, Any]:
     """As plain JSON; NaN becomes null."""

@@ -78,14 +78,32 @@ class Runner:
         results = self.search(task)
         found: list[Record | Pool] = []
         for prompt, result in zip(task.prompts, results, strict=True):
-            found += [self._record(task, prompt, budget, result) for budget in task.budgets]
-            if task.algorithm == RANDOM and any(c.finished for c in result.candidates):
+            # The pool goes first: a record that is on disk has what it is measured against.
+            if self.pools(task) and any(c.finished for c in result.candidates):
                 found.append(self._pool(task, prompt, result))
+            if not task.pool:
+                found += [self._record(task, prompt, budget, result) for budget in task.budgets]
         return found
+
+    @property
+    def drafting(self) -> bool:
+        """Whether searches draft their trajectories."""
+        return self.options.get("draft_steps") is not None
+
+    def pools(self, task: Task) -> bool:
+        """Whether a task gives pools: all candidates are whole ones of random search, each with all judges' scores."""
+        return task.pool or (task.algorithm == RANDOM and not self.drafting)
+
+    def judged(self, task: Task, steps: int) -> int:
+        """Images of a task that are judged: all candidates of a pool; else the first and the best, if no new bests."""
+        if not self.judges:
+            return 0
+        return task.nfe // steps if self.pools(task) else 2 * len(task.prompts)
 
     def search(self, task: Task) -> list[SearchResult]:
         """The search of a task, one result per prompt."""
         nfe = max(task.budgets)
+        left_out = ("draft_steps", "draft_renders") if task.pool else ()
         results: Sequence[SearchResult]
         try:
             results = search(
@@ -96,9 +114,9 @@ class Runner:
                 judges=list(self.judges),
                 nfe=nfe,
                 seed=task.seed,
-                top_k=nfe if task.algorithm == RANDOM and self.judges else 1,  # the pool's judges give their spread
+                top_k=nfe if self.judges and self.pools(task) else 1,  # the pool's judges give their spread
                 progress=False,
-                **self.options,
+                **{name: value for name, value in self.options.items() if name not in left_out},
             )
         except AllCandidatesFailed as error:  # a finding too: cells without a winner
             results = error.results

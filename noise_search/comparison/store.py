@@ -18,8 +18,8 @@ RECORDS, SETTINGS = "records.jsonl", "settings.json"
 class Store:
     """Records in memory, and in a directory where there is one."""
 
-    def __init__(self, directory: Path | None) -> None:
-        """Read what the directory holds.
+    def __init__(self, directory: Path | None, *, writing: bool = False) -> None:
+        """Read what the directory holds; only for `writing` is it made, and half a last record dropped from its file.
 
         Raises:
             ValueError: it can't be written to, or holds a record that can't be read.
@@ -28,9 +28,12 @@ class Store:
         self.records: dict[tuple[Any, ...], Record] = {}
         self.pools: dict[tuple[str, int], Pool] = {}
         if directory is not None:
-            check_writable(directory)
+            if writing:
+                check_writable(directory)
             for one in read(directory / RECORDS):
                 self._keep(one)
+            if writing:
+                _drop_half_a_line(directory / RECORDS)
 
     def add(self, found: Iterable[Record | Pool]) -> None:
         """Keep records, in one write; a later one replaces an earlier one of the same cell."""
@@ -65,7 +68,8 @@ class Store:
             self.records[one.cell] = one
             return
         known = self.pools.get((one.prompt, one.seed))
-        if known is None or len(next(iter(one.scores.values()), ())) >= len(next(iter(known.scores.values()), ())):
+        # Of another price: once, what drafts had chosen was taken for candidates. The later pool replaces it.
+        if known is None or len(one) >= len(known) or one.nfe != known.nfe:
             self.pools[one.prompt, one.seed] = one
 
 
@@ -78,24 +82,23 @@ def read(file: Path) -> list[Record | Pool]:
     if not file.exists():
         return []
     found: list[Record | Pool] = []
-    lines = file.read_text(encoding="utf-8").split("\n")
+    *lines, half = file.read_text(encoding="utf-8").split("\n")  # every whole line ends in a newline
+    if half:
+        log.warning("%s ends in half a record, which is left out and made again", file)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             found.append(from_json(json.loads(line)))
         except (ValueError, AttributeError) as error:
-            if number == len(lines):  # every whole line ends in a newline, so this one was being written
-                log.warning("%s ends in half a record, which is left out and made again", file)
-                _drop_last_line(file)
-                continue
             raise ValueError(
                 f"line {number} of {str(file)!r} is no record ({error}); remove it or start anew"
             ) from error
     return found
 
 
-def _drop_last_line(file: Path) -> None:
-    """So that what is appended doesn't continue half a line."""
-    whole, _, _ = file.read_bytes().rpartition(b"\n")
-    write_atomically(file, whole + b"\n" if whole else b"")
+def _drop_half_a_line(file: Path) -> None:
+    """So that what is appended doesn't continue it."""
+    content = file.read_bytes() if file.exists() else b""
+    if content and not content.endswith(b"\n"):
+        write_atomically(file, content[: content.rfind(b"\n") + 1])
