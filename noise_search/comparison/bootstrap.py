@@ -122,6 +122,11 @@ def mean_interval(values: Values, prompts: Sequence[str]) -> Interval:
     return interval(resampled(kept) @ values[there], kept, missing)
 
 
+def turned(one: Interval) -> Interval:
+    """A difference with the other sign, for "lower by"; of differences, which have no bounds."""
+    return Interval(-one.value, -one.high, -one.low, one.prompts, one.searches, one.missing)
+
+
 def nothing(missing: int = 0) -> Interval:
     """The interval where no search is left to estimate from."""
     return Interval(float("nan"), float("nan"), float("nan"), 0, 0, missing)

@@ -3,12 +3,13 @@
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.coverage import Coverage, number
 from noise_search.comparison.diversity import distances
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.store import Store
@@ -32,7 +33,8 @@ class Comparison:
         pools: random search's candidates per prompt and seed.
         settings: what it was made with, as plain JSON.
         directory: where it lives; None in memory only.
-        complete: whether every cell that was asked for is there; False after Ctrl-C.
+        complete: whether every cell that was asked for is there; False after Ctrl-C. Of one that was read: whether
+            every prompt there is has every seed, algorithm and budget.
     """
 
     records: tuple[Record, ...]
@@ -52,7 +54,10 @@ class Comparison:
         if not (place / "settings.json").exists():
             raise ValueError(f"{str(place)!r} holds no comparison; expected the directory given as out=")
         store = Store(place)
-        return cls(tuple(store.records.values()), tuple(store.pools.values()), store.settings(), place)
+        records, settings = tuple(store.records.values()), store.settings()
+        found = cls(records, tuple(store.pools.values()), settings, place)
+        begun = set(settings.get("algorithms", ())) <= set(found.algorithms)
+        return replace(found, complete=begun and found.coverage.is_whole)
 
     @cached_property
     def algorithms(self) -> tuple[str, ...]:
@@ -84,6 +89,11 @@ class Comparison:
     def judges(self) -> tuple[str, ...]:
         """Names of those held out."""
         return tuple(dict.fromkeys(name for one in self.records for name in one.judges))
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """How many searches each algorithm and budget rests on, and whether they are the same."""
+        return Coverage.of(self.records)
 
     def rows(self) -> list[dict[str, Any]]:
         """Tidy: one flat row per record, with a column per score and judge.
@@ -268,9 +278,13 @@ class Comparison:
         return f"{self!r}\n{self.table()}" if self.records else repr(self)
 
     def __repr__(self) -> str:
+        count = number(len(self.records), "record")
+        if not self.coverage.is_whole:
+            count = f"{len(self.records)} of {number(self.coverage.wanted, 'record')}"
         return (
-            f"Comparison({len(self.records)} records: {', '.join(self.algorithms)}; {len(self.prompts)} prompts, "
-            f"budgets {', '.join(map(str, self.budgets))} NFE, {len(self.seeds)} seeds)"
+            f"Comparison({count}: {', '.join(self.algorithms)}; "
+            f"{number(len(self.prompts), 'prompt')}, budget{'' if len(self.budgets) == 1 else 's'} "
+            f"{', '.join(map(str, self.budgets))} NFE, {number(len(self.seeds), 'seed')})"
         )
 
 

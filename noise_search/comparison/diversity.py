@@ -16,7 +16,7 @@ class Diversity:
 
     Attributes:
         algorithm, budget: which.
-        seeds: the most seeds that any prompt has; only equal numbers can be compared.
+        seeds: winners of each prompt that were looked at: the same everywhere, as only equal numbers can be compared.
         distance: mean pairwise 1 - cosine of the winners' embeddings.
         vendi: Vendi score, the effective number of different images: from 1 to `seeds`.
     """
@@ -37,8 +37,9 @@ class Diversity:
 def diversities(records: Sequence[Record]) -> tuple[Diversity, ...]:
     """Diversity of every algorithm and budget, in this order.
 
-    Intervals are over prompts alone: resampling seeds would count one winner as two equal ones. Prompts with fewer than
-    two embedded winners count as missing.
+    The Vendi score grows with the number of images, so all prompts of all algorithms and budgets are looked at with as
+    many winners as the one with the fewest has: those of their first seeds. Prompts with fewer than two embedded
+    winners count as missing. Intervals are over prompts alone: resampling seeds would count one winner as two equal ones.
 
     Raises:
         ValueError: no records, or embeddings of different lengths.
@@ -55,7 +56,9 @@ def diversities(records: Sequence[Record]) -> tuple[Diversity, ...]:
             lengths.add(len(vector))
     if len(lengths) > 1:
         raise ValueError(f"embeddings have lengths {sorted(lengths)}; expected one length: embed all by one model")
-    return tuple(_diversity(algorithm, budget, prompts) for (algorithm, budget), prompts in winners.items())
+    several = [len(one) for prompts in winners.values() for one in prompts.values() if len(one) > 1]
+    seeds = min(several, default=1)
+    return tuple(_diversity(algorithm, budget, prompts, seeds) for (algorithm, budget), prompts in winners.items())
 
 
 def distances(records: Sequence[Record]) -> dict[tuple[str, int, str], float]:
@@ -89,12 +92,11 @@ def vendi_score(embeddings: Values) -> float:
     return float(np.exp(-np.sum(positive * np.log(positive))))
 
 
-def _diversity(algorithm: str, budget: int, prompts: dict[str, list[Values]]) -> Diversity:
-    several = [np.array(one) if len(one) > 1 else np.empty((0, 0)) for one in prompts.values()]
+def _diversity(algorithm: str, budget: int, prompts: dict[str, list[Values]], seeds: int) -> Diversity:
+    several = [np.array(one[:seeds]) if len(one) > 1 else np.empty((0, 0)) for one in prompts.values()]
     distance, vendi = (np.array([measure(one) for one in several]) for measure in (pairwise_distance, vendi_score))
     names = list(prompts)
-    most = max(len(one) for one in prompts.values())
-    return Diversity(algorithm, budget, most, mean_interval(distance, names), mean_interval(vendi, names))
+    return Diversity(algorithm, budget, seeds, mean_interval(distance, names), mean_interval(vendi, names))
 
 
 def _cosines(embeddings: Values) -> Values:

@@ -30,13 +30,13 @@ class Grid:
         what: the grid in one line.
         prompts: of the rows.
         columns: headings.
-        cells: a record per prompt and column; None where its image wasn't kept.
+        cells: a record per prompt and column, or why it has no image.
     """
 
     what: str
     prompts: tuple[str, ...]
     columns: tuple[str, ...]
-    cells: tuple[tuple[Record | None, ...], ...]
+    cells: tuple[tuple[Record | str, ...], ...]
 
 
 def arrange(comparison: "Comparison", algorithm: str | None = None) -> Grid:
@@ -59,15 +59,16 @@ def arrange(comparison: "Comparison", algorithm: str | None = None) -> Grid:
             "no images of winners were kept; give compare() a directory, out='runs/compare', and pictured= above 0"
         )
     seed = min(one.seed for one in wanted)
-    found = {(one.prompt, one.algorithm, one.budget): one for one in wanted if one.seed == seed}
-    prompts = tuple(dict.fromkeys(prompt for prompt, _, _ in found))[:MOST_PROMPTS]
+    found = {(one.prompt, one.algorithm, one.budget): one for one in comparison.records if one.seed == seed}
+    prompts = tuple(dict.fromkeys(one.prompt for one in wanted if one.seed == seed))[:MOST_PROMPTS]
     if algorithm is None:
         places = [(name, largest) for name in comparison.algorithms]
         what, columns = f"Winners at {largest} NFE, seed {seed}", tuple(name for name, _ in places)
     else:
         places = [(algorithm, budget) for budget in comparison.budgets]
         what, columns = f"Winners of {algorithm}, seed {seed}", tuple(f"{budget} NFE" for _, budget in places)
-    return Grid(what, prompts, columns, tuple(tuple(found.get((p, *place)) for place in places) for p in prompts))
+    cells = tuple(tuple(_pictured(comparison, found.get((p, *place))) for place in places) for p in prompts)
+    return Grid(what, prompts, columns, cells)
 
 
 def grid_plot(comparison: "Comparison", algorithm: str | None = None) -> Plot:
@@ -132,11 +133,20 @@ def image_alt(record: Record) -> str:
     return f"{record.algorithm} at {record.budget} NFE for {printable(record.prompt, 200)!r}: {scores}"
 
 
-def _cell(comparison: "Comparison", panel: Axes, record: Record | None) -> None:
+def _pictured(comparison: "Comparison", record: Record | None) -> Record | str:
+    """The record where its image can be shown, or why not."""
+    if record is None:
+        return "not searched"
+    if not np.isfinite(list(record.scores.values())).any():
+        return "no winner"
+    return record if has_image(comparison, record) else "not kept"
+
+
+def _cell(comparison: "Comparison", panel: Axes, record: Record | str) -> None:
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set_visible(False)
-    if record is None:
-        panel.text(0.5, 0.5, "not kept", ha="center", va="center", fontsize=7, color=GREY, transform=panel.transAxes)
+    if isinstance(record, str):
+        panel.text(0.5, 0.5, record, ha="center", va="center", fontsize=7, color=GREY, transform=panel.transAxes)
         return
     pixels = np.asarray(thumbnail(comparison, record))
     panel.imshow(pixels, interpolation="nearest" if pixels.shape[0] < 128 else "antialiased")
@@ -144,4 +154,4 @@ def _cell(comparison: "Comparison", panel: Axes, record: Record | None) -> None:
 
 
 def _told(grid: Grid) -> Sequence[str]:
-    return [f"{image_alt(one)}." for cells in grid.cells for one in cells if one is not None]
+    return [f"{image_alt(one)}." for cells in grid.cells for one in cells if isinstance(one, Record)]

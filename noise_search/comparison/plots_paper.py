@@ -21,7 +21,7 @@ from noise_search.comparison.figures import (
     title,
 )
 from noise_search.comparison.measures import OWN, Measures, by_cell
-from noise_search.comparison.plots_scores import Curves, by_algorithm, curves_told, draw_curves, mean_of_known
+from noise_search.comparison.plots_scores import Curves, by_algorithm, curves_told, draw_curves, plain_scores
 
 if TYPE_CHECKING:
     from noise_search.comparison.comparison import Comparison
@@ -34,19 +34,26 @@ def paper_plot(comparison: "Comparison", name: str) -> Plot:
     """Gains in % over one plain sample against compute in plain samples, with the paper's curves over them.
 
     Compute in units of one plain sample makes models of other step counts comparable. Where gains differ much in scale,
-    the paper's have an axis of their own at the right.
+    the paper's have an axis of their own at the right. A measure by which the mean random candidate has 0 or less is
+    left out: its scores have no zero that a gain in % could be counted from, as log-odds have none.
 
     Raises:
-        ValueError: the paper has no such curve, or no mean score of a random candidate differs from 0.
+        ValueError: the paper has no such curve, there are no random candidates, or every measure is left out.
     """
     # Curves of denoising steps alone begin far below one plain sample: they are drawn when asked for by name.
     matching = [one for one in paper.matching(name) if "-steps" in name or "-steps-" not in one.name]
     published = [paper.gain(one) for one in matching]
     measures = [*(comparison.verifiers or (OWN,)), *comparison.judges]
-    found = {measure: _gains(comparison, measure) for measure in measures}
-    drawn = {measure: curves for measure, curves in found.items() if curves}
+    if not comparison.pools:
+        raise ValueError("no random candidates were kept, over whose mean score gains could be counted")
+    plain = plain_scores(comparison, measures)
+    drawn = {one: _gains(comparison, one) for one in measures if plain.get(one, 0.0) > 0}
+    left = ", ".join(one for one in measures if one not in drawn)
     if not drawn:
-        raise ValueError("random candidates have a mean score of 0, over which there is no relative gain in %")
+        raise ValueError(
+            f"random candidates have a mean score of 0 or less by {left}, over which there is no gain in %: draw "
+            "plot('difference') instead"
+        )
     figure = new_plot(*panel_size(len(drawn), width=5.2, height=3.8), f"Gain over one plain sample, and {name}")
     axes = panels(figure, len(drawn))
     told, legends = [], list(axes)
@@ -66,6 +73,8 @@ def paper_plot(comparison: "Comparison", name: str) -> Plot:
         "Relative gain in % over one plain sample against compute in plain samples on a log axis, with the published "
         f"curves of {paper.CITATION}: {ends}. " + " ".join(told)
     )
+    if left:
+        figure.alt += f" Left out, as a mean random candidate scores 0 or less, over which no gain in % counts: {left}."
     return figure
 
 
@@ -120,12 +129,12 @@ def _paper_label(one: paper.PaperCurve) -> str:
 
 
 def _gains(comparison: "Comparison", measure: str) -> Curves:
-    """100 (score - plain) / |plain| by compute in plain samples, beginning with (1, 0); empty where plain is 0."""
+    """100 (score - plain) / plain by compute in plain samples, beginning with (1, 0); NaN where plain isn't above 0."""
     measures = Measures.of(comparison.records, comparison.pools, comparison.verifiers)
     found = []
     for (algorithm, budget), rows in by_cell(comparison.records).items():
         own = np.array([measures.of_record(one, measure) for one in rows])
-        plain = np.array([mean_of_known(measures.of_pool(measures.pool(one), measure)) for one in rows])
+        plain = np.array([measures.mean_candidate(measures.pool(one), measure) for one in rows])
         there = np.isfinite(own) & np.isfinite(plain)
         if not there.any():
             found.append((algorithm, budget / measures.pool(rows[0]).nfe, nothing(len(rows))))
@@ -133,10 +142,8 @@ def _gains(comparison: "Comparison", measure: str) -> Curves:
         prompts = [one.prompt for one, known in zip(rows, there, strict=True) if known]
         weights = resampled(prompts)
         base, level = weights @ plain[there], weights @ own[there]
-        if base[0] == 0:
-            return {}
         with np.errstate(divide="ignore", invalid="ignore"):
-            gain = 100 * (level - base) / np.abs(base)
+            gain = np.where(base > 0, 100 * (level - base) / base, np.nan)
         found.append((algorithm, budget / measures.pool(rows[0]).nfe, interval(gain, prompts, int((~there).sum()))))
     curves = by_algorithm(comparison, found)
     start = Interval(0.0, 0.0, 0.0, len(comparison.prompts), len(comparison.records))

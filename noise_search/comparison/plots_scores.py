@@ -22,7 +22,7 @@ from noise_search.comparison.figures import (
     shown,
     title,
 )
-from noise_search.comparison.measures import OWN, Measures
+from noise_search.comparison.measures import OWN, Measures, mean_of_known
 from noise_search.comparison.statistics import Mean, differences, means
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def score_plot(comparison: "Comparison") -> Plot:
     figure = new_plot(*panel_size(len(measures)), "Score against NFE")
     axes = panels(figure, len(measures))
     told = []
-    plain = _plain_scores(comparison)
+    plain = plain_scores(comparison)
     for panel, measure in zip(axes, measures, strict=True):
         curves = by_algorithm(
             comparison, [(one.algorithm, one.budget, one.score) for one in _means(comparison, measure)]
@@ -72,7 +72,7 @@ def score_plot(comparison: "Comparison") -> Plot:
     legend_below(figure, axes)
     figure.alt = (
         f"Line charts of mean score against NFE on a log axis, {len(measures)} of them, with 95 % intervals over "
-        f"{len(comparison.prompts)} prompts and {len(comparison.seeds)} seeds as bands. " + " ".join(told)
+        f"prompts and seeds as bands; {comparison.coverage}. " + " ".join(told)
     )
     return figure
 
@@ -106,24 +106,21 @@ def difference_plot(comparison: "Comparison") -> Plot:
     return figure
 
 
-def _plain_scores(comparison: "Comparison") -> dict[str, float]:
-    """Mean of random candidates by measure, over prompts and seeds that have a pool; {} without pools."""
+def plain_scores(comparison: "Comparison", asked: Sequence[str] = ()) -> dict[str, float]:
+    """Mean of random candidates by measure, over prompts and seeds that have a pool; {} without pools.
+
+    The measures are the own score and the judges where none are asked for.
+    """
     if not comparison.pools:
         return {}
     measures = Measures.of(comparison.records, comparison.pools, comparison.verifiers)
     found = {}
-    for measure in (OWN, *comparison.judges):
+    for measure in asked or (OWN, *comparison.judges):
         by_prompt: dict[str, list[float]] = {}
         for one in comparison.pools:
-            by_prompt.setdefault(one.prompt, []).append(mean_of_known(measures.of_pool(one, measure)))
+            by_prompt.setdefault(one.prompt, []).append(measures.mean_candidate(one, measure))
         found[measure] = mean_of_known(np.array([mean_of_known(np.array(values)) for values in by_prompt.values()]))
     return {measure: value for measure, value in found.items() if np.isfinite(value)}
-
-
-def mean_of_known(values: np.ndarray) -> float:
-    """Mean of what is finite; NaN where nothing is."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _means(comparison: "Comparison", measure: str) -> tuple[Mean, ...]:

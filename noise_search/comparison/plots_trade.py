@@ -26,7 +26,7 @@ from noise_search.comparison.figures import (
 from noise_search.comparison.measures import OWN, by_cell
 from noise_search.comparison.multiplier import Multiplier, multipliers
 from noise_search.comparison.plots_scores import nfe_label, own_label
-from noise_search.comparison.statistics import means
+from noise_search.comparison.statistics import SECONDS, means
 
 if TYPE_CHECKING:
     from noise_search.comparison.comparison import Comparison
@@ -150,7 +150,11 @@ def pareto_plot(comparison: "Comparison") -> Plot:
         _markers(panel, x, [own[cell].value for cell in cells], look, sizes)
         panel.plot([], [], **look.style, markersize=6, linewidth=1.3, label=shown(name))
     nice_log_ticks(panel, "x")
-    label(panel, "seconds per search (log scale)", f"mean own score: {own_label(comparison)}")
+    label(
+        panel,
+        "seconds per search, as its share of a batched run (log scale)",
+        f"mean own score: {own_label(comparison)}",
+    )
     title(panel, f"Markers grow from {_range(comparison.budgets)}", 70)
     legend_below(figure, [panel])
     told = "; ".join(
@@ -158,7 +162,8 @@ def pareto_plot(comparison: "Comparison") -> Plot:
     )
     on_front = ", ".join(f"{name} at {budget} NFE" for name, budget in own if _is_on(best, name, budget, own, seconds))
     figure.alt = (
-        f"Mean own score against mean seconds of a search on a log axis. {told}. On the Pareto front: {on_front}."
+        f"Mean own score against mean seconds of a search on a log axis. {SECONDS} {told}. "
+        f"On the Pareto front: {on_front}."
     )
     return figure
 

@@ -11,6 +11,7 @@ from noise_search.comparison.report_diagnoses import diagnoses_table
 from noise_search.comparison.report_images import images
 from noise_search.comparison.report_made import reproduction, settings, versions
 from noise_search.comparison.report_page import bullets, figure, page, paragraph, text
+from noise_search.comparison.statistics import SECONDS
 from noise_search.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ _CAPTIONS = {
     "judge": "An algorithm that moves to the right without rising pleases the verifier and not the judge.",
     "multiplier": "Bars are 95 % intervals. Above the dashed line, scores lie beyond that of all random candidates "
     "there are; random search with a larger budget would raise it.",
-    "pareto": "Bars are 95 % intervals of the score. Seconds are wall-clock where it ran, without judges.",
+    "pareto": f"Bars are 95 % intervals of the score. {SECONDS} They were measured where it ran, without judges.",
 }
 _HOW_TO_READ = (
     "NFE, the number of function evaluations, counts the denoiser's evaluations of one candidate at one step; guidance "
-    "doesn't double it. Verifiers, decoding and text encoding aren't counted. All algorithms got the same NFE, and "
-    "their first noises are those of random search.",
+    "doesn't double it. Verifiers, decoding and text encoding aren't counted. All algorithms got at most the same "
+    "NFE, and their first noises are those of random search.",
     "Random search, the best of N samples, is the baseline: a score above that of one plain sample is no merit of an "
     "algorithm, as random search has it too.",
     "The own score is what was searched by, so that it rises whether or not images get better. That is for judges to "
@@ -72,7 +73,7 @@ def report_html(comparison: "Comparison") -> str:
     if not comparison.records:
         raise ValueError("the comparison has no records yet; run compare() further")
     model = comparison.settings.get("model", {}).get("name", "")
-    title = f"{listed(comparison.algorithms)} compared at equal NFE" + (f" with {model}" if model else "")
+    title = f"{listed(comparison.algorithms)} compared at equal budgets" + (f" with {model}" if model else "")
     return page(
         title[:1].upper() + title[1:],
         [

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from noise_search.comparison.bootstrap import Interval, mean_interval
+from noise_search.comparison.bootstrap import Interval, mean_interval, turned
 from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.coverage import number
 from noise_search.comparison.measures import OWN, Measures, by_cell
 from noise_search.comparison.multiplier import multipliers
 from noise_search.comparison.plots_scores import own_label
-from noise_search.comparison.report_numbers import turned, words
+from noise_search.comparison.report_numbers import words
 from noise_search.comparison.statistics import Difference, differences, means
-from noise_search.comparison.transfer import Alarm, alarms, transfers
+from noise_search.comparison.transfer import LEAST_PROMPTS, Alarm, Transfer, alarms, transfers
 
 if TYPE_CHECKING:
     from noise_search.comparison.comparison import Comparison
@@ -29,10 +30,8 @@ def answer(comparison: "Comparison") -> list[str]:
 
 def found_alarms(comparison: "Comparison") -> tuple[Alarm, ...]:
     """Alarms of all judges; none where there are no judges, or no pools to tell by."""
-    if not comparison.judges:
-        return ()
     try:
-        return alarms(transfers(comparison.records, comparison.pools, verifiers=comparison.verifiers))
+        return alarms(_transfers(comparison))
     except ValueError:
         return ()
 
@@ -44,11 +43,6 @@ def leader(comparison: "Comparison") -> str:
     return max(
         largest, key=lambda one: (np.nan_to_num(one.score.value, nan=-np.inf), one.algorithm == RANDOM)
     ).algorithm
-
-
-def number(count: int, noun: str) -> str:
-    """A count in words: 1 prompt, 3 prompts."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def named(algorithm: str) -> str:
@@ -65,9 +59,13 @@ def listed(names: Sequence[object]) -> str:
 def _asked(comparison: "Comparison") -> str:
     model = comparison.settings.get("model", {}).get("name", "one model")
     what = listed([named(one) for one in comparison.algorithms])
+    prompts, seeds = number(len(comparison.prompts), "prompt"), number(len(comparison.seeds), "seed")
+    budgets = f"{listed(comparison.budgets)} NFE"
+    if comparison.coverage.is_whole:
+        return f"{prompts} and {seeds} per prompt were searched with {model} by {what}, each with {budgets}."
     return (
-        f"{number(len(comparison.prompts), 'prompt')} and {number(len(comparison.seeds), 'seed')} per prompt were "
-        f"searched with {model} by {what}, each with {listed(comparison.budgets)} NFE."
+        f"{prompts} with up to {seeds} were searched with {model} by {what}, with {budgets}. "
+        f"{comparison.coverage.warning}"
     )
 
 
@@ -129,9 +127,9 @@ def _most(comparison: "Comparison") -> list[str]:
         )
     if beyond := [one for one in better if "value" in one.times.at_least]:
         cells = listed([f"{one.algorithm} at {one.budget} NFE" for one in beyond])
-        least = min(one.candidates for one in beyond)
+        known = listed(sorted({one.known for one in beyond}))
         told.append(
-            f"The mean scores of {cells} lie beyond that of the best of the {least:.3g} random candidates there are: "
+            f"The mean scores of {cells} lie beyond that of the best of the {known} random candidates there are: "
             "what they are worth is more than can be told here."
         )
     return told
@@ -145,7 +143,33 @@ def _judged(comparison: "Comparison") -> list[str]:
         ]
     best = leader(comparison)
     told = [_opinion(comparison, judge, best) for judge in comparison.judges]
-    return told if found_alarms(comparison) else [*told, "No sign of verifier hacking was found."]
+    try:
+        found = _transfers(comparison)
+    except ValueError as error:
+        return [*told, f"Whether the verifier was hacked can't be told: {error}."]
+    return told if alarms(found) else [*told, _silence(found, best, comparison.budgets[-1])]
+
+
+def _silence(found: Sequence[Transfer], best: str, budget: int) -> str:
+    """What it means that there is no alarm: that none could sound, that a judge is in doubt, or that all is well."""
+    if not found:
+        return "Every judge was searched by too, so that none can tell verifier hacking."
+    prompts = max(one.judge_gain.prompts for one in found)
+    if prompts < LEAST_PROMPTS:
+        known = number(prompts, "prompt")
+        return f"Too few prompts to sound an alarm of verifier hacking: {known}, where {LEAST_PROMPTS} are needed."
+    of_best = [one for one in found if (one.algorithm, one.budget) == (best, budget)]
+    if few := [one.judge for one in of_best if one.judge_gain.prompts < LEAST_PROMPTS]:
+        return (
+            f"No alarm of verifier hacking was sounded, but {listed(few)} can tell of too few prompts of {named(best)}"
+            f": {LEAST_PROMPTS} are needed."
+        )
+    if unsure := [one.judge for one in of_best if not one.judge_gain.low > 0]:
+        return (
+            f"No alarm of verifier hacking was sounded, but as {listed(unsure)} can't confirm a gain, it isn't ruled "
+            "out: more prompts may tell."
+        )
+    return "No sign of verifier hacking was found."
 
 
 def _opinion(comparison: "Comparison", judge: str, best: str) -> str:
@@ -170,7 +194,7 @@ def _opinion(comparison: "Comparison", judge: str, best: str) -> str:
         return told + "."
     found = apart.difference
     side = "better" if found.low > 0 else "worse" if found.high < 0 else "not clearly better or worse"
-    return f"{told}. It finds them {side} than random search's winners at equal NFE: {words(found)}."
+    return f"{told}. It finds them {side} than random search's winners at an equal budget: {words(found)}."
 
 
 def _gain(comparison: "Comparison", judge: str, algorithm: str, budget: int) -> Interval | None:
@@ -178,9 +202,7 @@ def _gain(comparison: "Comparison", judge: str, algorithm: str, budget: int) -> 
     rows = by_cell(comparison.records)[algorithm, budget]
     if any((one.prompt, one.seed) not in measures.pools for one in rows):
         return None
-    pools = [measures.of_pool(measures.pool(one), judge) for one in rows]
-    plain = [float(np.mean(one[np.isfinite(one)])) if np.isfinite(one).any() else np.nan for one in pools]
-    gains = [measures.of_record(one, judge) - base for one, base in zip(rows, plain, strict=True)]
+    gains = [measures.of_record(one, judge) - measures.mean_candidate(measures.pool(one), judge) for one in rows]
     return mean_interval(np.array(gains), [one.prompt for one in rows])
 
 
@@ -192,8 +214,14 @@ def _warned(comparison: "Comparison") -> list[str]:
             f"But there {'is an alarm' if len(found) == 1 else f'are {len(found)} alarms'} of verifier hacking, below."
         )
     if not comparison.complete:
-        told.append("The comparison was interrupted: some searches are missing.")
+        told.append("The comparison isn't complete: some searches are missing.")
     return told
+
+
+def _transfers(comparison: "Comparison") -> tuple[Transfer, ...]:
+    if not comparison.judges:
+        return ()
+    return transfers(comparison.records, comparison.pools, verifiers=comparison.verifiers)
 
 
 def _differences(comparison: "Comparison", measure: str) -> tuple[Difference, ...]:

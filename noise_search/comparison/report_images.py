@@ -34,9 +34,9 @@ def _row(comparison: "Comparison", grid: Grid, row: int) -> str:
     return f'<tr><th scope="row" dir="auto">{text(grid.prompts[row])}</th>{cells}</tr>'
 
 
-def _cell(comparison: "Comparison", record: Record | None) -> str:
-    if record is None:
-        return '<td class="soft">not kept</td>'
+def _cell(comparison: "Comparison", record: Record | str) -> str:
+    if isinstance(record, str):
+        return f'<td class="soft">{text(record)}</td>'
     image = thumbnail(comparison, record)
     small = max(image.size) <= _SMALL
     stream = io.BytesIO()

@@ -1,11 +1,17 @@
 """How a comparison was made: its settings and versions, and the call that makes it again."""
 
+import ast
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import verifiers
+from noise_search.algorithms import ALGORITHMS
 from noise_search.comparison.report_page import code, definitions, folded, paragraph
 from noise_search.resolve import resolve_algorithm
+from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS
+from noise_search.texts import printable
 
 if TYPE_CHECKING:
     from noise_search.comparison.comparison import Comparison
@@ -55,29 +61,90 @@ def reproduction(comparison: "Comparison") -> str:
 
 
 def call(comparison: "Comparison") -> str:
-    """Python that makes the comparison again, from its records and settings."""
+    """Python that makes the comparison again, from its records and settings.
+
+    What it can't name, as it was an object of the user's own, stands in comments before the call.
+    """
     known = comparison.settings
-    algorithms = {name: repr(name) for name in comparison.algorithms} | dict(known.get("algorithms", {}))
+    recorded = {name: repr(name) for name in comparison.algorithms} | dict(known.get("algorithms", {}))
+    algorithms = {name: one for name, one in recorded.items() if _is_known(name, one)}
     plain = all(_is_default(name, one) for name, one in algorithms.items())
     named = repr(list(algorithms)) if plain else "{" + ", ".join(f"{n!r}: {one}" for n, one in algorithms.items()) + "}"
+    searched = _described(known.get("verifier", {}).get("verifiers", []), comparison.verifiers)
+    judged = _described(known.get("judges", []), comparison.judges)
     drafts = known.get("drafts", {})
     arguments = {
         "model": repr(known.get("model", {}).get("name", "")),
         "algorithms": named,
         "budgets": repr(list(comparison.budgets)),
-        "verifier": repr(list(comparison.verifiers)),
-        "judges": repr(list(comparison.judges)),
+        "verifier": repr([name for name, version in searched.items() if _is_by_name(name, version)]),
+        "judges": repr([name for name, version in judged.items() if _is_by_name(name, version)]),
         "seeds": repr(list(comparison.seeds)),
         **({"steps": repr(known["steps"])} if "steps" in known else {}),
         **{f"draft_{name}": repr(value) for name, value in drafts.items() if value is not None},
         **{name: _literal(value) for name, value in known.get("asked", {}).items()},
     }
-    prompts = "".join(f"    {prompt!r},\n" for prompt in comparison.prompts)
+    own = {
+        "algorithms": [f"{name!r}: {one}" for name, one in recorded.items() if name not in algorithms],
+        "verifier": [repr(name) for name, version in searched.items() if not _is_by_name(name, version)],
+        "judges": [repr(name) for name, version in judged.items() if not _is_by_name(name, version)],
+    }
     given = "".join(f"    {name}={value},\n" for name, value in arguments.items())
-    kinds = sorted({one.partition("(")[0] for one in algorithms.values() if one.partition("(")[0].isidentifier()})
+    kinds = sorted({one.partition("(")[0] for one in algorithms.values() if not one.startswith(("'", '"'))})
     imports = "import torch\n\n" if any(one.startswith("torch.") for one in arguments.values()) else ""
     imports += "import noise_search\n" + ("" if plain else f"from noise_search.algorithms import {', '.join(kinds)}\n")
-    return f"{imports}\nprompts = [\n{prompts}]\ntable = noise_search.compare(\n    prompts,\n{given})\n"
+    rows = f"prompts = [\n{_prompts(comparison)}]\n"
+    return f"{imports}\n{rows}{_comments(comparison, own)}table = noise_search.compare(\n    prompts,\n{given})\n"
+
+
+def _prompts(comparison: "Comparison") -> str:
+    """A line each, with their families where there are any."""
+    families = {one.prompt: one.family for one in comparison.records}
+    if not any(families.values()):
+        return "".join(f"    {prompt!r},\n" for prompt in families)
+    rows = ({"prompt": prompt, "family": family} for prompt, family in families.items())
+    return "".join(f"    {row!r},\n" for row in rows)
+
+
+def _comments(comparison: "Comparison", own: Mapping[str, Sequence[str]]) -> str:
+    """Lines about what the call can't say: objects of the user's own, and searches that weren't made."""
+    lines = [f"{name} had one of your own, {one}: add it below" for name, found in own.items() for one in found]
+    model = str(comparison.settings.get("model", {}).get("name", ""))
+    if model not in EMBEDDED_MODELS and "/" not in model:
+        lines.insert(0, f"the model was an object, of {model!r}: pass it as model=")
+    if not comparison.coverage.is_whole:
+        searched, wanted = comparison.coverage.searched, comparison.coverage.wanted
+        lines.append(f"this searches all {wanted} combinations, of which {searched} had been searched")
+    return "".join(f"# {' '.join(printable(line, 300).split())}\n" for line in lines)
+
+
+def _described(recorded: Iterable[Mapping[str, Any]], names: Iterable[str]) -> dict[str, str]:
+    """Versions of verifiers by name, constraints among them; of the names alone where nothing was recorded."""
+    found = {str(one.get("name")): str(one.get("version", "")) for one in recorded}
+    return found or dict.fromkeys(names, "")
+
+
+def _is_by_name(name: str, version: str) -> bool:
+    """Whether a verifier's name gives it again; a function has the hash of its source for a version."""
+    known = {*verifiers.available(), *EMBEDDED_VERIFIERS, "oracle"}
+    return name in known and not re.fullmatch("[0-9a-f]{8}", version)
+
+
+def _is_known(name: str, settings: str) -> bool:
+    """Whether the label alone gives this algorithm, or what was recorded is Python that makes one of ours."""
+    return _is_default(name, settings) or _kind(settings) in {kind.__name__ for kind in ALGORITHMS.values()}
+
+
+def _kind(settings: str) -> str:
+    """The class that a recorded call makes an instance of; "" where it isn't one with plain values."""
+    try:
+        made = ast.parse(settings, mode="eval").body
+    except (SyntaxError, ValueError):
+        return ""
+    if not (isinstance(made, ast.Call) and isinstance(made.func, ast.Name)):
+        return ""
+    named = [one for part in (*made.args, *made.keywords) for one in ast.walk(part) if isinstance(one, ast.Name)]
+    return "" if named else made.func.id
 
 
 def _literal(value: Any) -> str:

@@ -26,11 +26,6 @@ def bounded(value: float, one: Interval) -> str:
     return "-" if math.isnan(value) else f"{_sign(one, 'value')}{value:.3g}"
 
 
-def turned(one: Interval) -> Interval:
-    """A difference with the other sign, for "lower by"; of differences, which have no bounds."""
-    return Interval(-one.value, -one.high, -one.low, one.prompts, one.searches, one.missing)
-
-
 def _ends(one: Interval) -> tuple[str, str, str]:
     """Value, low and high, to two digits of the interval's width; no low and high without an interval."""
     width = one.high - one.low

@@ -6,21 +6,22 @@ import numpy as np
 
 from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.coverage import Coverage
 from noise_search.comparison.diversity import diversities
 from noise_search.comparison.measures import OWN, by_cell
 from noise_search.comparison.multiplier import multipliers
 from noise_search.comparison.plots_scores import measure_label
 from noise_search.comparison.report_numbers import bounded, cell
 from noise_search.comparison.report_page import table
-from noise_search.comparison.statistics import differences, means
-from noise_search.comparison.transfer import transfers
+from noise_search.comparison.statistics import SECONDS, differences, means, spent
+from noise_search.comparison.transfer import LEAST_PROMPTS, transfers
 
 if TYPE_CHECKING:
     from noise_search.comparison.comparison import Comparison
 
 
 def means_table(comparison: "Comparison") -> str:
-    """Mean scores of the winners, own and by each judge, and seconds."""
+    """Mean scores of the winners, own and by each judge, NFE spent where some is left over, seconds and counts."""
     measures = (OWN, *comparison.judges)
     found = {
         measure: {
@@ -30,18 +31,35 @@ def means_table(comparison: "Comparison") -> str:
         for measure in measures
     }
     cells = by_cell(comparison.records)
+    nfe, whole = spent(comparison.records), comparison.coverage.is_whole
     rows = [
         (
-            name, budget, *(cell(found[measure][name, budget]) for measure in measures),
-            f"{np.mean([one.seconds for one in cells[name, budget]]):.3g}", _count(found[OWN][name, budget]),
+            name, budget, *([f"{nfe[name, budget]:.4g}"] if nfe else []),
+            *(cell(found[measure][name, budget]) for measure in measures),
+            f"{np.mean([one.seconds for one in cells[name, budget]]):.3g}",
+            *([] if whole else [Coverage.of(cells[name, budget]).prompts[1]]), _count(found[OWN][name, budget]),
         )
         for name, budget in _ordered(comparison, cells)
     ]  # fmt: skip
     labels = [measure_label(comparison, measure) for measure in measures]
     return table(
         "Mean score of the winners with 95 % intervals over prompts and seeds, and mean seconds of a search. Intervals "
-        "of different rows share prompts and noises: to hold algorithms against each other, use the differences below.",
-        ["algorithm", "NFE", *labels, "seconds", "searches"],
+        "of different rows share prompts and noises: to hold algorithms against each other, use the differences below. "
+        + " ".join(
+            [
+                *(["NFE is what was allowed; some algorithms can't spend the last of it."] if nfe else []),
+                *filter(None, [SECONDS, comparison.coverage.warning]),
+            ]
+        ),
+        [
+            "algorithm",
+            "NFE",
+            *(["NFE spent"] if nfe else []),
+            *labels,
+            "seconds",
+            *([] if whole else ["prompts"]),
+            "searches",
+        ],
         rows,
     )
 
@@ -63,8 +81,8 @@ def differences_table(comparison: "Comparison") -> str:
             for name, budget in _ordered(comparison, by)
         ]
     return table(
-        "Score less random search's, at equal prompt, noise and NFE, with 95 % intervals. An interval that holds 0 is "
-        "no clear difference.",
+        "Score less random search's, at equal prompt, noise and budget, with 95 % intervals. An interval that holds 0 "
+        "is no clear difference; scores that agree within 1e-4 count as equal.",
         ["score", "algorithm", "NFE", "difference", "which is"],
         rows,
         words=(1, 4),
@@ -91,7 +109,7 @@ def multipliers_table(comparison: "Comparison") -> str:
     return table(
         "How many random candidates have the same expected best score, over how many the NFE would have bought: above "
         "1 a search beats random search. 'times as fast' compares seconds at equal score. ≥ and ≤ mark bounds, where "
-        "the score lies beyond all random candidates there are.",
+        f"the score lies beyond all random candidates there are for these prompts and seeds. {SECONDS}",
         ["algorithm", "NFE", "worth candidates", "NFE buys", "times", "times as fast"],
         rows,
     )
@@ -124,7 +142,8 @@ def transfer_table(comparison: "Comparison") -> str:
     return table(
         "Gains over a mean random candidate, in standard deviations within prompts, and how much of the own gain the "
         "judge sees (ratio). The last number is random search's ratio at equal own gain, which falls short of 1 even "
-        "without any hacking; less than half of it, beyond chance, is an alarm.",
+        f"without any hacking. With {LEAST_PROMPTS} prompts or more, less than half of it, or a judge's gain below 0, "
+        "is an alarm where it is beyond chance.",
         ["judge", "algorithm", "NFE", "own gain", "judge's gain", "ratio", "random search's", "alarm"],
         rows,
         words=(1, 7),
@@ -147,7 +166,9 @@ def diversity_table(comparison: "Comparison") -> str:
     return table(
         "How different the winners of one prompt are across seeds, by "
         f"{comparison.settings.get('features', 'their features')}: the Vendi score is the effective number of "
-        "different images, from 1 to the number of seeds; the distance is 1 - cosine, mean over pairs.",
+        "different images, from 1 to the number of seeds; the distance is 1 - cosine, mean over pairs. Of prompts with "
+        "more seeds than others only the first are taken, as the score grows with their number. Where these features "
+        "are those of a verifier that was searched by, they see what it sees.",
         ["algorithm", "NFE", "seeds", "different images (Vendi)", "distance"],
         rows,
     )

@@ -14,6 +14,9 @@ from noise_search.names import unknown
 NOISE = 1e-4
 """Of their magnitude: scores that differ by no more are equal, as another batch alone may change them so."""
 
+SECONDS = "Seconds are a search's share of a batched run; those of smaller budgets in one run, their share of its NFE."
+"""What they are, wherever they are shown."""
+
 
 @dataclass(frozen=True)
 class Mean:
@@ -114,6 +117,12 @@ def differences(
             gains = [_less(measures.of_record(one, measure), other) for one, other in zip(rows, base, strict=True)]
             found.append(Difference(algorithm, budget, measure, baseline, _mean(gains, rows)))
     return tuple(found)
+
+
+def spent(records: Sequence[Record]) -> dict[tuple[str, int], float]:
+    """Mean NFE of a search by algorithm and budget, some of which can't spend the last of it; {} where all do."""
+    found = {cell: float(np.mean([one.nfe for one in rows])) for cell, rows in by_cell(records).items()}
+    return found if any(nfe != budget for (_, budget), nfe in found.items()) else {}
 
 
 def _less(score: float, base: float) -> float:

@@ -7,9 +7,10 @@ import numpy as np
 
 from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.coverage import Coverage
 from noise_search.comparison.measures import OWN, by_cell
 from noise_search.comparison.multiplier import multipliers
-from noise_search.comparison.statistics import differences, means
+from noise_search.comparison.statistics import SECONDS, differences, means, spent
 from noise_search.comparison.transfer import alarms, transfers
 
 if TYPE_CHECKING:
@@ -26,23 +27,40 @@ def table(found: "Comparison") -> str:
         judge: {(one.algorithm, one.budget): one.score for one in means(records, pools, judge)}
         for judge in found.judges
     }
-    seconds = {cell: float(np.mean([one.seconds for one in rows])) for cell, rows in by_cell(records).items()}
-    rows = [["algorithm", "NFE", _name(found.verifiers), f"less {RANDOM}", "best-of-N worth", *found.judges, "seconds"]]
+    cells = by_cell(records)
+    nfe = spent(records)
+    counts = {} if found.coverage.is_whole else {cell: Coverage.of(rows) for cell, rows in cells.items()}
+    rows = [
+        [
+            "algorithm",
+            "NFE",
+            *(["NFE spent"] if nfe else []),
+            *(["prompts", "searches"] if counts else []),
+            _name(found.verifiers),
+            f"less {RANDOM}",
+            "best-of-N worth",
+            *found.judges,
+            "seconds*",
+        ]
+    ]
     for cell in sorted(own, key=lambda one: (one[1], found.algorithms.index(one[0]))):
         algorithm, budget = cell
         rows.append(
             [
                 algorithm,
                 str(budget),
+                *([f"{nfe[cell]:.4g}"] if nfe else []),
+                *([str(counts[cell].prompts[1]), str(counts[cell].searches[1])] if counts else []),
                 _wide(own[cell]),
                 "" if algorithm == RANDOM else _wide(apart.get(cell)),
-                f"{_wide(times[cell])} x",
+                _wide(times[cell], " x"),
                 *(_wide(judged[judge][cell]) for judge in found.judges),
-                f"{seconds[cell]:.2f}",
+                f"{np.mean([one.seconds for one in cells[cell]]):.2f}",
             ]
         )
     warnings = [one.sentence for one in alarms(transfers(records, pools))] if found.judges else []
-    return "\n".join([aligned(rows), *warnings])
+    notes = [f"* {SECONDS}", *filter(None, [found.coverage.warning])]
+    return "\n".join([aligned(rows), *notes, *warnings])
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -61,9 +79,9 @@ def _name(verifiers: Sequence[str]) -> str:
     return verifiers[0] if len(verifiers) == 1 else f"{OWN} (z of {', '.join(verifiers)})"
 
 
-def _wide(one: Interval | None) -> str:
+def _wide(one: Interval | None, unit: str = "") -> str:
     if one is None or np.isnan(one.value):
         return "-"
     sign = ">= " if "value" in one.at_least else "<= " if "value" in one.at_most else ""
     value = f"{sign}{one.value:.4g}"
-    return value if np.isnan(one.low) else f"{value} [{one.low:.3g}, {one.high:.3g}]"
+    return (value if np.isnan(one.low) else f"{value} [{one.low:.3g}, {one.high:.3g}]") + unit

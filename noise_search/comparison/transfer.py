@@ -12,7 +12,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from noise_search.comparison.bootstrap import Interval, Values, ends, interval, mean_interval, nothing, resampled
+from noise_search.comparison.bootstrap import (
+    Interval,
+    Values,
+    ends,
+    interval,
+    mean_interval,
+    nothing,
+    resampled,
+    turned,
+)
 from noise_search.comparison.measures import OWN, Measures, by_cell
 from noise_search.comparison.order_statistics import crossing, expected_best, sizes
 from noise_search.comparison.records import Pool, Record
@@ -32,7 +41,8 @@ class Alarm:
     """A sign that a verifier was pleased and the images weren't improved.
 
     Attributes:
-        kind: "low transfer" or "falling".
+        kind: "judge falls" (below the mean random candidate), "low transfer", or "falling" (from one budget to the
+            next).
         algorithm, budget, judge: where.
         sentence: what was seen.
     """
@@ -122,10 +132,12 @@ def transfers(
     has none of its own, and a small pool's accidentally small one would let its prompt outweigh all others.
 
     There is an alarm where at least 8 prompts tell and, beyond the 95 % interval,
+    - the own gain is above 0 and the judge's below it, or else
     - the ratio is below half of random search's at equal own gain (where that is above 0), or
     - from one budget to the next the judge's score falls while the own score rises.
-    Many rows make a false alarm likelier: of random search itself, simulated with a correlation of 0.4 and 6 to 12
-    prompts of one seed, up to 3 % of rows had one, with 30 prompts 0.2 %.
+    Many rows make a false alarm likelier: of random search itself, simulated with a correlation of 0.4 and 8 to 12
+    prompts of one seed, up to 3 % of rows had one, with 30 prompts 0.3 %. Of a judge that has nothing to do with the
+    own score 9 % had one with 8 prompts, and 5 % with 30.
 
     Args:
         records: of one comparison.
@@ -215,15 +227,17 @@ def _transfer(cell: tuple[str, int], judge: str, gains: _Gains, falling: str | N
         own_unit, judge_unit = np.sqrt(weights @ gains.own_variance), np.sqrt(weights @ gains.judge_variance)
         own, held = weights @ gains.own / own_unit, weights @ gains.judge / judge_unit
         ratio = np.where(own > 0, held / own, np.nan)
-    random, side = _random_ratio(weights, gains, own * own_unit, judge_unit / own_unit)
+        random, side = _random_ratio(weights, gains, own * own_unit, judge_unit / own_unit)
 
     def told(estimates: Values) -> Interval:
         return interval(np.where(np.isfinite(estimates), estimates, np.nan), gains.prompts, gains.missing)
 
-    own_gain = told(own)
+    own_gain, judge_gain = told(own), told(held)
     found = told(ratio)
     if not own_gain.low > 0:
         found = Interval(found.value, np.nan, np.nan, found.prompts, found.searches, found.missing)
+    elif found.prompts >= LEAST_PROMPTS and judge_gain.high < 0:
+        alarm.insert(0, Alarm("judge falls", algorithm, budget, judge, _below(cell, judge, own_gain, judge_gain)))
     elif (
         found.prompts >= LEAST_PROMPTS
         and random[0] > 0
@@ -232,7 +246,7 @@ def _transfer(cell: tuple[str, int], judge: str, gains: _Gains, falling: str | N
     ):
         alarm.insert(0, Alarm("low transfer", algorithm, budget, judge, _low(cell, judge, found, random[0], side > 0)))
     return Transfer(
-        algorithm, budget, judge, own_gain, told(held), found, float(random[0]), bool(side > 0), tuple(alarm)
+        algorithm, budget, judge, own_gain, judge_gain, found, float(random[0]), bool(side > 0), tuple(alarm)
     )
 
 
@@ -256,6 +270,14 @@ def _mean_of_known(weights: Values, values: Values) -> Values:
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.asarray(weights @ np.where(known, values, 0) / (weights @ known))
+
+
+def _below(cell: tuple[str, int], judge: str, own: Interval, held: Interval) -> str:
+    algorithm, budget = cell
+    return (
+        f"{algorithm} at {budget} NFE: the own score is {own} standard deviations above a mean random candidate's, "
+        f"{judge} {turned(held)} below it: the verifier was pleased and the images got worse"
+    )
 
 
 def _low(cell: tuple[str, int], judge: str, ratio: Interval, random: float, beyond: bool) -> str:
@@ -282,9 +304,5 @@ def _falling(judge: str, before: Sequence[Record], after: Sequence[Record], meas
     first, last = before[0].budget, after[0].budget
     return (
         f"{after[0].algorithm}: from {first} to {last} NFE the own score rises by {own} while {judge} falls by "
-        f"{_fall(held)}: the verifier is being exploited"
+        f"{turned(held)}: the verifier is being exploited"
     )
-
-
-def _fall(change: Interval) -> Interval:
-    return Interval(-change.value, -change.high, -change.low, change.prompts, change.searches, change.missing)

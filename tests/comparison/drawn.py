@@ -4,7 +4,7 @@ import zlib
 from dataclasses import replace
 
 import numpy as np
-from made_up import NFE, gaussian_pools, random_search, shifted
+from made_up import NFE, gaussian_pools, random_search, rescaled, shifted
 from PIL import Image
 
 from noise_search.comparison.comparison import Comparison
@@ -43,6 +43,29 @@ def comparison(
     if directory is not None:
         records = [with_image(one, directory) for one in records]
     return Comparison(tuple(records), tuple(pools), {**SETTINGS, **more}, directory)
+
+
+def lifted(found, own=0.0, judge=0.0):
+    """The comparison with so much more in all scores, of candidates and winners, and in the judge's."""
+    return replace(
+        found,
+        records=tuple(rescaled(rescaled(one, 1, own), 1, judge, "judges") for one in found.records),
+        pools=tuple(rescaled(rescaled(one, 1, own), 1, judge, "judges") for one in found.pools),
+    )
+
+
+def uneven(directory=None, missing=3):
+    """A comparison whose other algorithm lacks the last prompts at the largest budget."""
+    found = comparison(directory=directory, prompts=10)
+    gone = set(found.prompts[-missing:])
+    return replace(
+        found,
+        records=tuple(
+            one
+            for one in found.records
+            if not (one.algorithm == "better" and one.budget == max(COUNTS) * NFE and one.prompt in gone)
+        ),
+    )
 
 
 def with_embedding(record):

@@ -9,7 +9,7 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from drawn import COUNTS, comparison
+from drawn import COUNTS, comparison, lifted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import NFE, pool, ragged, record
@@ -179,11 +179,8 @@ def test_the_front_leaves_out_what_has_no_value():
 
 def test_the_paper_is_drawn_over_gains_in_plain_samples():
     # Own scores far above 0, so that their gains in % are of the paper's size.
-    found = comparison(correlation=0.5)
-    shift = 5.0
-    records = [replace(one, scores={"clip": one.scores["clip"] + shift}) for one in found.records]
-    pools = [replace(one, scores={"clip": tuple(np.array(one.scores["clip"]) + shift)}) for one in found.pools]
-    found = replace(found, records=tuple(records), pools=tuple(pools))
+    found = lifted(comparison(correlation=0.5), own=5.0)
+    records, pools = found.records, found.pools
     figure = draw(found, "score", paper="flux-drawbench-clip")
     panel = figure.axes[0]
     published = paper.gain(paper.curve("flux-drawbench-clip"))
@@ -199,7 +196,7 @@ def test_the_paper_is_drawn_over_gains_in_plain_samples():
 
 
 def test_a_panel_has_the_papers_curves_of_its_own_measure():
-    figure = draw(comparison(own=2000), "score", paper="flux-drawbench")
+    figure = draw(lifted(comparison(own=2000), own=3, judge=9), "score", paper="flux-drawbench")
     shown = {
         panel.get_title(loc="left"): {one.get_label().split(",")[0] for one in [*panel.lines, *twins(figure, panel)]}
         for panel in figure.axes
@@ -219,7 +216,7 @@ def twins(figure, panel):
 
 
 def test_the_papers_own_axis_shares_the_zero():
-    figure = draw(comparison(own=30), "score", paper="flux-drawbench-clip")
+    figure = draw(lifted(comparison(own=30), own=3, judge=9), "score", paper="flux-drawbench-clip")
     panel, twin = figure.axes[0], figure.axes[2]
     heights = [(0 - low) / (high - low) for low, high in (panel.get_ylim(), twin.get_ylim())]
     assert heights[0] == pytest.approx(heights[1])
@@ -239,8 +236,24 @@ def test_a_curve_that_the_paper_lacks(better):
 
 def test_no_gain_over_nothing():
     flat = Comparison((record(score=1.0), record("p", "b", score=2.0)), (pool([0.0, 0.0]),), {})
-    with pytest.raises(ValueError, match="a mean score of 0, over which there is no relative gain"):
+    with pytest.raises(
+        ValueError, match=r"a mean score of 0 or less by clip, .*: draw plot\('difference'\)"
+    ):
         draw(flat, "score", paper="flux-drawbench-clip")
+
+
+def test_a_measure_without_a_zero_has_no_gain_in_percent():
+    found = lifted(comparison(), own=5, judge=-9)
+    figure = draw(found, "score", paper="flux-drawbench-clip")
+    assert [panel.get_title(loc="left") for panel in figure.axes if panel.get_title(loc="left")] == [
+        "clip (searched by)"
+    ]
+    assert figure.alt.endswith("scores 0 or less, over which no gain in % counts: oracle.")
+    assert "Left out" not in draw(lifted(found, judge=99), "score", paper="flux-drawbench-clip").alt
+    with pytest.raises(ValueError, match="0 or less by clip, oracle, over which"):
+        draw(lifted(found, own=-9), "score", paper="flux-drawbench-clip")
+    with pytest.raises(ValueError, match="no random candidates were kept"):
+        draw(replace(found, pools=()), "score", paper="flux-drawbench-clip")
 
 
 def test_the_grid_shows_each_winner_with_its_scores(pictured):
@@ -272,6 +285,11 @@ def test_images_that_are_gone_or_broken(pictured, better, tmp_path):
     (tmp_path / one.image).unlink()
     notes = [text.get_text() for panel in draw(pictured, "grid").axes for text in panel.texts]
     assert notes.count("not kept") == 1
+    failed = replace(one, scores={"clip": float("nan")}, judges={}, image="")
+    others = [other for other in pictured.records if other.cell != one.cell]
+    for records, note in ((others, "not searched"), ([*others, failed], "no winner")):
+        figure = draw(replace(pictured, records=tuple(records)), "grid")
+        assert [text.get_text() for panel in figure.axes for text in panel.texts].count(note) == 1
     (tmp_path / one.image).write_bytes(b"no image")
     with pytest.raises(ValueError, match="can't be read as an image"):
         draw(pictured, "grid")

@@ -12,12 +12,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from drawn import COUNTS, SETTINGS, comparison
+from drawn import COUNTS, SETTINGS, comparison, uneven
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import NFE, record
+from made_up import NFE, pool, record
 from PIL import Image
 
+import noise_search
 from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.diversity import diversities
@@ -27,9 +28,10 @@ from noise_search.comparison.report_answer import answer
 from noise_search.comparison.report_images import images
 from noise_search.comparison.report_made import call, reproduction
 from noise_search.comparison.report_numbers import cell, words
-from noise_search.comparison.report_tables import differences_table
+from noise_search.comparison.report_tables import differences_table, means_table
 from noise_search.comparison.statistics import differences, means
 from noise_search.comparison.transfer import transfers
+from noise_search.prompt_sets import as_prompt_set
 
 VOID = {"meta", "link", "img", "br"}
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -85,7 +87,7 @@ def test_it_is_sound_html_that_asks_nothing_of_the_network(html):
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert [name for name, count in Counter(ids).items() if count > 1] == []
     links = [one["href"] for one in page.of("a")]
-    assert len(links) == 11 and {link.removeprefix("#") for link in links} <= set(ids)
+    assert len(links) == 12 and {link.removeprefix("#") for link in links} <= set(ids)
     assert not page.of("script") and not [a for _, attributes in page.elements for a in attributes if a[:2] == "on"]
     outside = [v for _, a in page.elements for k, v in a.items() if k in ("src", "href") and v[:1] != "#"]
     assert outside and all(one.startswith("data:") for one in outside)
@@ -170,7 +172,7 @@ def test_the_answer_when_an_algorithm_is_better_and_the_judge_agrees(better):
     assert (
         "The held-out judge oracle confirms that the winners of better are better than a mean random candidate" in told
     )
-    assert "It finds them better than random search's winners at equal NFE" in told
+    assert "It finds them better than random search's winners at an equal budget" in told
     worth = next(one for one in multipliers(better.records, better.pools) if one.algorithm == "better")
     assert f"better at 20 NFE is worth {words(worth.times)} times the random candidates" in told
     assert (
@@ -212,6 +214,80 @@ def test_what_is_unclear_is_called_so():
 def test_the_answer_when_a_judge_sees_nothing(judge):
     told = said(comparison(own=1.5, judge=judge, noise=0.8, prompts=8))
     assert "The held-out judge oracle sees no clear difference between the winners of better and a mean random" in told
+
+
+def test_no_alarm_says_nothing_where_none_could_sound(better):
+    few = comparison(prompts=7)
+    assert said(few).endswith("Too few prompts to sound an alarm of verifier hacking: 7 prompts, where 8 are needed.")
+    unpooled = said(replace(better, pools=better.pools[1:]))
+    assert "can't be told: no pool for prompt 'p000' and seed 0" in unpooled and "No sign" not in unpooled
+    seen = {one.prompt for one in better.records if one.algorithm == "better"} - set(better.prompts[:3])
+    blind = [
+        one if one.algorithm != "better" or one.prompt in seen else replace(one, judges={"oracle": float("nan")})
+        for one in better.records
+    ]
+    assert "oracle can tell of too few prompts of better: 8 are needed" in said(replace(better, records=tuple(blind)))
+
+
+@pytest.mark.parametrize(("judge", "noise"), [(-12.0, 0.8), (4.0, 0.8), (0.0, 0.3)])
+def test_no_sign_of_hacking_is_not_claimed_after_a_judge_that_sees_no_gain(judge, noise):
+    found = comparison(own=1.5, judge=judge, noise=noise, prompts=8)
+    told = said(found)
+    assert "No sign" not in told
+    assert ("as oracle can't confirm a gain, it isn't ruled out" in told) != ("of verifier hacking, below" in told)
+
+
+def test_a_judge_that_rates_winners_below_a_mean_candidate_is_an_alarm():
+    found = comparison(own=1.5, judge=-10.0, prompts=10)
+    told = said(found)
+    assert "rates the winners of better below a mean random candidate" in told and "No sign" not in told
+    assert "judge falls" in Page(report_html(found)).text
+
+
+def test_searches_that_are_missing_are_counted_and_warned_of():
+    found = uneven()
+    told = said(found)
+    warning = (
+        "Only 114 of 120 combinations of prompt, seed, algorithm and NFE were searched: from 7 to 10 prompts and from "
+        "14 to 20 searches per algorithm and NFE. Rows with fewer searches are means over other prompts"
+    )
+    assert (
+        told.startswith("10 prompts with up to 2 seeds were searched") and warning in told and "each with" not in told
+    )
+    assert warning in Page(means_table(found)).text
+    counts = {(row[0], row[1]): row[-2:] for row in rows(means_table(found), "Mean score of the winners")}
+    assert counts["better", "80"] == ["7", "14"] and counts["random", "80"] == ["10", "20"]
+    assert warning in found.table()
+    line = next(one.split() for one in found.table().splitlines() if one.split()[:2] == ["better", "80"])
+    assert line[2:4] == ["7", "14"]
+    assert "all 120 combinations, of which 114" in call(found)
+    assert repr(found).startswith("Comparison(114 of 120 records: ")
+
+
+def test_nfe_that_were_left_over_are_told(better):
+    assert "NFE spent" not in means_table(better) and "NFE spent" not in better.table()
+    left = [replace(one, nfe=one.nfe - 3) if one.algorithm == "better" else one for one in better.records]
+    found = replace(better, records=tuple(left))
+    spent = {(row[0], row[1]): row[2] for row in rows(means_table(found), "Mean score of the winners")}
+    assert spent["better", "80"] == "77" and spent["random", "80"] == "80"
+    line = next(one.split() for one in found.table().splitlines() if one.split()[:2] == ["better", "80"])
+    assert line[2] == "77"
+    assert "All algorithms got at most the same NFE" in Page(report_html(found)).text
+
+
+def test_seconds_are_said_to_be_shares_of_a_run_wherever_they_are_shown(better, html):
+    told = "a search's share of a batched run"
+    captions = [
+        caption for caption in re.findall(r"<(?:fig)?caption>(.*?)</(?:fig)?caption>", html) if "econds" in caption
+    ]
+    assert len(captions) == 3 and all(told.replace("'", "&#x27;") in one for one in captions)
+    assert told in better.table() and told in better.plot("pareto").alt
+
+
+def test_counts_of_one_are_singular_and_what_is_unknown_has_no_unit():
+    one = Comparison((record(score=1.0, judge=1.0),), (pool([1.0, 1.0], judge=[1.0, 2.0]),), {})
+    assert repr(one) == "Comparison(1 record: random; 1 prompt, budget 10 NFE, 1 seed)"
+    assert "- x" not in one.table() and "nan" not in one.table()
 
 
 def test_the_answer_names_what_it_can_not_know():
@@ -295,6 +371,56 @@ def test_the_call_that_is_made_up_is_python_with_the_same_arguments(better):
     assert [one.name for one in imported.names] == ["RandomSearch", "ZeroOrderSearch"]
     named = next(one.value for one in made.value.keywords if one.arg == "algorithms")
     assert {ast.literal_eval(k): ast.unparse(v) for k, v in zip(named.keys, named.values, strict=True)} == own
+
+
+def test_the_call_says_in_comments_what_it_can_not_name(better):
+    own = {"random": "RandomSearch()", "better": "Mine(1)", "odd": "<odd.Search object at 0x7f>\nx", "zo": "Z(a=b)"}
+    searched = [{"name": "clip", "version": "clip/9/2.5"}, {"name": "warm", "version": "0123abcd"}]
+    searched += [{"name": "safety", "version": "1", "kind": "constraint"}]
+    held = [{"name": "oracle", "version": "1"}, {"name": "jpeg", "version": "89abcdef"}]
+    changed = {"algorithms": own, "verifier": {"verifiers": searched}, "judges": held}
+    text = call(replace(better, settings={**SETTINGS, **changed, "model": {"name": "FluxPipeline"}}))
+    made = ast.parse(text).body[-1]
+    keywords = {one.arg: ast.literal_eval(one.value) for one in made.value.keywords}
+    assert (keywords["algorithms"], keywords["verifier"], keywords["judges"]) == (
+        ["random"], ["clip", "safety"], ["oracle"]
+    )  # fmt: skip
+    assert "import Mine" not in text
+    for line in (
+        "# the model was an object, of 'FluxPipeline': pass it as model=",
+        "# algorithms had one of your own, 'better': Mine(1): add it below",
+        "# algorithms had one of your own, 'odd': <odd.Search object at 0x7f> x: add it below",
+        "# algorithms had one of your own, 'zo': Z(a=b): add it below",
+        "# verifier had one of your own, 'warm': add it below",
+        "# judges had one of your own, 'jpeg': add it below",
+    ):
+        assert line in text.splitlines()
+
+
+def test_the_call_runs_where_all_can_be_named(better):
+    asked = {"random": "RandomSearch()", "few": "ZeroOrderSearch(neighbours=2, cosine=-0.5)"}
+    given = {}
+    records = tuple(replace(one, algorithm="few") if one.algorithm == "better" else one for one in better.records)
+    text = call(replace(better, records=records, settings={**SETTINGS, "algorithms": asked}))
+    assert "#" not in text
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(noise_search, "compare", lambda prompts, **options: given.update(options, prompts=prompts))
+        exec(text, {})
+    assert {name: repr(one) for name, one in given["algorithms"].items()} == {
+        "random": "RandomSearch()", "few": repr(noise_search.ZeroOrderSearch(neighbours=2, cosine=-0.5))
+    }  # fmt: skip
+
+
+def test_families_are_kept_by_the_call(better):
+    def sorted_in(one):
+        return replace(one, family="odd" if one.prompt.endswith(("1", "3")) else "")
+
+    found = replace(better, records=tuple(map(sorted_in, better.records)))
+    prompts = as_prompt_set(ast.literal_eval(ast.parse(call(found)).body[1].value))
+    assert prompts.texts == better.prompts
+    assert [text for text, family in zip(prompts.texts, prompts.families, strict=True) if family == "odd"] == [
+        "p001", "p003"
+    ]  # fmt: skip
 
 
 def test_where_it_can_not_be_written(better, tmp_path):

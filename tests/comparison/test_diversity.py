@@ -67,6 +67,26 @@ def test_means_are_over_prompts_of_each_algorithm_and_budget():
     assert str(random).startswith("random at 10 NFE: 2 seeds give 1.5 (95 % 1 to 2) different images")
 
 
+def test_all_prompts_are_looked_at_with_as_many_winners_as_the_fewest():
+    records = [embedded("a", seed, np.eye(4)[seed]) for seed in range(4)]
+    records += [embedded(prompt, seed, np.eye(4)[seed]) for prompt in "bc" for seed in range(2)]
+    records += [embedded("a", seed, np.eye(4)[seed], algorithm="paths") for seed in range(4)]
+    records += [embedded("d", 0, [1, 0, 0, 0])]
+    paths, random = diversities(records)
+    assert paths.seeds == random.seeds == 2
+    assert random.vendi.value == random.vendi.low == paths.vendi.value == pytest.approx(2)
+    assert random.vendi.missing == 1
+
+
+@few
+@given(st.integers(0, 2**32 - 1), st.integers(0, 3))
+def test_more_seeds_of_some_prompts_change_nothing(seed, more):
+    rng = np.random.default_rng(seed)
+    records = [embedded(p, s, rng.normal(size=4)) for p in "abc" for s in range(2)]
+    others = [embedded("b", 2 + s, rng.normal(size=4)) for s in range(more)]
+    assert diversities(records + others) == diversities(records)
+
+
 def test_prompts_with_fewer_than_two_embedded_winners_are_missing():
     records = [embedded("a", 0, [1, 0]), embedded("a", 1, [0, 1])]
     records += [embedded("b", 0, [1, 0]), record("b", seed=1), embedded("c", 0, [np.nan, 1]), embedded("d", 0, [0, 0])]

@@ -74,16 +74,38 @@ def test_a_hacker_sets_off_both_alarms_and_random_search_none():
     found = transfers(records, pools)
     assert [(one.kind, one.algorithm, one.budget) for one in alarms(found)] == [
         ("low transfer", "hacker", 4 * NFE),
-        ("low transfer", "hacker", 16 * NFE),
+        ("judge falls", "hacker", 16 * NFE),
         ("falling", "hacker", 16 * NFE),
     ]
     first, second, falling = (one.sentence for one in alarms(found))
     assert first.startswith("hacker at 40 NFE: oracle sees ") and "at equal own gain" in first
-    assert "at the largest own gain it reached" in second
+    assert second.startswith("hacker at 160 NFE: the own score is ") and "oracle 1.08 " in second
     assert (
         falling.startswith("hacker: from 40 to 160 NFE the own score rises by 0.59 ") and "oracle falls by" in falling
     )
     assert second in str(found[1]) and falling in str(found[1])
+
+
+def test_a_low_ratio_beyond_the_pools_is_held_against_the_largest_own_gain():
+    pools = gaussian_pools(30, 2, 32, 0.6, np.random.default_rng(1))
+    rng = np.random.default_rng(2)
+    found = transfers(shifted(pools, "hacker", 16 * NFE, lambda _: (OWN * 3, HELD * 0.2 * rng.normal())), pools)
+    (alarm,) = alarms(found)
+    assert alarm.kind == "low transfer" and "at the largest own gain it reached" in alarm.sentence
+
+
+@pytest.mark.parametrize("correlation", [0.6, -0.6])
+def test_there_is_an_alarm_where_a_judge_falls_below_the_mean_candidate_while_the_own_score_rises(correlation):
+    # At a negative correlation random search hacks the verifier too, and its ratio is no measure of others.
+    pools = gaussian_pools(10, 1, 16, correlation, np.random.default_rng(9))
+
+    def told(own, held):
+        rng = np.random.default_rng(3)
+        move = iter([(own + 0.02 * rng.normal(), held + rng.normal()) for _ in pools])
+        return [one.kind for one in alarms(transfers(shifted(pools, "hacker", 4 * NFE, lambda _: next(move)), pools))]
+
+    assert told(OWN, -HELD / 2) == ["judge falls"]
+    assert told(-OWN, -HELD / 2) == [] == told(OWN, HELD)
 
 
 def test_random_search_hardly_ever_sets_off_an_alarm():
@@ -110,7 +132,7 @@ def test_with_few_prompts_no_alarm_is_sounded():
         records += shifted(pools, "hacker", 16 * NFE, lambda _: (OWN * 3, -HELD))
         return transfers(records, pools)
 
-    assert {one.kind for one in alarms(hacked(8))} == {"low transfer", "falling"}
+    assert {one.kind for one in alarms(hacked(8))} == {"judge falls", "falling"}
     assert not alarms(hacked(7)) and "more prompts are needed" in str(hacked(7)[-1])
 
 
