@@ -213,6 +213,10 @@ def compare(
     prompts: Annotated[str, typer.Option(help="File of prompts, name of a prompt set, or one prompt.")] = "shapes",
     model: Annotated[str, typer.Option(help="Embedded model, saved pipeline's directory, or hub id.")] = "shapes-flow",
     algorithms: Annotated[str, typer.Option(help="Algorithms with commas.")] = "random,zero-order,paths",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Option of an algorithm, such as zero-order.neighbours=8; may be repeated."),
+    ] = None,
     budgets: Annotated[str | None, typer.Option(help="NFE with commas, such as 80,320,1280.")] = None,
     candidates: Annotated[str | None, typer.Option(help="Whole trajectories with commas, instead.")] = None,
     verifier: Annotated[str, typer.Option(help="Verifier to search by, or several with commas.")] = "clip",
@@ -221,14 +225,23 @@ def compare(
     judges: Annotated[
         str | None, typer.Option(help="Held-out judges with commas, or 'none'; the model's oracle by default.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Searches per prompt, from noises of their own.")] = 1,
+    seeds: Annotated[
+        str, typer.Option(help="Searches per prompt, from noises of their own; or their seeds, such as 0,1000.")
+    ] = "1",
     limit: Annotated[int | None, typer.Option(min=1, help="Prompts at most, of all families alike.")] = None,
     per_family: Annotated[int | None, typer.Option(min=1, help="Prompts of each family at most.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps of a trajectory.")] = None,
     draft_steps: Annotated[int | None, typer.Option(help="Search with so many steps, render the best in full.")] = None,
+    draft_renders: Annotated[int | None, typer.Option(help="Noises to render in full after the drafts.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the images should not show.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width in pixels.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Candidates per micro-batch.")] = None,
     pictured: Annotated[int, typer.Option(min=0, help="Keep winners' images of so many prompts.")] = 8,
+    diagnosed: Annotated[
+        int | None, typer.Option(min=0, help="Diagnose the winners of so many prompts; of all by default.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Device to load the model on.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     out: Annotated[Path, typer.Option(help="Directory; what is there already isn't run again.")] = Path("runs/compare"),
@@ -237,32 +250,39 @@ def compare(
     """Compare algorithms at equal NFE, with intervals, held-out judges, plots and a report."""
     with _one_line_errors("anything was compared"):
         check_writable(out)
-        from noise_search.comparison.command import compare_to_directory, numbers
+        from noise_search.comparison import command
         from noise_search.verifier_options import configured
 
-        scoring, judging = configured(verifier_option or [], _names(verifier), _judges(judges, model))
-        found, paths = compare_to_directory(
+        searched = _names(verifier)
+        held_out = [one for one in _judges(judges, model) if judges is not None or one not in searched]
+        scoring, judging = configured(verifier_option or [], searched, held_out)
+        found, paths = command.compare_to_directory(
             prompts,
             out,
             limit=limit,
             per_family=per_family,
             command=shlex.join(["noise-search", *sys.argv[1:]]),
             model=model,
-            algorithms=_names(algorithms),
-            budgets=numbers(budgets, "budgets"),
-            candidates=numbers(candidates, "candidates"),
+            algorithms=command.algorithms(_names(algorithms), option or []),
+            budgets=command.numbers(budgets, "budgets"),
+            candidates=command.numbers(candidates, "candidates"),
             verifier=scoring,
             ensemble=ensemble,
             judges=judging,
-            seeds=seeds,
+            seeds=command.seeds(seeds),
             draft_steps=draft_steps,
+            draft_renders=draft_renders,
             batch_size=batch_size,
             pictured=pictured,
+            diagnosed=diagnosed,
             **{
                 name: value
                 for name, value in (
                     ("steps", steps),
                     ("guidance", guidance),
+                    ("negative_prompt", negative_prompt),
+                    ("height", height),
+                    ("width", width),
                     ("device", device),
                     ("dtype", _dtype(dtype)),
                 )
@@ -271,7 +291,7 @@ def compare(
         )
     if format is Format.json:
         typer.echo(to_text({"records": found.rows(), "files": {name: str(path) for name, path in paths.items()}}))
-    else:
+    elif found.records:
         typer.echo("\n".join([str(found), *(f"{name:<{max(map(len, paths))}} {path}" for name, path in paths.items())]))
     if not found.complete:
         raise typer.Exit(_INTERRUPTED)
@@ -325,6 +345,7 @@ class _one_line_errors:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         from noise_search.errors import AllCandidatesFailed, SearchOutOfMemory
+        from noise_search.prompt_sets.published import PromptsUnavailable
         from verifiers import WeightsError
         from verifiers.base import VerifierUnusable
 
@@ -334,7 +355,7 @@ class _one_line_errors:
         if isinstance(error, bad) or _of_device(error):
             print(f"noise-search: {_one_line(error)}", file=sys.stderr)
             raise typer.Exit(_BAD_INPUT) from error
-        if isinstance(error, AllCandidatesFailed | SearchOutOfMemory | OSError):
+        if isinstance(error, AllCandidatesFailed | SearchOutOfMemory | PromptsUnavailable | OSError):
             print(f"noise-search: {_one_line(error)}", file=sys.stderr)
             raise typer.Exit(1) from error
         if isinstance(error, KeyboardInterrupt):
