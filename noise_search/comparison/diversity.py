@@ -39,7 +39,8 @@ def diversities(records: Sequence[Record]) -> tuple[Diversity, ...]:
 
     The Vendi score grows with the number of images, so all prompts of all algorithms and budgets are looked at with as
     many winners as the one with the fewest has: those of their first seeds. Prompts with fewer than two embedded
-    winners count as missing. Intervals are over prompts alone: resampling seeds would count one winner as two equal ones.
+    winners count as missing. Intervals are over prompts alone: resampling seeds would count one winner as two equal
+    ones.
 
     Raises:
         ValueError: no records, or embeddings of different lengths.

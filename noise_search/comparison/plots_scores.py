@@ -78,7 +78,7 @@ def score_plot(comparison: "Comparison") -> Plot:
 
 
 def difference_plot(comparison: "Comparison") -> Plot:
-    """Paired differences to random search at equal NFE, prompt and seed, with 95 % intervals; above 0 is better.
+    """Paired differences to random search at equal budget, prompt and seed, with 95 % intervals; above 0 is better.
 
     Raises:
         ValueError: random search is the only algorithm, or isn't among them.
@@ -86,7 +86,7 @@ def difference_plot(comparison: "Comparison") -> Plot:
     if comparison.algorithms == (RANDOM,):
         raise ValueError("random search is the only algorithm; there is nothing to hold against it")
     measures = (OWN, *comparison.judges)
-    figure = new_plot(*panel_size(len(measures)), "Difference to random search at equal NFE")
+    figure = new_plot(*panel_size(len(measures)), "Difference to random search at equal budgets")
     axes = panels(figure, len(measures))
     told = []
     for panel, measure in zip(axes, measures, strict=True):
@@ -100,7 +100,7 @@ def difference_plot(comparison: "Comparison") -> Plot:
         told.append(curves_told(measure_label(comparison, measure), curves, "NFE"))
     legend_below(figure, axes)
     figure.alt = (
-        "Paired differences of each algorithm to random search at equal prompt, seed and NFE, with 95 % intervals; 0 "
+        "Paired differences of each algorithm to random search at equal prompt, seed and budget, with 95 % intervals; 0 "
         "is random search. " + " ".join(told)
     )
     return figure

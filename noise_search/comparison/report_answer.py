@@ -37,12 +37,17 @@ def found_alarms(comparison: "Comparison") -> tuple[Alarm, ...]:
 
 
 def leader(comparison: "Comparison") -> str:
-    """The algorithm with the highest mean own score at the largest budget."""
+    """The algorithm with the highest mean own score at the largest budget.
+
+    Where random search has that budget, scores are held against its, as others may have been searched on fewer prompts.
+    """
+    budget = comparison.budgets[-1]
     found = means(comparison.records, comparison.pools, verifiers=comparison.verifiers)
-    largest = [one for one in found if one.budget == comparison.budgets[-1]]
-    return max(
-        largest, key=lambda one: (np.nan_to_num(one.score.value, nan=-np.inf), one.algorithm == RANDOM)
-    ).algorithm
+    values = {one.algorithm: one.score.value for one in found if one.budget == budget}
+    if RANDOM in values:
+        apart = {one.algorithm: one.difference.value for one in _differences(comparison, OWN) if one.budget == budget}
+        values = {RANDOM: 0.0, **apart}
+    return max(values, key=lambda name: (np.nan_to_num(values[name], nan=-np.inf), name == RANDOM))
 
 
 def named(algorithm: str) -> str:
@@ -63,8 +68,9 @@ def _asked(comparison: "Comparison") -> str:
     budgets = f"{listed(comparison.budgets)} NFE"
     if comparison.coverage.is_whole:
         return f"{prompts} and {seeds} per prompt were searched with {model} by {what}, each with {budgets}."
+    most = "" if len(comparison.seeds) == 1 else "up to "
     return (
-        f"{prompts} with up to {seeds} were searched with {model} by {what}, with {budgets}. "
+        f"{prompts} with {most}{seeds} were searched with {model} by {what}, with {budgets}. "
         f"{comparison.coverage.warning}"
     )
 
@@ -213,7 +219,7 @@ def _warned(comparison: "Comparison") -> list[str]:
         told.append(
             f"But there {'is an alarm' if len(found) == 1 else f'are {len(found)} alarms'} of verifier hacking, below."
         )
-    if not comparison.complete:
+    if not comparison.complete and comparison.coverage.is_whole:
         told.append("The comparison isn't complete: some searches are missing.")
     return told
 

@@ -26,6 +26,11 @@ def bounded(value: float, one: Interval) -> str:
     return "-" if math.isnan(value) else f"{_sign(one, 'value')}{value:.3g}"
 
 
+def mean_count(value: float) -> str:
+    """A mean of whole numbers, to a tenth: 71, 154.8."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
 def _ends(one: Interval) -> tuple[str, str, str]:
     """Value, low and high, to two digits of the interval's width; no low and high without an interval."""
     width = one.high - one.low

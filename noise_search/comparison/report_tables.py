@@ -11,7 +11,7 @@ from noise_search.comparison.diversity import diversities
 from noise_search.comparison.measures import OWN, by_cell
 from noise_search.comparison.multiplier import multipliers
 from noise_search.comparison.plots_scores import measure_label
-from noise_search.comparison.report_numbers import bounded, cell
+from noise_search.comparison.report_numbers import bounded, cell, mean_count
 from noise_search.comparison.report_page import table
 from noise_search.comparison.statistics import SECONDS, differences, means, spent
 from noise_search.comparison.transfer import LEAST_PROMPTS, transfers
@@ -34,7 +34,7 @@ def means_table(comparison: "Comparison") -> str:
     nfe, whole = spent(comparison.records), comparison.coverage.is_whole
     rows = [
         (
-            name, budget, *([f"{nfe[name, budget]:.4g}"] if nfe else []),
+            name, budget, *([mean_count(nfe[name, budget])] if nfe else []),
             *(cell(found[measure][name, budget]) for measure in measures),
             f"{np.mean([one.seconds for one in cells[name, budget]]):.3g}",
             *([] if whole else [Coverage.of(cells[name, budget]).prompts[1]]), _count(found[OWN][name, budget]),

@@ -10,6 +10,7 @@ from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.coverage import Coverage
 from noise_search.comparison.measures import OWN, by_cell
 from noise_search.comparison.multiplier import multipliers
+from noise_search.comparison.report_numbers import mean_count
 from noise_search.comparison.statistics import SECONDS, differences, means, spent
 from noise_search.comparison.transfer import alarms, transfers
 
@@ -49,7 +50,7 @@ def table(found: "Comparison") -> str:
             [
                 algorithm,
                 str(budget),
-                *([f"{nfe[cell]:.4g}"] if nfe else []),
+                *([mean_count(nfe[cell])] if nfe else []),
                 *([str(counts[cell].prompts[1]), str(counts[cell].searches[1])] if counts else []),
                 _wide(own[cell]),
                 "" if algorithm == RANDOM else _wide(apart.get(cell)),

@@ -236,9 +236,7 @@ def test_a_curve_that_the_paper_lacks(better):
 
 def test_no_gain_over_nothing():
     flat = Comparison((record(score=1.0), record("p", "b", score=2.0)), (pool([0.0, 0.0]),), {})
-    with pytest.raises(
-        ValueError, match=r"a mean score of 0 or less by clip, .*: draw plot\('difference'\)"
-    ):
+    with pytest.raises(ValueError, match=r"a mean score of 0 or less by clip, .*: draw plot\('difference'\)"):
         draw(flat, "score", paper="flux-drawbench-clip")
 
 

@@ -24,10 +24,10 @@ from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.diversity import diversities
 from noise_search.comparison.multiplier import multipliers
 from noise_search.comparison.report import report_html, write_report
-from noise_search.comparison.report_answer import answer
+from noise_search.comparison.report_answer import answer, leader
 from noise_search.comparison.report_images import images
 from noise_search.comparison.report_made import call, reproduction
-from noise_search.comparison.report_numbers import cell, words
+from noise_search.comparison.report_numbers import cell, mean_count, words
 from noise_search.comparison.report_tables import differences_table, means_table
 from noise_search.comparison.statistics import differences, means
 from noise_search.comparison.transfer import transfers
@@ -264,6 +264,15 @@ def test_searches_that_are_missing_are_counted_and_warned_of():
     assert repr(found).startswith("Comparison(114 of 120 records: ")
 
 
+def test_the_leader_is_not_the_one_with_the_easiest_prompts():
+    found = comparison(own=0.1, prompts=10)
+    easy = max(found.records, key=lambda one: (one.algorithm == "better", one.scores["clip"])).prompt
+    others = tuple(one for one in found.records if one.algorithm == "random" or one.prompt == easy)
+    scores = {(one.algorithm, one.budget): one.score.value for one in means(others, found.pools)}
+    assert scores["better", 80] > scores["random", 80]
+    assert leader(replace(found, records=others)) == leader(found) == "random"
+
+
 def test_nfe_that_were_left_over_are_told(better):
     assert "NFE spent" not in means_table(better) and "NFE spent" not in better.table()
     left = [replace(one, nfe=one.nfe - 3) if one.algorithm == "better" else one for one in better.records]
@@ -442,6 +451,7 @@ def test_numbers_are_as_precise_as_their_intervals():
     assert cell(Interval(0.0, 0.0, 0.0, 8, 16)) == "0 [0, 0]"
     assert cell(Interval(2.34567, nan, nan, 1, 1)) == "2.35 [no interval]"
     assert cell(Interval(nan, nan, nan, 0, 0)) == "-"
+    assert [mean_count(one) for one in (71.0, 154.8, 12345678.04)] == ["71", "154.8", "12345678"]
     assert words(Interval(4.0, 2.0, 4.0, 8, 16, at_least=("value", "high"))) == "≥ 4.0 (95 % interval 2.0 to ≥ 4.0)"
 
 
