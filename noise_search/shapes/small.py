@@ -15,6 +15,7 @@ def small_flow(device: str | None = None) -> FluxPipeline:
     (Ma et al. 2025, arXiv 2501.09732, section 5.5).
     """
     transformer = FluxTransformer2DModel.from_pretrained(WEIGHTS / SMALL / "transformer", torch_dtype=torch.float32)
-    pipe = FluxPipeline.from_pretrained(EMBEDDED_MODELS["shapes-flow"], transformer=transformer)
+    whole = EMBEDDED_MODELS["shapes-flow"]
+    pipe = FluxPipeline.from_pretrained(whole, transformer=transformer, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"), torch.float32)
+    return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
