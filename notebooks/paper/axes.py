@@ -33,6 +33,7 @@ class Axis:
         measures: what is drawn, a panel each.
         cost: x of a curve's point, given run and budget; NFE by default.
         unit: of x.
+        baseline: the curve that the others are held against in pairs of equal prompt, noise and budget; "" for none.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Axis:
     measures: tuple[str, ...] = ("clip", "oracle")
     cost: Callable[[str, int], float] = lambda run, budget: budget
     unit: str = "NFE"
+    baseline: str = ""
 
 
 def _steps(model: str) -> Axis:
@@ -57,7 +59,8 @@ def _steps(model: str) -> Axis:
 
 def _algorithms(model: str) -> Axis:
     """Random, zero-order and path search from 4 to 256 candidates (figure 6, table 2)."""
-    return Axis(f"Three algorithms, {model}", {"all": {"model": model, "candidates": (4, 16, 64, 256)}})
+    runs = {"all": {"model": model, "candidates": (4, 16, 64, 256)}}
+    return Axis(f"Three algorithms, {model}", runs, baseline="random")
 
 
 def _verifiers() -> Axis:
@@ -78,6 +81,7 @@ def _verifiers() -> Axis:
         runs,
         lambda run, algorithm: f"by {run}" if algorithm == "random" else None,
         measures,
+        baseline="by clip",
     )
 
 
@@ -90,6 +94,7 @@ def _drafts() -> Axis:
         "NFE per candidate during the search, the winner rendered with 40 steps",
         {**drafted, "40 steps": {**final, "budgets": budgets}},
         _own_run,
+        baseline="40 steps",
     )
 
 
@@ -97,14 +102,14 @@ def _neighbours() -> Axis:
     """Zero-order search with 2, 4 and 8 neighbours, and with nearer and further ones (section 5.3, figure 12)."""
     near = {f"N={n}, cosine .95": ZeroOrderSearch(neighbours=n) for n in (2, 4, 8)}
     far = {f"N=4, cosine {str(c)[1:]}": ZeroOrderSearch(cosine=c) for c in (0.5, 0.8, 0.99)}
-    return Axis("Zero-order search: neighbours and their cosine to the pivot", _one(near | far))
+    return Axis("Zero-order search: neighbours and their cosine to the pivot", _one(near | far), baseline="random")
 
 
 def _paths() -> Axis:
     """Search over paths with 1, 2 and 4 paths and ever more branches (section 5.3), and with fewer rounds."""
     wide = {f"N={n}": SearchOverPaths(paths=n) for n in (1, 2, 4)}
     short = {"N=2, one round": SearchOverPaths(rounds=1)}
-    return Axis("Search over paths: paths N; branches M grow with NFE", _one(wide | short))
+    return Axis("Search over paths: paths N; branches M grow with NFE", _one(wide | short), baseline="random")
 
 
 def _one(algorithms: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,9 +130,9 @@ def _sizes() -> Axis:
 
 def _guidance() -> Axis:
     """Search at several guidance scales (the paper's cfg 1.0, 1.35 and 1.5)."""
-    scales = (1.0, 1.5, 2.5, 4.0, 6.0)
     one = {"candidates": (1, 2, 4, 8, 16, 32), "algorithms": ["random"]}
-    return Axis("Guidance scale", {f"guidance {scale:g}": {**one, "guidance": scale} for scale in scales}, _own_run)
+    runs = {f"guidance {scale:g}": {**one, "guidance": scale} for scale in (1.0, 1.5, 2.5, 4.0, 6.0)}
+    return Axis("Guidance scale", runs, _own_run, baseline="guidance 2.5")
 
 
 AXES: Mapping[str, Callable[[], Axis]] = {

@@ -6,14 +6,13 @@ Of each axis: its points with 95 % intervals over prompts and seeds as CSV, its 
 import argparse
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from axes import AXES, Axis
 
 from noise_search import Comparison
 from noise_search.comparison.bootstrap import Interval
-from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.figures import (
     Plot,
     label,
@@ -34,7 +33,7 @@ from noise_search.comparison.statistics import differences, means
 
 @dataclass(frozen=True)
 class Point:
-    """Mean score of a curve's winners at one budget, and what it is less random search's, where that is known."""
+    """Mean score of a curve's winners at one budget, and what it is less the baseline's at equal prompt and noise."""
 
     curve: str
     cost: float
@@ -61,25 +60,27 @@ def main() -> None:
 
 def points(axis: Axis, directory: Path) -> list[Point]:
     """All points of an axis, from the comparisons below the directory: means over the searches that all curves have."""
-    read = {run: Comparison.read(directory / run.replace(" ", "-")) for run in axis.runs}
-    known = {run: _drawn(axis, run, one) for run, one in read.items()}
+    drawn = {run: _drawn(axis, run, Comparison.read(directory / run.replace(" ", "-"))) for run in axis.runs}
     shared = set.intersection(
-        *({(one.prompt, one.seed) for one in some} for records in known.values() for some in by_cell(records).values())
+        *({(one.prompt, one.seed) for one in some} for records in drawn.values() for some in by_cell(records).values())
     )
+    costs, merged = {}, []
+    for run, records in drawn.items():
+        for one in records:
+            curve = str(axis.curve(run, one.algorithm))
+            costs[curve, one.budget] = axis.cost(run, one.budget)
+            if (one.prompt, one.seed) in shared:
+                # What one run searched by is another's judge: every score counts as a judge's.
+                merged.append(replace(one, algorithm=curve, judges={**one.judges, **one.scores}))
     found = []
-    for run, comparison in read.items():
-        records = [one for one in known[run] if (one.prompt, one.seed) in shared]
-        for measure in axis.measures:
-            by = {"verifiers": comparison.verifiers}
-            gains = {}
-            if RANDOM in (paired := {one.algorithm for one in records}) and len(paired) > 1:
-                compared = differences(records, comparison.pools, measure, **by)
-                gains = {(one.algorithm, one.budget): one.difference for one in compared}
-            for one in means(records, comparison.pools, measure, **by):
-                curve, cost = str(axis.curve(run, one.algorithm)), axis.cost(run, one.budget)
-                gain = gains.get((one.algorithm, one.budget))
-                found.append(Point(curve, cost, one.budget, measure, one.score, gain))
-    return found
+    for measure in axis.measures:
+        compared = differences(merged, (), measure, baseline=axis.baseline) if axis.baseline else ()
+        gains = {(one.algorithm, one.budget): one.difference for one in compared}
+        for one in means(merged, (), measure):
+            cell = one.algorithm, one.budget
+            found.append(Point(one.algorithm, costs[cell], one.budget, measure, one.score, gains.get(cell)))
+    order = list(dict.fromkeys(curve for curve, _ in costs))
+    return sorted(found, key=lambda one: (order.index(one.curve), one.budget))
 
 
 def _drawn(axis: Axis, run: str, comparison: Comparison) -> list[Record]:
@@ -94,7 +95,7 @@ def write_csv(found: Sequence[Point], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        numbers = ["mean", "low", "high", "less_random", "less_random_low", "less_random_high"]
+        numbers = ["mean", "low", "high", "less_baseline", "less_baseline_low", "less_baseline_high"]
         writer.writerow(["curve", "cost", "budget", "measure", *numbers, "prompts", "searches"])
         for one in found:
             told = [f"{value:.5g}" for found in (one.score, one.gain) for value in _numbers(found)]
@@ -138,7 +139,7 @@ def markdown(axis: Axis, found: Sequence[Point]) -> str:
     compared = any(one.gain is not None for one in found)
     head = ["curve", axis.unit]
     for measure in axis.measures:
-        head += [measure, f"{measure} less random"] if compared else [measure]
+        head += [measure, f"{measure} less {axis.baseline}"] if compared else [measure]
     lines = [f"| {' | '.join([*head, 'searches'])} |", "|" + "---|" * (len(head) + 1)]
     for (curve, cost), some in sorted(rows.items(), key=lambda row: (_place(found, row[0][0]), row[0][1])):
         told = [[one.score, one.gain] if compared else [one.score] for one in some]
