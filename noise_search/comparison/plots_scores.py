@@ -100,8 +100,8 @@ def difference_plot(comparison: "Comparison") -> Plot:
         told.append(curves_told(measure_label(comparison, measure), curves, "NFE"))
     legend_below(figure, axes)
     figure.alt = (
-        "Paired differences of each algorithm to random search at equal prompt, seed and budget, with 95 % intervals; 0 "
-        "is random search. " + " ".join(told)
+        "Paired differences of each algorithm to random search at equal prompt, seed and budget, with 95 % intervals; "
+        "0 is random search. " + " ".join(told)
     )
     return figure
 
