@@ -57,7 +57,7 @@ def compare(
 ) -> Comparison:
     """Which algorithm, at which budget, by how much, and did the images really get better.
 
-    All algorithms may spend the same NFE, and random search's first noises are the first noises of all. Random search is
+    All algorithms may spend the same NFE, and random search's first noises are those of all. Random search is
     always run: it is what the others are measured against. Where an algorithm declares that its candidates don't depend
     on the budget (`anytime`), one run of the largest budget gives every smaller one. With drafts, random search without
     them is run once more, at the largest budget: its candidates tell what a whole random candidate is worth.
