@@ -11,6 +11,7 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import nn
 
 from noise_search.shapes import EMBEDDED_MODELS, configs
+from noise_search.shapes.captions import captions
 from noise_search.shapes.render import render
 from noise_search.shapes.scenes import sample_scenes
 from noise_search.shapes.small import SMALL
@@ -56,6 +57,7 @@ def test_a_loss_that_is_no_number_ends_training(tmp_path):
 
 def test_the_small_denoiser_is_trained_on_text_encoders_that_stay(tmp_path):
     shutil.copytree(EMBEDDED_MODELS["shapes-flow"] / "vae", tmp_path / "vae")
+    configs.write_clip_tokenizer(captions(sample_scenes(3000, 0), 0), tmp_path / "tokenizer")
     denoisers.encode(tmp_path, 0, torch.device("cpu"), scenes=80)
     encoders = assemble.text_encoders(EMBEDDED_MODELS["shapes-flow"])
     before = {name: weight.clone() for name, weight in encoders.state_dict().items()}
