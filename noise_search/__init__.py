@@ -11,14 +11,14 @@ from noise_search.comparison.compare import compare  # noqa: E402
 from noise_search.comparison.comparison import Comparison  # noqa: E402
 from noise_search.diagnosis import Diagnosis, diagnose  # noqa: E402
 from noise_search.driver import search  # noqa: E402
-from noise_search.errors import AllCandidatesFailed, SearchOutOfMemory  # noqa: E402
+from noise_search.evaluator import SearchOutOfMemory  # noqa: E402
 from noise_search.protocol import Evaluation, Job, Problem, SearchAlgorithm  # noqa: E402
 from noise_search.replayed import Replay  # noqa: E402
 from noise_search.replaying import replay  # noqa: E402
+from noise_search.result_data import AllCandidatesFailed  # noqa: E402
 from noise_search.results import SearchResult  # noqa: E402
 from noise_search.scored import ScoredImage, ScoredImages, score_images  # noqa: E402
-
-__version__ = "0.1.0"
+from noise_search.version import __version__ as __version__  # noqa: E402
 
 __all__ = [
     "ALGORITHMS",

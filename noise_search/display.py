@@ -4,61 +4,52 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from noise_search.candidates import Candidate
+from noise_search.result_data import ResultData
 from noise_search.texts import printable
 
-if TYPE_CHECKING:
-    from noise_search.replayed import Replay
-    from noise_search.results import SearchResult
-
 _TOP = 8
-_LARGE, _SMALL = 192, 96
+LARGE, _SMALL = 192, 96
+"""Widths of pictures on the screen, in pixels."""
 _LONGEST = 400
 _FIGURE = "margin:0;display:inline-block;vertical-align:top;text-align:left"
 _QUIET = "opacity:.75;font-size:85%;line-height:1.35"
 
 
-def result_html(result: "SearchResult") -> str:
+def result_html(result: ResultData) -> str:
     """One plain sample beside the winner with scores and judges, the top k as thumbnails, and what it cost."""
-    title = f'<div style="margin-bottom:6px"><b>{_escaped(result.prompt)}</b></div>'
+    title = f'<div style="margin-bottom:6px"><b>{escaped(result.prompt)}</b></div>'
     cost = f"{result.ledger.nfe} of {result.ledger.nfe_budget} NFE, {len(result.candidates)} candidates"
-    cost = f"{cost}, {sum(result.ledger.seconds.values()):.1f} s; {_escaped(result.stop_reason)}"
+    cost = f"{cost}, {sum(result.ledger.seconds.values()):.1f} s; {escaped(result.stop_reason)}"
     cost = f'<div style="{_QUIET}">{cost}</div>'
     if result.failed:
-        return _page([title, f"<div>no winner: {_escaped(result.failure())}</div>", cost])
+        return page([title, f"<div>no winner: {escaped(result.failure())}</div>", cost])
     pair = [(result.first_name, result.first)]
     pair += [("winner", result.best)] if result.best.id != result.first.id else []
     if len(pair) == 1:
         pair = [("winner, the plain sample", result.best)]
-    large = [_figure(c, _LARGE, f"{name}: {result.prompt}", _large_caption(name, c)) for name, c in pair]
+    large = [_figure(c, LARGE, f"{name}: {result.prompt}", _large_caption(name, c)) for name, c in pair]
     top = result.top(_TOP)
     small = [_figure(c, _SMALL, f"number {i}: {result.prompt}", _caption(i, c)) for i, c in enumerate(top, 1)]
-    return _page([title, _row(large), _row(small) if len(top) > 1 else "", cost])
-
-
-def replay_html(replayed: "Replay") -> str:
-    """The picture, and all there is to say of it."""
-    told = "<br>".join(f"<b>{_escaped(name)}</b> {_escaped(words)}" for name, words in replayed.rows())
-    image = _image(replayed.pixels, _LARGE, f"replay: {replayed.prompt}")
-    return _page([f'<div style="display:flex;gap:12px;flex-wrap:wrap">{image}<div style="flex:1">{told}</div></div>'])
+    return page([title, _row(large), _row(small) if len(top) > 1 else "", cost])
 
 
 def data_url(pixels: np.ndarray, longest: int) -> str:
     """A picture no larger than `longest` pixels, or as it is where that is small: PNG below 128 pixels, else JPEG."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((longest, longest))
-    kind = "PNG" if max(image.size) < 128 else "JPEG"
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((longest, longest))
+    kind = "PNG" if max(picture.size) < 128 else "JPEG"
     stream = io.BytesIO()
-    image.save(stream, kind, **({} if kind == "PNG" else {"quality": 88}))
+    picture.save(stream, kind, **({} if kind == "PNG" else {"quality": 88}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _page(parts: Sequence[str]) -> str:
+def page(parts: Sequence[str]) -> str:
+    """Parts of a page in the colours of the page around them."""
     return f'<div style="font-family:sans-serif;color:inherit;background:transparent">{"".join(parts)}</div>'
 
 
@@ -69,17 +60,16 @@ def _row(figures: Sequence[str]) -> str:
 def _figure(candidate: Candidate, width: int, alt: str, caption: str) -> str:
     if candidate.pixels is None:
         return ""
-    image = _image(candidate.pixels, width, alt)
-    return (
-        f'<figure style="{_FIGURE};width:{width}px">{image}<figcaption style="{_QUIET}">{caption}</figcaption></figure>'
-    )
+    told = f'<figcaption style="{_QUIET}">{caption}</figcaption>'
+    return f'<figure style="{_FIGURE};width:{width}px">{image(candidate.pixels, width, alt)}{told}</figure>'
 
 
-def _image(pixels: np.ndarray, width: int, alt: str) -> str:
+def image(pixels: np.ndarray, width: int, alt: str) -> str:
+    """A picture of that width on the screen."""
     # Screens have two dots to a pixel; a small picture is enlarged without blur.
     crisp = ";image-rendering:pixelated" if pixels.shape[1] < width else ""
     return (
-        f'<img src="{data_url(pixels, 2 * width)}" alt="{_escaped(alt)}" '
+        f'<img src="{data_url(pixels, 2 * width)}" alt="{escaped(alt)}" '
         f'style="width:{width}px;max-width:100%;border:1px solid rgba(128,128,128,.5){crisp}">'
     )
 
@@ -99,12 +89,13 @@ def _origin(candidate: Candidate) -> str:
 
 
 def _value(key: str, value: float) -> str:
-    return f"{_escaped(key.split('@')[0])} {_shown(value)}"
+    return f"{escaped(key.split('@')[0])} {_shown(value)}"
 
 
 def _shown(value: float) -> str:
     return "can't tell" if value != value else f"{value:.4f}"
 
 
-def _escaped(text: object) -> str:
+def escaped(text: object) -> str:
+    """A text as HTML, cut where it is very long."""
     return html.escape(printable(str(text), _LONGEST))

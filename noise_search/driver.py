@@ -245,7 +245,7 @@ def _loop(
 def _results(
     searches: list[PromptSearch], settings: dict[str, Any], failure: BaseException | None, single: bool
 ) -> SearchResult | list[SearchResult]:
-    results = [SearchResult.of(one, settings) for one in searches]
+    results = [_result(one, settings) for one in searches]
     if all(result.failed for result in results):
         error = results[0].failure()
         error.results = tuple(results)
@@ -254,6 +254,20 @@ def _results(
         if result.failed:
             log.warning("%s", result.failure())
     return results[0] if single else results
+
+
+def _result(one: PromptSearch, settings: dict[str, Any]) -> SearchResult:
+    return SearchResult(
+        prompt=one.prompt,
+        candidates=tuple(one.candidates),
+        bests=tuple(one.bests),
+        bests_nfe=tuple(one.bests_nfe),
+        ledger=one.ledger,
+        stop_reason=one.stop_reason or "the algorithm ended",
+        settings={**settings, "verifier": one.aggregator.describe()},
+        absolute=one.aggregator.absolute,
+        error=one.error,
+    )
 
 
 def check_options(

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from noise_search.budget import Ledger, Shares
 from noise_search.clips import pictures
-from noise_search.errors import SearchOutOfMemory
 from noise_search.memory import free_memory, is_out_of_memory
 from noise_search.protocol import Job
 from noise_search.scoring import Scorer
@@ -30,6 +29,10 @@ _TOO_LARGE = (
     "out of memory with a single candidate; use a smaller height and width, a smaller dtype, or an offload such as "
     "pipe.enable_model_cpu_offload()"
 )
+
+
+class SearchOutOfMemory(RuntimeError):
+    """A single candidate doesn't fit into memory; everything smaller was tried."""
 
 
 @dataclass(frozen=True)

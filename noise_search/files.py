@@ -6,16 +6,14 @@ import os
 import tempfile
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
-from noise_search.candidates import Candidate, number
+from noise_search.candidates import Candidate
 from noise_search.pictures import picture_png
-
-if TYPE_CHECKING:
-    from noise_search.replayed import Replay
-    from noise_search.results import SearchResult
+from noise_search.plots import contact_sheet, figure_png, score_curve
+from noise_search.result_data import ResultData
 
 FRAME_MS = 60
 """Milliseconds per frame of a GIF: Wan's 16 frames a second, in the hundredths of a second that GIF knows."""
@@ -50,14 +48,12 @@ def write_atomically(file: Path, content: bytes) -> None:
         raise
 
 
-def save_result(result: "SearchResult", directory: Path) -> dict[str, Path]:
+def save_result(result: ResultData, directory: Path) -> dict[str, Path]:
     """Write result.json, best.png, top.png, curve.png and the images of the top k as top/01.png, ...
 
     What matters most comes first. Of a clip, the PNGs are the middle frame, and best.gif ("clip" among the paths) shows
     the best moving. Images of an earlier, longer top k are removed. Without a winner there is result.json alone.
     """
-    from noise_search.plots import contact_sheet, figure_png, score_curve
-
     check_writable(directory)
     if result.failed:
         path = directory / "result.json"
@@ -104,24 +100,7 @@ def check_picture(file: Path, clip: bool = False) -> None:
     check_writable(file.parent)
 
 
-def save_picture(replayed: "Replay", file: Path) -> Path:
-    """Write a replay as PNG with its recipe inside, or a clip as GIF.
-
-    Raises:
-        ValueError: another kind of file, or it can't be written.
-    """
-    check_picture(file, clip=replayed.clip is not None)
-    if file.suffix.lower() == ".gif":
-        assert replayed.frames is not None
-        write_atomically(file, gif_bytes(replayed.frames))
-    else:
-        about = {"candidate": replayed.candidate, "scores": {k: number(v) for k, v in replayed.scores.items()}}
-        content = picture_png(replayed.pixels, replayed.prompt, replayed.recipe, replayed.settings, about)
-        write_atomically(file, content)
-    return file
-
-
-def png_bytes(result: "SearchResult", candidate: Candidate) -> bytes:
+def png_bytes(result: ResultData, candidate: Candidate) -> bytes:
     """The candidate's image as PNG, with its recipe and the `parameters` text that image viewers read."""
     if candidate.pixels is None:
         raise ValueError(f"candidate {candidate.id} has no image here; raise top_k to keep more of them")

@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from noise_search.parameters import parameters_text
+from noise_search.version import __version__
 from samplers.recipe import Recipe
 
 CHUNK = "noise_search"
@@ -29,8 +30,6 @@ def picture_png(
         settings: of its search.
         about: more that is good to know of it, as plain JSON: its id and scores.
     """
-    from noise_search import __version__
-
     operations = [dict(op) for op in recipe.operations]
     record = {"prompt": prompt, "recipe": operations, **about, "settings": settings}
     info = PngInfo()

@@ -3,7 +3,6 @@
 import io
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,10 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from noise_search.candidates import Candidate
+from noise_search.result_data import ResultData
 from noise_search.texts import printable
-
-if TYPE_CHECKING:
-    from noise_search.results import SearchResult
 
 _GREY, _INK, _ACCENT = "#9aa0a6", "#202124", "#c5221f"
 
@@ -33,7 +30,7 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def score_curve(result: "SearchResult") -> Figure:
+def score_curve(result: ResultData) -> Figure:
     """Raw score against NFE, a panel per verifier: finished candidates as dots, the best so far as a line."""
     curves = result.curves()
     figure = _figure(5.5 * len(curves), 3.6)
@@ -41,7 +38,7 @@ def score_curve(result: "SearchResult") -> Figure:
     return figure
 
 
-def overview(result: "SearchResult") -> Figure:
+def overview(result: ResultData) -> Figure:
     """The first sample, the winner, and raw score against NFE."""
     curves = result.curves()
     figure = _figure(5.2 + 4.6 * len(curves), 3.0)
@@ -52,7 +49,7 @@ def overview(result: "SearchResult") -> Figure:
     return figure
 
 
-def _draw_curves(result: "SearchResult", panels: Sequence[Axes]) -> None:
+def _draw_curves(result: ResultData, panels: Sequence[Axes]) -> None:
     curves = result.curves()
     done = [c for c in result.candidates if c.finished and c.failure is None]
     for panel, (key, points) in zip(panels, curves.items(), strict=True):
@@ -72,7 +69,7 @@ def drawable(text: str) -> str:
     return "".join(c if font.get_char_index(ord(c)) else "\u25a1" for c in printable(text))
 
 
-def contact_sheet(result: "SearchResult", count: int = 8) -> Figure:
+def contact_sheet(result: ResultData, count: int = 8) -> Figure:
     """The first image, then the best ones, each with its score and judges."""
     shown = [("first", result.first)]
     shown += [(f"{rank}.", c) for rank, c in enumerate(result.top(count), start=1)]

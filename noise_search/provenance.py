@@ -10,6 +10,7 @@ import torch
 
 from noise_search.models import LoadedModel
 from noise_search.protocol import SearchAlgorithm
+from noise_search.version import __version__
 from samplers.space import NoiseSpace
 from verifiers.base import Verifier
 from verifiers.ensemble import Aggregator
@@ -23,8 +24,6 @@ DRAWS = ("torch", "cpu_capability", "machine")
 
 def environment() -> dict[str, str]:
     """Versions and hardware that the bits of a noise or of an image can depend on."""
-    from noise_search import __version__
-
     return {
         "torch": str(torch.__version__),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

@@ -10,6 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from noise_search.candidates import number
+from noise_search.display import LARGE, escaped, image, page
+from noise_search.files import check_picture, gif_bytes, write_atomically
+from noise_search.pictures import picture_png
 from noise_search.texts import printable
 from noise_search.words import in_words
 from samplers.recipe import Recipe
@@ -72,9 +75,15 @@ class Replay:
         Raises:
             ValueError: another kind of file, or it can't be written.
         """
-        from noise_search.files import save_picture
-
-        return save_picture(self, Path(path))
+        file = Path(path)
+        check_picture(file, clip=self.clip is not None)
+        if file.suffix.lower() == ".gif":
+            assert self.frames is not None
+            write_atomically(file, gif_bytes(self.frames))
+        else:
+            about = {"candidate": self.candidate, "scores": {k: number(v) for k, v in self.scores.items()}}
+            write_atomically(file, picture_png(self.pixels, self.prompt, self.recipe, self.settings, about))
+        return file
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels and the settings, as plain JSON."""
@@ -122,6 +131,8 @@ class Replay:
         return f"Replay({self.prompt!r:.80}: {which}{self.nfe} NFE, noise {self.noise}{apart})"
 
     def _repr_html_(self) -> str:
-        from noise_search.display import replay_html
-
-        return replay_html(self)
+        told = "<br>".join(f"<b>{escaped(name)}</b> {escaped(words)}" for name, words in self.rows())
+        picture = image(self.pixels, LARGE, f"replay: {self.prompt}")
+        return page(
+            [f'<div style="display:flex;gap:12px;flex-wrap:wrap">{picture}<div style="flex:1">{told}</div></div>']
+        )

@@ -1,188 +1,23 @@
 """What a search hands back."""
 
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
-from noise_search.budget import Ledger
-from noise_search.candidates import Candidate, best_finished, components, number
-from noise_search.errors import AllCandidatesFailed
-from noise_search.prompt_search import PromptSearch
-from noise_search.violations import constraints, violation
-from noise_search.words import schedule_in_words
-from samplers.recipe import Recipe
+from noise_search.display import result_html
+from noise_search.files import save_result
+from noise_search.result_data import ResultData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class SearchResult:
+@dataclass(frozen=True, repr=False)
+class SearchResult(ResultData):
     """The best image of a search, how to make it again, all that was tried, and what it cost.
 
-    Attributes:
-        prompt: what was asked for.
-        candidates: everything that was scored, in order; the unfinished ones were scored by their x0 prediction.
-        bests: every new best, in order; where values depend on the pool, an earlier one may be the best again.
-        bests_nfe: NFE spent when each of them became the best.
-        ledger: what it cost.
-        stop_reason: why the search ended, in words.
-        error: what ended it early, or None.
-        settings: everything that the result depends on, as plain JSON.
-        absolute: whether `score` has a meaning outside this pool of candidates.
+    Its values are those of `ResultData`.
     """
-
-    prompt: str
-    candidates: tuple[Candidate, ...]
-    bests: tuple[Candidate, ...]
-    bests_nfe: tuple[int, ...]
-    ledger: Ledger
-    stop_reason: str
-    settings: dict[str, Any] = field(repr=False)
-    absolute: bool = True
-    error: BaseException | None = None
-
-    @classmethod
-    def of(cls, one: PromptSearch, settings: dict[str, Any]) -> "SearchResult":
-        """The result of a prompt's search."""
-        return cls(
-            prompt=one.prompt,
-            candidates=tuple(one.candidates),
-            bests=tuple(one.bests),
-            bests_nfe=tuple(one.bests_nfe),
-            ledger=one.ledger,
-            stop_reason=one.stop_reason or "the algorithm ended",
-            settings={**settings, "verifier": one.aggregator.describe()},
-            absolute=one.aggregator.absolute,
-            error=one.error,
-        )
-
-    @property
-    def failed(self) -> bool:
-        """Whether there is no winner: every candidate failed, or the search of many prompts ended before this one's."""
-        return not self.bests
-
-    @property
-    def best(self) -> Candidate:
-        """The winner.
-
-        Raises:
-            AllCandidatesFailed: there is none.
-        """
-        if self.failed:
-            raise self.failure()
-        return max(self.bests, key=lambda c: (c.score, -c.id))
-
-    def failure(self) -> AllCandidatesFailed:
-        """The error that says why there is no winner."""
-        count = len(self.candidates)
-        violations = [f"{said} in {bad} of {count}" for said, bad in self._violations()]
-        reasons = sorted({c.failure for c in self.candidates if c.failure}) + violations or [self.stop_reason]
-        return AllCandidatesFailed(f"none of {count} candidates for {self.prompt!r} can win: {'; '.join(reasons)}")
-
-    def _violations(self) -> list[tuple[str, int]]:
-        """Each constraint that candidates violate, with the value that came nearest, and how many violate it."""
-        found = []
-        for key, name in constraints(self.settings["verifier"]).items():
-            if bad := [c.scores[key] for c in self.candidates if c.scores.get(key, 0) < 0]:
-                found.append((violation(name, max(bad)), len(bad)))
-        return found
-
-    @property
-    def first(self) -> Candidate:
-        """Random search's first noise, which is what one plain sample gives.
-
-        A published variant (`literal=True`) renders no plain sample; there it is the first finished candidate.
-        """
-        finished = [c for c in self.candidates if c.finished]
-        if not finished:
-            raise self.failure()
-        return finished[0]
-
-    @property
-    def first_name(self) -> str:
-        """What `first` is, in words."""
-        return "one sample" if self.first.seed == self.settings["seed"] else "first candidate"
-
-    @property
-    def schedule(self) -> str:
-        """How the algorithm shares the budget, in words: candidates, drafts, or the noise levels of its rounds."""
-        return schedule_in_words(self.settings["algorithm"]["schedule"])
-
-    @property
-    def image(self) -> Image.Image:
-        """The winner's image; the middle frame of a clip."""
-        image = self.best.image
-        assert image is not None
-        return image
-
-    @property
-    def frames(self) -> list[Image.Image] | None:
-        """The frames of the winner's clip; None where the model makes images."""
-        return self.best.frames
-
-    @property
-    def score(self) -> float:
-        """The winner's score."""
-        return self.best.score
-
-    @property
-    def first_score(self) -> float:
-        """The score of one plain sample; NaN if it failed."""
-        return self.first.score
-
-    @property
-    def recipe(self) -> Recipe:
-        """The winner's recipe."""
-        return self.best.recipe
-
-    @property
-    def judges(self) -> dict[str, dict[str, float]]:
-        """Per judge, its score of the first image and of the winner; NaN where it can't tell."""
-        return {
-            key: {"first": self.first.judges.get(key, float("nan")), "best": value}
-            for key, value in self.best.judges.items()
-        }
-
-    def components(self) -> dict[str, np.ndarray]:
-        """Raw scores of the finished candidates by verifier key, NaN where one failed.
-
-        Example:
-            frozen = MeanZ(clip, aesthetic).freeze(result.components())
-        """
-        pool = [c for c in self.candidates if c.finished]
-        return components(pool, pool[0].scores if pool else ())
-
-    def top(self, count: int) -> list[Candidate]:
-        """The best finished candidates, best first."""
-        return best_finished(self.candidates, count)
-
-    def curve(self) -> list[tuple[int, float]]:
-        """(NFE, best score so far) at every new best and at the end.
-
-        Raises:
-            ValueError: the score only ranks a pool; read `curves()` instead.
-        """
-        if not self.absolute:
-            raise ValueError(
-                f"{self.settings['verifier']['name']} has no absolute value to draw a curve of; use curves() for its "
-                "components"
-            )
-        # Against a reference frozen later, an early best need not have been the best.
-        so_far = accumulate((c.score for c in self.bests), max)
-        return [*zip(self.bests_nfe, so_far, strict=True), (self.ledger.nfe, self.score)]
-
-    def curves(self) -> dict[str, list[tuple[int, float]]]:
-        """Per verifier key, (NFE, raw score of the best candidate so far)."""
-        found = {}
-        for key in self.best.scores:
-            points = [(nfe, c.scores[key]) for nfe, c in zip(self.bests_nfe, self.bests, strict=True)]
-            found[key] = [*points, (self.ledger.nfe, points[-1][1])]
-        return found
 
     def plot(self) -> "Figure":
         """The first sample, the winner, and score against NFE: every finished candidate and the best so far."""
@@ -198,52 +33,7 @@ class SearchResult:
         Raises:
             ValueError: the directory can't be written to.
         """
-        from noise_search.files import save_result
-
         return save_result(self, Path(directory))
 
-    def to_json(self) -> dict[str, Any]:
-        """The result as plain JSON, without pixels."""
-
-        found = {} if self.failed else self._winner_to_json()
-        return {
-            "prompt": self.prompt,
-            "model": self.settings["model"],
-            "algorithm": self.settings["algorithm"],
-            "verifier": self.settings["verifier"],
-            "seed": self.settings["seed"],
-            "score": None,
-            "first_score": None,
-            "nfe": {"budget": self.ledger.nfe_budget, "spent": self.ledger.nfe},
-            "ledger": self.ledger.to_json(),
-            "stop_reason": self.stop_reason,
-            "best": None,
-            "first": None,
-            "judges": {},
-            **found,
-            "candidates": [c.to_json() for c in self.candidates],
-            "settings": self.settings,
-        }
-
-    def _winner_to_json(self) -> dict[str, Any]:
-        return {
-            "score": number(self.score),
-            "first_score": number(self.first_score),
-            "best": {**self.best.to_json(), "image": None},
-            "first": self.first.to_json(),
-            "judges": {k: {w: number(v) for w, v in s.items()} for k, s in self.judges.items()},
-        }
-
-    def __repr__(self) -> str:
-        if self.failed:
-            return f"SearchResult({self.prompt!r}: no winner, {self.stop_reason})"
-        seed = f", seed {self.best.seed}" if self.best.seed is not None else ""
-        return (
-            f"SearchResult({self.prompt!r}: score {self.first_score:.4f} -> {self.score:.4f}{seed}, "
-            f"{len(self.candidates)} candidates, {self.ledger.nfe} NFE, {self.stop_reason})"
-        )
-
     def _repr_html_(self) -> str:
-        from noise_search.display import result_html
-
         return result_html(self)

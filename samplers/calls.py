@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,8 +13,6 @@ from samplers.conditioning import PromptMemo
 from samplers.contents import recorded
 from samplers.grids import Builder, whole_run
 from samplers.inlet import Handed
-from samplers.levels import check_levels
-from samplers.probing import Probed, probe
 from samplers.prompting import asked
 from samplers.scheduler import SearchScheduler, Walk
 from samplers.slicing import walk_as_given
@@ -44,7 +42,6 @@ class PipelineCalls:
         self.builder = builder
         self.denoiser_rows = 0
         self.draws: bool | None = None
-        self._probed: dict[tuple[int | None, tuple[float, ...]], Probed] = {}
         self._held, self._busy = ExitStack(), threading.Lock()
 
     @property
@@ -79,22 +76,6 @@ class PipelineCalls:
     def own_scheduler(self) -> Any:
         """The user's scheduler, as a copy for one call."""
         return copy.deepcopy(self.scheduler)
-
-    def probe(self, prompt: str, steps: int | None = None, levels: Sequence[float] = ()) -> Probed:
-        """The noise space, latent layout and grid, from one call without steps; asked once for each grid.
-
-        Raises NotDrivable where it shows none, ValueError where options fix the grid that `steps` would change.
-        """
-        if steps == self.options.get("num_inference_steps"):
-            steps = None
-        key = (steps, check_levels(levels))
-        if key not in self._probed:
-            self._probed[key] = probe(self, prompt, self.with_steps(steps), key[1])
-        return self._probed[key]
-
-    def probed(self, grid: str) -> Probed | None:
-        """What `probe` found for the grid of this id; None for a grid that was never asked for."""
-        return next((p for p in self._probed.values() if p.space.id == grid), None)
 
     def with_steps(self, steps: int | None) -> dict[str, Any]:
         """The call options, for another number of steps. Raises ValueError where they fix the grid."""

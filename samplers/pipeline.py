@@ -21,7 +21,7 @@ from samplers.images import as_images
 from samplers.inlet import Handed
 from samplers.modular import as_pipeline
 from samplers.options import call_options
-from samplers.probing import Probed
+from samplers.probing import Probed, Probes
 from samplers.prompting import any_prompt
 from samplers.space import NoiseSpace
 from samplers.state import State
@@ -87,6 +87,7 @@ class PipelineSampler(CallingSampler):
         warn_of_overrides(pipe)
         self._keep_scheduler, self._eta = scheduler == "keep", eta
         super().__init__(PipelineCalls(pipe, options, grids.whole_run if self._keep_scheduler else grids.build))
+        self._probes = Probes(self._calls)
         self._caches = denoisers.step_caches(self._calls.modules)
         index_keyed = ", ".join(index_keyed_options(pipe, call_kwargs))
         kept = KEPT if self._keep_scheduler else ""
@@ -108,7 +109,7 @@ class PipelineSampler(CallingSampler):
         """
         if levels and not self.can_stop:
             raise ValueError(f"levels are points to stop at, and {self.limitation} allows whole runs only")
-        return self._calls.probe(self._first_prompt, steps, levels).space
+        return self._probes.grid(self._first_prompt, steps, levels).space
 
     @torch.no_grad()
     def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
@@ -152,7 +153,7 @@ class PipelineSampler(CallingSampler):
 
     def describe(self) -> dict[str, Any]:
         """Everything that changes results on the default grid, as plain JSON; reads a sample of the weights."""
-        probed = self._calls.probe(self._first_prompt)
+        probed = self._probes.grid(self._first_prompt)
         own = {
             "sampler": type(self).__name__,
             "rule": "kept" if self._keep_scheduler else repr(probed.grid.rule),
@@ -168,4 +169,4 @@ class PipelineSampler(CallingSampler):
 
     def _probed(self, states: State) -> Probed:
         """Of the grid of the states; of the default grid, which then refuses them, where it is unknown."""
-        return self._calls.probed(states.grid) or self._calls.probe(self._first_prompt)
+        return self._probes.known(states.grid) or self._probes.grid(self._first_prompt)

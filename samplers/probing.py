@@ -1,23 +1,20 @@
 """`probe`: what one call of a pipeline without steps shows of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from samplers.base import NotDrivable
+from samplers.calls import PipelineCalls
 from samplers.grids import Builder, Grid
 from samplers.layout import Layout, LayoutProbe
-from samplers.levels import with_levels
+from samplers.levels import check_levels, with_levels
 from samplers.slicing import SliceProbe
 from samplers.space import NoiseSpace
 from samplers.view import parameters
-
-if TYPE_CHECKING:
-    from samplers.calls import PipelineCalls
-
 
 NO_STEPS = (UnboundLocalError, IndexError, ZeroDivisionError)
 """Of pipelines that need a step: for what their loop sets (LCM's `denoised`), its first timestep, or its length."""
@@ -34,8 +31,33 @@ class Probed(NamedTuple):
     latent_output: bool
 
 
+class Probes:
+    """What was found out about the grids of a pipeline, each by one call without steps."""
+
+    def __init__(self, calls: PipelineCalls) -> None:
+        """Find out by these calls; nothing is called yet."""
+        self._calls = calls
+        self._found: dict[tuple[int | None, tuple[float, ...]], Probed] = {}
+
+    def grid(self, prompt: str, steps: int | None = None, levels: Sequence[float] = ()) -> Probed:
+        """The noise space, latent layout and grid, asked once for each grid.
+
+        Raises NotDrivable where the call shows none, ValueError where options fix the grid that `steps` would change.
+        """
+        if steps == self._calls.options.get("num_inference_steps"):
+            steps = None
+        key = (steps, check_levels(levels))
+        if key not in self._found:
+            self._found[key] = probe(self._calls, prompt, self._calls.with_steps(steps), key[1])
+        return self._found[key]
+
+    def known(self, grid: str) -> Probed | None:
+        """What was found for the grid of this id; None for a grid that was never asked for."""
+        return next((p for p in self._found.values() if p.space.id == grid), None)
+
+
 @torch.no_grad()
-def probe(calls: "PipelineCalls", prompt: str, options: dict[str, Any], levels: tuple[float, ...]) -> Probed:
+def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tuple[float, ...]) -> Probed:
     """Call the pipeline once without steps. Raises NotDrivable where it shows no grid, or takes no noise.
 
     Not for a RuntimeError: out of memory is none of the pipeline's limits.

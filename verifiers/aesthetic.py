@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Verifier
-from .card import Card
-from .hub import WeightsError
-from .tower import Tower, TowerSource
-from .weights import WeightFile
+from verifiers.base import Verifier
+from verifiers.card import Card
+from verifiers.hub import WeightsError
+from verifiers.tower import Tower, TowerSource
+from verifiers.weights import WeightFile
 
 CARD = Card(
     measures="visual appeal whatever the prompt (LAION aesthetic predictor v2 on OpenAI's ViT-L/14)",

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, final
 import numpy as np
 from jaxtyping import Float
 
-from .base import Verifier
-from .function import FunctionVerifier
+from verifiers.base import Verifier
+from verifiers.function import FunctionVerifier
 
 Scores = Float[np.ndarray, "verifier pool"]
 Values = Float[np.ndarray, " pool"]

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .arguments import as_number
+from verifiers.arguments import as_number
 
 _jitter = random.Random()  # a stream of its own: waiting must not move the caller's
 

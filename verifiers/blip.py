@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .aesthetic import Head, collapsed_head
-from .hub import WeightsError
-from .pretrained import quiet
-from .unloading import keep
-from .weights import WeightFile
+from verifiers.aesthetic import Head, collapsed_head
+from verifiers.hub import WeightsError
+from verifiers.pretrained import quiet
+from verifiers.unloading import keep
+from verifiers.weights import WeightFile
 
 HEAD_WIDTH = 64
 """Width of an attention head in ViT-L/16 and BERT-base; no shape in a checkpoint tells it."""

@@ -6,9 +6,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Verifier
-from .card import Card
-from .luma import luma
+from verifiers.base import Verifier
+from verifiers.card import Card
+from verifiers.luma import luma
 
 CARD = Card(
     measures="brightness: mean luma, whatever the prompt; for tests, demos and diagnostics",

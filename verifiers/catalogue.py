@@ -5,9 +5,9 @@ import importlib
 from functools import cache
 from typing import Any
 
-from . import options as known_options
-from .base import Verifier
-from .card import Card
+from verifiers import options as known_options
+from verifiers.base import Verifier
+from verifiers.card import Card
 
 _CATALOGUE = {
     "clip": ("clip", "CLIPScore"),

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Verifier
-from .card import Card
-from .classes_classifier import Classifier
-from .classes_clip import Template, ZeroShot
-from .classes_torchvision import INCEPTION, TorchvisionClassifier
-from .classes_transformers import DINO, TransformersClassifier
-from .dtypes import as_dtype
-from .tower import TowerSource
+from verifiers.base import Verifier
+from verifiers.card import Card
+from verifiers.classes_classifier import Classifier
+from verifiers.classes_clip import Template, ZeroShot
+from verifiers.classes_torchvision import INCEPTION, TorchvisionClassifier
+from verifiers.classes_transformers import DINO, TransformersClassifier
+from verifiers.dtypes import as_dtype
+from verifiers.tower import TowerSource
 
 CARD = Card(
     measures="how sure a classifier is of the class asked for (CLIP zero-shot, DINOv2's linear head, Inception v3)",

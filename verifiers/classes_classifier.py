@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .classes_names import ClassNames
+from verifiers.classes_names import ClassNames
 
 MICRO_BATCH = 32
 

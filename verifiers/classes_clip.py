@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from . import notices
-from .classes_classifier import Classifier
-from .classes_names import ClassNames, with_wordnet
-from .tower import Tower, TowerSource
+from verifiers import notices
+from verifiers.classes_classifier import Classifier
+from verifiers.classes_names import ClassNames, with_wordnet
+from verifiers.tower import Tower, TowerSource
 
 MICRO_BATCH = 64
 SAID_FROM = 4096

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import hub, licences, notices
-from .classes_classifier import Classifier, batched_logits
-from .classes_names import ClassNames, with_wordnet
-from .classifier_input import ClassifierInput
-from .devices import as_device, indexed
-from .hub import WeightsError
-from .weights import WeightFile, file_sha256, read_tensors
+from verifiers import hub, licences, notices
+from verifiers.classes_classifier import Classifier, batched_logits
+from verifiers.classes_names import ClassNames, with_wordnet
+from verifiers.classifier_input import ClassifierInput
+from verifiers.devices import as_device, indexed
+from verifiers.hub import WeightsError
+from verifiers.weights import WeightFile, file_sha256, read_tensors
 
 INCEPTION = "inception_v3"
 _PORTS = ("inception_v3", "googlenet")

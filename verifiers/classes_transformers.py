@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .classes_classifier import Classifier, batched_logits
-from .classes_names import ClassNames, split
-from .classifier_input import ClassifierInput
-from .hub import WeightsError
-from .pretrained import Pretrained
+from verifiers.classes_classifier import Classifier, batched_logits
+from verifiers.classes_names import ClassNames, split
+from verifiers.classifier_input import ClassifierInput
+from verifiers.hub import WeightsError
+from verifiers.pretrained import Pretrained
 
 DINO = "facebook/dinov2-base-imagenet1k-1-layer"
 """DINOv2's ViT-B/14 with one linear layer on its class token and the mean of its patches (2304.07193)."""

@@ -6,8 +6,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from .hub import WeightsError
-from .preprocess import Preprocess, pil_resize, straight_through
+from verifiers.hub import WeightsError
+from verifiers.preprocess import Preprocess, pil_resize, straight_through
 
 PROCESSORS = (
     "BitImageProcessor",

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Verifier
-from .card import Card
-from .tower import TowerSource
+from verifiers.base import Verifier
+from verifiers.card import Card
+from verifiers.tower import TowerSource
 
 CARD = Card(
     measures="match of image and prompt (CLIPScore; OpenAI's ViT-L/14, or any open_clip model)",

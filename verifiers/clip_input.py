@@ -1,6 +1,6 @@
 """The input of OpenAI's CLIP towers, and of the many models that took it over."""
 
-from .preprocess import Preprocess
+from verifiers.preprocess import Preprocess
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)

@@ -2,7 +2,7 @@
 
 import torch
 
-from .hub import first_line
+from verifiers.hub import first_line
 
 
 def as_device(value: torch.device | str | int) -> torch.device:

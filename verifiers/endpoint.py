@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import torch
 
-from .arguments import as_string
-from .base import VerifierUnusable
+from verifiers.arguments import as_string
+from verifiers.base import VerifierUnusable
 
 _AGAIN = frozenset({408, 409, 429})
 _NEVER = {

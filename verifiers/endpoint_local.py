@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from .arguments import as_string, as_whole
-from .endpoint import Answer, Endpoint, JudgeError
-from .pretrained import Pretrained
+from verifiers.arguments import as_string, as_whole
+from verifiers.endpoint import Answer, Endpoint, JudgeError
+from verifiers.pretrained import Pretrained
 
 DEFAULT_MODEL = "Qwen/Qwen3-VL-4B-Instruct"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from .arguments import as_number, as_string, as_whole
-from .endpoint import (
+from verifiers.arguments import as_number, as_string, as_whole
+from verifiers.endpoint import (
     Answer,
     Endpoint,
     RequestFailed,

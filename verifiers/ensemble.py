@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .aggregator import Aggregator, Member, Scores, Values, as_verifier
-from .base import Verifier
-from .z_scores import MeanZ, MinZ, WeightedSum
+from verifiers.aggregator import Aggregator, Member, Scores, Values, as_verifier
+from verifiers.base import Verifier
+from verifiers.z_scores import MeanZ, MinZ, WeightedSum
 
 __all__ = [
     "ENSEMBLES",

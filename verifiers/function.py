@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Verifier
+from verifiers.base import Verifier
 
 
 class FunctionVerifier(Verifier):

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from . import tower as towers
-from .base import Verifier
-from .card import Card
-from .hub import WeightsError, first_line
-from .open_clip_loading import check_precision
-from .preprocess import Images, Pixels, straight_through
-from .tower import Tower, TowerSource
-from .weights import WeightFile, file_sha256
+from verifiers import tower as towers
+from verifiers.base import Verifier
+from verifiers.card import Card
+from verifiers.hub import WeightsError, first_line
+from verifiers.open_clip_loading import check_precision
+from verifiers.preprocess import Images, Pixels, straight_through
+from verifiers.tower import Tower, TowerSource
+from verifiers.weights import WeightFile, file_sha256
 
 CARD = Card(
     measures="human preference among images of one prompt (HPSv2.1 on open_clip's ViT-H/14)",

@@ -11,17 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import hpsv3_model
-from .base import Verifier, check_images, check_prompts
-from .card import Card
-from .control_tokens import control_tokens
-from .devices import indexed
-from .hpsv3_model import RewardModel
-from .hub import WeightsError
-from .preprocess import Images, Pixels
-from .pretrained import Pretrained
-from .vlm_images import resized
-from .weights import WeightFile, sha256
+from verifiers import hpsv3_model
+from verifiers.base import Verifier, check_images, check_prompts
+from verifiers.card import Card
+from verifiers.control_tokens import control_tokens
+from verifiers.devices import indexed
+from verifiers.hpsv3_model import RewardModel
+from verifiers.hub import WeightsError
+from verifiers.preprocess import Images, Pixels
+from verifiers.pretrained import Pretrained
+from verifiers.vlm_images import resized
+from verifiers.weights import WeightFile, sha256
 
 CARD = Card(
     measures="human preference (HPSv3: Qwen2-VL-7B with a reward head)",

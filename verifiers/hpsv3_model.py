@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .hub import WeightsError, first_line
-from .pretrained import quiet
-from .unloading import keep
+from verifiers.hub import WeightsError, first_line
+from verifiers.pretrained import quiet
+from verifiers.unloading import keep
 
 HEAD = "rm_head."
 EMBEDDINGS = "language_model.embed_tokens.weight"

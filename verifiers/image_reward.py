@@ -9,17 +9,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import blip
-from .base import Verifier
-from .blip import BlipReward
-from .card import Card
-from .clip_input import clip_input
-from .devices import as_device, indexed
-from .dtypes import as_dtype
-from .hub import WeightsError
-from .tokenizer_source import TokenizerSource
-from .tokens import TokenLimit
-from .weights import WeightFile
+from verifiers import blip
+from verifiers.base import Verifier
+from verifiers.blip import BlipReward
+from verifiers.card import Card
+from verifiers.clip_input import clip_input
+from verifiers.devices import as_device, indexed
+from verifiers.dtypes import as_dtype
+from verifiers.hub import WeightsError
+from verifiers.tokenizer_source import TokenizerSource
+from verifiers.tokens import TokenLimit
+from verifiers.weights import WeightFile
 
 CARD = Card(
     measures="human preference for an image of its prompt (ImageReward 1.0, on BLIP)",

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Verifier
-from .card import Card
+from verifiers.base import Verifier
+from verifiers.card import Card
 
 CARD = Card(
     measures="compressibility (the smaller the JPEG the better) or incompressibility, whatever the prompt; for tests, "

@@ -16,18 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .arguments import as_whole
-from .backoff import Backoff
-from .base import Verifier, check_images, check_prompts
-from .card import Card
-from .endpoint import Answer, Endpoint, JudgeError, RequestFailed
-from .endpoint_gemini import GeminiEndpoint
-from .endpoint_local import LocalEndpoint
-from .endpoint_openai import OpenAIEndpoint
-from .preprocess import pil_resize
-from .rubric import OVERALL, RUBRIC, Grades, Rubric, UnreadableAnswer
-from .spending import Spending
-from .workers import run_all
+from verifiers.arguments import as_whole
+from verifiers.backoff import Backoff
+from verifiers.base import Verifier, check_images, check_prompts
+from verifiers.card import Card
+from verifiers.endpoint import Answer, Endpoint, JudgeError, RequestFailed
+from verifiers.endpoint_gemini import GeminiEndpoint
+from verifiers.endpoint_local import LocalEndpoint
+from verifiers.endpoint_openai import OpenAIEndpoint
+from verifiers.preprocess import pil_resize
+from verifiers.rubric import OVERALL, RUBRIC, Grades, Rubric, UnreadableAnswer
+from verifiers.spending import Spending
+from verifiers.workers import run_all
 
 log = logging.getLogger(__name__)
 

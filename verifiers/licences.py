@@ -6,7 +6,7 @@ look. Weights that are not listed here are MIT, Apache-2.0, or unknown to us.
 
 import re
 
-from . import notices
+from verifiers import notices
 
 _RESEARCH_ONLY = "licensed for research only, no commercial use"
 

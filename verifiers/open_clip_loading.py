@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from . import licences, notices, open_clip_weights
-from .hub import WeightsError, first_line
-from .open_clip_weights import CONFIG, TEXT_SUFFIXES
+from verifiers import licences, notices, open_clip_weights
+from verifiers.hub import WeightsError, first_line
+from verifiers.open_clip_weights import CONFIG, TEXT_SUFFIXES
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 SCHEMES = (LOCAL, HUB)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import hub, notices, pins
-from .hub import MissingFileError, WeightsError, first_line
-from .weights import SUFFIXES, check_hub_file
+from verifiers import hub, notices, pins
+from verifiers.hub import MissingFileError, WeightsError, first_line
+from verifiers.weights import SUFFIXES, check_hub_file
 
 CONFIG = "open_clip_config.json"
 TEXT_SUFFIXES = (".json", ".txt", ".model", ".gz")

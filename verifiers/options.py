@@ -15,8 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 
-from .devices import as_device
-from .dtypes import as_dtype
+from verifiers.devices import as_device
+from verifiers.dtypes import as_dtype
 
 _NAMES = {
     NoneType: "none",

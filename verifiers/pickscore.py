@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Verifier
-from .card import Card
-from .clip_input import clip_input
-from .hub import WeightsError
-from .pretrained import Pretrained
-from .tokenizer_source import TokenizerSource
-from .tokens import TokenLimit
+from verifiers.base import Verifier
+from verifiers.card import Card
+from verifiers.clip_input import clip_input
+from verifiers.hub import WeightsError
+from verifiers.pretrained import Pretrained
+from verifiers.tokenizer_source import TokenizerSource
+from verifiers.tokens import TokenLimit
 
 CARD = Card(
     measures="human preference for an image of its prompt (PickScore, on CLIP ViT-H/14)",

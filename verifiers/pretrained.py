@@ -11,12 +11,12 @@ from weakref import WeakValueDictionary
 
 import torch
 
-from . import hub, licences, notices, pins
-from .devices import as_device, indexed
-from .dtypes import as_dtype
-from .hub import WeightsError, first_line
-from .unloading import keep
-from .weights import SUFFIXES, WeightFile, sha256
+from verifiers import hub, licences, notices, pins
+from verifiers.devices import as_device, indexed
+from verifiers.dtypes import as_dtype
+from verifiers.hub import WeightsError, first_line
+from verifiers.unloading import keep
+from verifiers.weights import SUFFIXES, WeightFile, sha256
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 _INDEX = ".index.json"

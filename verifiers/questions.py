@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from .function import source_hash
+from verifiers.function import source_hash
 
 Questions = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]] | Sequence[str]
 COMBINATIONS = ("mean", "product")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from .arguments import as_string
+from verifiers.arguments import as_string
 
 OVERALL = "overall"
 MEAN = "mean"

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .base import Kind, Verifier
-from .card import Card
-from .classifier_input import ClassifierInput
-from .clip_input import clip_input
-from .hub import WeightsError
-from .pretrained import Pretrained
+from verifiers.base import Kind, Verifier
+from verifiers.card import Card
+from verifiers.classifier_input import ClassifierInput
+from verifiers.clip_input import clip_input
+from verifiers.hub import WeightsError
+from verifiers.pretrained import Pretrained
 
 CARD = Card(
     measures="whether an image passes Stable Diffusion's safety checker, or a classifier of unsafe images",

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Verifier
-from .card import Card
+from verifiers.base import Verifier
+from verifiers.card import Card
 
 CARD = Card(
     measures="saturation: how far colours are from grey, whatever the prompt; for tests, demos and diagnostics",

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Verifier
-from .card import Card
-from .luma import luma
+from verifiers.base import Verifier
+from verifiers.card import Card
+from verifiers.luma import luma
 
 CARD = Card(
     measures="sharpness: variance of the Laplacian of the luma, whatever the prompt; for tests, demos and diagnostics",

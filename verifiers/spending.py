@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Sequence
 
-from .arguments import as_number, as_whole
-from .endpoint import Answer, JudgeError
+from verifiers.arguments import as_number, as_whole
+from verifiers.endpoint import Answer, JudgeError
 
 
 class Spending:

@@ -4,9 +4,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .hub import WeightsError
-from .pretrained import Pretrained
-from .weights import sha256
+from verifiers.hub import WeightsError
+from verifiers.pretrained import Pretrained
+from verifiers.weights import sha256
 
 _FILES = (".json", ".txt", ".model")
 

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from . import open_clip_loading as loading
-from . import pins
-from .devices import as_device, indexed
-from .preprocess import Preprocess
-from .tokens import TokenLimit
-from .unloading import keep
-from .weights import file_sha256, sha256
+from verifiers import open_clip_loading as loading
+from verifiers import pins
+from verifiers.devices import as_device, indexed
+from verifiers.preprocess import Preprocess
+from verifiers.tokens import TokenLimit
+from verifiers.unloading import keep
+from verifiers.weights import file_sha256, sha256
 
 MICRO_BATCH = 64
 TEXT_CACHE = 4096

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Verifier
-from .card import Card
-from .control_tokens import control_tokens
-from .hub import WeightsError
-from .preprocess import Pixels, straight_through
-from .pretrained import Pretrained
-from .questions import COMBINATIONS, Asked, Questions, check_template, combine, fill
-from .vlm_images import is_resized, least_area, resized
+from verifiers.base import Verifier
+from verifiers.card import Card
+from verifiers.control_tokens import control_tokens
+from verifiers.hub import WeightsError
+from verifiers.preprocess import Pixels, straight_through
+from verifiers.pretrained import Pretrained
+from verifiers.questions import COMBINATIONS, Asked, Questions, check_template, combine, fill
+from verifiers.vlm_images import is_resized, least_area, resized
 
 CARD = Card(
     measures="whether a vision-language model says that the image shows the prompt (any of transformers)",

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from .preprocess import Images, Pixels, pil_resize, straight_through
+from verifiers.preprocess import Images, Pixels, pil_resize, straight_through
 
 _MODES = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
 _SMART = ("Qwen2VLImageProcessor",)  # of Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 too

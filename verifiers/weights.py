@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import hub, licences, notices, pins
-from .hub import WeightsError, first_line
+from verifiers import hub, licences, notices, pins
+from verifiers.hub import WeightsError, first_line
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .aggregator import Aggregator, Member, Scores, Values
+from verifiers.aggregator import Aggregator, Member, Scores, Values
 
 Reference = Mapping[str, Sequence[float]]
 

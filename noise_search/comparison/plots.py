@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.figures import Plot, save_figure
 from noise_search.comparison.plots_grid import grid_plot
 from noise_search.comparison.plots_paper import paper_plot
@@ -11,10 +11,7 @@ from noise_search.comparison.plots_scores import difference_plot, score_plot
 from noise_search.comparison.plots_trade import judge_plot, multiplier_plot, pareto_plot
 from noise_search.names import unknown
 
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
-
-_DRAWN: dict[str, Callable[["Comparison"], Plot]] = {
+_DRAWN: dict[str, Callable[[ComparisonData], Plot]] = {
     "score": score_plot,
     "difference": difference_plot,
     "judge": judge_plot,
@@ -27,7 +24,7 @@ KINDS = tuple(_DRAWN)
 
 
 def draw(
-    comparison: "Comparison", kind: str = "score", *, paper: str | None = None, algorithm: str | None = None
+    comparison: ComparisonData, kind: str = "score", *, paper: str | None = None, algorithm: str | None = None
 ) -> Plot:
     """A figure of a comparison; `save_figure` writes it, `figure_alt` says what it shows.
 
@@ -58,7 +55,7 @@ def draw(
     return _DRAWN[kind](comparison)
 
 
-def figures(comparison: "Comparison") -> tuple[dict[str, Plot], dict[str, str]]:
+def figures(comparison: ComparisonData) -> tuple[dict[str, Plot], dict[str, str]]:
     """All figures that the comparison has the data for, by kind; and for the others why not."""
     drawn, reasons = {}, {}
     for kind in KINDS:
@@ -69,7 +66,7 @@ def figures(comparison: "Comparison") -> tuple[dict[str, Plot], dict[str, str]]:
     return drawn, reasons
 
 
-def save_figures(comparison: "Comparison", directory: Path) -> dict[str, Path]:
+def save_figures(comparison: ComparisonData, directory: Path) -> dict[str, Path]:
     """Write every figure that there is data for as PNG and SVG; returns their paths by "score.png" and so on.
 
     Raises:

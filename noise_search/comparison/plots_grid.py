@@ -3,19 +3,16 @@
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.figures import GREY, INK, Plot, drawable, new_plot
 from noise_search.comparison.records import Record
 from noise_search.names import unknown
 from noise_search.texts import printable
-
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
 
 MOST_PROMPTS = 8
 SIDE = 256
@@ -39,7 +36,7 @@ class Grid:
     cells: tuple[tuple[Record | str, ...], ...]
 
 
-def arrange(comparison: "Comparison", algorithm: str | None = None) -> Grid:
+def arrange(comparison: ComparisonData, algorithm: str | None = None) -> Grid:
     """Winners of the first seed whose images were kept.
 
     Args:
@@ -71,7 +68,7 @@ def arrange(comparison: "Comparison", algorithm: str | None = None) -> Grid:
     return Grid(what, prompts, columns, cells)
 
 
-def grid_plot(comparison: "Comparison", algorithm: str | None = None) -> Plot:
+def grid_plot(comparison: ComparisonData, algorithm: str | None = None) -> Plot:
     """Images of winners, a row per prompt, with their scores and what the judges gave.
 
     Raises:
@@ -99,12 +96,12 @@ def grid_plot(comparison: "Comparison", algorithm: str | None = None) -> Plot:
     return figure
 
 
-def has_image(comparison: "Comparison", record: Record) -> bool:
+def has_image(comparison: ComparisonData, record: Record) -> bool:
     """Whether the winner's image was kept and is still there."""
     return comparison.directory is not None and record.image != "" and (comparison.directory / record.image).is_file()
 
 
-def thumbnail(comparison: "Comparison", record: Record) -> Image.Image:
+def thumbnail(comparison: ComparisonData, record: Record) -> Image.Image:
     """The winner's image in RGB, `SIDE` pixels at most.
 
     Raises:
@@ -133,7 +130,7 @@ def image_alt(record: Record) -> str:
     return f"{record.algorithm} at {record.budget} NFE for {printable(record.prompt, 200)!r}: {scores}"
 
 
-def _pictured(comparison: "Comparison", record: Record | None) -> Record | str:
+def _pictured(comparison: ComparisonData, record: Record | None) -> Record | str:
     """The record where its image can be shown, or why not."""
     if record is None:
         return "not searched"
@@ -142,7 +139,7 @@ def _pictured(comparison: "Comparison", record: Record | None) -> Record | str:
     return record if has_image(comparison, record) else "not kept"
 
 
-def _cell(comparison: "Comparison", panel: Axes, record: Record | str) -> None:
+def _cell(comparison: ComparisonData, panel: Axes, record: Record | str) -> None:
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set_visible(False)
     if isinstance(record, str):

@@ -1,13 +1,13 @@
 """Gains of a comparison with the paper's published curves over them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from noise_search import paper
 from noise_search.comparison.bootstrap import Interval, interval, nothing, resampled
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.figures import (
     GREY,
     Plot,
@@ -23,14 +23,11 @@ from noise_search.comparison.figures import (
 from noise_search.comparison.measures import OWN, Measures, by_cell
 from noise_search.comparison.plots_scores import Curves, by_algorithm, curves_told, draw_curves, plain_scores
 
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
-
 _COMPARABLE = 4.0
 """Times that the larger of two gains may be for both to share an axis."""
 
 
-def paper_plot(comparison: "Comparison", name: str) -> Plot:
+def paper_plot(comparison: ComparisonData, name: str) -> Plot:
     """Gains in % over one plain sample against compute in plain samples, with the paper's curves over them.
 
     Compute in units of one plain sample makes models of other step counts comparable. Where gains differ much in scale,
@@ -128,7 +125,7 @@ def _paper_label(one: paper.PaperCurve) -> str:
     return f"paper {one.figure}: {one.name or one.label}"
 
 
-def _gains(comparison: "Comparison", measure: str) -> Curves:
+def _gains(comparison: ComparisonData, measure: str) -> Curves:
     """100 (score - plain) / plain by compute in plain samples, beginning with (1, 0); NaN where plain isn't above 0."""
     measures = Measures.of(comparison.records, comparison.pools, comparison.verifiers)
     found = []

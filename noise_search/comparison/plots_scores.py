@@ -1,13 +1,13 @@
 """Scores against NFE: as they are, and as paired differences to random search."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.figures import (
     GREY,
     Look,
@@ -25,31 +25,28 @@ from noise_search.comparison.figures import (
 from noise_search.comparison.measures import OWN, Measures, mean_of_known
 from noise_search.comparison.statistics import Mean, differences, means
 
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
-
 Curves = dict[str, list[tuple[float, Interval]]]
 """Of each algorithm: x and the interval there, in order of x."""
 
 
-def own_label(comparison: "Comparison") -> str:
+def own_label(comparison: ComparisonData) -> str:
     """What the own score is."""
     names = comparison.verifiers
     return names[0] if len(names) == 1 else f"mean z-score of {', '.join(names)}"
 
 
-def nfe_label(comparison: "Comparison") -> str:
+def nfe_label(comparison: ComparisonData) -> str:
     """The axis of budgets, and what an image takes."""
     each = {one.nfe for one in comparison.pools}
     return f"NFE (log scale; one image takes {each.pop()})" if len(each) == 1 else "NFE (log scale)"
 
 
-def measure_label(comparison: "Comparison", measure: str) -> str:
+def measure_label(comparison: ComparisonData, measure: str) -> str:
     """A measure with its part in the comparison."""
     return f"{own_label(comparison)} (searched by)" if measure == OWN else f"{measure} (held-out judge)"
 
 
-def score_plot(comparison: "Comparison") -> Plot:
+def score_plot(comparison: ComparisonData) -> Plot:
     """Mean score of the winners against NFE with 95 % bands: the own score, and a panel per judge."""
     measures = (OWN, *comparison.judges)
     figure = new_plot(*panel_size(len(measures)), "Score against NFE")
@@ -77,7 +74,7 @@ def score_plot(comparison: "Comparison") -> Plot:
     return figure
 
 
-def difference_plot(comparison: "Comparison") -> Plot:
+def difference_plot(comparison: ComparisonData) -> Plot:
     """Paired differences to random search at equal budget, prompt and seed, with 95 % intervals; above 0 is better.
 
     Raises:
@@ -106,7 +103,7 @@ def difference_plot(comparison: "Comparison") -> Plot:
     return figure
 
 
-def plain_scores(comparison: "Comparison", asked: Sequence[str] = ()) -> dict[str, float]:
+def plain_scores(comparison: ComparisonData, asked: Sequence[str] = ()) -> dict[str, float]:
     """Mean of random candidates by measure, over prompts and seeds that have a pool; {} without pools.
 
     The measures are the own score and the judges where none are asked for.
@@ -123,16 +120,16 @@ def plain_scores(comparison: "Comparison", asked: Sequence[str] = ()) -> dict[st
     return {measure: value for measure, value in found.items() if np.isfinite(value)}
 
 
-def _means(comparison: "Comparison", measure: str) -> tuple[Mean, ...]:
+def _means(comparison: ComparisonData, measure: str) -> tuple[Mean, ...]:
     return means(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)
 
 
-def short_label(comparison: "Comparison", measure: str) -> str:
+def short_label(comparison: ComparisonData, measure: str) -> str:
     """A measure by name."""
     return own_label(comparison) if measure == OWN else measure
 
 
-def by_algorithm(comparison: "Comparison", found: Sequence[tuple[str, float, Interval]]) -> Curves:
+def by_algorithm(comparison: ComparisonData, found: Sequence[tuple[str, float, Interval]]) -> Curves:
     """Points of (algorithm, x, interval) as curves."""
     return {
         name: sorted(((x, one) for algorithm, x, one in found if algorithm == name), key=lambda point: point[0])

@@ -1,13 +1,13 @@
 """What a search's score is worth: to a judge, in random candidates, and in seconds."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.figures import (
     GREY,
     Look,
@@ -28,13 +28,10 @@ from noise_search.comparison.multiplier import Multiplier, multipliers
 from noise_search.comparison.plots_scores import nfe_label, own_label
 from noise_search.comparison.statistics import SECONDS, means
 
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
-
 Cells = dict[tuple[str, int], Interval]
 
 
-def judge_plot(comparison: "Comparison") -> Plot:
+def judge_plot(comparison: ComparisonData) -> Plot:
     """A judge's mean score against the own one, a path over budgets per algorithm and a panel per judge.
 
     Raises:
@@ -66,7 +63,7 @@ def judge_plot(comparison: "Comparison") -> Plot:
     return figure
 
 
-def multiplier_plot(comparison: "Comparison") -> Plot:
+def multiplier_plot(comparison: ComparisonData) -> Plot:
     """How many random candidates a search is worth, over how many its NFE would buy, against NFE.
 
     Raises:
@@ -124,7 +121,7 @@ def _limit(found: Sequence[Multiplier]) -> list[tuple[float, float]]:
     return sorted(most.items())
 
 
-def pareto_plot(comparison: "Comparison") -> Plot:
+def pareto_plot(comparison: ComparisonData) -> Plot:
     """Mean own score against mean seconds of a search, and the cells that no other beats in both."""
     own = _means(comparison, OWN)
     rows = by_cell(comparison.records)
@@ -183,7 +180,7 @@ def _is_on(
     return (seconds[name, budget], own[name, budget].value) in best
 
 
-def _means(comparison: "Comparison", measure: str) -> Cells:
+def _means(comparison: ComparisonData, measure: str) -> Cells:
     found = means(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)
     return {(one.algorithm, one.budget): one.score for one in found}
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from noise_search.comparison import report_tables as tables
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.plots import figures
 from noise_search.comparison.report_answer import answer, found_alarms, leader, listed
 from noise_search.comparison.report_diagnoses import diagnoses_table
@@ -13,9 +13,6 @@ from noise_search.comparison.report_made import reproduction, settings, versions
 from noise_search.comparison.report_page import bullets, figure, page, paragraph, text
 from noise_search.comparison.statistics import SECONDS
 from noise_search.files import check_writable, write_atomically
-
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
 
 _CAPTIONS = {
     "score": "Bands are 95 % intervals over prompts and seeds. The dotted line is the mean of random candidates.",
@@ -46,7 +43,7 @@ _HOW_TO_READ = (
 )
 
 
-def write_report(comparison: "Comparison", file: str | Path) -> Path:
+def write_report(comparison: ComparisonData, file: str | Path) -> Path:
     """Write the report; returns its path.
 
     What the comparison has no data for is said in its place.
@@ -64,7 +61,7 @@ def write_report(comparison: "Comparison", file: str | Path) -> Path:
     return place
 
 
-def report_html(comparison: "Comparison") -> str:
+def report_html(comparison: ComparisonData) -> str:
     """The report as HTML.
 
     Raises:
@@ -98,7 +95,7 @@ def report_html(comparison: "Comparison") -> str:
     )
 
 
-def _answer(comparison: "Comparison") -> str:
+def _answer(comparison: ComparisonData) -> str:
     told = f'<div class="answer">{"".join(map(paragraph, answer(comparison)))}</div>'
     warned = found_alarms(comparison)
     if not warned:
@@ -107,14 +104,14 @@ def _answer(comparison: "Comparison") -> str:
     return f'{told}\n<div class="alarm" role="note"><strong>{text("Alarms of verifier hacking")}</strong>{lines}</div>'
 
 
-def _figures(comparison: "Comparison") -> str:
+def _figures(comparison: ComparisonData) -> str:
     drawn, reasons = figures(comparison)
     shown = [figure(drawn[kind], caption) for kind, caption in _CAPTIONS.items() if kind in drawn]
     left = [f"No figure '{kind}': {reasons[kind]}." for kind in _CAPTIONS if kind in reasons]
     return "\n".join([*shown, *(paragraph(one, "soft") for one in left)])
 
 
-def _images(comparison: "Comparison") -> str:
+def _images(comparison: ComparisonData) -> str:
     """Winners of all algorithms, and those of the best one at every budget."""
     return _or_reason(
         lambda: images(comparison) + (images(comparison, leader(comparison)) if len(comparison.budgets) > 1 else "")

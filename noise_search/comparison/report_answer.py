@@ -1,13 +1,13 @@
 """What a comparison found, in a paragraph of plain words."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from noise_search.comparison.bootstrap import Interval, mean_interval, turned
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.coverage import number
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.measures import OWN, Measures, by_cell
 from noise_search.comparison.multiplier import multipliers
 from noise_search.comparison.plots_scores import own_label
@@ -15,11 +15,8 @@ from noise_search.comparison.report_numbers import words
 from noise_search.comparison.statistics import Difference, differences, means
 from noise_search.comparison.transfer import LEAST_PROMPTS, Alarm, Transfer, alarms, transfers
 
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
 
-
-def answer(comparison: "Comparison") -> list[str]:
+def answer(comparison: ComparisonData) -> list[str]:
     """Two paragraphs: which algorithm, by how much and where most, with a warning; and what the judges say.
 
     Sentences that need pools are left out where those are missing.
@@ -28,7 +25,7 @@ def answer(comparison: "Comparison") -> list[str]:
     return [" ".join(found), " ".join(_judged(comparison))]
 
 
-def found_alarms(comparison: "Comparison") -> tuple[Alarm, ...]:
+def found_alarms(comparison: ComparisonData) -> tuple[Alarm, ...]:
     """Alarms of all judges; none where there are no judges, or no pools to tell by."""
     try:
         return alarms(_transfers(comparison))
@@ -36,7 +33,7 @@ def found_alarms(comparison: "Comparison") -> tuple[Alarm, ...]:
         return ()
 
 
-def leader(comparison: "Comparison") -> str:
+def leader(comparison: ComparisonData) -> str:
     """The algorithm with the highest mean own score at the largest budget.
 
     Where random search has that budget, scores are held against its, as others may have been searched on fewer prompts.
@@ -61,7 +58,7 @@ def listed(names: Sequence[object]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _asked(comparison: "Comparison") -> str:
+def _asked(comparison: ComparisonData) -> str:
     model = comparison.settings.get("model", {}).get("name", "one model")
     what = listed([named(one) for one in comparison.algorithms])
     prompts, seeds = number(len(comparison.prompts), "prompt"), number(len(comparison.seeds), "seed")
@@ -75,7 +72,7 @@ def _asked(comparison: "Comparison") -> str:
     )
 
 
-def _best(comparison: "Comparison") -> list[str]:
+def _best(comparison: ComparisonData) -> list[str]:
     budget = comparison.budgets[-1]
     best = leader(comparison)
     scores = {
@@ -116,7 +113,7 @@ def _best(comparison: "Comparison") -> list[str]:
     return told
 
 
-def _most(comparison: "Comparison") -> list[str]:
+def _most(comparison: ComparisonData) -> list[str]:
     """The highest best-of-N equivalent of cells that are surely better than random search, and those beyond telling."""
     try:
         found = multipliers(comparison.records, comparison.pools, verifiers=comparison.verifiers)
@@ -141,7 +138,7 @@ def _most(comparison: "Comparison") -> list[str]:
     return told
 
 
-def _judged(comparison: "Comparison") -> list[str]:
+def _judged(comparison: ComparisonData) -> list[str]:
     if not comparison.judges:
         return [
             "No held-out judge looked at the winners, so this can't tell better images from a verifier that was "
@@ -178,7 +175,7 @@ def _silence(found: Sequence[Transfer], best: str, budget: int) -> str:
     return "No sign of verifier hacking was found."
 
 
-def _opinion(comparison: "Comparison", judge: str, best: str) -> str:
+def _opinion(comparison: ComparisonData, judge: str, best: str) -> str:
     """Whether a judge rates the leader's winners above the mean random candidate, and above random search's winners."""
     budget = comparison.budgets[-1]
     gain = _gain(comparison, judge, best, budget)
@@ -203,7 +200,7 @@ def _opinion(comparison: "Comparison", judge: str, best: str) -> str:
     return f"{told}. It finds them {side} than random search's winners at an equal budget: {words(found)}."
 
 
-def _gain(comparison: "Comparison", judge: str, algorithm: str, budget: int) -> Interval | None:
+def _gain(comparison: ComparisonData, judge: str, algorithm: str, budget: int) -> Interval | None:
     measures = Measures.of(comparison.records, comparison.pools, comparison.verifiers)
     rows = by_cell(comparison.records)[algorithm, budget]
     if any((one.prompt, one.seed) not in measures.pools for one in rows):
@@ -212,7 +209,7 @@ def _gain(comparison: "Comparison", judge: str, algorithm: str, budget: int) -> 
     return mean_interval(np.array(gains), [one.prompt for one in rows])
 
 
-def _warned(comparison: "Comparison") -> list[str]:
+def _warned(comparison: ComparisonData) -> list[str]:
     found = found_alarms(comparison)
     told = []
     if found:
@@ -224,13 +221,13 @@ def _warned(comparison: "Comparison") -> list[str]:
     return told
 
 
-def _transfers(comparison: "Comparison") -> tuple[Transfer, ...]:
+def _transfers(comparison: ComparisonData) -> tuple[Transfer, ...]:
     if not comparison.judges:
         return ()
     return transfers(comparison.records, comparison.pools, verifiers=comparison.verifiers)
 
 
-def _differences(comparison: "Comparison", measure: str) -> tuple[Difference, ...]:
+def _differences(comparison: ComparisonData, measure: str) -> tuple[Difference, ...]:
     if RANDOM not in comparison.algorithms:
         return ()
     return differences(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)

@@ -1,15 +1,11 @@
 """The table of a report that says whether the winners' gains hold up."""
 
-from typing import TYPE_CHECKING
-
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.report_numbers import cell
 from noise_search.comparison.report_page import table
 
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
 
-
-def diagnoses_table(comparison: "Comparison") -> str:
+def diagnoses_table(comparison: ComparisonData) -> str:
     """Diagnoses of the winners together.
 
     Raises:

@@ -1,20 +1,17 @@
 """The images of a report: winners side by side, inside the page."""
 
 import io
-from typing import TYPE_CHECKING
 
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.plots_grid import Grid, arrange, caption, image_alt, thumbnail
 from noise_search.comparison.records import Record
 from noise_search.comparison.report_page import data_uri, text
-
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
 
 _SMALL = 128
 """Sides of images up to which pixels are shown as such and kept exactly."""
 
 
-def images(comparison: "Comparison", algorithm: str | None = None) -> str:
+def images(comparison: ComparisonData, algorithm: str | None = None) -> str:
     """A table of winners, prompts by algorithms, or by budgets of one algorithm.
 
     Raises:
@@ -29,12 +26,12 @@ def images(comparison: "Comparison", algorithm: str | None = None) -> str:
     )
 
 
-def _row(comparison: "Comparison", grid: Grid, row: int) -> str:
+def _row(comparison: ComparisonData, grid: Grid, row: int) -> str:
     cells = "".join(_cell(comparison, record) for record in grid.cells[row])
     return f'<tr><th scope="row" dir="auto">{text(grid.prompts[row])}</th>{cells}</tr>'
 
 
-def _cell(comparison: "Comparison", record: Record | str) -> str:
+def _cell(comparison: ComparisonData, record: Record | str) -> str:
     if isinstance(record, str):
         return f'<td class="soft">{text(record)}</td>'
     image = thumbnail(comparison, record)

@@ -4,20 +4,18 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import verifiers
 from noise_search.algorithms import ALGORITHMS
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.report_page import code, definitions, folded, paragraph
 from noise_search.resolve import resolve_algorithm
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS
 from noise_search.texts import printable
 
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
 
-
-def settings(comparison: "Comparison") -> str:
+def settings(comparison: ComparisonData) -> str:
     """What was compared, in short, and everything that was recorded."""
     known = comparison.settings
     model = known.get("model", {})
@@ -45,7 +43,7 @@ def settings(comparison: "Comparison") -> str:
     )
 
 
-def versions(comparison: "Comparison") -> str:
+def versions(comparison: ComparisonData) -> str:
     """Versions and hardware."""
     known = comparison.settings.get("environment", {})
     if not known:
@@ -53,14 +51,14 @@ def versions(comparison: "Comparison") -> str:
     return definitions((name.replace("_", " "), value) for name, value in known.items())
 
 
-def reproduction(comparison: "Comparison") -> str:
+def reproduction(comparison: ComparisonData) -> str:
     """The command that was given, where one was, and the call that makes the comparison again."""
     command = comparison.settings.get("command")
     given = [code(command)] if command else []
     return "".join([*given, code(call(comparison))])
 
 
-def call(comparison: "Comparison") -> str:
+def call(comparison: ComparisonData) -> str:
     """Python that makes the comparison again, from its records and settings.
 
     What it can't name, as it was an object of the user's own, stands in comments before the call.
@@ -97,7 +95,7 @@ def call(comparison: "Comparison") -> str:
     return f"{imports}\n{rows}{_comments(comparison, own)}table = noise_search.compare(\n    prompts,\n{given})\n"
 
 
-def _prompts(comparison: "Comparison") -> str:
+def _prompts(comparison: ComparisonData) -> str:
     """A line each, with their families where there are any."""
     families = {one.prompt: one.family for one in comparison.records}
     if not any(families.values()):
@@ -106,7 +104,7 @@ def _prompts(comparison: "Comparison") -> str:
     return "".join(f"    {row!r},\n" for row in rows)
 
 
-def _comments(comparison: "Comparison", own: Mapping[str, Sequence[str]]) -> str:
+def _comments(comparison: ComparisonData, own: Mapping[str, Sequence[str]]) -> str:
     """Lines about what the call can't say: objects of the user's own, and searches that weren't made."""
     lines = [f"{name} had one of your own, {one}: add it below" for name, found in own.items() for one in found]
     model = str(comparison.settings.get("model", {}).get("name", ""))

@@ -1,12 +1,11 @@
 """The tables of a report: scores, paired differences, best-of-N equivalents, transfer to judges, diversity."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.coverage import Coverage
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.diversity import diversities
 from noise_search.comparison.measures import OWN, by_cell
 from noise_search.comparison.multiplier import multipliers
@@ -16,11 +15,8 @@ from noise_search.comparison.report_page import table
 from noise_search.comparison.statistics import SECONDS, differences, means, spent
 from noise_search.comparison.transfer import LEAST_PROMPTS, transfers
 
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
 
-
-def means_table(comparison: "Comparison") -> str:
+def means_table(comparison: ComparisonData) -> str:
     """Mean scores of the winners, own and by each judge, NFE spent where some is left over, seconds and counts."""
     measures = (OWN, *comparison.judges)
     found = {
@@ -64,7 +60,7 @@ def means_table(comparison: "Comparison") -> str:
     )
 
 
-def differences_table(comparison: "Comparison") -> str:
+def differences_table(comparison: ComparisonData) -> str:
     """Paired differences to random search, own and by each judge.
 
     Raises:
@@ -89,7 +85,7 @@ def differences_table(comparison: "Comparison") -> str:
     )
 
 
-def multipliers_table(comparison: "Comparison") -> str:
+def multipliers_table(comparison: ComparisonData) -> str:
     """Best-of-N equivalents.
 
     Raises:
@@ -115,7 +111,7 @@ def multipliers_table(comparison: "Comparison") -> str:
     )
 
 
-def transfer_table(comparison: "Comparison") -> str:
+def transfer_table(comparison: ComparisonData) -> str:
     """Transfer ratios of held-out judges.
 
     Raises:
@@ -150,7 +146,7 @@ def transfer_table(comparison: "Comparison") -> str:
     )
 
 
-def diversity_table(comparison: "Comparison") -> str:
+def diversity_table(comparison: ComparisonData) -> str:
     """Diversity of winners across seeds.
 
     Raises:
@@ -184,7 +180,7 @@ def _count(one: Interval) -> str:
     return f"{one.searches}" + (f" ({one.missing} missing)" if one.missing else "")
 
 
-def _ordered(comparison: "Comparison", cells: object) -> list[tuple[str, int]]:
+def _ordered(comparison: ComparisonData, cells: object) -> list[tuple[str, int]]:
     """Cells of algorithm and budget: by algorithm in the comparison's order, then by budget."""
     assert isinstance(cells, dict)
     return sorted(cells, key=lambda place: (comparison.algorithms.index(place[0]), place[1]))

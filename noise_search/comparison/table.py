@@ -1,24 +1,21 @@
 """A comparison as a table in plain text, a line per algorithm and budget."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.coverage import Coverage
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.measures import OWN, by_cell
 from noise_search.comparison.multiplier import multipliers
 from noise_search.comparison.report_numbers import mean_count
 from noise_search.comparison.statistics import SECONDS, differences, means, spent
 from noise_search.comparison.transfer import alarms, transfers
 
-if TYPE_CHECKING:
-    from noise_search.comparison.comparison import Comparison
 
-
-def table(found: "Comparison") -> str:
+def table(found: ComparisonData) -> str:
     """One line per algorithm and budget; differences are to random search, paired; 95 % bootstrap intervals."""
     records, pools = found.records, found.pools
     own = {(one.algorithm, one.budget): one.score for one in means(records, pools)}

@@ -88,8 +88,8 @@ def test_vp_levels_are_the_nearest_training_timesteps(name):
     assert [v for v in after if v in before] == before and len(after) == len(before) + 2
     new = [v for v in after if v not in before]
     assert new == pytest.approx([0.5, 0.2], abs=2e-3)
-    told = sampler._calls.probed(space.id).grid.timesteps
-    assert told.dtype == sampler._calls.probed(plain.id).grid.timesteps.dtype and (told.diff() < 0).all()
+    told = sampler._probes.known(space.id).grid.timesteps
+    assert told.dtype == sampler._probes.known(plain.id).grid.timesteps.dtype and (told.diff() < 0).all()
     table = sampler._calls.scheduler.alphas_cumprod
     for level in new:
         timestep = told[after.index(level)].item()
@@ -98,7 +98,7 @@ def test_vp_levels_are_the_nearest_training_timesteps(name):
     stopped = sampler.run(noise, after.index(new[0])).final
     end = sampler.run(space.renoise(stopped, 1, [3, 4]), space.end).final
     assert sampler.decode(end).isfinite().all()
-    assert sampler._calls.probed(space.id).grid.start_scale == sampler._calls.probed(plain.id).grid.start_scale
+    assert sampler._probes.known(space.id).grid.start_scale == sampler._probes.known(plain.id).grid.start_scale
 
 
 def test_inserted_points_leave_a_straight_trajectory_where_it_was():
@@ -116,7 +116,7 @@ def test_inserted_points_leave_a_straight_trajectory_where_it_was():
 def test_start_scale_is_kept():
     sampler = sd(diffusers.EulerDiscreteScheduler(timestep_spacing="trailing", **EULER))
     plain, space = sampler.space(), sampler.space(levels=[0.5])
-    scales = [sampler._calls.probed(s.id).grid.start_scale for s in (plain, space)]
+    scales = [sampler._probes.known(s.id).grid.start_scale for s in (plain, space)]
     assert scales[0] == scales[1] != 1
 
 

@@ -35,7 +35,7 @@ def test_values_are_copied_and_not_configurations():
     pipe = tiny.stable_diffusion(pndm)
     assert "steps_offset" in pipe.scheduler.config._use_default_values and pipe.scheduler.config.steps_offset == 1
     sampler = PipelineSampler(pipe, steps=50)
-    told = sampler._calls.probed(sampler.space().id).grid.timesteps
+    told = sampler._probes.known(sampler.space().id).grid.timesteps
     assert told[0] == 981 and told[-1] == 1
 
 

@@ -8,8 +8,7 @@ import torch
 from toy import CountingSampler, ParticleSearch, TreeSearch, brightness, contrast, exact_x0
 
 import noise_search
-from noise_search import search
-from noise_search.errors import AllCandidatesFailed, SearchOutOfMemory
+from noise_search import AllCandidatesFailed, SearchOutOfMemory, search
 from verifiers import FunctionVerifier
 
 
