@@ -5,9 +5,9 @@ from dataclasses import fields
 from typing import Any
 
 from noise_search.algorithms import ALGORITHMS
-from noise_search.names import unknown
 from noise_search.protocol import SearchAlgorithm
 from noise_search.typed import assignment
+from noise_search.words import unknown
 
 
 def configured(name: str, assignments: Sequence[str]) -> SearchAlgorithm:

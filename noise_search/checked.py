@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from noise_search.provenance import RECORD_VERSION
+from noise_search.words import first_line
 from samplers.recipe import Recipe
 
 
@@ -85,8 +86,3 @@ def scores_of(content: Mapping[str, Any]) -> dict[str, float | None]:
 def known_id(value: Any) -> int | None:
     """A candidate's id, where it is one."""
     return value if isinstance(value, int) else None
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first; its kind where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -394,7 +394,7 @@ def _judges(asked: str | None, model: str) -> list[str]:
 def _dtype(name: str | None) -> Any:
     import torch
 
-    from noise_search.names import unknown
+    from noise_search.words import unknown
 
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name is not None and name not in known:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from noise_search.candidates import Candidate
 from noise_search.result_data import ResultData
-from noise_search.texts import printable
+from noise_search.words import printable
 
 _TOP = 8
 LARGE, _SMALL = 192, 96

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from noise_search.checked import first_line
 from noise_search.pictures import CHUNK
+from noise_search.words import first_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Of files that are pictures when found in a folder; a file that is named may have any."""

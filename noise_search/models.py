@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from packaging.version import Version
 
-from noise_search.names import unknown
 from noise_search.shapes import EMBEDDED_MODELS
+from noise_search.words import unknown
 from samplers.base import Sampler
 
 CARD = "noise_search.json"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from noise_search.texts import printable
+from noise_search.words import printable
 from samplers.recipe import Recipe
 
 _OF_ALPHAS = ("DDIM", "DDPM", "PNDM")

@@ -12,7 +12,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from noise_search.candidates import Candidate
 from noise_search.result_data import ResultData
-from noise_search.texts import printable
+from noise_search.words import printable
 
 _GREY, _INK, _ACCENT = "#9aa0a6", "#202124", "#c5221f"
 

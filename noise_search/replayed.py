@@ -13,8 +13,7 @@ from noise_search.candidates import number
 from noise_search.display import LARGE, escaped, image, page
 from noise_search.files import check_picture, gif_bytes, write_atomically
 from noise_search.pictures import picture_png
-from noise_search.texts import printable
-from noise_search.words import in_words
+from noise_search.words import in_words, printable
 from samplers.recipe import Recipe
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from noise_search.arguments import check_model_settings
-from noise_search.checked import first_line
 from noise_search.clips import check_frames, middle
 from noise_search.identity import computed_otherwise
 from noise_search.models import LoadedModel, load_model
@@ -21,6 +20,7 @@ from noise_search.replayed import Replay
 from noise_search.resolve import resolve_aggregator
 from noise_search.scoring import Scorer
 from noise_search.sources import Record, Source, read
+from noise_search.words import first_line
 from noise_search.x0_predictions import points_on_way
 from samplers.recipe import Recipe
 from samplers.replay import Replayed, check_recipe, cost, keyed

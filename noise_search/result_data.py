@@ -9,8 +9,7 @@ from PIL import Image
 
 from noise_search.budget import Ledger
 from noise_search.candidates import Candidate, best_finished, components, number
-from noise_search.violations import constraints, violation
-from noise_search.words import schedule_in_words
+from noise_search.words import constraints, schedule_in_words, violation
 from samplers.recipe import Recipe
 
 

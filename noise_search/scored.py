@@ -16,12 +16,10 @@ from noise_search.arguments import check_counts
 from noise_search.candidates import number
 from noise_search.image_files import ImageFile, find_images, look_at, read_pixels
 from noise_search.models import Card, read_card, usable_device
-from noise_search.names import unknown
 from noise_search.resolve import resolve_aggregator
 from noise_search.scoring import Scorer, as_images
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.texts import printable
-from noise_search.violations import violations
+from noise_search.words import printable, unknown, violations
 from verifiers.aggregator import Aggregator
 from verifiers.base import Verifier
 

@@ -11,18 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from noise_search.checked import (
-    as_object,
-    as_recipe,
-    first_line,
-    known_id,
-    parsed,
-    scores_of,
-    settings_of,
-    text_of,
-)
+from noise_search.checked import as_object, as_recipe, known_id, parsed, scores_of, settings_of, text_of
 from noise_search.pictures import CHUNK
 from noise_search.results import SearchResult
+from noise_search.words import first_line
 from samplers.recipe import Recipe
 
 Source = str | Path | Image.Image | SearchResult | Recipe | Sequence[Mapping[str, Any]]

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import verifiers
-from noise_search.names import unknown
 from noise_search.shapes import EMBEDDED_VERIFIERS
 from noise_search.typed import assignment, text_of
+from noise_search.words import unknown
 from verifiers.catalogue import verifier_class
 from verifiers.options import takes_text
 

@@ -1,6 +1,7 @@
 """Recipes and schedules in words, for people."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -61,3 +62,38 @@ def _seeds(seeds: list[int]) -> str:
         return f"seed {seeds[0]}"
     shown = [str(s) for s in seeds[:_SEEDS_SHOWN]]
     return f"seeds {', '.join(shown)}" + (f", ... {seeds[-1]}" if len(seeds) > _SEEDS_SHOWN else "")
+
+
+def printable(text: str, longest: int | None = None) -> str:
+    """The text without NUL and lone surrogates, which neither files nor terminals take, cut to a length."""
+    shown = text if longest is None or len(text) <= longest else text[:longest] + "..."
+    return shown.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> ValueError:
+    """The error for a name that doesn't exist: what was given, what there is, and the nearest match."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return ValueError(f"unknown {what} {name!r}{hint} Expected one of: {', '.join(names)}{more}".replace("' E", "'. E"))
+
+
+def constraints(described: Mapping[str, Any]) -> dict[str, str]:
+    """Key and name of each constraint in the description of an aggregator."""
+    members = described.get("verifiers", ())
+    return {f"{one['name']}@{one['version']}": str(one["name"]) for one in members if one["kind"] == "constraint"}
+
+
+def violation(name: str, value: float) -> str:
+    """One violation in words."""
+    return f"constraint {name!r} is violated ({value:.4g}, and 0 passes)"
+
+
+def violations(described: Mapping[str, Any], scores: Mapping[str, float]) -> list[str]:
+    """Those of one image, given its raw scores by key."""
+    return [violation(name, scores[key]) for key, name in constraints(described).items() if scores.get(key, 0.0) < 0]
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

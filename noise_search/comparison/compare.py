@@ -22,7 +22,7 @@ from noise_search.prompt_sets import PromptSet, as_prompt_set
 from noise_search.protocol import SearchAlgorithm
 from noise_search.provenance import search_record
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
-from noise_search.texts import printable
+from noise_search.words import printable
 from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import numpy as np
 
 from noise_search.comparison.bootstrap import Values
 from noise_search.comparison.records import Pool, Record
-from noise_search.names import unknown
+from noise_search.words import unknown
 
 OWN = "own"
 """The measure that was searched by."""

@@ -9,7 +9,7 @@ from noise_search.comparison.plots_grid import grid_plot
 from noise_search.comparison.plots_paper import paper_plot
 from noise_search.comparison.plots_scores import difference_plot, score_plot
 from noise_search.comparison.plots_trade import judge_plot, multiplier_plot, pareto_plot
-from noise_search.names import unknown
+from noise_search.words import unknown
 
 _DRAWN: dict[str, Callable[[ComparisonData], Plot]] = {
     "score": score_plot,

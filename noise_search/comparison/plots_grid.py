@@ -11,8 +11,7 @@ from PIL import Image
 from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.figures import GREY, INK, Plot, drawable, new_plot
 from noise_search.comparison.records import Record
-from noise_search.names import unknown
-from noise_search.texts import printable
+from noise_search.words import printable, unknown
 
 MOST_PROMPTS = 8
 SIDE = 256

@@ -12,7 +12,7 @@ from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.report_page import code, definitions, folded, paragraph
 from noise_search.resolve import resolve_algorithm
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS
-from noise_search.texts import printable
+from noise_search.words import printable
 
 
 def settings(comparison: ComparisonData) -> str:

@@ -9,7 +9,7 @@ from noise_search.comparison.bootstrap import Interval, mean_interval
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.measures import OWN, Measures, by_cell
 from noise_search.comparison.records import Pool, Record
-from noise_search.names import unknown
+from noise_search.words import unknown
 
 NOISE = 1e-4
 """Of their magnitude: scores that differ by no more are equal, as another batch alone may change them so."""

@@ -25,7 +25,7 @@ from noise_search.comparison.bootstrap import (
 from noise_search.comparison.measures import OWN, Measures, by_cell
 from noise_search.comparison.order_statistics import crossing, expected_best, sizes
 from noise_search.comparison.records import Pool, Record
-from noise_search.names import unknown
+from noise_search.words import unknown
 
 Curves = Callable[[tuple[str, int], int], Values]
 """Of a prompt and seed, with so many random candidates; see `_curves`."""

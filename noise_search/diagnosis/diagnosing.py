@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from noise_search.candidates import Candidate
-from noise_search.checked import first_line
 from noise_search.diagnosis.heldout import Heldout, heldout
 from noise_search.diagnosis.noise import noise_checks
 from noise_search.diagnosis.pairs import Gain, PairScorer, spread
@@ -25,6 +24,7 @@ from noise_search.results import SearchResult
 from noise_search.scored import reads_prompts
 from noise_search.scoring import as_images
 from noise_search.shapes import EMBEDDED_MODELS
+from noise_search.words import first_line
 from verifiers.base import Verifier
 from verifiers.ensemble import Aggregator
 from verifiers.hub import WeightsError

@@ -12,7 +12,7 @@ from noise_search.diagnosis.pairs import Gain
 from noise_search.diagnosis.rescoring import Rescoring
 from noise_search.diagnosis.verdict import LEAST_SHARE, LEAST_TRANSFER, MOST_WRONG, Verdict, moved
 from noise_search.diagnosis.wrong_prompt import WrongPrompts
-from noise_search.texts import printable
+from noise_search.words import printable
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from noise_search.names import unknown
 from noise_search.prompt_sets import columns, published
 from noise_search.prompt_sets.embedded import FIXED, PATTERN, embedded
 from noise_search.prompt_sets.prompt_set import PromptSet, SetPrompt
 from noise_search.prompt_sets.rows import ENDINGS, Row, read
-from noise_search.texts import printable
+from noise_search.words import printable, unknown
 
 OnError = Literal["raise", "skip"]
 Entry = str | Mapping[str, Any] | SetPrompt
