@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from noise_search.algorithms import ALGORITHMS
-from noise_search.protocol import SearchAlgorithm
+from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.typed import assignment
 from noise_search.words import unknown
 

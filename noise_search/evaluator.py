@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noise_search.algorithms.base import Job
 from noise_search.budget import Ledger, Shares
 from noise_search.clips import pictures
 from noise_search.memory import free_memory, is_out_of_memory
-from noise_search.protocol import Job
 from noise_search.scoring import Scorer
 from noise_search.x0_predictions import NONE, Predictions
 from samplers.base import Run, Sampler

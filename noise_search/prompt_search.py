@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from noise_search.algorithms.base import Evaluation, Job, Jobs, SearchAlgorithm
 from noise_search.budget import Ledger
 from noise_search.candidates import Candidate, best_finished, components
 from noise_search.evaluator import Outcome, Work
 from noise_search.pictures import as_pixels
-from noise_search.protocol import Evaluation, Job, Jobs, SearchAlgorithm
 from samplers.space import NoiseSpace
 from samplers.state import State
 from verifiers.ensemble import Aggregator
@@ -316,7 +316,7 @@ class PromptSearch:
 
 
 class ProblemView:
-    """What an algorithm sees of a `PromptSearch`; see `noise_search.protocol.Problem`."""
+    """What an algorithm sees of a `PromptSearch`; see `noise_search.algorithms.base.Problem`."""
 
     def __init__(self, search: PromptSearch, space: NoiseSpace, condition: int, seed: int) -> None:
         self._search, self._space, self._condition = search, space, condition

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.models import LoadedModel
-from noise_search.protocol import SearchAlgorithm
 from noise_search.version import __version__
 from samplers.space import NoiseSpace
 from verifiers.base import Verifier

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import verifiers
 from noise_search.algorithms import ALGORITHMS
+from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.models import CARD, Card
-from noise_search.protocol import SearchAlgorithm
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
 from noise_search.verifier_options import Named
 from noise_search.words import unknown

@@ -7,7 +7,7 @@ row's own grid that is nearest to it. That costs a decode, and no NFE.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from noise_search.protocol import Job, SearchAlgorithm
+from noise_search.algorithms.base import Job, SearchAlgorithm
 from samplers.base import Sampler
 from samplers.recipe import Recipe
 from samplers.space import NoiseSpace

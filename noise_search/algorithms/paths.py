@@ -4,9 +4,9 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from noise_search.algorithms.base import Evaluation, Job, Jobs, Plan, Problem
 from noise_search.algorithms.rounds import Round, grid_rounds, published_levels, published_rounds
 from noise_search.arguments import check_between, check_counts, check_flags
-from noise_search.protocol import Evaluation, Job, Jobs, Plan, Problem
 from samplers.space import NoiseSpace
 from samplers.state import State
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from noise_search.protocol import Job, Plan, Problem
+from noise_search.algorithms.base import Job, Plan, Problem
 
 _ROUND = 64
 

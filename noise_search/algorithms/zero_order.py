@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import ClassVar
 
+from noise_search.algorithms.base import Evaluation, Job, Plan, Problem
 from noise_search.arguments import check_counts, check_flags, check_numbers
-from noise_search.protocol import Evaluation, Job, Plan, Problem
 from samplers.state import State
 
 

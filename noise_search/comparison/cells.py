@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.arguments import check_counts, check_seed
-from noise_search.protocol import SearchAlgorithm
 
 RANDOM = "random"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from noise_search.algorithm_options import configured
+from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.store import Store
 from noise_search.prompt_sets import PromptSet, as_prompt_set
-from noise_search.protocol import SearchAlgorithm
 from noise_search.words import unknown
 
 _SUCH = {"budgets": "80,320", "candidates": "4,16", "seeds": "3, how many, or 0,1000"}

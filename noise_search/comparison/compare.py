@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.arguments import check_counts
 from noise_search.comparison.cells import RANDOM, as_seeds, label
 from noise_search.comparison.comparison import Comparison
@@ -19,7 +20,6 @@ from noise_search.comparison.store import Store
 from noise_search.driver import check_options, check_search
 from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set
-from noise_search.protocol import SearchAlgorithm
 from noise_search.provenance import search_record
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.words import printable

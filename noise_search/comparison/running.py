@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.candidates import Candidate
 from noise_search.comparison.cells import RANDOM, Task
 from noise_search.comparison.diagnoses import numbers
@@ -19,7 +20,6 @@ from noise_search.comparison.records import Pool, Record
 from noise_search.diagnosis import diagnose
 from noise_search.driver import search
 from noise_search.files import png_bytes, write_atomically
-from noise_search.protocol import SearchAlgorithm
 from noise_search.result_data import AllCandidatesFailed
 from noise_search.results import SearchResult
 from noise_search.scoring import as_images

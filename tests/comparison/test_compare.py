@@ -14,6 +14,7 @@ from PIL import Image
 from toy import CountingSampler, brightness, contrast
 
 from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch, search
+from noise_search.algorithms.base import Job
 from noise_search.comparison.cells import label, spaced_seeds, tasks
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
@@ -24,7 +25,6 @@ from noise_search.comparison.schedule import Schedule, Speed
 from noise_search.comparison.statistics import differences, means
 from noise_search.comparison.store import Store, read
 from noise_search.comparison.transfer import transfers
-from noise_search.protocol import Job
 from verifiers import FunctionVerifier
 
 STEPS = 8

@@ -10,8 +10,8 @@ from toy import CountingSampler, contrast
 
 import noise_search
 from noise_search import AllCandidatesFailed, search
+from noise_search.algorithms.base import Job
 from noise_search.diagnosis import Diagnosis, diagnose
-from noise_search.protocol import Job
 
 PROMPT = "a pink square right of an orange star"
 QUICK = {"steps": 8, "judges": ["oracle"], "progress": False}

@@ -12,7 +12,7 @@ import torch
 from toy import ParticleSearch
 
 import noise_search
-from noise_search.protocol import Job
+from noise_search.algorithms.base import Job
 
 sys.path.append(str(Path(__file__).parents[1] / "samplers"))
 import tiny_other_pipelines as other

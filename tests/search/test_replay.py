@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 from toy import STUBS, CountingSampler, brightness, contrast, exact_x0, space
 
 from noise_search import RandomSearch, Replay, SearchOverPaths, ZeroOrderSearch, replay, search
+from noise_search.algorithms.base import Job
 from noise_search.parameters import parameters_text
-from noise_search.protocol import Job
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.sources import read
 from noise_search.words import in_words

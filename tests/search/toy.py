@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from noise_search.protocol import Evaluation, Job, Plan, Problem
+from noise_search.algorithms.base import Evaluation, Job, Plan, Problem
 from samplers import flow_matching
 from samplers.denoiser import DenoiserSampler
 from samplers.space import NoiseSpace

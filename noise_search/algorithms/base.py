@@ -127,6 +127,8 @@ class Problem(Protocol):
 
 
 Jobs = Job | list[Job]
+
+
 Plan = Generator[Jobs, list[Evaluation], None]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from noise_search.protocol import Evaluation, Job, Plan, Problem, SearchAlgorithm
+from noise_search.algorithms.base import Evaluation, Job, Plan, Problem, SearchAlgorithm
 from samplers.space import NoiseSpace
 from samplers.state import State
 
