@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from noise_search.clips import middle
 from samplers.recipe import Recipe
@@ -109,3 +110,10 @@ def best_finished(candidates: Sequence[Candidate], count: int) -> list[Candidate
 def number(value: float) -> float | None:
     """A JSON number, null where it isn't finite."""
     return float(value) if np.isfinite(value) else None
+
+
+def as_pixels(image: Tensor) -> np.ndarray:
+    """A float image or clip in [0, 1], channels before height and width, as uint8 with the channels last."""
+    eight_bit = (image.detach().float().clamp(0, 1) * 255).round().byte()
+    found: np.ndarray = eight_bit.movedim(-3, -1).cpu().numpy()
+    return found

@@ -1,5 +1,6 @@
 """The command `noise-search`."""
 
+import json
 import logging
 import re
 import shlex
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from noise_search.files import check_writable, to_text
+from noise_search.disk.files import check_writable
 
 app = typer.Typer(
     help="Better images from a diffusion or flow-matching model by searching for better noise.",
@@ -20,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
 
 _BAD_INPUT, _INTERRUPTED = 2, 130
 
@@ -33,10 +35,12 @@ class Format(StrEnum):
 
 _FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, or JSON on standard output.")]
 
+
 _VerifierOption = Annotated[
     list[str] | None,
     typer.Option(help="Option of a verifier or judge, such as clip.output=cosine; may be repeated."),
 ]
+
 
 _EnsembleOption = Annotated[str, typer.Option(help="How several verifiers are combined: mean-rank, mean-z or min-z.")]
 
@@ -422,3 +426,8 @@ def _summary(result: Any, paths: dict[str, Path]) -> str:
     lines.append(f"ended    {result.stop_reason}")
     lines += [f"{stem:<8} {path}" for stem, path in paths.items() if "/" not in stem]
     return "\n".join(lines)
+
+
+def to_text(content: Any) -> str:
+    """JSON as the command prints it."""
+    return json.dumps(content, indent=2)

@@ -6,9 +6,8 @@ import numpy as np
 
 from noise_search.algorithms.base import Evaluation, Job, Jobs, SearchAlgorithm
 from noise_search.budget import Ledger
-from noise_search.candidates import Candidate, best_finished, components
+from noise_search.candidates import Candidate, as_pixels, best_finished, components
 from noise_search.evaluator import Outcome, Work
-from noise_search.pictures import as_pixels
 from samplers.space import NoiseSpace
 from samplers.state import State
 from verifiers.ensemble import Aggregator

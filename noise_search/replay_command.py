@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from noise_search.files import check_picture
+from noise_search.disk.png import check_picture
 from noise_search.replayed import Replay
 from noise_search.replaying import replay
 

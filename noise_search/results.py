@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noise_search.display import result_html
-from noise_search.files import save_result
 from noise_search.result_data import ResultData
+from noise_search.saving import save_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

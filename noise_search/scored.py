@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from noise_search.arguments import check_counts
 from noise_search.candidates import number
-from noise_search.image_files import ImageFile, find_images, look_at, read_pixels
+from noise_search.disk.images import ImageFile, find_images, look_at, read_pixels
 from noise_search.models import Card, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
 from noise_search.scoring import Scorer, as_images

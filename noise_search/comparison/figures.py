@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from noise_search.files import check_writable, write_atomically
+from noise_search.disk.files import check_writable, write_atomically
 from noise_search.plots import drawable as drawable_line
 
 INK, GREY, LIGHT = "#202124", "#5f6368", "#dadce0"

@@ -12,7 +12,7 @@ from noise_search.comparison.report_images import images
 from noise_search.comparison.report_made import reproduction, settings, versions
 from noise_search.comparison.report_page import bullets, figure, page, paragraph, text
 from noise_search.comparison.statistics import SECONDS
-from noise_search.files import check_writable, write_atomically
+from noise_search.disk.files import check_writable, write_atomically
 
 _CAPTIONS = {
     "score": "Bands are 95 % intervals over prompts and seeds. The dotted line is the mean of random candidates.",

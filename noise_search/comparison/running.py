@@ -18,10 +18,11 @@ from noise_search.comparison.diagnoses import numbers
 from noise_search.comparison.embedding import Features
 from noise_search.comparison.records import Pool, Record
 from noise_search.diagnosis import diagnose
+from noise_search.disk.files import write_atomically
 from noise_search.driver import search
-from noise_search.files import png_bytes, write_atomically
 from noise_search.result_data import AllCandidatesFailed
 from noise_search.results import SearchResult
+from noise_search.saving import png_bytes
 from noise_search.scoring import as_images
 from verifiers.base import Verifier
 from verifiers.ensemble import Aggregator

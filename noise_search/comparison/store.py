@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from noise_search.comparison.records import Pool, Record, from_json, to_json
-from noise_search.files import check_writable, write_atomically
+from noise_search.disk.files import check_writable, write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
-from noise_search.files import write_atomically
+from noise_search.disk.files import write_atomically
 
 RESERVED = ("prompt", "family")
 """Names of the two fields that every prompt has in a file, and so no further column."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from noise_search.files import write_atomically
+from noise_search.disk.files import write_atomically
 from verifiers.hub import first_line
 
 GITHUB = "https://raw.githubusercontent.com"

@@ -16,7 +16,7 @@ from toy import STUBS, CountingSampler, brightness, contrast, exact_x0, space
 
 from noise_search import RandomSearch, Replay, SearchOverPaths, ZeroOrderSearch, replay, search
 from noise_search.algorithms.base import Job
-from noise_search.parameters import parameters_text
+from noise_search.disk.png import parameters_text
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.sources import read
 from noise_search.words import in_words

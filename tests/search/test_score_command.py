@@ -12,7 +12,7 @@ from PIL import Image
 from test_command import COMMAND, run, run_many
 
 import noise_search
-from noise_search.image_files import look_at, read_pixels
+from noise_search.disk.images import look_at, read_pixels
 from noise_search.shapes import EMBEDDED_VERIFIERS, embedded_verifier
 from verifiers import FunctionVerifier, available
 from verifiers.brightness import Brightness

@@ -1,15 +1,76 @@
-"""The `parameters` text of a PNG, in the form of AUTOMATIC1111's web UI, which image viewers read."""
+"""A picture that says how to make it again: a record for `replay`, and a text for image viewers."""
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from noise_search.disk.files import check_writable
+from noise_search.version import __version__
 from noise_search.words import printable
 from samplers.recipe import Recipe
 
+FRAME_MS = 60
+"""Milliseconds per frame of a GIF: Wan's 16 frames a second, in the hundredths of a second that GIF knows."""
+
+
+def check_picture(file: Path, clip: bool = False) -> None:
+    """Make sure that a picture can be written there.
+
+    Raises:
+        ValueError: another kind of file than PNG, or GIF for a `clip`; or its directory can't be written to.
+    """
+    if file.suffix.lower() not in ((".png", ".gif") if clip else (".png",)):
+        raise ValueError(f"{str(file)!r} must end in .png, which holds the recipe" + ", or in .gif" * clip)
+    if file.is_dir():
+        raise ValueError(f"{str(file)!r} is a directory; expected a file to write")
+    check_writable(file.parent)
+
+
+def gif_bytes(frames: list[Image.Image]) -> bytes:
+    """An animated GIF that repeats."""
+    stream = io.BytesIO()
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
+    return stream.getvalue()
+
+
+CHUNK = "noise_search"
+"""The PNG text that holds the record, as JSON."""
+
+
+def picture_png(
+    pixels: np.ndarray, prompt: str, recipe: Recipe, settings: Mapping[str, Any], about: Mapping[str, Any]
+) -> bytes:
+    """A PNG of uint8 `[height, width, 3]`.
+
+    Args:
+        pixels: the picture.
+        prompt: of its search.
+        recipe: makes it again.
+        settings: of its search.
+        about: more that is good to know of it, as plain JSON: its id and scores.
+    """
+    operations = [dict(op) for op in recipe.operations]
+    record = {"prompt": prompt, "recipe": operations, **about, "settings": settings}
+    info = PngInfo()
+    # ASCII: any prompt survives, lone surrogates and NUL included.
+    info.add_itxt(CHUNK, json.dumps(record))
+    size = (pixels.shape[1], pixels.shape[0])
+    info.add_itxt("parameters", parameters_text(prompt, recipe, settings, size, __version__))
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", pnginfo=info)
+    return stream.getvalue()
+
+
 _OF_ALPHAS = ("DDIM", "DDPM", "PNDM")
+
+
 _LONGEST = 2**16
 """Characters of a prompt that are shown; the whole prompt is in the record beside this text."""
 

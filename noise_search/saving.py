@@ -1,51 +1,14 @@
-"""A result on disk: PNG with the recipe inside, plots, and JSON. Nothing here is ever executed when read back."""
+"""A result on disk: PNGs with the recipe inside, plots, and JSON. Nothing here is ever executed when read back."""
 
-import io
 import json
-import os
-import tempfile
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
 
 from noise_search.candidates import Candidate
-from noise_search.pictures import picture_png
+from noise_search.disk.files import check_writable, write_atomically
+from noise_search.disk.png import gif_bytes, picture_png
 from noise_search.plots import contact_sheet, figure_png, score_curve
 from noise_search.result_data import ResultData
-
-FRAME_MS = 60
-"""Milliseconds per frame of a GIF: Wan's 16 frames a second, in the hundredths of a second that GIF knows."""
-
-
-def check_writable(directory: Path) -> None:
-    """Make the directory and prove that a file can be written there.
-
-    Raises:
-        ValueError: it can't.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise ValueError(f"directory {str(directory)!r} can't be written to: {error.strerror or error}") from error
-
-
-def write_atomically(file: Path, content: bytes) -> None:
-    """Write beside the file and rename, so that a reader never sees half of it."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def save_result(result: ResultData, directory: Path) -> dict[str, Path]:
@@ -87,19 +50,6 @@ def save_result(result: ResultData, directory: Path) -> dict[str, Path]:
     return paths
 
 
-def check_picture(file: Path, clip: bool = False) -> None:
-    """Make sure that a picture can be written there.
-
-    Raises:
-        ValueError: another kind of file than PNG, or GIF for a `clip`; or its directory can't be written to.
-    """
-    if file.suffix.lower() not in ((".png", ".gif") if clip else (".png",)):
-        raise ValueError(f"{str(file)!r} must end in .png, which holds the recipe" + ", or in .gif" * clip)
-    if file.is_dir():
-        raise ValueError(f"{str(file)!r} is a directory; expected a file to write")
-    check_writable(file.parent)
-
-
 def png_bytes(result: ResultData, candidate: Candidate) -> bytes:
     """The candidate's image as PNG, with its recipe and the `parameters` text that image viewers read."""
     if candidate.pixels is None:
@@ -107,15 +57,3 @@ def png_bytes(result: ResultData, candidate: Candidate) -> bytes:
     about = {name: value for name, value in candidate.to_json().items() if name in ("id", "score", "scores", "judges")}
     about = {"candidate": about.pop("id"), **about}
     return picture_png(candidate.pixels, result.prompt, candidate.recipe, result.settings, about)
-
-
-def gif_bytes(frames: list[Image.Image]) -> bytes:
-    """An animated GIF that repeats."""
-    stream = io.BytesIO()
-    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
-    return stream.getvalue()
-
-
-def to_text(content: Any) -> str:
-    """JSON as the command prints it."""
-    return json.dumps(content, indent=2)

@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from noise_search.pictures import CHUNK
+from noise_search.disk.png import CHUNK
 from noise_search.words import first_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Of files that are pictures when found in a folder; a file that is named may have any."""
 
+
 _SIXTEEN_BITS_AS_I = ("PNG", "PPM")
 """Formats that have no more bits, and 16 of which Pillow may give as 32; others' are really 32, or signed."""
+
 
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
