@@ -7,7 +7,6 @@ _collisions.check()
 from noise_search import prompt_sets  # noqa: E402
 from noise_search.algorithms import ALGORITHMS, RandomSearch, SearchOverPaths, ZeroOrderSearch
 from noise_search.algorithms.base import Evaluation, Job, Problem, SearchAlgorithm
-from noise_search.candidates import Candidate  # noqa: E402
 from noise_search.comparison.compare import compare  # noqa: E402
 from noise_search.comparison.comparison import Comparison  # noqa: E402
 from noise_search.diagnosis import Diagnosis, diagnose
@@ -15,8 +14,9 @@ from noise_search.driver import search  # noqa: E402
 from noise_search.evaluator import SearchOutOfMemory  # noqa: E402
 from noise_search.replayed import Replay  # noqa: E402
 from noise_search.replaying import replay  # noqa: E402
-from noise_search.result_data import AllCandidatesFailed  # noqa: E402
-from noise_search.results import SearchResult  # noqa: E402
+from noise_search.results.candidate import Candidate  # noqa: E402
+from noise_search.results.data import AllCandidatesFailed  # noqa: E402
+from noise_search.results.result import SearchResult  # noqa: E402
 from noise_search.scored import ScoredImage, ScoredImages, score_images
 from noise_search.version import __version__  # noqa: E402
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from noise_search.provenance import RECORD_VERSION
+from noise_search.results.record import RECORD_VERSION
 from noise_search.words import first_line
 from samplers.recipe import Recipe
 

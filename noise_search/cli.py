@@ -350,7 +350,7 @@ class _one_line_errors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         from noise_search.evaluator import SearchOutOfMemory
         from noise_search.prompt_sets.published import PromptsUnavailable
-        from noise_search.result_data import AllCandidatesFailed
+        from noise_search.results.data import AllCandidatesFailed
         from verifiers import WeightsError
         from verifiers.base import VerifierUnusable
 

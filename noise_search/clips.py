@@ -30,11 +30,6 @@ def check_frames(verifiers: tuple[Verifier, ...], space: NoiseSpace, model: str)
         )
 
 
-def middle(frames: int) -> int:
-    """The index of the frame that stands for a clip."""
-    return frames // 2
-
-
 def scored(clips: Tensor) -> Tensor:
     """The frames of each clip that a verifier of images sees: at most 8, evenly spaced, both ends among them."""
     frames = clips.shape[1]

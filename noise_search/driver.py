@@ -12,17 +12,17 @@ import torch
 from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
 from noise_search.arguments import as_nfe, as_prompts, check_counts, check_model_settings, check_seed
-from noise_search.candidates import Candidate
 from noise_search.clips import check_frames
 from noise_search.evaluator import Evaluator, Outcome, Work
 from noise_search.judging import judge
 from noise_search.limits import Limits
 from noise_search.models import LoadedModel, load_model
 from noise_search.prompt_search import PromptSearch
-from noise_search.provenance import algorithm_record, grid_record, search_record, unread_record
 from noise_search.reporter import Reporter
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
-from noise_search.results import SearchResult
+from noise_search.results.candidate import Candidate
+from noise_search.results.record import algorithm_record, grid_record, search_record, unread_record
+from noise_search.results.result import SearchResult
 from noise_search.x0_predictions import Predictions, check_x0
 from samplers.space import NoiseSpace
 from verifiers.base import Verifier

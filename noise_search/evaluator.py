@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from noise_search.algorithms.base import Job
-from noise_search.budget import Ledger, Shares
 from noise_search.clips import pictures
 from noise_search.memory import free_memory, is_out_of_memory
+from noise_search.results.ledger import Ledger, Shares
 from noise_search.scoring import Scorer
 from noise_search.x0_predictions import NONE, Predictions
 from samplers.base import Run, Sampler

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from noise_search.algorithms.base import Evaluation, Job, Jobs, SearchAlgorithm
-from noise_search.budget import Ledger
-from noise_search.candidates import Candidate, as_pixels, best_finished, components
 from noise_search.evaluator import Outcome, Work
+from noise_search.results.candidate import Candidate, as_pixels, best_finished, components
+from noise_search.results.ledger import Ledger
 from samplers.space import NoiseSpace
 from samplers.state import State
 from verifiers.ensemble import Aggregator

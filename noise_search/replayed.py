@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from noise_search.candidates import number
 from noise_search.disk.files import write_atomically
 from noise_search.disk.png import check_picture, gif_bytes, picture_png
-from noise_search.display import LARGE, escaped, image, page
+from noise_search.results.candidate import number
+from noise_search.results.html import LARGE, escaped, image, page
 from noise_search.words import in_words, printable
 from samplers.recipe import Recipe
 

@@ -10,14 +10,20 @@ import torch
 from torch import Tensor
 
 from noise_search.arguments import check_model_settings
-from noise_search.candidates import as_pixels
-from noise_search.clips import check_frames, middle
-from noise_search.identity import computed_otherwise
+from noise_search.clips import check_frames
 from noise_search.models import LoadedModel, load_model
 from noise_search.opening import open_recorded, recorded_grids
-from noise_search.provenance import RECORD_VERSION, differences, environment, grid_record, same_bits
 from noise_search.replayed import Replay
 from noise_search.resolve import resolve_aggregator
+from noise_search.results.candidate import as_pixels, middle
+from noise_search.results.record import (
+    RECORD_VERSION,
+    computed_otherwise,
+    differences,
+    environment,
+    grid_record,
+    same_bits,
+)
 from noise_search.scoring import Scorer
 from noise_search.sources import Record, Source, read
 from noise_search.words import first_line

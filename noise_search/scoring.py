@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noise_search.clips import is_clip, middle, scored
+from noise_search.clips import is_clip, scored
 from noise_search.memory import free_memory, is_out_of_memory
+from noise_search.results.candidate import middle
 from noise_search.x0_predictions import level_of
 from verifiers.base import Verifier, VerifierUnusable
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from noise_search.checked import as_object, as_recipe, known_id, parsed, scores_of, settings_of, text_of
 from noise_search.disk.png import CHUNK
-from noise_search.results import SearchResult
+from noise_search.results.result import SearchResult
 from noise_search.words import first_line
 from samplers.recipe import Recipe
 

@@ -20,8 +20,8 @@ from noise_search.comparison.store import Store
 from noise_search.driver import check_options, check_search
 from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set
-from noise_search.provenance import search_record
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
+from noise_search.results.record import search_record
 from noise_search.words import printable
 from verifiers.base import Verifier
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from noise_search.disk.files import check_writable, write_atomically
-from noise_search.plots import drawable as drawable_line
+from noise_search.results.plots import drawable as drawable_line
 
 INK, GREY, LIGHT = "#202124", "#5f6368", "#dadce0"
 DPI = 150

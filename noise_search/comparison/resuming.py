@@ -7,7 +7,7 @@ from typing import Any
 
 from noise_search.comparison.cells import sharing
 from noise_search.comparison.store import Store
-from noise_search.identity import model_differences
+from noise_search.results.record import model_differences
 
 log = logging.getLogger(__name__)
 

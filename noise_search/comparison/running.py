@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.candidates import Candidate
 from noise_search.comparison.cells import RANDOM, Task
 from noise_search.comparison.diagnoses import numbers
 from noise_search.comparison.embedding import Features
@@ -20,9 +19,10 @@ from noise_search.comparison.records import Pool, Record
 from noise_search.diagnosis import diagnose
 from noise_search.disk.files import write_atomically
 from noise_search.driver import search
-from noise_search.result_data import AllCandidatesFailed
-from noise_search.results import SearchResult
-from noise_search.saving import png_bytes
+from noise_search.results.candidate import Candidate
+from noise_search.results.data import AllCandidatesFailed
+from noise_search.results.result import SearchResult
+from noise_search.results.saving import png_bytes
 from noise_search.scoring import as_images
 from verifiers.base import Verifier
 from verifiers.ensemble import Aggregator

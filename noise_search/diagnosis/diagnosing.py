@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noise_search.candidates import Candidate
 from noise_search.diagnosis.heldout import Heldout, heldout
 from noise_search.diagnosis.noise import noise_checks
 from noise_search.diagnosis.pairs import Gain, PairScorer, spread
@@ -20,7 +19,8 @@ from noise_search.diagnosis.verdict import Verdict, judged
 from noise_search.diagnosis.wrong_prompt import WrongPrompts, other_prompts, try_wrong
 from noise_search.models import Card, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
-from noise_search.results import SearchResult
+from noise_search.results.candidate import Candidate
+from noise_search.results.result import SearchResult
 from noise_search.scored import reads_prompts
 from noise_search.scoring import as_images
 from noise_search.shapes import EMBEDDED_MODELS

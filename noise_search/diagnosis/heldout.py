@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from noise_search.candidates import number
 from noise_search.diagnosis.pairs import spread
-from noise_search.results import SearchResult
+from noise_search.results.candidate import number
+from noise_search.results.result import SearchResult
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from noise_search.candidates import number
 from noise_search.diagnosis.heldout import Heldout
 from noise_search.diagnosis.noise import NORM_LIMIT, RISK, NoiseCheck
 from noise_search.diagnosis.pairs import Gain
 from noise_search.diagnosis.rescoring import Rescoring
 from noise_search.diagnosis.verdict import LEAST_SHARE, LEAST_TRANSFER, MOST_WRONG, Verdict, moved
 from noise_search.diagnosis.wrong_prompt import WrongPrompts
+from noise_search.results.candidate import number
 from noise_search.words import printable
 
 

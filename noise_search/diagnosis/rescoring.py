@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from noise_search.candidates import number
 from noise_search.diagnosis.pairs import Gain, PairScorer
+from noise_search.results.candidate import number
 
 JPEG_QUALITY = 90
 RESIZE = 0.02

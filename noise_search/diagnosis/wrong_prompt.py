@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from noise_search.candidates import number
 from noise_search.diagnosis.pairs import Gain, PairScorer
+from noise_search.results.candidate import number
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.shapes.captions import parse
 from noise_search.shapes.prompts import evaluation_prompts

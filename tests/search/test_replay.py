@@ -484,7 +484,7 @@ def test_notebooks_show_escaped_texts_and_small_pictures(saved):
     wicked = search("<script>x</script>\"'", model=CountingSampler(), verifier=brightness, candidates=2, progress=False)
     for page in (wicked._repr_html_(), replay(wicked, model=CountingSampler(), progress=False)._repr_html_()):
         assert "<script>" not in page and "&lt;script&gt;" in page and 'alt=""' not in page
-    from noise_search.display import data_url
+    from noise_search.results.html import data_url
 
     noisy = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), dtype=np.uint8)
     assert data_url(noisy, 384).startswith("data:image/jpeg") and len(data_url(noisy, 384)) < 200_000

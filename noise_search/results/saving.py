@@ -4,11 +4,11 @@ import json
 from itertools import takewhile
 from pathlib import Path
 
-from noise_search.candidates import Candidate
 from noise_search.disk.files import check_writable, write_atomically
 from noise_search.disk.png import gif_bytes, picture_png
-from noise_search.plots import contact_sheet, figure_png, score_curve
-from noise_search.result_data import ResultData
+from noise_search.results.candidate import Candidate
+from noise_search.results.data import ResultData
+from noise_search.results.plots import contact_sheet, figure_png, score_curve
 
 
 def save_result(result: ResultData, directory: Path) -> dict[str, Path]:

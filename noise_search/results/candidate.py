@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from noise_search.clips import middle
 from samplers.recipe import Recipe
 
 
@@ -117,3 +116,8 @@ def as_pixels(image: Tensor) -> np.ndarray:
     eight_bit = (image.detach().float().clamp(0, 1) * 255).round().byte()
     found: np.ndarray = eight_bit.movedim(-3, -1).cpu().numpy()
     return found
+
+
+def middle(frames: int) -> int:
+    """The index of the frame that stands for a clip."""
+    return frames // 2

@@ -8,15 +8,23 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from noise_search.candidates import Candidate
-from noise_search.result_data import ResultData
+from noise_search.results.candidate import Candidate
+from noise_search.results.data import ResultData
 from noise_search.words import printable
 
 _TOP = 8
+
+
 LARGE, _SMALL = 192, 96
 """Widths of pictures on the screen, in pixels."""
+
+
 _LONGEST = 400
+
+
 _FIGURE = "margin:0;display:inline-block;vertical-align:top;text-align:left"
+
+
 _QUIET = "opacity:.75;font-size:85%;line-height:1.35"
 
 

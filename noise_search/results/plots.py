@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from noise_search.candidates import Candidate
-from noise_search.result_data import ResultData
+from noise_search.results.candidate import Candidate
+from noise_search.results.data import ResultData
 from noise_search.words import printable
 
 _GREY, _INK, _ACCENT = "#9aa0a6", "#202124", "#c5221f"

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from noise_search.display import result_html
-from noise_search.result_data import ResultData
-from noise_search.saving import save_result
+from noise_search.results.data import ResultData
+from noise_search.results.html import result_html
+from noise_search.results.saving import save_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,7 @@ class SearchResult(ResultData):
 
     def plot(self) -> "Figure":
         """The first sample, the winner, and score against NFE: every finished candidate and the best so far."""
-        from noise_search.plots import overview
+        from noise_search.results.plots import overview
 
         return overview(self)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from noise_search.budget import Ledger
-from noise_search.candidates import Candidate, best_finished, components, number
+from noise_search.results.candidate import Candidate, best_finished, components, number
+from noise_search.results.ledger import Ledger
 from noise_search.words import constraints, schedule_in_words, violation
 from samplers.recipe import Recipe
 
