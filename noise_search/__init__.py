@@ -10,8 +10,8 @@ from noise_search.algorithms.base import Evaluation, Job, Problem, SearchAlgorit
 from noise_search.comparison.compare import compare  # noqa: E402
 from noise_search.comparison.comparison import Comparison  # noqa: E402
 from noise_search.diagnosis import Diagnosis, diagnose
-from noise_search.driver import search  # noqa: E402
-from noise_search.evaluator import SearchOutOfMemory  # noqa: E402
+from noise_search.engine.driver import search  # noqa: E402
+from noise_search.engine.evaluator import SearchOutOfMemory  # noqa: E402
 from noise_search.replayed import Replay  # noqa: E402
 from noise_search.replaying import replay  # noqa: E402
 from noise_search.results.candidate import Candidate  # noqa: E402

@@ -87,7 +87,7 @@ def generate(
     with _one_line_errors():
         check_writable(out)
         from noise_search.algorithm_options import configured
-        from noise_search.driver import search
+        from noise_search.engine.driver import search
         from noise_search.verifier_options import configured as configured_verifiers
 
         scoring, judges = configured_verifiers(verifier_option or [], _names(verifier), _judges(judge, model))
@@ -348,7 +348,7 @@ class _one_line_errors:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from noise_search.evaluator import SearchOutOfMemory
+        from noise_search.engine.evaluator import SearchOutOfMemory
         from noise_search.prompt_sets.published import PromptsUnavailable
         from noise_search.results.data import AllCandidatesFailed
         from verifiers import WeightsError

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from noise_search.arguments import check_model_settings
-from noise_search.clips import check_frames
+from noise_search.engine.scoring import Scorer, check_frames
+from noise_search.engine.x0_predictions import points_on_way
 from noise_search.models import LoadedModel, load_model
 from noise_search.opening import open_recorded, recorded_grids
 from noise_search.replayed import Replay
@@ -24,10 +25,8 @@ from noise_search.results.record import (
     grid_record,
     same_bits,
 )
-from noise_search.scoring import Scorer
 from noise_search.sources import Record, Source, read
 from noise_search.words import first_line
-from noise_search.x0_predictions import points_on_way
 from samplers.recipe import Recipe
 from samplers.replay import Replayed, check_recipe, cost, keyed
 from samplers.replay import replay as run_recipe

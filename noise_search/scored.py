@@ -14,10 +14,10 @@ from tqdm.auto import tqdm
 
 from noise_search.arguments import check_counts
 from noise_search.disk.images import ImageFile, find_images, look_at, read_pixels
+from noise_search.engine.scoring import Scorer, as_images
 from noise_search.models import Card, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
 from noise_search.results.candidate import number
-from noise_search.scoring import Scorer, as_images
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import printable, unknown, violations
 from verifiers.aggregator import Aggregator

@@ -17,7 +17,7 @@ from noise_search.comparison.resuming import check_noises, check_same, joined
 from noise_search.comparison.running import Runner
 from noise_search.comparison.schedule import Schedule
 from noise_search.comparison.store import Store
-from noise_search.driver import check_options, check_search
+from noise_search.engine.setup import check_options, check_search
 from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges

@@ -18,12 +18,12 @@ from noise_search.comparison.embedding import Features
 from noise_search.comparison.records import Pool, Record
 from noise_search.diagnosis import diagnose
 from noise_search.disk.files import write_atomically
-from noise_search.driver import search
+from noise_search.engine.driver import search
+from noise_search.engine.scoring import as_images
 from noise_search.results.candidate import Candidate
 from noise_search.results.data import AllCandidatesFailed
 from noise_search.results.result import SearchResult
 from noise_search.results.saving import png_bytes
-from noise_search.scoring import as_images
 from verifiers.base import Verifier
 from verifiers.ensemble import Aggregator
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noise_search.scoring import Scorer
+from noise_search.engine.scoring import Scorer
 from verifiers.base import Verifier
 
 ENOUGH = 4

@@ -11,7 +11,7 @@ import torch
 from toy import CountingSampler, brightness
 
 from noise_search import search
-from noise_search.scoring import Scorer
+from noise_search.engine.scoring import Scorer
 from verifiers import FunctionVerifier, RubricJudge
 from verifiers.backoff import Backoff
 from verifiers.base import Verifier, VerifierUnusable

@@ -11,7 +11,7 @@ from PIL import Image
 from toy import CountingSampler, brightness
 
 import noise_search
-from noise_search.scoring import Scorer
+from noise_search.engine.scoring import Scorer
 from samplers import PipelineSampler
 from verifiers import FunctionVerifier, Verifier
 

@@ -117,7 +117,7 @@ def bootstrap(values: np.ndarray, draws: int = 10_000) -> tuple[float, float]:
 
 def gate_d(weights: Path, name: str, rounds: int = 3) -> float:
     """Seconds per candidate in a search of sixteen: sampling, decoding and scoring; the best of a few rounds."""
-    from noise_search.driver import search
+    from noise_search.engine.driver import search
 
     taken = []
     for turn in range(rounds + 1):

@@ -14,16 +14,15 @@ import torch
 from torch import Tensor
 
 from noise_search.algorithms.base import Job
-from noise_search.clips import pictures
-from noise_search.memory import free_memory, is_out_of_memory
+from noise_search.engine.scoring import Scorer, free_memory, is_out_of_memory, pictures
+from noise_search.engine.x0_predictions import NONE, Predictions
 from noise_search.results.ledger import Ledger, Shares
-from noise_search.scoring import Scorer
-from noise_search.x0_predictions import NONE, Predictions
 from samplers.base import Run, Sampler
 from samplers.state import State
 from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)
+
 
 _TOO_LARGE = (
     "out of memory with a single candidate; use a smaller height and width, a smaller dtype, or an offload such as "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from noise_search.algorithms.base import Evaluation, Job, Jobs, SearchAlgorithm
-from noise_search.evaluator import Outcome, Work
+from noise_search.engine.evaluator import Outcome, Work
 from noise_search.results.candidate import Candidate, as_pixels, best_finished, components
 from noise_search.results.ledger import Ledger
 from samplers.space import NoiseSpace

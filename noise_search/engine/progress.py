@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from noise_search.engine.prompt_search import PromptSearch
 from noise_search.models import LoadedModel
-from noise_search.prompt_search import PromptSearch
 from noise_search.words import schedule_in_words
 from verifiers.ensemble import Aggregator
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from noise_search.clips import pictures
-from noise_search.prompt_search import PromptSearch
-from noise_search.scoring import Scorer, as_images
-from noise_search.x0_predictions import level_of
+from noise_search.engine.prompt_search import PromptSearch
+from noise_search.engine.scoring import Scorer, as_images, pictures
+from noise_search.engine.x0_predictions import level_of
 from verifiers.base import Verifier, VerifierUnusable
 
 log = logging.getLogger(__name__)

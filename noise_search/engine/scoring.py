@@ -1,5 +1,6 @@
 """Scores of a batch of images, whatever a verifier does: a failure costs one image, and is never a score."""
 
+import gc
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -8,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noise_search.clips import is_clip, scored
-from noise_search.memory import free_memory, is_out_of_memory
+from noise_search.engine.x0_predictions import level_of
 from noise_search.results.candidate import middle
-from noise_search.x0_predictions import level_of
+from samplers.space import NoiseSpace
 from verifiers.base import Verifier, VerifierUnusable
 
 _GIVE_UP = 16
 """Failures in a row after which a verifier is taken to be broken."""
+
 
 NO_X0: Mapping[float, Tensor] = MappingProxyType({})
 
@@ -138,3 +139,64 @@ def as_images(pixels: Sequence[np.ndarray], device: torch.device | None) -> Tens
     """Float32 images, or clips, in [0, 1] of 8-bit pixels `[height, width, 3]` or `[frames, height, width, 3]`."""
     rows = [torch.from_numpy(p).movedim(-1, -3).float() / 255 for p in pixels]
     return torch.stack(rows).to(device)
+
+
+_TEXTS = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "can't allocate memory",
+    "NVML_SUCCESS == r INTERNAL ASSERT",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that the device's memory is exhausted, in any of the texts that frameworks use."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
+
+
+def free_memory() -> None:
+    """Give cached device memory back."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+FRAMES_SCORED = 8
+"""Frames of a clip that a verifier of images sees."""
+
+
+def makes_clips(space: NoiseSpace) -> bool:
+    """Whether rows of this noise become clips: they have a time axis that is longer than 1."""
+    return any(axis == "frame" and size > 1 for axis, size in zip(space.axes, space.shape, strict=True))
+
+
+def is_clip(images: Tensor) -> bool:
+    """Whether a batch holds clips rather than images."""
+    return images.ndim == 5
+
+
+def check_frames(verifiers: tuple[Verifier, ...], space: NoiseSpace, model: str) -> None:
+    """Raise ValueError for a verifier that needs frames where the model makes images."""
+    wanting = [v.name for v in verifiers if "frames" in v.needs]
+    if wanting and not makes_clips(space):
+        raise ValueError(
+            f"verifier {wanting[0]!r} needs frames, and {model} makes single images (noise axes {space.axes}); "
+            "use it with a model that makes video, or score with a verifier of images"
+        )
+
+
+def scored_frames(clips: Tensor) -> Tensor:
+    """The frames of each clip that a verifier of images sees: at most 8, evenly spaced, both ends among them."""
+    frames = clips.shape[1]
+    at = torch.linspace(0, frames - 1, min(frames, FRAMES_SCORED)).round().long()
+    return clips[:, at.to(clips.device)]
+
+
+def pictures(images: Tensor, verifier: Verifier) -> int:
+    """How many pictures a verifier looks at to score one row of the batch."""
+    if not is_clip(images):
+        return 1
+    return images.shape[1] if "frames" in verifier.needs else min(images.shape[1], FRAMES_SCORED)

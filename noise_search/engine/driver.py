@@ -10,37 +10,34 @@ import numpy as np
 import torch
 
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
-from noise_search.arguments import as_nfe, as_prompts, check_counts, check_model_settings, check_seed
-from noise_search.clips import check_frames
-from noise_search.evaluator import Evaluator, Outcome, Work
-from noise_search.judging import judge
-from noise_search.limits import Limits
-from noise_search.models import LoadedModel, load_model
-from noise_search.prompt_search import PromptSearch
-from noise_search.reporter import Reporter
+from noise_search.arguments import as_prompts, check_counts, check_numbers, check_seed
+from noise_search.engine.evaluator import Evaluator, Outcome, Work
+from noise_search.engine.judging import judge
+from noise_search.engine.progress import Reporter
+from noise_search.engine.prompt_search import PromptSearch
+from noise_search.engine.setup import check_able, check_options, set_up
+from noise_search.models import load_model
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results.candidate import Candidate
-from noise_search.results.record import algorithm_record, grid_record, search_record, unread_record
+from noise_search.results.record import search_record, unread_record
 from noise_search.results.result import SearchResult
-from noise_search.x0_predictions import Predictions, check_x0
-from samplers.space import NoiseSpace
 from verifiers.base import Verifier
 from verifiers.ensemble import Aggregator
 
 log = logging.getLogger(__name__)
 
-SUPPLIED_NEEDS: frozenset[str] = frozenset({"frames", "x0"})
-"""What verifiers may need beyond images and prompts, as far as the driver can supply it: frames, of video models, and
-the x0 prediction at the verifier's noise level, of models that can stop on the way."""
 
 VerifierLike = str | Verifier | Aggregator | Callable[..., Any]
 
 
 @overload
 def search(prompt: str, **options: Any) -> SearchResult: ...
+
+
 @overload
 def search(prompt: Sequence[str], **options: Any) -> list[SearchResult]: ...
+
+
 def search(  # type: ignore[misc]  # the overloads leave the options to this signature
     prompt: str | Sequence[str],
     *,
@@ -158,7 +155,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     aggregator = resolve_aggregator(verifier, loaded, ensemble)
     judging = resolve_judges(judges, loaded)
     limits.check(aggregator)
-    _check_able(chosen, loaded, scheduler, aggregator.verifiers, judging)
+    check_able(chosen, loaded, scheduler, aggregator.verifiers, judging)
     for needed in (*aggregator.verifiers, *judging):
         needed.load(loaded.device)
         needed.check(prompts)
@@ -166,7 +163,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         started = time.perf_counter()
         # Conditions come first: the sampler may look at its grid through a call with the first prompt.
         conditions = [loaded.sampler.condition(text) for text in prompts]
-        setup = _set_up(chosen, loaded, aggregator.verifiers, judging, nfe, candidates, draft_steps, draft_renders)
+        setup = set_up(chosen, loaded, aggregator.verifiers, judging, nfe, candidates, draft_steps, draft_renders)
         space, predictions = setup.space, setup.predictions
         encoding = time.perf_counter() - started
         searches = [
@@ -270,106 +267,41 @@ def _result(one: PromptSearch, settings: dict[str, Any]) -> SearchResult:
     )
 
 
-def check_options(
-    *, batch_size: int | None = None, draft_steps: int | None = None, draft_renders: int | None = None, **model: Any
-) -> None:
-    """Refuse options that no search can take, before a model is loaded; `model` as in `check_model_settings`."""
-    check_counts(batch_size=batch_size, draft_steps=draft_steps, draft_renders=draft_renders)
-    check_model_settings(**model)
-    if draft_renders is not None and draft_steps is None:
-        raise ValueError(f"draft_renders={draft_renders} renders the best drafts; give draft_steps with it")
-
-
-def check_search(
-    algorithm: SearchAlgorithm,
-    loaded: LoadedModel,
-    verifiers: Sequence[Verifier],
-    judges: Sequence[Verifier],
-    *,
-    nfe: int,
-    scheduler: str = "first-order",
-    draft_steps: int | None = None,
-    draft_renders: int | None = None,
-) -> None:
-    """All that a search refuses of an algorithm on this model with this budget, and nothing computed.
-
-    Raises:
-        ValueError: as `search()`.
-    """
-    _check_able(algorithm, loaded, scheduler, verifiers, judges)
-    with loaded.sampler:
-        _set_up(algorithm, loaded, verifiers, judges, nfe, None, draft_steps, draft_renders)
-
-
-@dataclass(frozen=True)
-class _Setup:
-    """An algorithm on the grids of a model: what it runs, with which budget, and how that is described."""
-
-    algorithm: SearchAlgorithm
-    space: NoiseSpace
-    draft: NoiseSpace | None
-    budget: int
-    predictions: Predictions
-    grids: dict[str, dict[str, Any]]
-    record: dict[str, Any]
-
-
-def _set_up(
-    algorithm: SearchAlgorithm,
-    loaded: LoadedModel,
-    verifiers: Sequence[Verifier],
-    judges: Sequence[Verifier],
-    nfe: int | None,
-    candidates: int | None,
-    draft_steps: int | None,
-    draft_renders: int | None,
-) -> _Setup:
-    """Ask the sampler for its grids; ValueError where the algorithm, its drafts or the budget don't suit them."""
-    levels = getattr(algorithm, "levels", ())
-    space = loaded.sampler.space(levels=levels)
-    grids = grid_record(space, levels)
-    check_frames((*verifiers, *judges), space, loaded.name)
-    budget = as_nfe(nfe, candidates, space.end)
-    draft = None
-    if draft_steps is not None:
-        draft = loaded.sampler.space(steps=int(draft_steps))
-        check_drafts(algorithm, space, draft, budget)
-        algorithm = Drafted(algorithm, draft, draft_renders or RENDERS)
-        grids |= grid_record(draft, steps=int(draft_steps))
-    predictions = Predictions.of(verifiers, judges, space, draft)
-    return _Setup(algorithm, space, draft, budget, predictions, grids, algorithm_record(algorithm, space, budget))
-
-
-def _check_able(
-    algorithm: SearchAlgorithm,
-    loaded: LoadedModel,
-    scheduler: str,
-    verifiers: Sequence[Verifier],
-    judges: Sequence[Verifier],
-) -> None:
-    """Refuse verifiers that need more than a search supplies, and an algorithm that needs more of the model."""
-    _check_needs((*verifiers, *judges))
-    if not algorithm.whole_calls and not loaded.sampler.can_stop:
-        raise ValueError(
-            f"algorithm {algorithm.name!r} stops inside trajectories, and {loaded.name} can only run them whole "
-            f"({loaded.sampler.limitation}); use algorithm='random'"
-            + (", or scheduler='first-order'" if scheduler == "keep" else "")
-        )
-    if getattr(algorithm, "moves_noise", False) and not loaded.sampler.can_move:
-        raise ValueError(
-            f"algorithm {algorithm.name!r} moves noises, and {loaded.name} takes none ({loaded.sampler.limitation}); "
-            "use algorithm='random'"
-        )
-    check_x0(algorithm, loaded.sampler, verifiers, judges)
-
-
-def _check_needs(verifiers: Sequence[Verifier]) -> None:
-    for verifier in verifiers:
-        missing = sorted(verifier.needs - SUPPLIED_NEEDS)
-        if missing:
-            raise ValueError(f"verifier {verifier.name!r} needs {', '.join(missing)}, which this search can't supply")
-
-
 def _batch_size(shape: tuple[int, ...]) -> int:
     """Large latents fill a device alone; small ones need company (1 FLUX image of 1024 px, 16 of 512 px)."""
     return max(1, min(16, 2**18 // int(np.prod(shape))))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds, a score and a number of candidates without a new best; None for never."""
+
+    time: float | None
+    target_score: float | None
+    patience: int | None
+
+    def __post_init__(self) -> None:
+        check_numbers(time_limit=self.time, target_score=self.target_score)
+        check_counts(patience=self.patience)
+        if self.time is not None and not self.time > 0:
+            raise ValueError(f"time_limit={self.time!r} must be greater than 0")
+
+    def check(self, aggregator: Aggregator) -> None:
+        """Refuse a target score where values never do more than rank a pool."""
+        if self.target_score is not None and not aggregator.absolute and aggregator.freeze_after is None:
+            raise ValueError(
+                f"target_score={self.target_score} needs a verifier with absolute values; {aggregator.name} only ranks "
+                "a pool: give one verifier, or MeanZ with a reference or freeze_after"
+            )
+
+    def apply(self, one: PromptSearch, seconds: float) -> None:
+        """End a prompt's search that has reached one of them."""
+        if self.time is not None and seconds >= self.time:
+            one.stop(f"time limit of {self.time:g} s")
+        if one.best is None:
+            return
+        target = self.target_score if one.aggregator.absolute else None
+        if target is not None and one.best.score >= target:
+            one.stop(f"target score {target:g} reached")
+        if self.patience is not None and one.since_best >= self.patience:
+            one.stop(f"no better candidate among {self.patience}")

@@ -1,0 +1,119 @@
+"""What a search refuses, and its grids, budget and description, before anything is computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from noise_search.algorithms.base import SearchAlgorithm
+from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
+from noise_search.arguments import as_nfe, check_counts, check_model_settings
+from noise_search.engine.scoring import check_frames
+from noise_search.engine.x0_predictions import Predictions, check_x0
+from noise_search.models import LoadedModel
+from noise_search.results.record import algorithm_record, grid_record
+from samplers.space import NoiseSpace
+from verifiers.base import Verifier
+
+SUPPLIED_NEEDS: frozenset[str] = frozenset({"frames", "x0"})
+"""What verifiers may need beyond images and prompts, as far as the driver can supply it: frames, of video models, and
+the x0 prediction at the verifier's noise level, of models that can stop on the way."""
+
+
+def check_options(
+    *, batch_size: int | None = None, draft_steps: int | None = None, draft_renders: int | None = None, **model: Any
+) -> None:
+    """Refuse options that no search can take, before a model is loaded; `model` as in `check_model_settings`."""
+    check_counts(batch_size=batch_size, draft_steps=draft_steps, draft_renders=draft_renders)
+    check_model_settings(**model)
+    if draft_renders is not None and draft_steps is None:
+        raise ValueError(f"draft_renders={draft_renders} renders the best drafts; give draft_steps with it")
+
+
+def check_search(
+    algorithm: SearchAlgorithm,
+    loaded: LoadedModel,
+    verifiers: Sequence[Verifier],
+    judges: Sequence[Verifier],
+    *,
+    nfe: int,
+    scheduler: str = "first-order",
+    draft_steps: int | None = None,
+    draft_renders: int | None = None,
+) -> None:
+    """All that a search refuses of an algorithm on this model with this budget, and nothing computed.
+
+    Raises:
+        ValueError: as `search()`.
+    """
+    check_able(algorithm, loaded, scheduler, verifiers, judges)
+    with loaded.sampler:
+        set_up(algorithm, loaded, verifiers, judges, nfe, None, draft_steps, draft_renders)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """An algorithm on the grids of a model: what it runs, with which budget, and how that is described."""
+
+    algorithm: SearchAlgorithm
+    space: NoiseSpace
+    draft: NoiseSpace | None
+    budget: int
+    predictions: Predictions
+    grids: dict[str, dict[str, Any]]
+    record: dict[str, Any]
+
+
+def set_up(
+    algorithm: SearchAlgorithm,
+    loaded: LoadedModel,
+    verifiers: Sequence[Verifier],
+    judges: Sequence[Verifier],
+    nfe: int | None,
+    candidates: int | None,
+    draft_steps: int | None,
+    draft_renders: int | None,
+) -> Setup:
+    """Ask the sampler for its grids; ValueError where the algorithm, its drafts or the budget don't suit them."""
+    levels = getattr(algorithm, "levels", ())
+    space = loaded.sampler.space(levels=levels)
+    grids = grid_record(space, levels)
+    check_frames((*verifiers, *judges), space, loaded.name)
+    budget = as_nfe(nfe, candidates, space.end)
+    draft = None
+    if draft_steps is not None:
+        draft = loaded.sampler.space(steps=int(draft_steps))
+        check_drafts(algorithm, space, draft, budget)
+        algorithm = Drafted(algorithm, draft, draft_renders or RENDERS)
+        grids |= grid_record(draft, steps=int(draft_steps))
+    predictions = Predictions.of(verifiers, judges, space, draft)
+    return Setup(algorithm, space, draft, budget, predictions, grids, algorithm_record(algorithm, space, budget))
+
+
+def check_able(
+    algorithm: SearchAlgorithm,
+    loaded: LoadedModel,
+    scheduler: str,
+    verifiers: Sequence[Verifier],
+    judges: Sequence[Verifier],
+) -> None:
+    """Refuse verifiers that need more than a search supplies, and an algorithm that needs more of the model."""
+    _check_needs((*verifiers, *judges))
+    if not algorithm.whole_calls and not loaded.sampler.can_stop:
+        raise ValueError(
+            f"algorithm {algorithm.name!r} stops inside trajectories, and {loaded.name} can only run them whole "
+            f"({loaded.sampler.limitation}); use algorithm='random'"
+            + (", or scheduler='first-order'" if scheduler == "keep" else "")
+        )
+    if getattr(algorithm, "moves_noise", False) and not loaded.sampler.can_move:
+        raise ValueError(
+            f"algorithm {algorithm.name!r} moves noises, and {loaded.name} takes none ({loaded.sampler.limitation}); "
+            "use algorithm='random'"
+        )
+    check_x0(algorithm, loaded.sampler, verifiers, judges)
+
+
+def _check_needs(verifiers: Sequence[Verifier]) -> None:
+    for verifier in verifiers:
+        missing = sorted(verifier.needs - SUPPLIED_NEEDS)
+        if missing:
+            raise ValueError(f"verifier {verifier.name!r} needs {', '.join(missing)}, which this search can't supply")
