@@ -12,12 +12,12 @@ from noise_search.comparison.comparison import Comparison  # noqa: E402
 from noise_search.diagnosis import Diagnosis, diagnose
 from noise_search.engine.driver import search  # noqa: E402
 from noise_search.engine.evaluator import SearchOutOfMemory  # noqa: E402
-from noise_search.replayed import Replay  # noqa: E402
-from noise_search.replaying import replay  # noqa: E402
+from noise_search.image_scores import ScoredImage, ScoredImages, score_images
+from noise_search.replays.replay import Replay  # noqa: E402
+from noise_search.replays.replaying import replay  # noqa: E402
 from noise_search.results.candidate import Candidate  # noqa: E402
 from noise_search.results.data import AllCandidatesFailed  # noqa: E402
 from noise_search.results.result import SearchResult  # noqa: E402
-from noise_search.scored import ScoredImage, ScoredImages, score_images
 from noise_search.version import __version__  # noqa: E402
 
 __all__ = [

@@ -180,7 +180,7 @@ def score(
 ) -> None:
     """Score images and rank them, best first."""
     with _one_line_errors("all images were scored"):
-        from noise_search.scored import score_images
+        from noise_search.image_scores import score_images
         from noise_search.verifier_options import configured
 
         [scoring] = configured(verifier_option or [], _names(verifier))

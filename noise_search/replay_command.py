@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from noise_search.disk.png import check_picture
-from noise_search.replayed import Replay
-from noise_search.replaying import replay
+from noise_search.replays.replay import Replay
+from noise_search.replays.replaying import replay
 
 
 def replay_to_file(file: Path, out: Path, **options: Any) -> tuple[Replay, list[Path]]:

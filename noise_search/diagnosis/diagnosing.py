@@ -18,11 +18,11 @@ from noise_search.diagnosis.rescoring import Rescoring, rescore
 from noise_search.diagnosis.verdict import Verdict, judged
 from noise_search.diagnosis.wrong_prompt import WrongPrompts, other_prompts, try_wrong
 from noise_search.engine.scoring import as_images
+from noise_search.image_scores import reads_prompts
 from noise_search.models import Card, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
 from noise_search.results.candidate import Candidate
 from noise_search.results.result import SearchResult
-from noise_search.scored import reads_prompts
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import first_line
 from verifiers.base import Verifier

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from noise_search.opening import open_recorded, recorded_grids
+from noise_search.replays.opening import open_recorded, recorded_grids
+from noise_search.replays.reading import read
 from noise_search.results.result import SearchResult
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.sources import read
 from noise_search.words import first_line
 from samplers.base import Sampler
 from samplers.recipe import Recipe

@@ -17,8 +17,8 @@ from toy import STUBS, CountingSampler, brightness, contrast, exact_x0, space
 from noise_search import RandomSearch, Replay, SearchOverPaths, ZeroOrderSearch, replay, search
 from noise_search.algorithms.base import Job
 from noise_search.disk.png import parameters_text
+from noise_search.replays.reading import read
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.sources import read
 from noise_search.words import in_words
 from samplers import DenoiserSampler, NoiseSpace, PipelineSampler, Recipe
 

@@ -25,6 +25,7 @@ from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)
 
+
 _PIXELS = 2**22
 """Of one batch: four images of 1024 x 1024."""
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from noise_search.models import LoadedModel, check_unplaced, load_model, open_pipeline
+from noise_search.replays.reading import Record
 from noise_search.results.record import model_differences
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.sources import Record
 from samplers.base import Sampler
 from samplers.contents import describe, recorded, restored
 from samplers.space import NoiseSpace

@@ -13,8 +13,9 @@ from noise_search.arguments import check_model_settings
 from noise_search.engine.scoring import Scorer, check_frames
 from noise_search.engine.x0_predictions import points_on_way
 from noise_search.models import LoadedModel, load_model
-from noise_search.opening import open_recorded, recorded_grids
-from noise_search.replayed import Replay
+from noise_search.replays.opening import open_recorded, recorded_grids
+from noise_search.replays.reading import Record, Source, read
+from noise_search.replays.replay import Replay
 from noise_search.resolve import resolve_aggregator
 from noise_search.results.candidate import as_pixels, middle
 from noise_search.results.record import (
@@ -25,7 +26,6 @@ from noise_search.results.record import (
     grid_record,
     same_bits,
 )
-from noise_search.sources import Record, Source, read
 from noise_search.words import first_line
 from samplers.recipe import Recipe
 from samplers.replay import Replayed, check_recipe, cost, keyed
