@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import verifiers
@@ -9,7 +10,6 @@ from noise_search.algorithms import ALGORITHMS
 from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.models import CARD, Card
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
-from noise_search.verifier_options import Named
 from noise_search.words import unknown
 from verifiers.base import Verifier
 from verifiers.ensemble import ENSEMBLES, Aggregator, as_aggregator
@@ -136,3 +136,11 @@ def declared_verifier(settings: Mapping[str, Any], model: Declares) -> Verifier:
     if not isinstance(kind, str) or kind not in verifiers.available():
         raise unknown("kind of verifier in the model's card", str(kind), {*verifiers.available(), "oracle"})
     return verifiers.load(kind, **options)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A verifier by name, with options over what the searched model declares under it, or else over the defaults."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)

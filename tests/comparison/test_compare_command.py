@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from noise_search import RandomSearch, ZeroOrderSearch
-from noise_search.cli import app
-from noise_search.comparison.command import algorithms, seeds
+from noise_search.cli.app import app
+from noise_search.cli.compare import algorithms, seeds
 from noise_search.comparison.comparison import Comparison
 
 

@@ -5,7 +5,6 @@ from test_command import PROMPT
 from test_command import run as command
 
 from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch, search
-from noise_search.algorithm_options import configured
 from noise_search.shapes import EMBEDDED_MODELS
 
 

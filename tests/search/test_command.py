@@ -19,7 +19,7 @@ from noise_search.shapes.cards import EMBEDDED_CARDS
 
 ROOT = Path(__file__).parents[2]
 
-COMMAND = [sys.executable, "-c", "from noise_search.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from noise_search.cli.app import main; main()"]
 PROMPT = "a red circle to the left of a blue square"
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from noise_search import ZeroOrderSearch, replay, search
-from noise_search.cli import app
+from noise_search.cli.app import app
 
 PROMPT = "a red circle to the left of a blue square"
 
@@ -34,7 +34,7 @@ def test_another_process_draws_the_same_bytes(folder, tmp_path):
     content = json.loads((folder / "result.json").read_text())
     chosen = content["candidates"][-1]
     assert len([op for op in chosen["recipe"] if op["op"] == "neighbour"]) >= 2
-    command = [sys.executable, "-c", "from noise_search.cli import main; main()", "replay", str(folder)]
+    command = [sys.executable, "-c", "from noise_search.cli.app import main; main()", "replay", str(folder)]
     options = ["--candidate", str(chosen["id"]), "--out", str(tmp_path / "x.png"), "--format", "json"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,8 +7,8 @@ from test_command import PROMPT
 from test_command import run as command
 
 from noise_search import search
-from noise_search.typed import assignment
-from noise_search.verifier_options import Named, configured
+from noise_search.cli.options import assignment
+from noise_search.resolve import Named
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_verifiers_score_a_winner_as_they_did():
 
 
 def test_the_command_makes_a_winner_again(monkeypatch, tmp_path, capsys):
-    from noise_search.cli import main
+    from noise_search.cli.app import main
 
     out = tmp_path / "again.png"
     monkeypatch.setattr(sys, "argv", ["noise-search", "replay", str(BEFORE / "winner.png"), "--out", str(out)])

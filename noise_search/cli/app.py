@@ -86,9 +86,8 @@ def generate(
     """Search for the noise whose image the verifier likes best, and save what was found."""
     with _one_line_errors():
         check_writable(out)
-        from noise_search.algorithm_options import configured
+        from noise_search.cli.options import configured_verifiers
         from noise_search.engine.driver import search
-        from noise_search.verifier_options import configured as configured_verifiers
 
         scoring, judges = configured_verifiers(verifier_option or [], _names(verifier), _judges(judge, model))
         result = search(
@@ -149,8 +148,7 @@ def replay(
 ) -> None:
     """Make one candidate of a search again, alone, and say how close it came."""
     with _one_line_errors("the image was done"):
-        from noise_search.replay_command import replay_to_file, told
-        from noise_search.verifier_options import configured
+        from noise_search.cli.replay import replay_to_file, told
 
         [scoring] = configured(verifier_option or [], _names(verifier or ""))
         chosen = {"candidate": candidate, "model": model, "prompt": prompt, "device": device, "dtype": _dtype(dtype)}
@@ -181,7 +179,6 @@ def score(
     """Score images and rank them, best first."""
     with _one_line_errors("all images were scored"):
         from noise_search.image_scores import score_images
-        from noise_search.verifier_options import configured
 
         [scoring] = configured(verifier_option or [], _names(verifier))
         found = score_images(
@@ -254,8 +251,7 @@ def compare(
     """Compare algorithms at equal NFE, with intervals, held-out judges, plots and a report."""
     with _one_line_errors("anything was compared"):
         check_writable(out)
-        from noise_search.comparison import command
-        from noise_search.verifier_options import configured
+        from noise_search.cli import compare as command
 
         searched = _names(verifier)
         held_out = [one for one in _judges(judges, model) if judges is not None or one not in searched]
@@ -304,7 +300,7 @@ def compare(
 @app.command("list")
 def list_(format: _FormatOption = Format.human) -> None:
     """Show models, algorithms and verifiers."""
-    from noise_search.catalogue import catalogue
+    from noise_search.cli.list import catalogue
 
     content = catalogue()
     if format is Format.json:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from noise_search.algorithm_options import configured
 from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.compare import compare
