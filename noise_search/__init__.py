@@ -1,24 +1,68 @@
 """Better images from a diffusion or flow-matching model by searching for better noise."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from noise_search import collisions as _collisions
+from noise_search.version import __version__ as __version__
 
 _collisions.check()
 
-from noise_search import prompt_sets  # noqa: E402
-from noise_search.algorithms import ALGORITHMS, RandomSearch, SearchOverPaths, ZeroOrderSearch
-from noise_search.algorithms.base import Evaluation, Job, Problem, SearchAlgorithm
-from noise_search.comparison.compare import compare  # noqa: E402
-from noise_search.comparison.comparison import Comparison  # noqa: E402
-from noise_search.diagnosis import Diagnosis, diagnose
-from noise_search.engine.driver import search  # noqa: E402
-from noise_search.engine.evaluator import SearchOutOfMemory  # noqa: E402
-from noise_search.image_scores import ScoredImage, ScoredImages, score_images
-from noise_search.replays.replay import Replay  # noqa: E402
-from noise_search.replays.replaying import replay  # noqa: E402
-from noise_search.results.candidate import Candidate  # noqa: E402
-from noise_search.results.data import AllCandidatesFailed  # noqa: E402
-from noise_search.results.result import SearchResult  # noqa: E402
-from noise_search.version import __version__  # noqa: E402
+if TYPE_CHECKING:
+    from noise_search import prompt_sets
+    from noise_search.algorithms import ALGORITHMS, RandomSearch, SearchOverPaths, ZeroOrderSearch
+    from noise_search.algorithms.base import Evaluation, Job, Problem, SearchAlgorithm
+    from noise_search.comparison.compare import compare
+    from noise_search.comparison.comparison import Comparison
+    from noise_search.diagnosis import Diagnosis, diagnose
+    from noise_search.engine.driver import search
+    from noise_search.engine.evaluator import SearchOutOfMemory
+    from noise_search.image_scores import ScoredImage, ScoredImages, score_images
+    from noise_search.replays.replay import Replay
+    from noise_search.replays.replaying import replay
+    from noise_search.results.candidate import Candidate
+    from noise_search.results.data import AllCandidatesFailed
+    from noise_search.results.result import SearchResult
+
+_ROOMS = {  # where each public name lives; imported at its first use, so that the command answers without torch
+    "ALGORITHMS": "algorithms",
+    "AllCandidatesFailed": "results.data",
+    "Candidate": "results.candidate",
+    "Comparison": "comparison.comparison",
+    "Diagnosis": "diagnosis",
+    "Evaluation": "algorithms.base",
+    "Job": "algorithms.base",
+    "Problem": "algorithms.base",
+    "RandomSearch": "algorithms",
+    "Replay": "replays.replay",
+    "ScoredImage": "image_scores",
+    "ScoredImages": "image_scores",
+    "SearchAlgorithm": "algorithms.base",
+    "SearchOutOfMemory": "engine.evaluator",
+    "SearchOverPaths": "algorithms",
+    "SearchResult": "results.result",
+    "ZeroOrderSearch": "algorithms",
+    "compare": "comparison.compare",
+    "diagnose": "diagnosis",
+    "prompt_sets": "prompt_sets",
+    "replay": "replays.replaying",
+    "score_images": "image_scores",
+    "search": "engine.driver",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = import_module(f"{__name__}.{_ROOMS[name]}")
+    found = room if name == _ROOMS[name] else getattr(room, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "ALGORITHMS",

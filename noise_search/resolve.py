@@ -18,6 +18,14 @@ from verifiers.function import FunctionVerifier
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Named:
+    """A verifier by name, with options over what the searched model declares under it, or else over the defaults."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Declares(Protocol):
     """What names are resolved for: a `LoadedModel`, or its name and card alone."""
 
@@ -136,11 +144,3 @@ def declared_verifier(settings: Mapping[str, Any], model: Declares) -> Verifier:
     if not isinstance(kind, str) or kind not in verifiers.available():
         raise unknown("kind of verifier in the model's card", str(kind), {*verifiers.available(), "oracle"})
     return verifiers.load(kind, **options)
-
-
-@dataclass(frozen=True)
-class Named:
-    """A verifier by name, with options over what the searched model declares under it, or else over the defaults."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)

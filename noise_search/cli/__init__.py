@@ -1,1 +1,1 @@
-"""TODO."""
+"""The command: words in, words out, no logic."""

@@ -86,14 +86,14 @@ def generate(
     """Search for the noise whose image the verifier likes best, and save what was found."""
     with _one_line_errors():
         check_writable(out)
-        from noise_search.cli.options import configured_verifiers
+        from noise_search.cli.options import configured_algorithm, configured_verifiers
         from noise_search.engine.driver import search
 
         scoring, judges = configured_verifiers(verifier_option or [], _names(verifier), _judges(judge, model))
         result = search(
             prompt,
             model=model,
-            algorithm=configured(algorithm, option or []),
+            algorithm=configured_algorithm(algorithm, option or []),
             verifier=scoring,
             ensemble=ensemble,
             judges=judges,
@@ -148,9 +148,10 @@ def replay(
 ) -> None:
     """Make one candidate of a search again, alone, and say how close it came."""
     with _one_line_errors("the image was done"):
+        from noise_search.cli.options import configured_verifiers
         from noise_search.cli.replay import replay_to_file, told
 
-        [scoring] = configured(verifier_option or [], _names(verifier or ""))
+        [scoring] = configured_verifiers(verifier_option or [], _names(verifier or ""))
         chosen = {"candidate": candidate, "model": model, "prompt": prompt, "device": device, "dtype": _dtype(dtype)}
         replayed, paths = replay_to_file(file, out, verifier=scoring or None, **chosen)
     typer.echo(
@@ -178,9 +179,10 @@ def score(
 ) -> None:
     """Score images and rank them, best first."""
     with _one_line_errors("all images were scored"):
+        from noise_search.cli.options import configured_verifiers
         from noise_search.image_scores import score_images
 
-        [scoring] = configured(verifier_option or [], _names(verifier))
+        [scoring] = configured_verifiers(verifier_option or [], _names(verifier))
         found = score_images(
             images,
             prompt=prompt,
@@ -252,10 +254,11 @@ def compare(
     with _one_line_errors("anything was compared"):
         check_writable(out)
         from noise_search.cli import compare as command
+        from noise_search.cli.options import configured_verifiers
 
         searched = _names(verifier)
         held_out = [one for one in _judges(judges, model) if judges is not None or one not in searched]
-        scoring, judging = configured(verifier_option or [], searched, held_out)
+        scoring, judging = configured_verifiers(verifier_option or [], searched, held_out)
         found, paths = command.compare_to_directory(
             prompts,
             out,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from noise_search.algorithms.base import SearchAlgorithm
+from noise_search.cli.options import configured_algorithm
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
@@ -75,7 +76,7 @@ def algorithms(names: Sequence[str], assignments: Sequence[str]) -> list[SearchA
         if owner not in given:
             raise unknown("algorithm in option", owner, names)
         given[owner].append(f"{option}{equals}{value}")
-    return [configured(name, given[name]) for name in names]
+    return [configured_algorithm(name, given[name]) for name in names]
 
 
 def seeds(text: str) -> int | list[int]:

@@ -94,9 +94,9 @@ class Scorer:
             at = middle(images.shape[1])
             needs = {name: clips[:, at] for name, clips in needs.items()} | {"frames": images}
             return self._rows(verifier, images[:, at], prompts, needs)
-        frames = scored(images)
+        frames = scored_frames(images)
         count = frames.shape[1]
-        needs = {name: scored(clips).flatten(0, 1) for name, clips in needs.items()}
+        needs = {name: scored_frames(clips).flatten(0, 1) for name, clips in needs.items()}
         scores, errors = self._rows(verifier, frames.flatten(0, 1), [p for p in prompts for _ in range(count)], needs)
         rows = [[e for e in errors[at : at + count] if e is not None] for at in range(0, len(errors), count)]
         by_row = scores.reshape(-1, count)

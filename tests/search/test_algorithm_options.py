@@ -5,14 +5,15 @@ from test_command import PROMPT
 from test_command import run as command
 
 from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch, search
+from noise_search.cli.options import configured_algorithm
 from noise_search.shapes import EMBEDDED_MODELS
 
 
 def test_options_become_the_object():
-    assert configured("random", []) == RandomSearch()
+    assert configured_algorithm("random", []) == RandomSearch()
     typed = ["neighbours=8", "cosine=0.9", "patience=none"]
-    assert configured("zero-order", typed) == ZeroOrderSearch(neighbours=8, cosine=0.9)
-    assert configured("paths", ["rounds=2", "literal=False"]) == SearchOverPaths(rounds=2)
+    assert configured_algorithm("zero-order", typed) == ZeroOrderSearch(neighbours=8, cosine=0.9)
+    assert configured_algorithm("paths", ["rounds=2", "literal=False"]) == SearchOverPaths(rounds=2)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_options_become_the_object():
 )
 def test_options_that_are_wrong_are_named(name, typed, match):
     with pytest.raises((ValueError, TypeError), match=match):
-        configured(name, typed)
+        configured_algorithm(name, typed)
 
 
 def test_the_command_says_how_the_budget_was_spent(tmp_path):

@@ -29,7 +29,7 @@ def run(*arguments, cwd=None):
 
 MANY = """
 import contextlib, io, json, logging, sys, traceback
-from noise_search.cli import app
+from noise_search.cli.app import app
 logging.basicConfig(level=logging.WARNING)
 ends = []
 for arguments in json.loads(sys.argv[1]):

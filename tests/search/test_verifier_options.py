@@ -7,7 +7,7 @@ from test_command import PROMPT
 from test_command import run as command
 
 from noise_search import search
-from noise_search.cli.options import assignment
+from noise_search.cli.options import assignment, configured_verifiers
 from noise_search.resolve import Named
 
 
@@ -29,18 +29,18 @@ def test_values_are_json_or_text(text, value):
 
 
 def test_options_go_to_their_verifier():
-    [scoring, judges] = configured(["clip.output=cosine", "vlm.pixels=784"], ["clip", "aesthetic"], ["vlm"])
+    [scoring, judges] = configured_verifiers(["clip.output=cosine", "vlm.pixels=784"], ["clip", "aesthetic"], ["vlm"])
     assert scoring == [Named("clip", {"output": "cosine"}), Named("aesthetic")]
     assert judges == [Named("vlm", {"pixels": 784})]
-    assert configured(["output=cosine"], ["clip"], ["oracle"])[0] == [Named("clip", {"output": "cosine"})]
+    assert configured_verifiers(["output=cosine"], ["clip"], ["oracle"])[0] == [Named("clip", {"output": "cosine"})]
 
 
 def test_what_an_option_takes_as_text_stays_as_it_is_typed():
     typed = ["clip.revision=123456e7", "hps.version=2.0", "vlm.question=5", "clip.revision=none", "other.x=5"]
-    [found] = configured(typed, ["clip", "hps", "vlm", "other"])
+    [found] = configured_verifiers(typed, ["clip", "hps", "vlm", "other"])
     assert found[0].options == {"revision": None} and found[1].options == {"version": 2.0}
     assert found[2].options == {"question": "5"} and found[3].options == {"x": 5}
-    [found] = configured(["revision=123456e7"], ["shapes-clip"])
+    [found] = configured_verifiers(["revision=123456e7"], ["shapes-clip"])
     assert found[0].options == {"revision": "123456e7"}
 
 
@@ -55,7 +55,7 @@ def test_what_an_option_takes_as_text_stays_as_it_is_typed():
 )
 def test_options_that_are_wrong_are_named(typed, names, match):
     with pytest.raises(ValueError, match=match):
-        configured(typed, names)
+        configured_verifiers(typed, names)
 
 
 def test_an_option_changes_what_the_model_declares_and_nothing_else():
