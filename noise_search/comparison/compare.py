@@ -12,11 +12,9 @@ from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.arguments import check_counts
 from noise_search.comparison.cells import RANDOM, as_seeds, label
 from noise_search.comparison.comparison import Comparison
-from noise_search.comparison.embedding import Features
-from noise_search.comparison.resuming import check_noises, check_same, joined
-from noise_search.comparison.running import Runner
-from noise_search.comparison.schedule import Schedule
-from noise_search.comparison.store import Store
+from noise_search.comparison.running import Runner, Schedule
+from noise_search.comparison.statistics.diversity import Features
+from noise_search.comparison.store import Store, check_noises, check_same, joined
 from noise_search.engine.setup import check_options, check_search
 from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noise_search.comparison.coverage import number
 from noise_search.comparison.data import ComparisonData
+from noise_search.comparison.records import number
 from noise_search.comparison.store import Store
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Comparison(ComparisonData):
         Raises:
             ValueError: no such figure, curve or algorithm, or no images to show.
         """
-        from noise_search.comparison.plots import draw
+        from noise_search.comparison.views.plots import draw
 
         return draw(self, kind, paper=paper, algorithm=algorithm)
 
@@ -98,7 +98,7 @@ class Comparison(ComparisonData):
         Raises:
             ValueError: it can't be written.
         """
-        from noise_search.comparison.report import write_report
+        from noise_search.comparison.views.report import write_report
 
         return write_report(self, Path(file))
 
@@ -110,7 +110,7 @@ class Comparison(ComparisonData):
         """
         if self.directory is None:
             raise ValueError("this comparison has no directory; give compare() out=, or use to_csv() and report()")
-        from noise_search.comparison.plots import save_figures
+        from noise_search.comparison.views.plots import save_figures
 
         paths = {"records": self.directory / "records.jsonl", "csv": self.directory / "records.csv"}
         self.to_csv(paths["csv"])
@@ -120,7 +120,7 @@ class Comparison(ComparisonData):
 
     def table(self) -> str:
         """Scores with intervals, differences to random search, best-of-N equivalents, judges and alarms, as text."""
-        from noise_search.comparison.table import table
+        from noise_search.comparison.views.text import table
 
         return table(self)
 

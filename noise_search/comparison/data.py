@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from noise_search.comparison.cells import RANDOM
-from noise_search.comparison.coverage import Coverage
-from noise_search.comparison.diagnoses import Diagnosed, diagnosed
-from noise_search.comparison.diversity import Diversity, distances, diversities
-from noise_search.comparison.multiplier import Multiplier, multipliers
-from noise_search.comparison.records import Pool, Record
-from noise_search.comparison.statistics import Difference, Mean, differences, means
-from noise_search.comparison.transfer import Transfer, transfers
+from noise_search.comparison.records import Coverage, Pool, Record
+from noise_search.comparison.statistics.diagnoses import Diagnosed, diagnosed
+from noise_search.comparison.statistics.diversity import Diversity, distances, diversities
+from noise_search.comparison.statistics.means import Difference, Mean, differences, means
+from noise_search.comparison.statistics.multiplier import Multiplier, multipliers
+from noise_search.comparison.statistics.transfer import Transfer, transfers
 
 
 @dataclass(frozen=True)

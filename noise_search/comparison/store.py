@@ -3,14 +3,17 @@
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from noise_search.comparison.cells import sharing
 from noise_search.comparison.records import Pool, Record, from_json, to_json
 from noise_search.disk.files import check_writable, write_atomically
+from noise_search.results.record import model_differences
 
 log = logging.getLogger(__name__)
+
 
 RECORDS, SETTINGS = "records.jsonl", "settings.json"
 
@@ -102,3 +105,125 @@ def _drop_half_a_line(file: Path) -> None:
     content = file.read_bytes() if file.exists() else b""
     if content and not content.endswith(b"\n"):
         write_atomically(file, content[: content.rfind(b"\n") + 1])
+
+
+log = logging.getLogger(__name__)
+
+
+def joined(store: Store, made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a directory that grows: those of now, and algorithms and command of before."""
+    known = store.settings()
+    algorithms = {**known.get("algorithms", {}), **made_with["algorithms"]}
+    before = {"command": known["command"]} if "command" in known else {}
+    return {**before, **made_with, "algorithms": algorithms}
+
+
+def check_same(store: Store, made_with: Mapping[str, Any]) -> None:
+    """Refuse to mix records that can't be compared; versions of libraries and devices may differ.
+
+    Raises:
+        ValueError: the directory was made with another model, verifier, judge, number of steps or algorithm.
+    """
+    known, here = store.settings(), json.loads(json.dumps(made_with))
+    if not known or not store.records:
+        return
+    place = repr(str(store.directory))
+    _check_model(place, known.get("model", {}), here["model"])
+    _check_members(place, "verifier", _members(known, "verifier"), _members(here, "verifier"))
+    _check_members(place, "judge", _members(known, "judges"), _members(here, "judges"))
+    for name in ("steps", "verifier", "drafts"):
+        if known.get(name) != here[name]:
+            raise ValueError(
+                f"{place} was made with another {name}: {_shown(known.get(name))}; here it is {_shown(here[name])}: "
+                "use another directory, or the same settings"
+            )
+    run = {one.algorithm for one in store.records.values()}
+    for name, settings in known.get("algorithms", {}).items():
+        if name in run and here["algorithms"].get(name, settings) != settings:
+            raise ValueError(
+                f"{place} has {name!r} as {settings}; here it is {here['algorithms'][name]}: give it another label"
+            )
+
+
+def check_noises(store: Store, seeds: Sequence[int], drawn: int, steps: int) -> None:
+    """Refuse seeds whose searches share noises with searches of another seed that are there already.
+
+    Args:
+        store: what is there.
+        seeds: asked for.
+        drawn: noises that a search draws from each.
+        steps: NFE for each noise at least, those of a draft where trajectories are drafted.
+
+    Raises:
+        ValueError: they share noises.
+    """
+    counts: dict[int, int] = {}
+    for one in store.records.values():
+        counts[one.seed] = max(counts.get(one.seed, 0), one.budget // steps)
+    for seed in seeds:
+        counts[seed] = max(counts.get(seed, 0), drawn)
+    if shared := sharing(counts):
+        low, high = shared
+        there, place = sorted({one.seed for one in store.records.values()}), repr(str(store.directory))
+        raise ValueError(
+            f"seeds {low} and {high} share noises, as a search draws {counts[low]} from {low}; {place} has "
+            f"searches of seeds {', '.join(map(str, there))}: use seeds further from them, or another directory"
+        )
+
+
+def _check_model(place: str, before: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    differences = model_differences(before, here)
+    if before.get("dtype") != here.get("dtype"):
+        differences.append(f"dtype is {here.get('dtype')} here, {before.get('dtype')} recorded")
+    if differences:
+        raise ValueError(
+            f"{place} was made with another model: {'; '.join(differences)}: use another directory, or the same model"
+        )
+    if before.get("device") != here.get("device"):
+        log.warning("the comparison goes on on %s, from %s: their seconds differ", here["device"], before["device"])
+
+
+def _members(settings: Mapping[str, Any], name: str) -> dict[str, set[str]]:
+    """Versions by name, of the verifiers or of the judges."""
+    found = settings.get(name, {})
+    listed = found.get("verifiers", []) if isinstance(found, Mapping) else found
+    versions: dict[str, set[str]] = {}
+    for one in listed:
+        versions.setdefault(str(one.get("name")), set()).add(str(one.get("version")))
+    return versions
+
+
+def _check_members(place: str, kind: str, before: Mapping[str, set[str]], here: Mapping[str, set[str]]) -> None:
+    """Say in words which verifiers or judges are more, fewer or others than those of the records."""
+    more, fewer = sorted(here.keys() - before.keys()), sorted(before.keys() - here.keys())
+    if more and not fewer and kind == "judge":
+        raise ValueError(
+            f"{place} was made without {_named(kind, more)}, whose scores its records lack: use another directory for "
+            f"a comparison with {_it(more)}, or leave {_it(more)} out"
+        )
+    changed = [name for name in before if name in here and before[name] != here[name]]
+    differences = [f"without {_named(kind, more)}"] * bool(more) + [f"with {_named(kind, fewer)}"] * bool(fewer)
+    differences += [
+        f"with {kind} {name!r} in version {_versions(before[name])}, which is {_versions(here[name])} here"
+        for name in changed
+    ]
+    if differences:
+        raise ValueError(
+            f"{place} was made with another {kind}: {', '.join(differences)}: use another directory, or the same ones"
+        )
+
+
+def _named(kind: str, names: Sequence[str]) -> str:
+    return f"{kind}{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+
+
+def _it(names: Sequence[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
+def _versions(versions: Iterable[str]) -> str:
+    return ", ".join(sorted(versions))
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:200]

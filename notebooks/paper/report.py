@@ -12,8 +12,11 @@ from pathlib import Path
 from axes import AXES, Axis
 
 from noise_search import Comparison
-from noise_search.comparison.bootstrap import Interval
-from noise_search.comparison.figures import (
+from noise_search.comparison.records import Record
+from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.means import differences, means
+from noise_search.comparison.statistics.measures import by_cell
+from noise_search.comparison.views.figures import (
     Plot,
     label,
     legend_below,
@@ -25,10 +28,7 @@ from noise_search.comparison.figures import (
     save_figure,
     title,
 )
-from noise_search.comparison.measures import by_cell
-from noise_search.comparison.plots_scores import Curves, curves_told, draw_curves
-from noise_search.comparison.records import Record
-from noise_search.comparison.statistics import differences, means
+from noise_search.comparison.views.scores import Curves, curves_told, draw_curves
 
 
 @dataclass(frozen=True)

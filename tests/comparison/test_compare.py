@@ -18,13 +18,13 @@ from noise_search.algorithms.base import Job
 from noise_search.comparison.cells import label, spaced_seeds, tasks
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
-from noise_search.comparison.diversity import diversities
-from noise_search.comparison.multiplier import multipliers
 from noise_search.comparison.records import from_json, to_json
-from noise_search.comparison.schedule import Schedule, Speed
-from noise_search.comparison.statistics import differences, means
+from noise_search.comparison.running import Schedule, Speed
+from noise_search.comparison.statistics.diversity import diversities
+from noise_search.comparison.statistics.means import differences, means
+from noise_search.comparison.statistics.multiplier import multipliers
+from noise_search.comparison.statistics.transfer import transfers
 from noise_search.comparison.store import Store, read
-from noise_search.comparison.transfer import transfers
 from verifiers import FunctionVerifier
 
 STEPS = 8

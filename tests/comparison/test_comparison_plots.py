@@ -18,9 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from PIL import Image
 
-from noise_search import paper
 from noise_search.comparison.comparison import Comparison
-from noise_search.comparison.figures import (
+from noise_search.comparison.statistics.means import differences, means
+from noise_search.comparison.statistics.multiplier import multipliers
+from noise_search.comparison.views import paper_curves as paper
+from noise_search.comparison.views.figures import (
     DPI,
     figure_alt,
     figure_svg,
@@ -30,10 +32,8 @@ from noise_search.comparison.figures import (
     save_figure,
     spaced,
 )
-from noise_search.comparison.multiplier import multipliers
-from noise_search.comparison.plots import KINDS, draw, figures, save_figures
-from noise_search.comparison.plots_trade import front
-from noise_search.comparison.statistics import differences, means
+from noise_search.comparison.views.plots import KINDS, draw, figures, save_figures
+from noise_search.comparison.views.trade import front
 
 BUDGETS = [count * NFE for count in COUNTS]
 SVG = "{http://www.w3.org/2000/svg}"

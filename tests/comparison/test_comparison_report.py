@@ -19,18 +19,18 @@ from made_up import NFE, pool, record
 from PIL import Image
 
 import noise_search
-from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.comparison import Comparison
-from noise_search.comparison.diversity import diversities
-from noise_search.comparison.multiplier import multipliers
-from noise_search.comparison.report import report_html, write_report
-from noise_search.comparison.report_answer import answer, leader
-from noise_search.comparison.report_images import images
-from noise_search.comparison.report_made import call, reproduction
-from noise_search.comparison.report_numbers import cell, mean_count, words
-from noise_search.comparison.report_tables import differences_table, means_table
-from noise_search.comparison.statistics import differences, means
-from noise_search.comparison.transfer import transfers
+from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.diversity import diversities
+from noise_search.comparison.statistics.means import differences, means
+from noise_search.comparison.statistics.multiplier import multipliers
+from noise_search.comparison.statistics.transfer import transfers
+from noise_search.comparison.views.answer import answer, leader
+from noise_search.comparison.views.grid_page import images
+from noise_search.comparison.views.made import call, reproduction
+from noise_search.comparison.views.numbers import cell, mean_count, words
+from noise_search.comparison.views.report import report_html, write_report
+from noise_search.comparison.views.tables import differences_table, means_table
 from noise_search.prompt_sets import as_prompt_set
 
 VOID = {"meta", "link", "img", "br"}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from made_up import record
 
 from noise_search.comparison.comparison import Comparison
-from noise_search.comparison.coverage import Coverage, number, span
+from noise_search.comparison.records import Coverage, number, span
 from noise_search.comparison.store import Store
 
 parts = st.tuples(

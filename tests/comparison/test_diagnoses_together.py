@@ -7,7 +7,7 @@ import pytest
 from made_up import record
 
 from noise_search import compare, diagnose, search
-from noise_search.comparison.diagnoses import diagnosed, numbers
+from noise_search.comparison.statistics.diagnoses import diagnosed, numbers
 
 NAN = math.nan
 

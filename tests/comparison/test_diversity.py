@@ -10,7 +10,7 @@ from made_up import record
 from scipy import linalg, stats
 from scipy.spatial.distance import pdist
 
-from noise_search.comparison.diversity import diversities, pairwise_distance, vendi_score
+from noise_search.comparison.statistics.diversity import diversities, pairwise_distance, vendi_score
 
 few = settings(max_examples=30, deadline=None)
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from made_up import NFE, gaussian_pools, pool, ragged, random_search, record, rescaled
 from scipy import integrate, stats
 
-from noise_search.comparison.measures import by_cell
-from noise_search.comparison.multiplier import multipliers
-from noise_search.comparison.order_statistics import crossing, expected_best, sizes
+from noise_search.comparison.statistics.measures import by_cell
+from noise_search.comparison.statistics.multiplier import multipliers
+from noise_search.comparison.statistics.order_statistics import crossing, expected_best, sizes
 
 few = settings(max_examples=15, deadline=None)
 NAN = float("nan")

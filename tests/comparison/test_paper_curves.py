@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noise_search import paper
+from noise_search.comparison.views import paper_curves as paper
 
 
 def test_all_curves_are_read():

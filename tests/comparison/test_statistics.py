@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from made_up import gaussian_pools, pool, random_search, record, rescaled
 from scipy import stats
 
-from noise_search.comparison.bootstrap import interval, mean_interval, resampled
-from noise_search.comparison.measures import Measures
-from noise_search.comparison.statistics import differences, means
+from noise_search.comparison.statistics.bootstrap import interval, mean_interval, resampled
+from noise_search.comparison.statistics.means import differences, means
+from noise_search.comparison.statistics.measures import Measures
 
 few = settings(max_examples=20, deadline=None)
 unit = st.floats(0.1, 10)

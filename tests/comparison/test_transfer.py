@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import NFE, gaussian_pools, pool, ragged, random_search, record, rescaled, shifted
 
-from noise_search.comparison.measures import by_cell
-from noise_search.comparison.transfer import alarms, transfers
+from noise_search.comparison.statistics.measures import by_cell
+from noise_search.comparison.statistics.transfer import alarms, transfers
 
 few = settings(max_examples=12, deadline=None)
 NAN = float("nan")

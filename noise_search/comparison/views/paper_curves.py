@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 CITATION = "Ma et al. 2025, arXiv 2501.09732; values digitised from its figures"
 
+
 _TEXT_TO_IMAGE = {
     ("Fig1", "DrawBench CLIPScore (FLUX, CLIPScore verifier inferred)"): "flux-drawbench-clip",
     ("Fig1", "DrawBench Aesthetic (FLUX, ensemble inferred)"): "flux-drawbench-aesthetic",
@@ -27,11 +28,17 @@ _TEXT_TO_IMAGE = {
     ("Fig9", "rel% LLM grader ensemble"): "flux-drawbench-ensemble-llm",
     ("Fig9", "rel% Aesthetic ensemble (from Fig1 absolute values)"): "flux-drawbench-ensemble-aesthetic",
 }
+
+
 _STEPS = {
     ("Fig1", "denoise-only ImageNet FID"): "imagenet-steps-fid",
     ("Fig1", "denoise-only ImageNet IS"): "imagenet-steps-is",
 }
+
+
 _GUIDANCES = {"1.0": "", "1.35": "-cfg1.35", "1.5": "-cfg1.5"}
+
+
 _RANDOM = {
     (figure, f"{label} cfg{guidance}"): f"imagenet-random-{name}{suffix}"
     for guidance, suffix in _GUIDANCES.items()
@@ -44,11 +51,15 @@ _RANDOM = {
         ("Fig5", "IS random CLIP self-supervised", "is-clip-ssl"),
     )
 }
+
+
 _HACKING = {
     ("Fig13", f"{metric} random {verifier}{' cfg1.0' * (metric == 'FID')}"): f"imagenet-random-{metric.lower()}-{name}"
     for metric in ("FID", "Precision", "Recall")
     for verifier, name in (("DINO-LinearHead", "dino"), ("CLIP-ZeroShot", "clip"))
 }
+
+
 _LOCAL = {
     ("Fig6", f"{metric} {algorithm}"): f"imagenet-{name}-{metric.lower()}-dino"
     for metric in ("FID", "IS")
@@ -61,10 +72,14 @@ _LOCAL = {
         ("Paths-4", "paths4"),
     )
 }
+
+
 _DRAFTS = {
     ("Fig10", f"IS NFEs/iter={nfe} (SiT-XL cfg1.5 DINO random, inferred)"): f"imagenet-drafts{nfe}-is-dino-cfg1.5"
     for nfe in (10, 25, 50, 100, 250)
 }
+
+
 _MODELS = {
     ("Fig11", "FID SiT-XL (plotted data = ZO-2 curve)"): "imagenet-sit-xl-fid",
     ("Fig11", "IS SiT-XL"): "imagenet-sit-xl-is",
@@ -73,6 +88,8 @@ _MODELS = {
     ("Fig11", "FID SiT-B"): "imagenet-sit-b-fid",
     ("Fig11", "IS SiT-B"): "imagenet-sit-b-is",
 }
+
+
 _NAMES = {**_TEXT_TO_IMAGE, **_STEPS, **_RANDOM, **_HACKING, **_LOCAL, **_DRAFTS, **_MODELS}
 """Short names by figure and label. Fig. 1 shows the curves "FID ZO-2" and "IS ZO-2" of Fig. 6 once more, unnamed."""
 

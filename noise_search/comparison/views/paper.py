@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from noise_search import paper
-from noise_search.comparison.bootstrap import Interval, interval, nothing, resampled
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.figures import (
+from noise_search.comparison.statistics.bootstrap import Interval, interval, nothing, resampled
+from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
+from noise_search.comparison.views import paper_curves as paper
+from noise_search.comparison.views.figures import (
     GREY,
     Plot,
     label,
@@ -20,8 +21,7 @@ from noise_search.comparison.figures import (
     panels,
     title,
 )
-from noise_search.comparison.measures import OWN, Measures, by_cell
-from noise_search.comparison.plots_scores import Curves, by_algorithm, curves_told, draw_curves, plain_scores
+from noise_search.comparison.views.scores import Curves, by_algorithm, curves_told, draw_curves, plain_scores
 
 _COMPARABLE = 4.0
 """Times that the larger of two gains may be for both to share an axis."""

@@ -12,7 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from noise_search.comparison.bootstrap import (
+from noise_search.comparison.records import Pool, Record
+from noise_search.comparison.statistics.bootstrap import (
     Interval,
     Values,
     ends,
@@ -22,16 +23,18 @@ from noise_search.comparison.bootstrap import (
     resampled,
     turned,
 )
-from noise_search.comparison.measures import OWN, Measures, by_cell
-from noise_search.comparison.order_statistics import crossing, expected_best, sizes
-from noise_search.comparison.records import Pool, Record
+from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
+from noise_search.comparison.statistics.order_statistics import crossing, expected_best, sizes
 from noise_search.words import unknown
 
 Curves = Callable[[tuple[str, int], int], Values]
 """Of a prompt and seed, with so many random candidates; see `_curves`."""
 
+
 LEAST_PROMPTS = 8
 """With fewer, percentile intervals are too narrow to sound an alarm by."""
+
+
 LEAST_SHARE = 0.5
 """Of random search's ratio at equal own gain, below which there is an alarm."""
 

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.figures import (
+from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.means import Mean, differences, means
+from noise_search.comparison.statistics.measures import OWN, Measures, mean_of_known
+from noise_search.comparison.views.figures import (
     GREY,
     Look,
     Plot,
@@ -22,8 +24,6 @@ from noise_search.comparison.figures import (
     shown,
     title,
 )
-from noise_search.comparison.measures import OWN, Measures, mean_of_known
-from noise_search.comparison.statistics import Mean, differences, means
 
 Curves = dict[str, list[tuple[float, Interval]]]
 """Of each algorithm: x and the interval there, in order of x."""

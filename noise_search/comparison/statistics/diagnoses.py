@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from noise_search.comparison.bootstrap import Interval, Values, interval, mean_interval, nothing, resampled
-from noise_search.comparison.measures import by_cell
 from noise_search.comparison.records import Record
+from noise_search.comparison.statistics.bootstrap import Interval, Values, interval, mean_interval, nothing, resampled
+from noise_search.comparison.statistics.measures import by_cell
 from noise_search.diagnosis import Diagnosis
 
 

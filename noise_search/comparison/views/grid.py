@@ -9,11 +9,13 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.figures import GREY, INK, Plot, drawable, new_plot
 from noise_search.comparison.records import Record
+from noise_search.comparison.views.figures import GREY, INK, Plot, drawable, new_plot
 from noise_search.words import printable, unknown
 
 MOST_PROMPTS = 8
+
+
 SIDE = 256
 """Pixels of an image at most; larger ones are reduced."""
 

@@ -5,11 +5,14 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from noise_search.comparison.figures import Plot, figure_svg
+from noise_search.comparison.views.figures import Plot, figure_svg
 from noise_search.words import printable
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
 _CONTROLS = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #202124; --soft: #5f6368; --paper: #ffffff; --shade: #f1f3f4; --line: #dadce0;

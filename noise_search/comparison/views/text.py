@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.cells import RANDOM
-from noise_search.comparison.coverage import Coverage
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.measures import OWN, by_cell
-from noise_search.comparison.multiplier import multipliers
-from noise_search.comparison.report_numbers import mean_count
-from noise_search.comparison.statistics import SECONDS, differences, means, spent
-from noise_search.comparison.transfer import alarms, transfers
+from noise_search.comparison.records import Coverage
+from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.means import SECONDS, differences, means, spent
+from noise_search.comparison.statistics.measures import OWN, by_cell
+from noise_search.comparison.statistics.multiplier import multipliers
+from noise_search.comparison.statistics.transfer import alarms, transfers
+from noise_search.comparison.views.numbers import mean_count
 
 
 def table(found: ComparisonData) -> str:

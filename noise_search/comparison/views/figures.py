@@ -19,7 +19,11 @@ from noise_search.disk.files import check_writable, write_atomically
 from noise_search.results.plots import drawable as drawable_line
 
 INK, GREY, LIGHT = "#202124", "#5f6368", "#dadce0"
+
+
 DPI = 150
+
+
 _LOOKS: tuple[tuple[str, str, Any], ...] = (
     ("#202124", "o", "-"),
     ("#c5221f", "s", (0, (5, 1.5))),

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.figures import Plot, save_figure
-from noise_search.comparison.plots_grid import grid_plot
-from noise_search.comparison.plots_paper import paper_plot
-from noise_search.comparison.plots_scores import difference_plot, score_plot
-from noise_search.comparison.plots_trade import judge_plot, multiplier_plot, pareto_plot
+from noise_search.comparison.views.figures import Plot, save_figure
+from noise_search.comparison.views.grid import grid_plot
+from noise_search.comparison.views.paper import paper_plot
+from noise_search.comparison.views.scores import difference_plot, score_plot
+from noise_search.comparison.views.trade import judge_plot, multiplier_plot, pareto_plot
 from noise_search.words import unknown
 
 _DRAWN: dict[str, Callable[[ComparisonData], Plot]] = {
@@ -19,6 +19,8 @@ _DRAWN: dict[str, Callable[[ComparisonData], Plot]] = {
     "pareto": pareto_plot,
     "grid": grid_plot,
 }
+
+
 KINDS = tuple(_DRAWN)
 """What can be drawn."""
 
@@ -32,7 +34,7 @@ def draw(
         comparison: which.
         kind: "score" (own score and judges against NFE), "difference" (paired, to random search), "judge" (judges
             against own score), "multiplier" (best-of-N equivalent), "pareto" (score against seconds), "grid" (images).
-        paper: with "score", a published curve to draw gains over (`noise_search.paper.names()`), or several by the
+        paper: with "score", a published curve to draw gains over (`noise_search.comparison.views.paper_curves.names()`), or several by the
             beginning of their names.
         algorithm: with "grid", whose winners to show at every budget; all algorithms at the largest when not given.
 

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from noise_search.comparison.bootstrap import Interval, mean_interval
 from noise_search.comparison.cells import RANDOM
-from noise_search.comparison.measures import OWN, Measures, by_cell
 from noise_search.comparison.records import Pool, Record
+from noise_search.comparison.statistics.bootstrap import Interval, mean_interval
+from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
 from noise_search.words import unknown
 
 NOISE = 1e-4
 """Of their magnitude: scores that differ by no more are equal, as another batch alone may change them so."""
+
 
 SECONDS = "Seconds are a search's share of a batched run; those of smaller budgets in one run, their share of its NFE."
 """What they are, wherever they are shown."""

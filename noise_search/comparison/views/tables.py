@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.cells import RANDOM
-from noise_search.comparison.coverage import Coverage
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.diversity import diversities
-from noise_search.comparison.measures import OWN, by_cell
-from noise_search.comparison.multiplier import multipliers
-from noise_search.comparison.plots_scores import measure_label
-from noise_search.comparison.report_numbers import bounded, cell, mean_count
-from noise_search.comparison.report_page import table
-from noise_search.comparison.statistics import SECONDS, differences, means, spent
-from noise_search.comparison.transfer import LEAST_PROMPTS, transfers
+from noise_search.comparison.records import Coverage
+from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.diversity import diversities
+from noise_search.comparison.statistics.means import SECONDS, differences, means, spent
+from noise_search.comparison.statistics.measures import OWN, by_cell
+from noise_search.comparison.statistics.multiplier import multipliers
+from noise_search.comparison.statistics.transfer import LEAST_PROMPTS, transfers
+from noise_search.comparison.views.numbers import bounded, cell, mean_count
+from noise_search.comparison.views.page import table
+from noise_search.comparison.views.scores import measure_label
 
 
 def means_table(comparison: ComparisonData) -> str:
@@ -184,3 +184,33 @@ def _ordered(comparison: ComparisonData, cells: object) -> list[tuple[str, int]]
     """Cells of algorithm and budget: by algorithm in the comparison's order, then by budget."""
     assert isinstance(cells, dict)
     return sorted(cells, key=lambda place: (comparison.algorithms.index(place[0]), place[1]))
+
+
+def diagnoses_table(comparison: ComparisonData) -> str:
+    """Diagnoses of the winners together.
+
+    Raises:
+        ValueError: no winner was diagnosed.
+    """
+    found = comparison.diagnoses()
+    if not found:
+        raise ValueError("no winner was diagnosed; compare() does it unless diagnosed=0")
+    rows = [
+        (
+            one.algorithm, one.budget, cell(one.kept), cell(one.wrong), cell(one.unusual),
+            ", ".join(f"{count} {verdict}" for verdict, count in one.verdicts.items()),
+        )
+        for name in comparison.algorithms
+        for one in found
+        if one.algorithm == name
+    ]  # fmt: skip
+    return table(
+        "Diagnoses of the winners of each run's largest budget, held against one plain sample. 'Kept': how much of the "
+        "gain stays when the images are flipped, resized and saved as JPEG; a gain that is real keeps nearly all. "
+        "'Other prompts': how much of it is there under prompts that ask for something else; near 0 is good, 1 means "
+        "that the prompt is of no account. 'Unusual noise': share of winners whose first noise fails a check of norm, "
+        "spectrum, correlation or means; 0.005 of white noise do. Verdicts are of one search each.",
+        ["algorithm", "NFE", "kept", "other prompts", "unusual noise", "verdicts"],
+        rows,
+        words=(5,),
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import verifiers
 from noise_search.algorithms import ALGORITHMS
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.report_page import code, definitions, folded, paragraph
+from noise_search.comparison.views.page import code, definitions, folded, paragraph
 from noise_search.resolve import resolve_algorithm
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS
 from noise_search.words import printable

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from noise_search.comparison.bootstrap import Interval
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.figures import (
+from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.means import SECONDS, means
+from noise_search.comparison.statistics.measures import OWN, by_cell
+from noise_search.comparison.statistics.multiplier import Multiplier, multipliers
+from noise_search.comparison.views.figures import (
     GREY,
     Look,
     Plot,
@@ -23,10 +26,7 @@ from noise_search.comparison.figures import (
     shown,
     title,
 )
-from noise_search.comparison.measures import OWN, by_cell
-from noise_search.comparison.multiplier import Multiplier, multipliers
-from noise_search.comparison.plots_scores import nfe_label, own_label
-from noise_search.comparison.statistics import SECONDS, means
+from noise_search.comparison.views.scores import nfe_label, own_label
 
 Cells = dict[tuple[str, int], Interval]
 

@@ -2,7 +2,7 @@
 
 import math
 
-from noise_search.comparison.bootstrap import Interval
+from noise_search.comparison.statistics.bootstrap import Interval
 
 
 def cell(one: Interval) -> str:

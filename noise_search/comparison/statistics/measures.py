@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from noise_search.comparison.bootstrap import Values
 from noise_search.comparison.records import Pool, Record
+from noise_search.comparison.statistics.bootstrap import Values
 from noise_search.words import unknown
 
 OWN = "own"

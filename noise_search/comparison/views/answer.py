@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from noise_search.comparison.bootstrap import Interval, mean_interval, turned
 from noise_search.comparison.cells import RANDOM
-from noise_search.comparison.coverage import number
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.measures import OWN, Measures, by_cell
-from noise_search.comparison.multiplier import multipliers
-from noise_search.comparison.plots_scores import own_label
-from noise_search.comparison.report_numbers import words
-from noise_search.comparison.statistics import Difference, differences, means
-from noise_search.comparison.transfer import LEAST_PROMPTS, Alarm, Transfer, alarms, transfers
+from noise_search.comparison.records import number
+from noise_search.comparison.statistics.bootstrap import Interval, mean_interval, turned
+from noise_search.comparison.statistics.means import Difference, differences, means
+from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
+from noise_search.comparison.statistics.multiplier import multipliers
+from noise_search.comparison.statistics.transfer import LEAST_PROMPTS, Alarm, Transfer, alarms, transfers
+from noise_search.comparison.views.numbers import words
+from noise_search.comparison.views.scores import own_label
 
 
 def answer(comparison: ComparisonData) -> list[str]:

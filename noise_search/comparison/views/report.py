@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from noise_search.comparison import report_tables as tables
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.plots import figures
-from noise_search.comparison.report_answer import answer, found_alarms, leader, listed
-from noise_search.comparison.report_diagnoses import diagnoses_table
-from noise_search.comparison.report_images import images
-from noise_search.comparison.report_made import reproduction, settings, versions
-from noise_search.comparison.report_page import bullets, figure, page, paragraph, text
-from noise_search.comparison.statistics import SECONDS
+from noise_search.comparison.statistics.means import SECONDS
+from noise_search.comparison.views import tables
+from noise_search.comparison.views.answer import answer, found_alarms, leader, listed
+from noise_search.comparison.views.grid_page import images
+from noise_search.comparison.views.made import reproduction, settings, versions
+from noise_search.comparison.views.page import bullets, figure, page, paragraph, text
+from noise_search.comparison.views.plots import figures
+from noise_search.comparison.views.tables import diagnoses_table
 from noise_search.disk.files import check_writable, write_atomically
 
 _CAPTIONS = {
@@ -23,6 +23,8 @@ _CAPTIONS = {
     "there are; random search with a larger budget would raise it.",
     "pareto": f"Bars are 95 % intervals of the score. {SECONDS} They were measured where it ran, without judges.",
 }
+
+
 _HOW_TO_READ = (
     "NFE, the number of function evaluations, counts the denoiser's evaluations of one candidate at one step; guidance "
     "doesn't double it. Verifiers, decoding and text encoding aren't counted. All algorithms got at most the same "

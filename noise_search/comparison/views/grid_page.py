@@ -3,9 +3,9 @@
 import io
 
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.plots_grid import Grid, arrange, caption, image_alt, thumbnail
 from noise_search.comparison.records import Record
-from noise_search.comparison.report_page import data_uri, text
+from noise_search.comparison.views.grid import Grid, arrange, caption, image_alt, thumbnail
+from noise_search.comparison.views.page import data_uri, text
 
 _SMALL = 128
 """Sides of images up to which pixels are shown as such and kept exactly."""

@@ -6,10 +6,10 @@ from functools import cache
 
 import numpy as np
 
-from noise_search.comparison.bootstrap import Interval, Values, interval, nothing, resampled
-from noise_search.comparison.measures import Measures, by_cell
-from noise_search.comparison.order_statistics import crossing, expected_best, sizes
 from noise_search.comparison.records import Pool, Record
+from noise_search.comparison.statistics.bootstrap import Interval, Values, interval, nothing, resampled
+from noise_search.comparison.statistics.measures import Measures, by_cell
+from noise_search.comparison.statistics.order_statistics import crossing, expected_best, sizes
 
 Curve = Callable[[tuple[str, int], int], Values]
 """The expected best of 1 to so many random candidates of a prompt and seed, at `sizes` of them."""
