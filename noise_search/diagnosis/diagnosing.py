@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noise_search.diagnosis.heldout import Heldout, heldout
-from noise_search.diagnosis.noise import noise_checks
+from noise_search.diagnosis.checks import Heldout, heldout, noise_checks
 from noise_search.diagnosis.pairs import Gain, PairScorer, spread
 from noise_search.diagnosis.rebuilding import rebuild, renoised
 from noise_search.diagnosis.report import Diagnosis, NoiseReport

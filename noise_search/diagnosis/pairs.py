@@ -14,6 +14,7 @@ from verifiers.base import Verifier
 ENOUGH = 4
 """Scores from which a spread is taken; fewer say nothing of it."""
 
+
 _PIXELS = 2**22
 """Of one batch: four images of 1024 x 1024."""
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from noise_search.diagnosis.heldout import Heldout
-from noise_search.diagnosis.noise import NORM_LIMIT, RISK, NoiseCheck
+from noise_search.diagnosis.checks import NORM_LIMIT, RISK, Heldout, NoiseCheck
 from noise_search.diagnosis.pairs import Gain
 from noise_search.diagnosis.rescoring import Rescoring
 from noise_search.diagnosis.verdict import LEAST_SHARE, LEAST_TRANSFER, MOST_WRONG, Verdict, moved

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from noise_search.diagnosis.heldout import Heldout
-from noise_search.diagnosis.noise import NoiseCheck
+from noise_search.diagnosis.checks import Heldout, NoiseCheck
 from noise_search.diagnosis.rescoring import Rescoring
 from noise_search.diagnosis.wrong_prompt import WrongPrompts
 

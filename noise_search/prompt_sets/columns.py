@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from noise_search.prompt_sets.prompt_set import RESERVED, SetPrompt
-from noise_search.prompt_sets.rows import Row, encoding_problem
+from noise_search.prompt_sets.reading import Row, encoding_problem
+from noise_search.prompt_sets.set import RESERVED, SetPrompt
 from noise_search.words import unknown
 
 PROMPT_COLUMNS = ("prompt", "prompts", "caption", "text", "captions")
 """Names of the column with the prompt, in any case, the first that a file has."""
+
 
 FAMILY_COLUMNS = ("family", "category", "categories", "tag", "style", "type", "challenge")
 """Names of the column with the category, in any case, the first that a file has."""

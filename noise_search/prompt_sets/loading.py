@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from noise_search.prompt_sets import columns, published
 from noise_search.prompt_sets.embedded import FIXED, PATTERN, embedded
-from noise_search.prompt_sets.prompt_set import PromptSet, SetPrompt
-from noise_search.prompt_sets.rows import ENDINGS, Row, read
+from noise_search.prompt_sets.reading import ENDINGS, Row, read
+from noise_search.prompt_sets.set import PromptSet, SetPrompt
 from noise_search.words import printable, unknown
 
 OnError = Literal["raise", "skip"]

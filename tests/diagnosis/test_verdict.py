@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from noise_search.diagnosis.heldout import Heldout
-from noise_search.diagnosis.noise import NoiseCheck
+from noise_search.diagnosis.checks import Heldout, NoiseCheck
 from noise_search.diagnosis.rescoring import Rescoring
 from noise_search.diagnosis.verdict import LEAST_SHARE, LEAST_TRANSFER, MOST_WRONG, judged, moved
 from noise_search.diagnosis.wrong_prompt import WrongPrompts
