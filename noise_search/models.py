@@ -109,7 +109,7 @@ def load_model(
             raise ValueError(f"{names}: a Sampler object brings its own settings; set them on {type(model).__name__}")
         check_unplaced(device, dtype)
         return LoadedModel(type(model).__name__, model, Card())
-    from samplers.fallback import sampler_for
+    from samplers.pipelines.choose import sampler_for
 
     name, pipe, card = open_pipeline(model, device, dtype)
     renamed = {"steps": "num_inference_steps", "guidance": card.defaults.get("guidance_argument", "guidance_scale")}

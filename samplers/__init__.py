@@ -4,14 +4,14 @@ from samplers import ddim, flow_matching
 from samplers.base import NotDrivable, Run, Sampler
 from samplers.ddim import DDIM
 from samplers.denoiser import DenoiserSampler
-from samplers.fallback import sampler_for
 from samplers.flow_matching import FlowMatching
-from samplers.pipeline import PipelineSampler
+from samplers.pipelines.choose import sampler_for
+from samplers.pipelines.sampler import PipelineSampler
+from samplers.pipelines.whole_call import WholeCallSampler
 from samplers.recipe import Operation, Recipe
 from samplers.rule import StepRule
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.whole_call import WholeCallSampler
 
 __all__ = [
     "DDIM",

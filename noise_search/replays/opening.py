@@ -69,8 +69,8 @@ def recorded_grids(record: Record, sampler: Sampler, here: Mapping[str, Any]) ->
 
 def _sampler(pipe: Any, known: Mapping[str, Any], settings: Mapping[str, Any]) -> Sampler:
     """The kind of sampler recorded, not the one that would be chosen for the pipeline today."""
-    from samplers.pipeline import PipelineSampler
-    from samplers.whole_call import WholeCallSampler
+    from samplers.pipelines.sampler import PipelineSampler
+    from samplers.pipelines.whole_call import WholeCallSampler
 
     if known.get("sampler") == WholeCallSampler.__name__:
         return WholeCallSampler(pipe, reason=str(known.get("limitation")), **settings)

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import chi2
 
 from noise_search.diagnosis.checks import NORM_LIMIT, RISK, noise_checks
-from samplers.noise import seeded_noise
+from samplers.space import seeded_noise
 
 AXES = ("channel", "height", "width")
 SHAPE = (4, 16, 16)

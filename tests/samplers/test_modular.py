@@ -9,7 +9,7 @@ import torch
 from family_contract import CAT, DOGS, STEPS, Family, FamilyContract, FamilyRun, denoisers, gap, hooked
 
 from samplers import PipelineSampler
-from samplers.fallback import sampler_for
+from samplers.pipelines.choose import sampler_for
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 

@@ -7,7 +7,9 @@ import tiny_pipelines as tiny
 import torch
 from family_contract import CAT, DOGS, STEPS, Family, FamilyContract, denoisers, gap, hooked
 
-from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, prompting, randn, sampler_for
+from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
+from samplers.pipelines import prompts as prompting
+from samplers.pipelines import randn
 
 SD = {"height": 16, "width": 16}
 SCALE = ("guidance_scale", 5.0)

@@ -92,7 +92,7 @@ def test_custom_sigmas_where_the_scheduler_takes_none_are_refused():
 
 
 def test_options_that_count_steps_allow_whole_runs_only(monkeypatch):
-    monkeypatch.setattr("samplers.drivable.INDEX_KEYED", {"guidance_rescale"})
+    monkeypatch.setattr("samplers.pipelines.options.INDEX_KEYED", {"guidance_rescale"})
     sampler = PipelineSampler(tiny.stable_diffusion(), steps=3, guidance_rescale=0.5)
     noise = sampler.space().fresh([1], sampler.condition("a cat"))
     assert not sampler.can_stop

@@ -6,7 +6,7 @@ import tiny_pipelines as tiny
 import torch
 
 from samplers import PipelineSampler, State
-from samplers.images import as_images
+from samplers.pipelines.calls import as_images
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 

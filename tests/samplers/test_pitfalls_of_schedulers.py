@@ -8,8 +8,9 @@ import tiny_pipelines as tiny
 import torch
 from family_contract import CAT, DOGS, gap
 
-from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, grids, sampler_for
-from samplers.scheduler import SearchScheduler, Walk
+from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
+from samplers.pipelines import grids
+from samplers.pipelines.scheduler import SearchScheduler, Walk
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 EULER = {"steps_offset": 1, **tiny.SD_BETAS}

@@ -13,7 +13,7 @@ from test_pipeline_untouched import snapshot
 
 import noise_search
 from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
-from samplers.view import make_view
+from samplers.pipelines.view import make_view
 
 STEPS = 3
 

@@ -1,7 +1,9 @@
 """`WholeCallSampler`: candidates that are seeds of whole calls, for pipelines that take no noise."""
 
 import math
+import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -11,19 +13,17 @@ from torch import Tensor
 
 from samplers import flow_matching
 from samplers.base import Run, arrived, check_run
-from samplers.calling import CallingSampler
-from samplers.calls import PipelineCalls
 from samplers.denoiser import clean_latent
-from samplers.grids import whole_run
-from samplers.guidance import estimated_rows
-from samplers.images import as_images
-from samplers.modular import as_pipeline
-from samplers.options import call_options
+from samplers.pipelines import denoisers
+from samplers.pipelines.calling import CallingSampler
+from samplers.pipelines.calls import PipelineCalls, as_images
+from samplers.pipelines.grids import whole_run
+from samplers.pipelines.options import call_options, estimated_rows
+from samplers.pipelines.prompts import any_prompt
+from samplers.pipelines.view import as_pipeline, parameters
+from samplers.pipelines.whole import check_whole, undisturbed
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.steps_probe import count_steps
-from samplers.view import parameters
-from samplers.whole import check_whole, undisturbed
 
 SEEDS_ONLY = "a seed of a whole call"
 
@@ -142,3 +142,45 @@ class WholeCallSampler(CallingSampler):
         """The steps asked for and the space of the states; of the default where their grid is unknown."""
         known = ((steps, space) for steps, space in self._spaces.items() if space.id == states.grid)
         return next(known, (None, self.space()))
+
+
+class Reached(BaseException):
+    """The first denoiser evaluation; a BaseException, so that no pipeline swallows it. Never leaves this file."""
+
+
+def count_steps(calls: PipelineCalls, options: dict[str, Any], prompt: str | None) -> int:
+    """Evaluations of one call: what the pipeline itself counted, else the timesteps that it set its scheduler.
+
+    A pipeline that did neither is believed to take `num_inference_steps`: what an earlier call left on the user's
+    pipeline and scheduler says nothing. Raises RuntimeError where another search uses the denoiser.
+    """
+    views: list[Any] = []
+    scheduler = calls.own_scheduler()
+    before = getattr(scheduler, "timesteps", None)
+
+    def prepare(view: Any) -> None:
+        vars(view).pop("_num_timesteps", None)
+        views.append(view)
+
+    me = threading.get_ident()
+
+    def stop(module: Any, args: Any, kwargs: Any) -> None:
+        if threading.get_ident() == me:  # a plain call in another thread claims nothing
+            raise Reached
+
+    with ExitStack() as hooks:
+        hooks.enter_context(denoisers.claimed(calls.modules, calls))  # first: `stop` would end another's forwards
+        for module in calls.modules:
+            hooks.callback(module.register_forward_pre_hook(stop, with_kwargs=True, prepend=True).remove)
+        try:
+            calls.call(scheduler, [any_prompt(calls.pipe) if prompt is None else prompt], options, prepare=prepare)
+        except Reached:
+            pass
+    counted = getattr(views[0], "_num_timesteps", None)
+    if isinstance(counted, int) and counted > 0:
+        return counted
+    timesteps = getattr(scheduler, "timesteps", None)
+    if timesteps is not None and timesteps is not before:
+        return len(timesteps)
+    default = parameters(calls.pipe).get("num_inference_steps")
+    return int(options.get("num_inference_steps") or (default.default if default else 1))

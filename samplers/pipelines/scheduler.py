@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from samplers.base import NotDrivable
-from samplers.grids import Builder, Grid, build, whole_run
+from samplers.pipelines.grids import Builder, Grid, build, whole_run
 from samplers.rule import Point
 
 COPIES = "this pipeline copies its scheduler to step several tensors at once, which cannot be stopped or forked yet"

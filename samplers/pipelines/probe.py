@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from samplers.base import NotDrivable
-from samplers.calls import PipelineCalls
-from samplers.grids import Builder, Grid
-from samplers.layout import Layout, LayoutProbe
-from samplers.levels import check_levels, with_levels
-from samplers.slicing import SliceProbe
+from samplers.pipelines.calls import PipelineCalls
+from samplers.pipelines.grids import Builder, Grid, check_levels, with_levels
+from samplers.pipelines.layout import Layout, LayoutProbe
+from samplers.pipelines.slicing import SliceProbe
+from samplers.pipelines.view import parameters
 from samplers.space import NoiseSpace
-from samplers.view import parameters
 
 NO_STEPS = (UnboundLocalError, IndexError, ZeroDivisionError)
 """Of pipelines that need a step: for what their loop sets (LCM's `denoised`), its first timestep, or its length."""

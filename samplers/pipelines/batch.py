@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from samplers.base import Run, arrived, step_rho
-from samplers.calls import PipelineCalls
-from samplers.inlet import Handed, Undecoded
-from samplers.noise import step_noise
-from samplers.probing import Probed
-from samplers.scheduler import SearchScheduler, Walk
+from samplers.pipelines.calls import PipelineCalls
+from samplers.pipelines.inlet import Handed, Undecoded
+from samplers.pipelines.probe import Probed
+from samplers.pipelines.scheduler import SearchScheduler, Walk
+from samplers.pipelines.whole import keeping, row_generators, undisturbed
+from samplers.space import step_noise
 from samplers.state import State
-from samplers.whole import keeping, row_generators, undisturbed
 
 CHANGING = {"callback_on_step_end", "mask_image"}
 """Options by which x changes after its last step: there the pipeline's output is x."""

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
+from samplers.pipelines.scheduler import Walk, check_injected
 from samplers.recipe import Recipe
-from samplers.scheduler import Walk, check_injected
 
 KEPT = "scheduler='keep'"
+
 
 _seeding = threading.RLock()
 

@@ -8,24 +8,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samplers import denoisers, grids
 from samplers.base import Run, check_run, joined
-from samplers.batch import How, run_batch
-from samplers.calling import CallingSampler
-from samplers.calls import PipelineCalls
-from samplers.conditioning import UnequalPrompts
 from samplers.denoiser import clean_latent
-from samplers.drivable import check_drivable, index_keyed_options, warn_of_overrides
-from samplers.guidance import estimated_rows
-from samplers.images import as_images
-from samplers.inlet import Handed
-from samplers.modular import as_pipeline
-from samplers.options import call_options
-from samplers.probing import Probed, Probes
-from samplers.prompting import any_prompt
+from samplers.pipelines import denoisers, grids
+from samplers.pipelines.batch import How, run_batch
+from samplers.pipelines.calling import CallingSampler
+from samplers.pipelines.calls import PipelineCalls, as_images
+from samplers.pipelines.inlet import Handed
+from samplers.pipelines.options import (
+    call_options,
+    check_drivable,
+    estimated_rows,
+    index_keyed_options,
+    warn_of_overrides,
+)
+from samplers.pipelines.probe import Probed, Probes
+from samplers.pipelines.prompts import UnequalPrompts, any_prompt
+from samplers.pipelines.view import as_pipeline
+from samplers.pipelines.whole import KEPT, check_whole
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.whole import KEPT, check_whole
 
 
 class PipelineSampler(CallingSampler):

@@ -4,8 +4,8 @@ import warnings
 from typing import Any, Literal
 
 from samplers.base import NotDrivable, Sampler
-from samplers.pipeline import PipelineSampler
-from samplers.whole_call import WholeCallSampler
+from samplers.pipelines.sampler import PipelineSampler
+from samplers.pipelines.whole_call import WholeCallSampler
 
 STOPPING = "algorithms that stop inside trajectories don't"
 

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samplers.layout import Layout
-from samplers.randn import first_draw
-from samplers.scheduler import StepOutput
+from samplers.pipelines.layout import Layout
+from samplers.pipelines.randn import first_draw
+from samplers.pipelines.scheduler import StepOutput
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """`CallingSampler`: what all samplers over a pipeline's calls share, most of all their book of prompts."""
 
 from samplers.base import Sampler
-from samplers.calls import PipelineCalls
-from samplers.prompting import check_prompt
+from samplers.pipelines.calls import PipelineCalls
+from samplers.pipelines.prompts import check_prompt
 from samplers.state import State
 
 

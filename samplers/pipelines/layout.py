@@ -13,9 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samplers.base import NotDrivable
-from samplers.randn import Randn, replaced
+from samplers.pipelines.randn import Randn, replaced
 
 Inlet = Literal["packed", "drawn", "randn", "noised"]
+
+
 AXES = {1: ("feature",), 2: ("token", "feature"), 3: ("channel", "height", "width")}
 
 

@@ -1,0 +1,201 @@
+"""The call options of a pipeline, from the names that samplers give them."""
+
+import copy
+import inspect
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from samplers.base import NotDrivable
+from samplers.pipelines.prompts import ASKING, asking
+from samplers.pipelines.randn import drawing_modules
+from samplers.pipelines.scheduler import COPIES
+from samplers.pipelines.view import ModularFace, is_pipeline, parameters
+
+OWNED = (
+    "prompt",
+    "class_labels",
+    "batch_size",
+    "latents",
+    "generator",
+    "num_images_per_prompt",
+    "num_videos_per_prompt",
+    "output_type",
+    "return_dict",
+)
+
+
+NAMED = ("steps", "guidance", "guidance_argument", "negative_prompt", "height", "width")
+
+
+def call_options(pipe: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """`given`, with `NAMED` under the pipeline's names and without those that are None.
+
+    Raises:
+        TypeError: `pipe` is no pipeline, or does not take one of the options.
+        ValueError: an option the sampler owns, or guidance without effect.
+    """
+    _check_pipeline(pipe)
+    twice = {"steps": "num_inference_steps", "guidance": given.get("guidance_argument") or "guidance_scale"}
+    both = [f"{ours} and {theirs}" for ours, theirs in twice.items() if given.get(ours) is not None and theirs in given]
+    if both:
+        raise ValueError(f"{', '.join(both)} are one option by two names; give {', '.join(twice)} alone")
+    named = {name: given.get(name) for name in NAMED}
+    renamed = {"num_inference_steps": named["steps"], named["guidance_argument"] or "guidance_scale": named["guidance"]}
+    renamed |= {name: named[name] for name in ("negative_prompt", "height", "width")}
+    options = {k: v for k, v in renamed.items() if v is not None}
+    options |= {k: v for k, v in given.items() if k not in NAMED}
+    _check_options(pipe, options)
+    check_guidance(pipe, options)
+    return options
+
+
+def _check_pipeline(pipe: Any) -> None:
+    from diffusers import DiffusionPipeline
+
+    if not isinstance(pipe, DiffusionPipeline | ModularFace):
+        raise TypeError(f"pipe must be a loaded diffusers DiffusionPipeline, got {type(pipe).__name__}: {pipe!r:.80}")
+
+
+def _check_options(pipe: Any, options: dict[str, Any]) -> None:
+    """Raise ValueError for options the sampler owns, TypeError for options the pipeline does not know."""
+    owned = [k for k in OWNED if k in options]
+    if owned:
+        raise ValueError(
+            f"{', '.join(owned)} cannot be passed: the sampler sets {', '.join(OWNED)} itself; give seeds to "
+            "NoiseSpace.fresh and prompts to condition()"
+        )
+    known = parameters(pipe)
+    unknown = [k for k in options if k not in known]
+    if unknown:
+        raise TypeError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
+
+
+def check_guidance(pipe: Any, options: dict[str, Any]) -> None:
+    """Raise ValueError for true CFG without a negative prompt, and warn of a scale that the model ignores.
+
+    Pipelines say nothing of either.
+    """
+    true_cfg = options.get("true_cfg_scale")
+    if true_cfg is not None and true_cfg > 1 and options.get("negative_prompt") is None:
+        raise ValueError(
+            f"true_cfg_scale = {true_cfg} has no effect without a negative prompt: pass negative_prompt=''"
+        )
+    scale, configs = options.get("guidance_scale"), [getattr(p, "config", None) for p in pipe.components.values()]
+    embeds = [c.guidance_embeds for c in configs if c is not None and hasattr(c, "guidance_embeds")]
+    if (
+        isinstance(scale, int | float)
+        and scale > 1
+        and "true_cfg_scale" in parameters(pipe)
+        and embeds
+        and not any(embeds)
+    ):
+        warnings.warn(
+            f"guidance_scale = {scale} is ignored by this model, which has no embedded guidance: guide it by "
+            "true_cfg_scale and a negative_prompt",
+            stacklevel=4,
+        )
+
+
+def estimated_rows(pipe: Any, options: dict[str, Any]) -> int:
+    """Denoiser rows per NFE before anything ran: 2 where guidance is on, as the pipeline itself decides it."""
+    chosen = {k: p.default for k, p in parameters(pipe).items()} | options
+    true_cfg = chosen.get("true_cfg_scale")
+    if true_cfg is not None:
+        return 2 if true_cfg > 1 and chosen.get("negative_prompt") is not None else 1
+    scale = chosen.get("guidance_scale")
+    rows = 2 if isinstance(scale, int | float) and _guided(pipe, scale) else 1
+    perturbed = hasattr(type(pipe), "do_perturbed_attention_guidance") and chosen.get("pag_scale", 0) > 0
+    return rows + int(perturbed)
+
+
+def _guided(pipe: Any, scale: float) -> bool:
+    """Whether a guidance scale makes the pipeline evaluate a second, unconditional row.
+
+    Asked of its own `do_classifier_free_guidance`, whose threshold is not always 1. A pipeline that has none, and
+    whose `encode_prompt` is not told either, feeds the scale to its denoiser (FLUX.2).
+    """
+    if isinstance(getattr(type(pipe), "do_classifier_free_guidance", None), property):
+        view = copy.copy(pipe)
+        vars(view)["_guidance_scale"] = scale
+        try:
+            return bool(view.do_classifier_free_guidance)
+        except AttributeError:  # decided by more than the scale, which only a call sets
+            return scale > 1
+    encode = getattr(pipe, "encode_prompt", None)
+    return scale > 1 and (encode is None or "do_classifier_free_guidance" in inspect.signature(encode).parameters)
+
+
+INDEX_KEYED = {  # options that count loop steps: right only for whole runs
+    "skip_guidance_layers",
+    "skip_layer_guidance_start",
+    "skip_layer_guidance_stop",
+    "cfg_trunc_ratio",
+    "control_guidance_start",
+    "control_guidance_end",
+    "adapter_conditioning_factor",
+    "strength",
+    "mask_image",
+    "callback_on_step_end",
+}
+
+
+SPLITTING = {  # options that run a part of the grid only
+    "denoising_start",
+    "denoising_end",
+}
+
+
+COPYING = re.compile(r"\w+_scheduler\w* = (copy\.)?deepcopy\(self\.scheduler\)")
+
+
+def check_drivable(pipe: Any, options: Mapping[str, Any], kept: bool) -> None:
+    """Raise NotDrivable for a pipeline that takes no noise, ValueError for options that cut its grid."""
+    name = type(pipe).__name__
+    if asking(pipe) is None:
+        raise NotDrivable(f"{name} takes none of {', '.join(ASKING)}, so rows cannot be asked for")
+    inner = [k for k, v in vars(pipe).items() if is_pipeline(v)]
+    if inner:
+        raise NotDrivable(f"{name} runs pipelines of its own ({', '.join(inner)}), each with its own noise")
+    if getattr(pipe, "scheduler", None) is None:
+        raise NotDrivable(f"{name} has no scheduler")
+    if "latents" not in parameters(pipe) and not drawing_modules(type(pipe)):
+        raise NotDrivable(f"{name} takes no latents and draws its noise by itself, so none can be handed to it")
+    if not kept and copies_scheduler(type(pipe)):
+        raise NotDrivable(COPIES, keep=True)
+    splitting = sorted(SPLITTING & {k for k, v in options.items() if v is not None})
+    if splitting:
+        raise ValueError(
+            f"{', '.join(splitting)} cannot be passed: the sampler itself stops and resumes anywhere on the grid"
+        )
+
+
+def warn_of_overrides(pipe: Any) -> None:
+    """Warn of methods that a tool replaced on the object by functions that cannot be bound to a copy of it."""
+    replaced = [
+        name
+        for name, value in vars(pipe).items()
+        if inspect.isfunction(value) and inspect.isfunction(getattr(type(pipe), name, None))
+    ]
+    if replaced:
+        warnings.warn(
+            f"{', '.join(replaced)} of this {type(pipe).__name__} was replaced by a function that may work on this "
+            "very object, while a search works on copies of it: compare an image with the plain pipeline's",
+            stacklevel=4,
+        )
+
+
+def copies_scheduler(cls: type) -> bool:
+    """Whether a pipeline's call steps a deep copy of its scheduler (LTX2's audio, Cosmos, Kandinsky 6)."""
+    try:
+        source = inspect.getsource(vars(next(c for c in cls.__mro__ if "__call__" in vars(c)))["__call__"])
+    except (OSError, TypeError):  # no source to read: the copy is refused when it is made
+        return False
+    return COPYING.search(source) is not None
+
+
+def index_keyed_options(pipe: Any, options: Mapping[str, Any]) -> list[str]:
+    """Those of the options that allow whole runs only; `strength` does not where the pipeline asks itself."""
+    asks = hasattr(pipe, "get_timesteps")
+    return [k for k in options if k in INDEX_KEYED and not (k == "strength" and asks)]
