@@ -20,7 +20,7 @@ from noise_search.resolve import resolve_aggregator
 from noise_search.results.candidate import number
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import printable, unknown, violations
-from verifiers.aggregator import Aggregator
+from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)

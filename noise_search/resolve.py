@@ -11,9 +11,8 @@ from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.models import CARD, Card
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
 from noise_search.words import unknown
-from verifiers.base import Verifier
-from verifiers.ensemble import ENSEMBLES, Aggregator, as_aggregator
-from verifiers.function import FunctionVerifier
+from verifiers.aggregators.ranks import ENSEMBLES, Aggregator, as_aggregator
+from verifiers.base import FunctionVerifier, Verifier
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from verifiers.base import Verifier
 from verifiers.card import Card
-from verifiers.hub import WeightsError
-from verifiers.tower import Tower, TowerSource
-from verifiers.weights import WeightFile
+from verifiers.loading.hub import WeightsError
+from verifiers.loading.tower import Tower, TowerSource
+from verifiers.loading.weights import WeightFile
 
 CARD = Card(
     measures="visual appeal whatever the prompt (LAION aesthetic predictor v2 on OpenAI's ViT-L/14)",

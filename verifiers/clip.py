@@ -11,7 +11,7 @@ from torch import Tensor
 
 from verifiers.base import Verifier
 from verifiers.card import Card
-from verifiers.tower import TowerSource
+from verifiers.loading.tower import TowerSource
 
 CARD = Card(
     measures="match of image and prompt (CLIPScore; OpenAI's ViT-L/14, or any open_clip model)",

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from verifiers import tower as towers
 from verifiers.base import Verifier, check_images
 from verifiers.card import Card
-from verifiers.classifier_input import ClassifierInput
-from verifiers.dtypes import as_dtype
-from verifiers.hub import WeightsError
-from verifiers.pretrained import Pretrained
-from verifiers.tower import TowerSource
+from verifiers.inputs.classifier import ClassifierInput
+from verifiers.loading import tower as towers
+from verifiers.loading.devices import as_dtype
+from verifiers.loading.hub import WeightsError
+from verifiers.loading.pretrained import Pretrained
+from verifiers.loading.tower import TowerSource
 
 CARD = Card(
     measures="likeness of the finished image to the x0 prediction on its way (self-supervised, DINOv2 features)",

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from verifiers import tower as towers
 from verifiers.base import Verifier
 from verifiers.card import Card
-from verifiers.hub import WeightsError, first_line
-from verifiers.open_clip_loading import check_precision
-from verifiers.preprocess import Images, Pixels, straight_through
-from verifiers.tower import Tower, TowerSource
-from verifiers.weights import WeightFile, file_sha256
+from verifiers.inputs.preprocess import Images, Pixels, straight_through
+from verifiers.loading import tower as towers
+from verifiers.loading.hub import WeightsError, first_line
+from verifiers.loading.open_clip import check_precision
+from verifiers.loading.tower import Tower, TowerSource
+from verifiers.loading.weights import WeightFile, file_sha256
 
 CARD = Card(
     measures="human preference among images of one prompt (HPSv2.1 on open_clip's ViT-H/14)",

@@ -14,14 +14,14 @@ from torch import Tensor
 from verifiers import hpsv3_model
 from verifiers.base import Verifier, check_images, check_prompts
 from verifiers.card import Card
-from verifiers.control_tokens import control_tokens
-from verifiers.devices import indexed
 from verifiers.hpsv3_model import RewardModel
-from verifiers.hub import WeightsError
-from verifiers.preprocess import Images, Pixels
-from verifiers.pretrained import Pretrained
-from verifiers.vlm_images import resized
-from verifiers.weights import WeightFile, sha256
+from verifiers.inputs.preprocess import Images, Pixels
+from verifiers.inputs.tokens import control_tokens
+from verifiers.inputs.vlm import resized
+from verifiers.loading.devices import indexed
+from verifiers.loading.hub import WeightsError
+from verifiers.loading.pretrained import Pretrained
+from verifiers.loading.weights import WeightFile, sha256
 
 CARD = Card(
     measures="human preference (HPSv3: Qwen2-VL-7B with a reward head)",

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from verifiers.hub import WeightsError, first_line
-from verifiers.pretrained import quiet
-from verifiers.unloading import keep
+from verifiers.loading.devices import keep
+from verifiers.loading.hub import WeightsError, first_line
+from verifiers.loading.pretrained import quiet
 
 HEAD = "rm_head."
 EMBEDDINGS = "language_model.embed_tokens.weight"

@@ -9,17 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from verifiers import blip
 from verifiers.base import Verifier
-from verifiers.blip import BlipReward
 from verifiers.card import Card
-from verifiers.clip_input import clip_input
-from verifiers.devices import as_device, indexed
-from verifiers.dtypes import as_dtype
-from verifiers.hub import WeightsError
-from verifiers.tokenizer_source import TokenizerSource
-from verifiers.tokens import TokenLimit
-from verifiers.weights import WeightFile
+from verifiers.inputs.preprocess import clip_input
+from verifiers.inputs.tokens import TokenLimit
+from verifiers.loading import blip
+from verifiers.loading.blip import BlipReward
+from verifiers.loading.devices import as_device, as_dtype, indexed
+from verifiers.loading.hub import WeightsError
+from verifiers.loading.pretrained import TokenizerSource
+from verifiers.loading.weights import WeightFile
 
 CARD = Card(
     measures="human preference for an image of its prompt (ImageReward 1.0, on BLIP)",

@@ -15,8 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 
-from verifiers.devices import as_device
-from verifiers.dtypes import as_dtype
+from verifiers.loading.devices import as_device, as_dtype
 
 _NAMES = {
     NoneType: "none",

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from verifiers.base import Verifier
 from verifiers.card import Card
-from verifiers.clip_input import clip_input
-from verifiers.hub import WeightsError
-from verifiers.pretrained import Pretrained
-from verifiers.tokenizer_source import TokenizerSource
-from verifiers.tokens import TokenLimit
+from verifiers.inputs.preprocess import clip_input
+from verifiers.inputs.tokens import TokenLimit
+from verifiers.loading.hub import WeightsError
+from verifiers.loading.pretrained import Pretrained, TokenizerSource
 
 CARD = Card(
     measures="human preference for an image of its prompt (PickScore, on CLIP ViT-H/14)",
@@ -76,7 +75,7 @@ class PickScore(Verifier):
             raise ValueError(f"output is {output!r}; expected one of {OUTPUTS}")
         self.source = Pretrained(
             model,
-            "verifiers.clip_in_float32.ScaledCLIP",
+            "verifiers.loading.open_clip.ScaledCLIP",
             revision=revision,
             dtype=dtype,
             device=device,

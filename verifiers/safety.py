@@ -5,19 +5,20 @@ from functools import cached_property
 from math import isfinite, log
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from verifiers.base import Kind, Verifier
 from verifiers.card import Card
-from verifiers.classifier_input import ClassifierInput
-from verifiers.clip_input import clip_input
-from verifiers.hub import WeightsError
-from verifiers.pretrained import Pretrained
+from verifiers.inputs.classifier import ClassifierInput
+from verifiers.inputs.preprocess import clip_input
+from verifiers.loading.hub import WeightsError
+from verifiers.loading.pretrained import Pretrained
 
 CARD = Card(
     measures="whether an image passes Stable Diffusion's safety checker, or a classifier of unsafe images",
@@ -30,14 +31,23 @@ CARD = Card(
     weights="CompVis/stable-diffusion-safety-checker",
 )
 
+
 MODEL = "CompVis/stable-diffusion-safety-checker"
+
+
 SIZE = 1_216_067_303
+
+
 UNSAFE = frozenset({"nsfw", "unsafe"})
+
+
 SPECIAL_CARE = 0.01
 """What the checker adds to every similarity of an image that needs special care."""
 
+
 BLACK = -1.0
 """The value of an all-black image."""
+
 
 MICRO_BATCH = 32
 
@@ -151,7 +161,7 @@ class Safety(Verifier):
     @cached_property
     def _checker(self) -> Pretrained:
         size = SIZE if self._published else None
-        return self._source("verifiers.safety_checker.SafetyChecker", safetensors=False, size=size)
+        return self._source("verifiers.safety.SafetyChecker", safetensors=False, size=size)
 
     @cached_property
     def _classifier(self) -> Pretrained:
@@ -223,3 +233,9 @@ class ClassifierMargin:
 def _black(images: Float[Tensor, "batch 3 height width"]) -> Bool[Tensor, " batch"]:
     """Which images are black in every pixel once they have 8 bits."""
     return images.detach().flatten(1).amax(1) < 0.5 / 255
+
+
+class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]
+    """The checker of diffusers as a source of weights; its forward, which blackens images in place, is never called."""
+
+    _keep_in_fp32_modules_strict: ClassVar[Any] = {"concept_embeds", "special_care_embeds"}  # and their thresholds

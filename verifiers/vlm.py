@@ -1,6 +1,8 @@
 """A vision-language model as a verifier: the log-odds with which it answers yes to a question about the image."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,15 +10,15 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-from verifiers.base import Verifier
+from verifiers.base import Verifier, source_hash
 from verifiers.card import Card
-from verifiers.control_tokens import control_tokens
-from verifiers.hub import WeightsError
-from verifiers.preprocess import Pixels, straight_through
-from verifiers.pretrained import Pretrained
-from verifiers.questions import COMBINATIONS, Asked, Questions, check_template, combine, fill
-from verifiers.vlm_images import is_resized, least_area, resized
+from verifiers.inputs.preprocess import Pixels, straight_through
+from verifiers.inputs.tokens import control_tokens
+from verifiers.inputs.vlm import is_resized, least_area, resized
+from verifiers.loading.hub import WeightsError
+from verifiers.loading.pretrained import Pretrained
 
 CARD = Card(
     measures="whether a vision-language model says that the image shows the prompt (any of transformers)",
@@ -28,8 +30,13 @@ CARD = Card(
     weights="Qwen/Qwen3-VL-2B-Instruct",
 )
 
+
 MODEL = "Qwen/Qwen3-VL-2B-Instruct"
+
+
 QUESTION = 'Does this image show "{}"? Answer yes or no.'
+
+
 PRESETS = {
     "vqascore": 'Does this image show "{}"?',
     "vqascore-3.1": 'Does this figure show "{}"? Please answer Yes or No.',
@@ -38,7 +45,11 @@ PRESETS = {
 
 Sources: `qwen2vl_model.py` and `qwen3vl_model.py` of linzhiqiu/t2v_metrics. CLIP-FlanT5's own ends in "yes or no."
 """
+
+
 BATCH = 4
+
+
 _LANCZOS = 1  # PIL's number
 
 
@@ -269,3 +280,82 @@ class VLM(Verifier):
         after = ids[1][len(ids[0]) :]
         single = ids[1][:-1] == ids[0] and len(after) == 1 and after[0] != tokenizer.unk_token_id
         return int(after[0]) if single else None
+
+
+Questions = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]] | Sequence[str]
+
+
+COMBINATIONS = ("mean", "product")
+
+
+class Asked:
+    """What is asked about a prompt: the prompt in templates, or questions made for it.
+
+    Attributes:
+        label: what identifies the questions in a version.
+    """
+
+    def __init__(self, questions: Questions) -> None:
+        """Take the questions.
+
+        Args:
+            questions: templates with "{}" where the prompt goes; or a mapping or a function from the prompt to its
+                questions. A function is identified by its `version`, where it has one, else by its name and its
+                source, which cannot show the values it closes over: give it a `version` where those change questions.
+
+        Raises:
+            TypeError: a single string.
+            ValueError: no templates, or one without "{}".
+        """
+        if isinstance(questions, str):
+            raise TypeError(f"questions is the single string {questions!r}; expected several: pass [{questions!r}]")
+        self._questions = questions
+        if callable(questions):
+            name = getattr(questions, "__qualname__", type(questions).__name__)
+            self.label = str(getattr(questions, "version", None) or f"{name}-{source_hash(questions)}")
+            return
+        if not isinstance(questions, Mapping):
+            for template in questions:
+                check_template(template)
+            if not questions:
+                raise ValueError("questions is empty; expected at least one template such as 'Is there {}?'")
+        plain = {k: list(v) for k, v in questions.items()} if isinstance(questions, Mapping) else list(questions)
+        self.label = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+
+    def about(self, prompt: str) -> list[str]:
+        """The questions about one prompt.
+
+        Raises:
+            KeyError: a mapping without that prompt.
+            ValueError: no questions about it.
+        """
+        if callable(self._questions):
+            found = self._questions(prompt)
+        elif isinstance(self._questions, Mapping):
+            if prompt not in self._questions:
+                raise KeyError(f"no questions about prompt {prompt!r}; expected them in the mapping: add an entry")
+            found = self._questions[prompt]
+        else:
+            return [fill(template, prompt) for template in self._questions]
+        if isinstance(found, str) or not found:
+            raise ValueError(f"questions about prompt {prompt!r} are {found!r}; expected a list of at least one")
+        return list(found)
+
+
+def combine(log_odds: Float[Tensor, " question"], how: str) -> Float[Tensor, ""]:
+    """Mean or product of P(yes) = sigmoid(log-odds) over the questions about one image, in [0, 1].
+
+    The mean is Soft-TIFA's arithmetic one (2512.16853); the product asks for all of them at once.
+    """
+    return logsigmoid(log_odds).sum().exp() if how == "product" else log_odds.sigmoid().mean()
+
+
+def check_template(template: str) -> None:
+    """Raise ValueError unless the prompt has exactly one place in the template."""
+    if template.count("{}") != 1:
+        raise ValueError(f"question {template!r} has {template.count('{}')} places '{{}}' for the prompt; expected one")
+
+
+def fill(template: str, prompt: str) -> str:
+    """The template with the prompt in its place; braces in the prompt stay as they are."""
+    return template.replace("{}", prompt)

@@ -28,8 +28,8 @@ from noise_search.results.candidate import Candidate
 from noise_search.results.data import AllCandidatesFailed
 from noise_search.results.result import SearchResult
 from noise_search.results.saving import png_bytes
+from verifiers.aggregators.ranks import Aggregator
 from verifiers.base import Verifier
-from verifiers.ensemble import Aggregator
 
 IMAGES = "images"
 """Where winners are kept, in the comparison's directory."""

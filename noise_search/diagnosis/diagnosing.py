@@ -24,9 +24,9 @@ from noise_search.results.candidate import Candidate
 from noise_search.results.result import SearchResult
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import first_line
+from verifiers.aggregators.ranks import Aggregator
 from verifiers.base import Verifier
-from verifiers.ensemble import Aggregator
-from verifiers.hub import WeightsError
+from verifiers.loading.hub import WeightsError
 
 _NO_GAIN = "there is no gain"
 

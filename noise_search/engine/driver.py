@@ -21,8 +21,8 @@ from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_
 from noise_search.results.candidate import Candidate
 from noise_search.results.record import search_record, unread_record
 from noise_search.results.result import SearchResult
+from verifiers.aggregators.ranks import Aggregator
 from verifiers.base import Verifier
-from verifiers.ensemble import Aggregator
 
 log = logging.getLogger(__name__)
 

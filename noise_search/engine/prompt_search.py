@@ -10,7 +10,7 @@ from noise_search.results.candidate import Candidate, as_pixels, best_finished, 
 from noise_search.results.ledger import Ledger
 from samplers.space import NoiseSpace
 from samplers.state import State
-from verifiers.ensemble import Aggregator
+from verifiers.aggregators.ranks import Aggregator
 
 
 class PromptSearch:

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from noise_search.disk.files import write_atomically
-from verifiers.hub import first_line
+from verifiers.loading.hub import first_line
 
 GITHUB = "https://raw.githubusercontent.com"
 SECONDS = 30

@@ -12,8 +12,8 @@ from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.models import LoadedModel
 from noise_search.version import __version__
 from samplers.space import NoiseSpace
+from verifiers.aggregators.ranks import Aggregator
 from verifiers.base import Verifier
-from verifiers.ensemble import Aggregator
 
 RECORD_VERSION = 1
 """Of what PNGs and result.json hold; a newer one isn't read by this version."""

@@ -16,7 +16,7 @@ from toy import STUBS, CountingSampler, brightness, contrast, space
 
 from noise_search import Job, RandomSearch, SearchOverPaths, ZeroOrderSearch
 from samplers import DenoiserSampler, NoiseSpace, ddim
-from verifiers.ensemble import ranks
+from verifiers.aggregators.ranks import ranks
 
 DEFAULTS = [
     RandomSearch(),

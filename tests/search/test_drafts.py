@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from toy import STUBS, CountingSampler, brightness, contrast, space
 
 from noise_search import RandomSearch, ZeroOrderSearch, search
-from verifiers.ensemble import ranks
+from verifiers.aggregators.ranks import ranks
 
 STEPS, DRAFT = 8, 3
 ALGORITHMS = [RandomSearch(), ZeroOrderSearch(), ZeroOrderSearch(chains=3, patience=1), ZeroOrderSearch(literal=True)]

@@ -9,7 +9,7 @@ from toy import CountingSampler, brightness, contrast
 
 from noise_search import AllCandidatesFailed, search
 from verifiers import FunctionVerifier, MeanRank, MeanZ, Single
-from verifiers.ensemble import MinZ, WeightedSum
+from verifiers.aggregators.ranks import MinZ, WeightedSum
 
 PROMPT = "a red circle to the left of a blue square"
 BOTH = ["clip", "aesthetic"]

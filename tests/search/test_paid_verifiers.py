@@ -13,9 +13,9 @@ from toy import CountingSampler, brightness
 from noise_search import search
 from noise_search.engine.scoring import Scorer
 from verifiers import FunctionVerifier, RubricJudge
-from verifiers.backoff import Backoff
 from verifiers.base import Verifier, VerifierUnusable
-from verifiers.endpoint import JudgeError
+from verifiers.judge.endpoint import JudgeError
+from verifiers.judge.requests import Backoff
 
 sys.path.append(str(Path(__file__).parents[1] / "verifiers"))
 from judge_server import JudgeServer, Turn

@@ -15,13 +15,14 @@ from tiny_clip import write_tiny_clip
 from torch import Tensor
 from verifier_contract import VerifierContract
 
-from verifiers import CLIPScore, Verifier, WeightsError, classes_clip
-from verifiers.classes import CARD, ClassScore, _listed
-from verifiers.classes_classifier import Classifier
-from verifiers.classes_names import ClassNames, with_wordnet
-from verifiers.classes_torchvision import TorchvisionClassifier, fetch
-from verifiers.classifier_input import ClassifierInput
-from verifiers.weights import file_sha256
+from verifiers import CLIPScore, Verifier, WeightsError
+from verifiers.classes import clip as classes_clip
+from verifiers.classes.classifier import Classifier
+from verifiers.classes.names import ClassNames, with_wordnet
+from verifiers.classes.score import CARD, ClassScore, _listed
+from verifiers.classes.torchvision import TorchvisionClassifier, fetch
+from verifiers.inputs.classifier import ClassifierInput
+from verifiers.loading.weights import file_sha256
 
 OWN = ["red circle", "blue square", "star", "photo", "yellow circle above the square"]
 TEMPLATES = ["{}", "a {} .", "a photo of the {}"]

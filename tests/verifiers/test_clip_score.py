@@ -11,8 +11,8 @@ from tiny_clip import CONTEXT, SIDE, WIDTH, published_head, save_head, write_tin
 from torch import Tensor
 
 from verifiers import Aesthetic, CLIPScore
-from verifiers import tower as towers
-from verifiers.tokens import TokenLimit
+from verifiers.inputs.tokens import TokenLimit
+from verifiers.loading import tower as towers
 
 PROMPTS = ["a red circle", "a blue square", "the star on the left", "photo of a circle", ""]
 

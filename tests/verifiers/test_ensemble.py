@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from verifiers import FunctionVerifier, MeanRank, MeanZ, Single, Verifier, as_aggregator
-from verifiers.ensemble import ranks
+from verifiers.aggregators.ranks import ranks
 
 
 def named(name: str, kind: str = "score") -> Verifier:

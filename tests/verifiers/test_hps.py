@@ -13,9 +13,10 @@ from tiny_hps import CONFIG, SIDE, tiny_weights, write_tiny_hps
 from torch import Tensor
 from verifier_contract import VerifierContract
 
-from verifiers import Verifier, WeightsError, pins
+from verifiers import Verifier, WeightsError
 from verifiers.hps import CARD, HPS, PUBLISHED, LongestSide
-from verifiers.preprocess import Preprocess
+from verifiers.inputs.preprocess import Preprocess
+from verifiers.loading import hub as pins
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIZES = [(512, 512), (301, 517), (831, 333), (224, 150), (97, 224), (224, 224), (50, 33), (3, 1000), (17, 18)]

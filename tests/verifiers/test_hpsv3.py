@@ -14,10 +14,11 @@ from tiny_hpsv3 import HIDDEN, original_weights, tokens, write_base, write_weigh
 from torch import Tensor
 from verifier_contract import VerifierContract
 
-from verifiers import Verifier, WeightsError, load, pins
+from verifiers import Verifier, WeightsError, load
 from verifiers import hpsv3_model as network
 from verifiers.hpsv3 import CARD, PIXELS, REWARD_TOKEN, HPSv3, turn
-from verifiers.vlm_images import resized, target
+from verifiers.inputs.vlm import resized, target
+from verifiers.loading import hub as pins
 
 SMALL = 112 * 112
 CPU = torch.device("cpu")

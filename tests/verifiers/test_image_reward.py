@@ -11,10 +11,11 @@ from tiny_rewards import reward_tensors, write_bert_tokenizer
 from torch import Tensor
 from verifier_contract import VerifierContract
 
-from verifiers import Verifier, WeightsError, blip
+from verifiers import Verifier, WeightsError
 from verifiers.image_reward import CARD, MEAN, PUBLISHED, STD, TOKENS, ImageReward
-from verifiers.pins import commit
-from verifiers.preprocess import Preprocess
+from verifiers.inputs.preprocess import Preprocess
+from verifiers.loading import blip
+from verifiers.loading.hub import commit
 
 CLIP_INPUT = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 

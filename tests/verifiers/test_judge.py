@@ -24,13 +24,12 @@ from tiny_chat_model import write_chat_model
 from torch import Tensor
 from verifier_contract import VerifierContract
 
-from verifiers.backoff import Backoff
 from verifiers.base import VerifierUnusable
-from verifiers.endpoint import JudgeError, retry_after
-from verifiers.judge import RubricJudge, encode_png
-from verifiers.rubric import RUBRIC, Rubric
-from verifiers.spending import Spending
-from verifiers.workers import run_all
+from verifiers.judge.endpoint import JudgeError, retry_after
+from verifiers.judge.judge import RubricJudge, encode_png
+from verifiers.judge.requests import Backoff, run_all
+from verifiers.judge.rubric import RUBRIC, Rubric
+from verifiers.judge.spending import Spending
 
 PROVIDERS = ["openai", "gemini"]
 
@@ -470,7 +469,7 @@ def test_hidden_reasoning_is_paid_for(server: JudgeServer, images: Tensor) -> No
 
 
 def test_requests_without_a_word_are_taken_for_billed() -> None:
-    from verifiers.endpoint import Answer
+    from verifiers.judge.endpoint import Answer
 
     spending = Spending(max_cost=1.0, prices=(1.0, 0.0))
     assert spending.blind and spending.begin() == ""
@@ -571,7 +570,7 @@ def test_what_is_sent(server: JudgeServer, provider: str, images: Tensor) -> Non
 
 
 def test_openai_itself_gets_the_name_it_wants_for_the_limit() -> None:
-    from verifiers.endpoint_openai import OpenAIEndpoint
+    from verifiers.judge.openai import OpenAIEndpoint
 
     request = OpenAIEndpoint(answer_format="text")._request(b"", "", {}, 0)
     assert request["max_completion_tokens"] == 4096 and "max_tokens" not in request
@@ -690,7 +689,7 @@ def test_missing_package_is_one_line(provider_: str, package: str, monkeypatch: 
 
 def test_construction_imports_and_contacts_nothing() -> None:
     code = (
-        "import sys; from verifiers.judge import RubricJudge\n"
+        "import sys; from verifiers.judge.judge import RubricJudge\n"
         "for provider in ('openai', 'gemini', 'local'): RubricJudge(provider)\n"
         "assert RubricJudge().key and RubricJudge('openai').describe()\n"
         "heavy = {'openai', 'google.genai', 'transformers', 'PIL', 'httpx2'} & set(sys.modules)\n"
@@ -807,7 +806,7 @@ def test_waits_that_cannot_be_waited_are_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_endpoint_object_is_taken_as_it_is(server: JudgeServer, images: Tensor) -> None:
-    from verifiers.endpoint_openai import OpenAIEndpoint
+    from verifiers.judge.openai import OpenAIEndpoint
 
     endpoint = OpenAIEndpoint("eye-1", **server.options("openai"))
     assert RubricJudge(endpoint)(images, ["a"] * 5).isfinite().all()

@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from tiny_clip import write_tiny_clip, write_tokenizer
 from torch import Tensor
 
-from verifiers import Aesthetic, CLIPScore, WeightsError, notices, open_clip_weights, pins
-from verifiers.tower import TowerSource
+from verifiers import Aesthetic, CLIPScore, WeightsError
+from verifiers.loading import hub as pins
+from verifiers.loading import notices, open_clip_weights
+from verifiers.loading.tower import TowerSource
 
 
 def refused(clip: CLIPScore, message: str) -> None:

@@ -13,8 +13,8 @@ from verifier_contract import VerifierContract
 
 from verifiers import Verifier, WeightsError
 from verifiers import pickscore as module
+from verifiers.loading.hub import commit
 from verifiers.pickscore import CARD, MODEL, PickScore
-from verifiers.pins import commit
 
 
 @pytest.fixture(scope="module")

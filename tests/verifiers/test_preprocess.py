@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from verifiers.preprocess import Preprocess, pil_resize
+from verifiers.inputs.preprocess import Preprocess, pil_resize
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 CLIP = Preprocess((224, 224), MEAN, STD)

@@ -7,7 +7,7 @@ import math
 import jaxtyping
 import pytest
 
-from verifiers.rubric import RUBRIC, Grades, Rubric, UnreadableAnswer
+from verifiers.judge.rubric import RUBRIC, Grades, Rubric, UnreadableAnswer
 
 GOOD = {key: {"explanation": f"why {key}", "score": index + 0.5} for index, key in enumerate(RUBRIC.keys)}
 TEXT = json.dumps(GOOD)

@@ -12,7 +12,7 @@ from torch import Tensor
 from verifier_contract import VerifierContract
 
 from verifiers import Verifier, WeightsError
-from verifiers.pins import commit
+from verifiers.loading.hub import commit
 from verifiers.safety import BLACK, CARD, MODEL, Safety
 
 

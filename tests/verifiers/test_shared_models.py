@@ -13,15 +13,17 @@ from tiny_clip import write_tiny_clip
 from tiny_rewards import reward_tensors, write_bert_tokenizer, write_pickscore
 from torch import Tensor, nn
 
-from verifiers import ClassScore, CLIPScore, blip, pretrained, unloading
+from verifiers import ClassScore, CLIPScore
 from verifiers import pickscore as picks
-from verifiers import tower as towers
-from verifiers.classes_torchvision import TorchvisionClassifier
+from verifiers.classes.torchvision import TorchvisionClassifier
 from verifiers.image_reward import ImageReward
+from verifiers.loading import blip, pretrained
+from verifiers.loading import devices as unloading
+from verifiers.loading import tower as towers
+from verifiers.loading.pretrained import Pretrained
+from verifiers.loading.tower import Tower
+from verifiers.loading.weights import WeightFile
 from verifiers.pickscore import PickScore
-from verifiers.pretrained import Pretrained
-from verifiers.tower import Tower
-from verifiers.weights import WeightFile
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from torch import Tensor
 from verifier_contract import VerifierContract
 
 from verifiers import Verifier
-from verifiers.brightness import Brightness
-from verifiers.jpeg import JPEGSize
-from verifiers.saturation import Saturation
-from verifiers.sharpness import Sharpness
+from verifiers.measures.brightness import Brightness
+from verifiers.measures.jpeg import JPEGSize
+from verifiers.measures.saturation import Saturation
+from verifiers.measures.sharpness import Sharpness
 
 ONE = [""]
 

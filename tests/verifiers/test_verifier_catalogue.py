@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from verifiers import CLIPScore, available, licences, load, notices
+from verifiers import CLIPScore, available, load
 from verifiers.catalogue import verifier_class
-from verifiers.devices import indexed
+from verifiers.loading import licences, notices
+from verifiers.loading.devices import indexed
 from verifiers.options import takes_text
 
 

@@ -15,10 +15,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from verifier_contract import VerifierContract
 
 from verifiers.hpsv3 import HPSv3
-from verifiers.questions import Asked, combine, fill
-from verifiers.vlm import PRESETS, QUESTION, VLM
-from verifiers.vlm_images import is_resized, resized, smart_resize, target
-from verifiers.weights import WeightsError
+from verifiers.inputs.vlm import is_resized, resized, smart_resize, target
+from verifiers.loading.weights import WeightsError
+from verifiers.vlm import PRESETS, QUESTION, VLM, Asked, combine, fill
 
 
 @pytest.fixture(scope="session")

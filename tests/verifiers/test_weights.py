@@ -9,10 +9,11 @@ from fake_hub import FakeHub
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from verifiers import Aesthetic, PickScore, WeightsError, licences, notices, pins
-from verifiers.pretrained import Pretrained
-from verifiers.tokenizer_source import TokenizerSource
-from verifiers.weights import WeightFile, file_sha256
+from verifiers import Aesthetic, PickScore, WeightsError
+from verifiers.loading import hub as pins
+from verifiers.loading import licences, notices
+from verifiers.loading.pretrained import Pretrained, TokenizerSource
+from verifiers.loading.weights import WeightFile, file_sha256
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata, zscore
 
 from verifiers import FunctionVerifier, Verifier
-from verifiers.ensemble import Aggregator, MeanRank, MeanZ, MinZ, Single, WeightedSum
+from verifiers.aggregators.ranks import Aggregator, MeanRank, MeanZ, MinZ, Single, WeightedSum
 
 
 def named(name: str, kind: str = "score") -> Verifier:

@@ -13,7 +13,7 @@ from torch import Tensor
 from noise_search.comparison.records import Record
 from noise_search.comparison.statistics.bootstrap import Interval, Values, mean_interval
 from verifiers.base import Verifier
-from verifiers.tower import TowerSource
+from verifiers.loading.tower import TowerSource
 
 
 @dataclass(frozen=True)

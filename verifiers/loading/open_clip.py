@@ -1,0 +1,212 @@
+"""Loading open_clip models so that wrong or missing weights are errors.
+
+open_clip itself only logs "initialized randomly" for a directory without weights, and only warns when
+OpenAI's weights, trained with QuickGELU, meet a model with GELU.
+"""
+
+import difflib
+import importlib
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from transformers import CLIPModel
+
+from verifiers.loading import licences, notices, open_clip_weights
+from verifiers.loading.hub import WeightsError, first_line
+from verifiers.loading.open_clip_weights import CONFIG, TEXT_SUFFIXES
+
+LOCAL, HUB = "local-dir:", "hf-hub:"
+
+
+SCHEMES = (LOCAL, HUB)
+
+
+PRECISIONS = ("fp32", "bf16", "fp16", "pure_bf16", "pure_fp16")
+
+
+_READ_SUFFIXES = (".safetensors", ".bin", ".pth")
+
+
+def resolve(model: str | Path) -> tuple[str, Path | None]:
+    """open_clip's name of a model, and its directory where it is a local one."""
+    name = str(model)
+    if name.startswith(LOCAL):
+        directory = Path(name.removeprefix(LOCAL)).expanduser().resolve()
+    elif isinstance(model, Path) or (not name.startswith(HUB) and Path(name).expanduser().is_dir()):
+        directory = Path(model).expanduser().resolve()
+    else:
+        return name, None
+    return f"{LOCAL}{directory}", directory
+
+
+def resolved_weights(pretrained: str | Path | None) -> str | None:
+    """A tag as it is, or a file's path with the user's directory in place of "~"."""
+    if pretrained is None:
+        return None
+    return str(Path(pretrained).expanduser()) if str(pretrained).startswith("~") else str(pretrained)
+
+
+def check_precision(precision: str) -> None:
+    """Raise ValueError unless open_clip knows the precision."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; expected one of {PRECISIONS}")
+
+
+def check_quickgelu(model: str, pretrained: str | None) -> None:
+    """Raise ValueError for OpenAI's weights in a model with plain GELU."""
+    if pretrained == "openai" and not model.endswith("-quickgelu"):
+        raise _quickgelu_error(model, pretrained)
+
+
+def directory_files(directory: Path) -> list[Path]:
+    """The files of a local model that change its scores: weights, configuration, tokenizer.
+
+    Raises:
+        WeightsError: a missing directory, configuration or weight file.
+    """
+    if not directory.is_dir():
+        raise WeightsError(f"model directory {str(directory)!r} does not exist; expected {CONFIG} and weights in it")
+    if not (directory / CONFIG).is_file():
+        raise WeightsError(f"{str(directory)!r} has no {CONFIG}; expected one with model_cfg and preprocess_cfg")
+    files = sorted(path for path in directory.iterdir() if path.is_file())
+    if not any(path.suffix in _READ_SUFFIXES for path in files):
+        unread = [path.name for path in files if path.suffix in (".pt", ".ckpt", ".npz")]
+        found = f"; {unread} is not read from a directory: convert it to .safetensors" if unread else ""
+        raise WeightsError(f"{str(directory)!r} has no weights; expected open_clip_model.safetensors{found}")
+    return [path for path in files if path.suffix in _READ_SUFFIXES + TEXT_SUFFIXES]
+
+
+def load(
+    model: str, pretrained: str | None, revision: str | None, precision: str, device: torch.device
+) -> tuple[Any, Any, torch.dtype]:
+    """An open_clip model (eval mode, weights frozen), its tokenizer, and the dtype of its image input.
+
+    Raises:
+        WeightsError: weights, configuration or tokenizer that are missing or do not fit.
+        ImportError: open_clip is not installed.
+    """
+    open_clip = _open_clip()
+    told = _described(model, pretrained)
+    licences.flag(f"{model} {pretrained or ''}")
+    if model.startswith(HUB):
+        model = f"{LOCAL}{open_clip_weights.snapshot(model.removeprefix(HUB), revision)}"
+    preprocess: dict[str, Any] | None = None
+    words: Path | None = None
+    if model.startswith(LOCAL):
+        directory = Path(model.removeprefix(LOCAL))
+        _check_directory(directory)
+        notices.loading(told, sum(file.stat().st_size for file in directory_files(directory)))
+    else:
+        _check_tag(open_clip, model, pretrained)
+        tag = open_clip.get_pretrained_cfg(model, pretrained)
+        pretrained, preprocess = open_clip_weights.published(tag, told, pretrained, revision)
+        words = open_clip_weights.tokenizer(_text(open_clip, model).get("hf_tokenizer_name"), tag, revision)
+    # Random initial values would otherwise move the caller's random stream.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        try:
+            tower = open_clip.create_model(
+                model,
+                pretrained=pretrained,
+                precision=precision,
+                device=device,
+                force_preprocess_cfg=preprocess,
+                require_pretrained=True,
+            )
+            tokenizer = open_clip.get_tokenizer(model) if words is None else _tokenizer(open_clip, model, words)
+        except Exception as error:  # open_clip, torch, hub and tokenizer errors share no base class
+            raise WeightsError(
+                f"could not load {told}: {first_line(error)}; "
+                "check the network or the files (a local directory needs fitting weights and tokenizer files)"
+            ) from error
+        tower.eval().requires_grad_(False)
+    _check_vocabulary(model, tower, tokenizer)
+    return tower, tokenizer, open_clip.get_input_dtype(precision) or torch.float32
+
+
+def _open_clip() -> Any:
+    try:
+        return importlib.import_module("open_clip")
+    except ImportError as error:
+        error.add_note("CLIP towers need open_clip: pip install open_clip_torch")
+        raise
+
+
+def _text(open_clip: Any, model: str) -> dict[str, Any]:
+    """The configuration of a known model's text tower."""
+    config = open_clip.get_model_config(model) or {}
+    text: dict[str, Any] = config.get("text_cfg", {})
+    return text
+
+
+def _tokenizer(open_clip: Any, model: str, directory: Path) -> Any:
+    """The tokenizer that open_clip gives a model, read from a directory: by itself it takes what the branch holds."""
+    text = _text(open_clip, model)
+    return open_clip.tokenizer.HFTokenizer(
+        str(directory),
+        context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
+        tokenizer_mode=text.get("tokenizer_mode"),
+        **text.get("tokenizer_kwargs", {}),
+    )
+
+
+def _check_directory(directory: Path) -> None:
+    directory_files(directory)
+    try:
+        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{CONFIG} in {str(directory)!r} is no JSON ({first_line(error)})") from error
+    if not isinstance(config, dict) or "model_cfg" not in config:
+        raise WeightsError(f"{CONFIG} in {str(directory)!r} has no model_cfg; expected model_cfg and preprocess_cfg")
+
+
+def _check_tag(open_clip: Any, model: str, pretrained: str | None) -> None:
+    known = open_clip.list_models()
+    if model not in known:
+        raise WeightsError(
+            f"open_clip has no model {model!r}; {_nearest(model, known)}, {HUB}org/repository or {LOCAL}/path"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if pretrained is None:
+        raise WeightsError(f"model {model!r} was given without pretrained weights; {_nearest('', tags)} or a file")
+    if Path(pretrained).is_file():
+        return
+    tag = open_clip.get_pretrained_cfg(model, pretrained)
+    if not tag:
+        raise WeightsError(f"{pretrained!r} is neither weights of {model!r} nor a file; {_nearest(pretrained, tags)}")
+    if tag.get("quick_gelu", False) and not open_clip.get_model_config(model).get("quick_gelu", False):
+        raise _quickgelu_error(model, pretrained)
+
+
+def _check_vocabulary(model: str, tower: Any, tokenizer: Any) -> None:
+    rows = getattr(tower, "vocab_size", None) or getattr(getattr(tower, "text", None), "vocab_size", None)
+    hub = getattr(tokenizer, "tokenizer", None)
+    words = getattr(tokenizer, "vocab_size", None) if hub is None or not hasattr(hub, "__len__") else len(hub)
+    if rows is not None and words is not None and words > rows:
+        raise WeightsError(
+            f"{_described(model, None)} embeds {rows} tokens but its tokenizer has {words}; "
+            "put its tokenizer files beside the weights and set text_cfg.hf_tokenizer_name"
+        )
+
+
+def _quickgelu_error(model: str, pretrained: str) -> ValueError:
+    return ValueError(
+        f"weights {pretrained!r} were trained with QuickGELU, model {model!r} uses GELU and would score "
+        f"wrongly; use model {model + '-quickgelu'!r}"
+    )
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3) or known[:8]
+    return f"expected e.g. {', '.join(near)}" if near else "expected other weights"
+
+
+def _described(model: str, pretrained: str | None) -> str:
+    return repr(model) if pretrained is None else f"{model!r} with weights {pretrained!r}"
+
+
+class ScaledCLIP(CLIPModel):  # type: ignore[misc]
+    """A `CLIPModel` with a float32 logit scale: rounded to bfloat16, exp(logit_scale) is off by 1 %."""
+
+    _keep_in_fp32_modules_strict: ClassVar[Any] = {"logit_scale"}

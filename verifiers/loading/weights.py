@@ -1,0 +1,187 @@
+"""Weight files: where they come from, what is in them, and one clear error when they are not there."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from verifiers.loading import hub, licences, notices
+from verifiers.loading import hub as pins
+from verifiers.loading.hub import WeightsError, first_line
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of weights, on the Hugging Face hub at a pinned revision, at an address, or local.
+
+    Nothing is read before it is used.
+
+    Attributes:
+        filename: its name in the repository, or the path of a local file.
+        repository: hub id; None for others.
+        revision: commit, tag or branch of the repository; None for the commit in `pins`.
+        sha256: what its contents must hash to, hex; None to accept what the hub itself declares, or any local file.
+        size: in bytes, as far as it is known, for the notice before the download.
+        address: where it is published, for a file that is on no hub; needs `sha256`.
+    """
+
+    filename: str
+    repository: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+    address: str | None = None
+
+    @classmethod
+    def local(cls, path: str | Path, sha256: str | None = None) -> "WeightFile":
+        """A file on this machine."""
+        return cls(str(Path(path).expanduser()), sha256=sha256)
+
+    @cached_property
+    def path(self) -> Path:
+        """The file, fetched where needed and checked against its hash.
+
+        Raises:
+            WeightsError: no such file, neither cached nor reachable, or contents with another hash.
+        """
+        path = self._fetch()
+        if not path.is_file():
+            raise WeightsError(f"weights {str(path)!r} is no file; expected a .safetensors or .pth file")
+        licences.flag(self.repository or path.name)
+        notices.loading(self._told, path.stat().st_size)
+        if self.repository is not None:
+            check_hub_file(path, self._told, self.sha256)
+        elif self.sha256 is not None:
+            _check(path, self._told, self.sha256)
+        return path
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of the contents, hex; fetches the file if it is not here yet."""
+        return self.sha256 or file_sha256(self.path)
+
+    @property
+    def known(self) -> bool:
+        """Whether the hash can be told without a download."""
+        return self.sha256 is not None or self.is_local or "path" in self.__dict__
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file of the user's own."""
+        return self.repository is None and self.address is None
+
+    @property
+    def label(self) -> str:
+        """What identifies the contents: the file's name and hash, or repository, file and revision."""
+        if self.repository is None or self.sha256 is not None:
+            return f"{Path(self.filename).name}/{self.hash[:8]}"
+        return f"{self.repository}/{self.filename}@{self._commit[:8]}"
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is in it; see `read_tensors`."""
+        return read_tensors(self.path)
+
+    @property
+    def _commit(self) -> str:
+        return pins.commit(self.repository or "", self.revision)
+
+    @property
+    def _told(self) -> str:
+        return Path(self.filename).name + (f" of {self.repository}@{self._commit[:8]}" if self.repository else "")
+
+    def _fetch(self) -> Path:
+        if self.address is not None:
+            assert self.sha256 is not None
+            return hub.fetch_address(self.address, self.sha256)
+        if self.repository is None:
+            return Path(self.filename)
+        if not hub.is_cached(self.repository, self.filename, self._commit):
+            size = self.size or hub.size_of(self.repository, self._commit, (self.filename,))
+            notices.loading(self._told, size, download=True)
+        return hub.fetch(self.repository, self.filename, self._commit)
+
+
+def sha256(paths: Iterable[Path]) -> str:
+    """Hash of the contents and names of files, hex."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(path.name.encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of one file's contents, hex, as hubs publish it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file, or of a `.pth`, `.pt`, `.bin` file read with weights_only=True.
+
+    Raises:
+        WeightsError: no such file, another suffix, or contents that are not plain tensors.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights {str(path)!r} is no file; expected a .safetensors or .pth file")
+    if path.suffix not in SUFFIXES:
+        raise WeightsError(f"weights {path.name!r} has suffix {path.suffix!r}; expected .safetensors or .pth")
+    try:
+        tensors = _read(path)
+    except Exception as error:  # pickle, zip and safetensors errors share no base class
+        raise WeightsError(
+            f"could not read {path.name!r} ({first_line(error)}); if it holds more than tensors, "
+            "load it where you trust it and save its state dict as .safetensors"
+        ) from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise WeightsError(f"{path.name!r} holds a {type(tensors).__name__}; expected a state dict of tensors")
+    return tensors
+
+
+def check_hub_file(path: Path, told: str, sha256: str | None = None) -> None:
+    """Refuse a file of the hub whose contents aren't what is pinned, else what the hub itself declares.
+
+    Where neither is known, a pickle is said to be unchecked; safetensors hold nothing that could run.
+
+    Raises:
+        WeightsError: contents with another hash.
+    """
+    expected = sha256 or _declared(path)
+    if expected is not None:
+        _check(path, told, expected)
+    elif path.suffix != ".safetensors":
+        notices.unchecked(told)
+
+
+def _check(path: Path, told: str, expected: str) -> None:
+    if (found := file_sha256(path)) != expected:
+        raise WeightsError(
+            f"{told} has sha256 {found[:12]}..., expected {expected[:12]}...: the file is damaged or another one; "
+            "delete it and download it again"
+        )
+
+
+def _declared(path: Path) -> str | None:
+    """The sha256 by which the hub names a large file: its blob in the cache is called so."""
+    name = path.resolve().name
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    with torch.inference_mode(False):
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            tensors: dict[str, Tensor] = load_file(path)
+            return tensors
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+        wrapped = contents.get("state_dict") if isinstance(contents, dict) else None
+        return wrapped if isinstance(wrapped, dict) else contents
