@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from noise_search import collisions as _collisions
-from noise_search.version import __version__
+from noise_search.version import __version__  # noqa: F401
 
 _collisions.check()
 

@@ -10,9 +10,8 @@ from torch import Tensor
 from samplers.base import Run, Sampler, arrived, check_run, step_rho
 from samplers.ddim import DDIM
 from samplers.flow_matching import FlowMatching
-from samplers.pipelines.grids import SAME, check_levels
 from samplers.rule import Batch, Point, StepRule
-from samplers.space import NoiseSpace, step_noise
+from samplers.space import SAME, NoiseSpace, check_levels, step_noise
 from samplers.state import State
 
 Denoise = Callable[[Tensor, float, float, list[str]], Tensor]

@@ -224,3 +224,16 @@ def keyed_noise(key: str, shape: Sequence[int]) -> Float[Tensor, " *latent"]:
 def step_noise(streams: Sequence[str], step: int, shape: Sequence[int]) -> Float[Tensor, " batch *latent"]:
     """The fresh noise of a stochastic step that starts at grid point `step`, one row per stream."""
     return torch.stack([keyed_noise(f"step:{stream}:{step}", shape) for stream in streams])
+
+
+SAME = 1e-3
+"""Levels this close are one grid point."""
+
+
+def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
+    """Noise levels sigma / (alpha + sigma) as floats, sorted; ValueError unless all are in (0, 1)."""
+    found = tuple(sorted({float(v) for v in levels}, reverse=True))
+    outside = [v for v in found if not 0 < v < 1]
+    if outside:
+        raise ValueError(f"levels must be noise levels sigma / (alpha + sigma) in (0, 1), got {outside}")
+    return found

@@ -75,7 +75,7 @@ class PickScore(Verifier):
             raise ValueError(f"output is {output!r}; expected one of {OUTPUTS}")
         self.source = Pretrained(
             model,
-            "verifiers.loading.open_clip.ScaledCLIP",
+            "verifiers.loading.exact_models.ScaledCLIP",
             revision=revision,
             dtype=dtype,
             device=device,

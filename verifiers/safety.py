@@ -5,11 +5,10 @@ from functools import cached_property
 from math import isfinite, log
 from numbers import Real
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -161,7 +160,7 @@ class Safety(Verifier):
     @cached_property
     def _checker(self) -> Pretrained:
         size = SIZE if self._published else None
-        return self._source("verifiers.safety.SafetyChecker", safetensors=False, size=size)
+        return self._source("verifiers.loading.exact_models.SafetyChecker", safetensors=False, size=size)
 
     @cached_property
     def _classifier(self) -> Pretrained:
@@ -233,9 +232,3 @@ class ClassifierMargin:
 def _black(images: Float[Tensor, "batch 3 height width"]) -> Bool[Tensor, " batch"]:
     """Which images are black in every pixel once they have 8 bits."""
     return images.detach().flatten(1).amax(1) < 0.5 / 255
-
-
-class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]
-    """The checker of diffusers as a source of weights; its forward, which blackens images in place, is never called."""
-
-    _keep_in_fp32_modules_strict: ClassVar[Any] = {"concept_embeds", "special_care_embeds"}  # and their thresholds

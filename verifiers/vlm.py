@@ -53,6 +53,9 @@ BATCH = 4
 _LANCZOS = 1  # PIL's number
 
 
+Questions = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]] | Sequence[str]
+
+
 class VLM(Verifier):
     """Log-odds of yes against no as the first token of a vision-language model's answer.
 
@@ -280,9 +283,6 @@ class VLM(Verifier):
         after = ids[1][len(ids[0]) :]
         single = ids[1][:-1] == ids[0] and len(after) == 1 and after[0] != tokenizer.unk_token_id
         return int(after[0]) if single else None
-
-
-Questions = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]] | Sequence[str]
 
 
 COMBINATIONS = ("mean", "product")

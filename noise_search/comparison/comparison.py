@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.records import number
+from noise_search.comparison.statistics.coverage import number
 from noise_search.comparison.store import Store
 
 if TYPE_CHECKING:

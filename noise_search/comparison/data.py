@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from noise_search.comparison.cells import RANDOM
-from noise_search.comparison.records import Coverage, Pool, Record
+from noise_search.comparison.records import Pool, Record
+from noise_search.comparison.statistics.coverage import Coverage
 from noise_search.comparison.statistics.diagnoses import Diagnosed, diagnosed
 from noise_search.comparison.statistics.diversity import Diversity, distances, diversities
 from noise_search.comparison.statistics.means import Difference, Mean, differences, means

@@ -16,6 +16,7 @@ from samplers.base import NotDrivable
 from samplers.ddim import DDIM
 from samplers.flow_matching import FlowMatching
 from samplers.rule import StepRule
+from samplers.space import SAME
 
 ALPHA_TABLE = {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"}
 
@@ -211,19 +212,6 @@ def check_replaceable(scheduler: Any) -> None:
             "scheduler='keep' runs it whole",
             stacklevel=4,
         )
-
-
-SAME = 1e-3
-"""Levels this close are one grid point."""
-
-
-def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
-    """Noise levels sigma / (alpha + sigma) as floats, sorted; ValueError unless all are in (0, 1)."""
-    found = tuple(sorted({float(v) for v in levels}, reverse=True))
-    outside = [v for v in found if not 0 < v < 1]
-    if outside:
-        raise ValueError(f"levels must be noise levels sigma / (alpha + sigma) in (0, 1), got {outside}")
-    return found
 
 
 def with_levels(grid: Grid, levels: Sequence[float], scheduler: Any) -> Grid:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from samplers.base import NotDrivable
 from samplers.pipelines.calls import PipelineCalls
-from samplers.pipelines.grids import Builder, Grid, check_levels, with_levels
+from samplers.pipelines.grids import Builder, Grid, with_levels
 from samplers.pipelines.layout import Layout, LayoutProbe
 from samplers.pipelines.slicing import SliceProbe
 from samplers.pipelines.view import parameters
-from samplers.space import NoiseSpace
+from samplers.space import NoiseSpace, check_levels
 
 NO_STEPS = (UnboundLocalError, IndexError, ZeroDivisionError)
 """Of pipelines that need a step: for what their loop sets (LCM's `denoised`), its first timestep, or its length."""

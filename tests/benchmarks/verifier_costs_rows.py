@@ -7,7 +7,6 @@ a library, are word-level: they change how many tokens a prompt has, by some per
 `hpsv3` rows, and nothing else.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,16 +15,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "verifiers"))
-
-from tiny_classes import save_torchvision, torchvision_model
-from tiny_clip import published_head, save_head
-from tiny_hpsv3 import write_base
-from tiny_rewards import reward_tensors, write_bert_tokenizer, write_clip_tokenizer
-from tiny_vlm import QWEN, QWEN_CHAT
-from tiny_vlm import tokenizer as vlm_tokenizer
-
 import verifiers
+from tiny.classes import save_torchvision, torchvision_model
+from tiny.clip import published_head, save_head
+from tiny.hpsv3 import write_base
+from tiny.rewards import reward_tensors, write_bert_tokenizer, write_clip_tokenizer
+from tiny.vlm import QWEN, QWEN_CHAT
+from tiny.vlm import tokenizer as vlm_tokenizer
 
 VIT_L = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
 VIT_H = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16}

@@ -10,7 +10,7 @@ from pathlib import Path
 from executed_notebooks import DIRECTORY, read
 
 TESTS = Path(__file__).parents[1]
-FOLDERS = ("search", "samplers", "verifiers")
+FOLDERS = ("noise_search", "samplers", "verifiers")
 CLASSES = re.compile(r"^class (?:Halving|LateNoise|Symmetry)\b", re.MULTILINE)
 LINES = re.compile(r"`tests/([a-z_/]+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
 SLOW = "not every_budget and not odd_sizes and not scores_of_any_kind"
@@ -28,7 +28,7 @@ def test_the_classes_of_notebook_06_pass_the_contracts_by_the_lines_it_shows(tmp
         shutil.copytree(TESTS / folder, tmp_path / "tests" / folder, ignore=shutil.ignore_patterns(*tests))
     for name, text in shown:
         (tmp_path / "tests" / name).write_text(text, encoding="utf-8")
-    path = os.pathsep.join([str(TESTS.parent), str(tmp_path)])
+    path = os.pathsep.join([str(TESTS.parent), str(TESTS), str(tmp_path)])
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-k", SLOW]
         + ["-c", str(TESTS.parent / "pyproject.toml"), "--rootdir", str(tmp_path)]

@@ -2,10 +2,10 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from sampler_contract import SamplerContract
-from toys import flow_space, mixture_denoiser, vp_space
 
+from contracts.sampler import SamplerContract
 from samplers import DenoiserSampler, State
+from tiny.samplers import flow_space, mixture_denoiser, vp_space
 
 MEANS = torch.linspace(-1, 1, 24).reshape(2, 12)
 

@@ -4,13 +4,13 @@ from contextlib import contextmanager
 
 import diffusers
 import pytest
-import tiny_llm_pipelines as llm
-import tiny_pipelines as tiny
-import tiny_t5_pipelines as t5
-from family_contract import CAT, STEPS, Family, FamilyContract, FamilyRun, denoisers, gap, hooked
-from sampler_contract import SamplerContract
 
+from contracts.pipeline_family import CAT, STEPS, Family, FamilyContract, FamilyRun, denoisers, gap, hooked
+from contracts.sampler import SamplerContract
 from samplers import PipelineSampler
+from tiny import llm_pipelines as llm
+from tiny import pipelines as tiny
+from tiny import t5_pipelines as t5
 
 SIZE = {"height": 16, "width": 16}
 SHORT = SIZE | {"max_sequence_length": 12}

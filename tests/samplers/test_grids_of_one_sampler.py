@@ -2,11 +2,11 @@
 
 import diffusers
 import pytest
-import tiny_pipelines as tiny
 import torch
-from toys import flow_space, mixture_denoiser, vp_space
 
 from samplers import DenoiserSampler, PipelineSampler, State
+from tiny import pipelines as tiny
+from tiny.samplers import flow_space, mixture_denoiser, vp_space
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 EULER = {"steps_offset": 1, **tiny.SD_BETAS}

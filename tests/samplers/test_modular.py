@@ -4,12 +4,12 @@ import contextlib
 
 import diffusers
 import pytest
-import tiny_pipelines as tiny
 import torch
-from family_contract import CAT, DOGS, STEPS, Family, FamilyContract, FamilyRun, denoisers, gap, hooked
 
+from contracts.pipeline_family import CAT, DOGS, STEPS, Family, FamilyContract, FamilyRun, denoisers, gap, hooked
 from samplers import PipelineSampler
 from samplers.pipelines.choose import sampler_for
+from tiny import pipelines as tiny
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 

@@ -2,14 +2,14 @@
 
 import diffusers
 import pytest
-import tiny_other_pipelines as other
-import tiny_pipelines as tiny
 import torch
-from family_contract import CAT, DOGS, STEPS, Family, FamilyContract, denoisers, gap, hooked
 
+from contracts.pipeline_family import CAT, DOGS, STEPS, Family, FamilyContract, denoisers, gap, hooked
 from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
 from samplers.pipelines import prompts as prompting
 from samplers.pipelines import randn
+from tiny import other_pipelines as other
+from tiny import pipelines as tiny
 
 SD = {"height": 16, "width": 16}
 SCALE = ("guidance_scale", 5.0)

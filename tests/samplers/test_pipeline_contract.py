@@ -1,11 +1,11 @@
 from contextlib import contextmanager
 
 import pytest
-import tiny_pipelines as tiny
 import torch
-from sampler_contract import SamplerContract
 
+from contracts.sampler import SamplerContract
 from samplers import PipelineSampler
+from tiny import pipelines as tiny
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 CASES = {

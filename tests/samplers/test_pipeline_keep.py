@@ -2,10 +2,10 @@
 
 import diffusers
 import pytest
-import tiny_pipelines as tiny
 import torch
 
 from samplers import PipelineSampler
+from tiny import pipelines as tiny
 
 EULER = {"steps_offset": 1, **tiny.SD_BETAS}
 SCHEDULERS = {

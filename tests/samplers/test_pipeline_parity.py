@@ -2,10 +2,10 @@
 
 import diffusers
 import pytest
-import tiny_pipelines as tiny
 import torch
 
 from samplers import PipelineSampler, State
+from tiny import pipelines as tiny
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 EULER = {"steps_offset": 1, **tiny.SD_BETAS}

@@ -1,10 +1,11 @@
 import diffusers
 import pytest
-import tiny_other_pipelines as other
-import tiny_pipelines as tiny
 import torch
 
 from samplers import NotDrivable, PipelineSampler
+from tiny import other_pipelines as other
+from tiny import pipelines as tiny
+from tiny.other_pipelines import DrawsByItself
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 
@@ -31,23 +32,6 @@ def test_unknown_arguments_are_refused():
 def test_true_cfg_without_a_negative_prompt_is_refused():
     with pytest.raises(ValueError, match="no effect without a negative prompt"):
         PipelineSampler(tiny.flux(), guidance=4.0, guidance_argument="true_cfg_scale", **FLUX)
-
-
-class DrawsByItself(diffusers.DiffusionPipeline):
-    """An unconditional pipeline that draws by torch alone."""
-
-    def __init__(self, unet, scheduler):
-        super().__init__()
-        self.register_modules(unet=unet, scheduler=scheduler)
-
-    @torch.no_grad()
-    def __call__(self, batch_size=1, num_inference_steps=3, generator=None, output_type="pt", return_dict=True):
-        generators = generator if isinstance(generator, list) else [generator] * batch_size
-        x = torch.cat([torch.randn(1, 3, 8, 8, generator=g) for g in generators])
-        self.scheduler.set_timesteps(num_inference_steps)
-        for t in self.scheduler.timesteps:
-            x = self.scheduler.step(self.unet(x, t).sample, t, x).prev_sample
-        return ((x / 2 + 0.5).clamp(0, 1),)
 
 
 def test_a_pipeline_whose_noise_cannot_be_replaced_is_refused():

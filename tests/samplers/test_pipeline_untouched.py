@@ -1,35 +1,17 @@
 """The user's pipeline is the same object in the same state after success, error and Ctrl-C."""
 
 import gc
-import sys
 import threading
 
 import diffusers
 import pytest
-import tiny_pipelines as tiny
 import torch
 
 from samplers import PipelineSampler, State
+from tiny import pipelines as tiny
+from tiny.pipelines import snapshot
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
-
-
-def snapshot(pipe) -> dict:
-    """Everything of a pipeline that a careless wrapper changes."""
-    modules = {k: v for k, v in pipe.components.items() if isinstance(v, torch.nn.Module)}
-    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks")
-    return {
-        "vars": {k: (id(v), repr(v)[:2000]) for k, v in vars(pipe).items() if not isinstance(v, torch.nn.Module)},
-        "modules": {k: id(v) for k, v in modules.items()},
-        "scheduler": {k: repr(v) for k, v in vars(pipe.scheduler).items()},
-        "bar": dict(pipe._progress_bar_config),
-        "hooks": {(k, h): list(getattr(m, h)) for k, v in modules.items() for m in v.modules() for h in hooks},
-        "training": {k: [m.training for m in v.modules()] for k, v in modules.items()},
-        "forward": {k: "forward" in vars(v) for k, v in modules.items()},
-        "randn": id(getattr(sys.modules[type(pipe).__module__], "randn_tensor", None)),
-        "prepare": id(getattr(type(pipe), "prepare_latents", None)),
-        "weights": {k: float(sum(p.detach().double().sum() for p in v.parameters())) for k, v in modules.items()},
-    }
 
 
 def make(name):

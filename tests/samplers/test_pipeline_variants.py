@@ -2,11 +2,11 @@
 
 import diffusers
 import pytest
-import tiny_pipelines as tiny
 import torch
 
 from samplers import PipelineSampler, State
 from samplers.pipelines.calls import as_images
+from tiny import pipelines as tiny
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 

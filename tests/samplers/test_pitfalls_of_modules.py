@@ -7,16 +7,16 @@ import warnings
 
 import diffusers
 import pytest
-import tiny_other_pipelines as other
-import tiny_pipelines as tiny
 import torch
 from diffusers.hooks import FirstBlockCacheConfig, apply_first_block_cache
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from family_contract import CAT, DOGS, denoisers, gap, hooked
-from test_pipeline_untouched import snapshot
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPVisionConfig
 
+from contracts.pipeline_family import CAT, DOGS, denoisers, gap, hooked
 from samplers import PipelineSampler, State, WholeCallSampler
+from tiny import other_pipelines as other
+from tiny import pipelines as tiny
+from tiny.pipelines import snapshot
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 STEPS = 4

@@ -4,13 +4,13 @@ import inspect
 
 import diffusers
 import pytest
-import tiny_pipelines as tiny
 import torch
-from family_contract import CAT, DOGS, gap
 
+from contracts.pipeline_family import CAT, DOGS, gap
 from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
 from samplers.pipelines import grids
 from samplers.pipelines.scheduler import SearchScheduler, Walk
+from tiny import pipelines as tiny
 
 FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 EULER = {"steps_offset": 1, **tiny.SD_BETAS}

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from toys import flow_space, mixture_denoiser, vp_space
 
 from samplers import DenoiserSampler, Recipe
 from samplers.contents import describe, recorded, restored
 from samplers.replay import keyed, replay
+from tiny.samplers import flow_space, mixture_denoiser, vp_space
 
 MEANS = torch.randn(4, 12, generator=torch.Generator().manual_seed(0))
 SPACES = {"flow": flow_space, "vp": vp_space}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
-from toys import exact_gaussian_map, flow_space, mixture_denoiser, vp_space
 
 from samplers import DDIM, DenoiserSampler, FlowMatching, ddim, flow_matching
 from samplers.rule import Point, ancestral_rho, rho_from_eta
+from tiny.samplers import exact_gaussian_map, flow_space, mixture_denoiser, vp_space
 
 MEAN = torch.tensor([[1.0, -0.5, 0.25, 2.0]])
 SHAPE = (4,)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import flow_space, vp_space
 
 from samplers import NoiseSpace, State
+from tiny.samplers import flow_space, vp_space
 
 SPACES = [flow_space(6), vp_space(6)]
 SEEDS = st.integers(0, 2**40)

@@ -4,16 +4,16 @@ import copy
 
 import diffusers
 import pytest
-import tiny_other_pipelines as other
-import tiny_pipelines as tiny
 import torch
-from family_contract import CAT, DOGS, denoisers, gap, hooked
-from test_pipeline_refusals import DrawsByItself
-from test_pipeline_untouched import snapshot
 
 import noise_search
+from contracts.pipeline_family import CAT, DOGS, denoisers, gap, hooked
 from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
 from samplers.pipelines.view import make_view
+from tiny import other_pipelines as other
+from tiny import pipelines as tiny
+from tiny.other_pipelines import DrawsByItself, by_itself
+from tiny.pipelines import snapshot
 
 STEPS = 3
 
@@ -54,10 +54,6 @@ class Combined(diffusers.DiffusionPipeline):
         one = generator[0] if isinstance(generator, list) else generator
         images = self.inner_pipe(1, one, num_inference_steps=num_inference_steps, output_type="np").images
         return (images,)
-
-
-def by_itself():
-    return tiny.quiet(DrawsByItself(other.unconditional().unet, diffusers.DDIMScheduler(clip_sample=False)))
 
 
 def combined():

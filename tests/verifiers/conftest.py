@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_hub import FakeHub
-from tiny_clip import write_tiny_clip
 from torch import Tensor
+
+from tiny.clip import write_tiny_clip
+from tiny.fake_hub import FakeHub
 
 
 @pytest.fixture(scope="session")

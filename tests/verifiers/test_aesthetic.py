@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_clip import WIDTH, published_head, save_head
 from torch import Tensor, nn
 
+from tiny.clip import WIDTH, published_head, save_head
 from verifiers import Aesthetic, CLIPScore, WeightsError
 from verifiers.aesthetic import collapsed_head, linear_head
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from fake_hub import FakeHub
 from safetensors.torch import load_file, save_file
-from tiny_classes import LABELS, save_torchvision, torchvision_model, write_linear_head
-from tiny_clip import write_tiny_clip
 from torch import Tensor
-from verifier_contract import VerifierContract
 
+from contracts.verifier import VerifierContract
+from tiny.classes import LABELS, save_torchvision, torchvision_model, write_linear_head
+from tiny.clip import write_tiny_clip
+from tiny.fake_hub import FakeHub
 from verifiers import CLIPScore, Verifier, WeightsError
 from verifiers.classes import clip as classes_clip
 from verifiers.classes.classifier import Classifier

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_clip import CONTEXT, SIDE, WIDTH, published_head, save_head, write_tiny_clip
 from torch import Tensor
 
+from tiny.clip import CONTEXT, SIDE, WIDTH, published_head, save_head, write_tiny_clip
 from verifiers import Aesthetic, CLIPScore
 from verifiers.inputs.tokens import TokenLimit
 from verifiers.loading import tower as towers

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from verifier_contract import VerifierContract
 
+from contracts.verifier import VerifierContract
 from verifiers import CLIPScore, Verifier, WeightsError
 from verifiers.consistency import DINO_INPUT, Consistency
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_hub import FakeHub
-from tiny_hps import CONFIG, SIDE, tiny_weights, write_tiny_hps
 from torch import Tensor
-from verifier_contract import VerifierContract
 
+from contracts.verifier import VerifierContract
+from tiny.fake_hub import FakeHub
+from tiny.hps import CONFIG, SIDE, tiny_weights, write_tiny_hps
 from verifiers import Verifier, WeightsError
 from verifiers.hps import CARD, HPS, PUBLISHED, LongestSide
 from verifiers.inputs.preprocess import Preprocess

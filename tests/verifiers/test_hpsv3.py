@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from fake_hub import FakeHub
-from tiny_hpsv3 import HIDDEN, original_weights, tokens, write_base, write_weights
 from torch import Tensor
-from verifier_contract import VerifierContract
 
+from contracts.verifier import VerifierContract
+from tiny.fake_hub import FakeHub
+from tiny.hpsv3 import HIDDEN, original_weights, tokens, write_base, write_weights
 from verifiers import Verifier, WeightsError, load
 from verifiers import hpsv3_model as network
 from verifiers.hpsv3 import CARD, PIXELS, REWARD_TOKEN, HPSv3, turn

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from tiny_rewards import reward_tensors, write_bert_tokenizer
 from torch import Tensor
-from verifier_contract import VerifierContract
 
+from contracts.verifier import VerifierContract
+from tiny.rewards import reward_tensors, write_bert_tokenizer
 from verifiers import Verifier, WeightsError
 from verifiers.image_reward import CARD, MEAN, PUBLISHED, STD, TOKENS, ImageReward
 from verifiers.inputs.preprocess import Preprocess

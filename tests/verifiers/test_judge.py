@@ -18,12 +18,12 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from judge_server import ASPECTS, JudgeServer, Received, Turn, answer_text, grades
 from PIL import Image
-from tiny_chat_model import write_chat_model
 from torch import Tensor
-from verifier_contract import VerifierContract
 
+from contracts.verifier import VerifierContract
+from tiny.chat_model import write_chat_model
+from tiny.judge_server import ASPECTS, JudgeServer, Received, Turn, answer_text, grades
 from verifiers.base import VerifierUnusable
 from verifiers.judge.endpoint import JudgeError, retry_after
 from verifiers.judge.judge import RubricJudge, encode_png

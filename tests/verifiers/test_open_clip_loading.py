@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_hub import FakeHub, HubServer
 from safetensors.torch import load_file, save_file
-from tiny_clip import write_tiny_clip, write_tokenizer
 from torch import Tensor
 
+from tiny.clip import write_tiny_clip, write_tokenizer
+from tiny.fake_hub import FakeHub, HubServer
 from verifiers import Aesthetic, CLIPScore, WeightsError
 from verifiers.loading import hub as pins
 from verifiers.loading import notices, open_clip_weights

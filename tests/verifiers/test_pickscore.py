@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_rewards import write_clip_tokenizer, write_pickscore
 from torch import Tensor
-from verifier_contract import VerifierContract
 
+from contracts.verifier import VerifierContract
+from tiny.rewards import write_clip_tokenizer, write_pickscore
 from verifiers import Verifier, WeightsError
 from verifiers import pickscore as module
 from verifiers.loading.hub import commit

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_rewards import safety_checker, write_classifier
 from torch import Tensor
-from verifier_contract import VerifierContract
 
+from contracts.verifier import VerifierContract
+from tiny.rewards import safety_checker, write_classifier
 from verifiers import Verifier, WeightsError
 from verifiers.loading.hub import commit
 from verifiers.safety import BLACK, CARD, MODEL, Safety
@@ -183,7 +183,7 @@ def test_settings_are_checked_and_told(checker_folder: Path) -> None:
 
 
 def test_missing_and_wrong_weights_are_one_line(tmp_path: Path, clip_directory: Path) -> None:
-    from tiny_rewards import write_pickscore
+    from tiny.rewards import write_pickscore
 
     safety_checker().save_pretrained(tmp_path / "incomplete")
     tensors = load_file(tmp_path / "incomplete" / "model.safetensors")

@@ -8,11 +8,11 @@ from weakref import ref
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_classes import save_torchvision, torchvision_model, write_linear_head
-from tiny_clip import write_tiny_clip
-from tiny_rewards import reward_tensors, write_bert_tokenizer, write_pickscore
 from torch import Tensor, nn
 
+from tiny.classes import save_torchvision, torchvision_model, write_linear_head
+from tiny.clip import write_tiny_clip
+from tiny.rewards import reward_tensors, write_bert_tokenizer, write_pickscore
 from verifiers import ClassScore, CLIPScore
 from verifiers import pickscore as picks
 from verifiers.classes.torchvision import TorchvisionClassifier

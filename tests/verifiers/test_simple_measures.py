@@ -10,8 +10,8 @@ import scipy.ndimage
 import torch
 from PIL import Image
 from torch import Tensor
-from verifier_contract import VerifierContract
 
+from contracts.verifier import VerifierContract
 from verifiers import Verifier
 from verifiers.measures.brightness import Brightness
 from verifiers.measures.jpeg import JPEGSize

@@ -102,8 +102,8 @@ def refusals() -> dict[str, str]:
     code = f"""
 import json
 from verifiers import *
-from verifiers.brightness import Brightness
-from verifiers.jpeg import JPEGSize
+from verifiers import Brightness
+from verifiers import JPEGSize
 light, found = Brightness(), dict()
 for made in {list(WRONG)!r}:
     try:
@@ -186,7 +186,7 @@ def test_licences_with_terms_are_known(weights: str, words: str | None) -> None:
 def test_a_download_is_said_where_logging_is_set_up_for_warnings_only() -> None:
     code = (
         "import logging; logging.basicConfig(level=logging.WARNING)\n"
-        "from verifiers import notices; notices.loading('x', 4_266_648_961, download=True)"
+        "from verifiers.loading import notices; notices.loading('x', 4_266_648_961, download=True)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "downloading x, 4.3 GB\n"

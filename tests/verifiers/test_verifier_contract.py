@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_clip import WIDTH, published_head, save_head
 from torch import Tensor
-from verifier_contract import VerifierContract
 
+from contracts.verifier import VerifierContract
+from tiny.clip import WIDTH, published_head, save_head
 from verifiers import Aesthetic, CLIPScore, FunctionVerifier, Verifier
 
 

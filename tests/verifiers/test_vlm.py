@@ -8,12 +8,12 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from tiny_hpsv3 import write_base
-from tiny_vlm import KINDS, QWEN_CHAT, WHOLE, WORDS, write_tiny_vlm
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from verifier_contract import VerifierContract
 
+from contracts.verifier import VerifierContract
+from tiny.hpsv3 import write_base
+from tiny.vlm import KINDS, QWEN_CHAT, WHOLE, WORDS, write_tiny_vlm
 from verifiers.hpsv3 import HPSv3
 from verifiers.inputs.vlm import is_resized, resized, smart_resize, target
 from verifiers.loading.weights import WeightsError

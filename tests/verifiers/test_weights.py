@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_hub import FakeHub
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tiny.fake_hub import FakeHub
 from verifiers import Aesthetic, PickScore, WeightsError
 from verifiers.loading import hub as pins
 from verifiers.loading import licences, notices
@@ -271,7 +271,7 @@ def test_loading_is_said_where_nobody_set_up_logging() -> None:
     import subprocess
     import sys
 
-    code = "from verifiers import notices; notices.loading('x', 4_266_648_961, download=True)"
+    code = "from verifiers.loading import notices; notices.loading('x', 4_266_648_961, download=True)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "downloading x, 4.3 GB\n" and done.stdout == ""
 
@@ -304,7 +304,7 @@ def test_free_licences_are_not_flagged(weights: str) -> None:
 def test_the_flag_is_raised_when_weights_load_not_before(
     hub: FakeHub, clip_directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tiny_clip import WIDTH, published_head, save_head
+    from tiny.clip import WIDTH, published_head, save_head
 
     save_head(published_head(WIDTH), tmp_path / "sac+logos+ava1-l14-linearMSE.safetensors")
     verifier = Aesthetic(tmp_path / "sac+logos+ava1-l14-linearMSE.safetensors", model=clip_directory)

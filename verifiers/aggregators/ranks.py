@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from verifiers.aggregators.base import Aggregator, Member, Scores, Values, as_verifier
-from verifiers.aggregators.z_scores import MeanZ, MinZ
+from verifiers.aggregators.z_scores import MeanZ, MinZ, WeightedSum
 from verifiers.base import Verifier
 
 __all__ = [

@@ -8,10 +8,9 @@ import difflib
 import importlib
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from transformers import CLIPModel
 
 from verifiers.loading import licences, notices, open_clip_weights
 from verifiers.loading.hub import WeightsError, first_line
@@ -204,9 +203,3 @@ def _nearest(name: str, known: list[str]) -> str:
 
 def _described(model: str, pretrained: str | None) -> str:
     return repr(model) if pretrained is None else f"{model!r} with weights {pretrained!r}"
-
-
-class ScaledCLIP(CLIPModel):  # type: ignore[misc]
-    """A `CLIPModel` with a float32 logit scale: rounded to bfloat16, exp(logit_scale) is off by 1 %."""
-
-    _keep_in_fp32_modules_strict: ClassVar[Any] = {"logit_scale"}

@@ -6,8 +6,8 @@ import numpy as np
 
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.records import number
 from noise_search.comparison.statistics.bootstrap import Interval, mean_interval, turned
+from noise_search.comparison.statistics.coverage import number
 from noise_search.comparison.statistics.means import Difference, differences, means
 from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
 from noise_search.comparison.statistics.multiplier import multipliers

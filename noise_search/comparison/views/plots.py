@@ -34,8 +34,8 @@ def draw(
         comparison: which.
         kind: "score" (own score and judges against NFE), "difference" (paired, to random search), "judge" (judges
             against own score), "multiplier" (best-of-N equivalent), "pareto" (score against seconds), "grid" (images).
-        paper: with "score", a published curve to draw gains over (`noise_search.comparison.views.paper_curves.names()`), or several by the
-            beginning of their names.
+        paper: with "score", a published curve to draw gains over (a name of `views.paper_curves.names()`),
+            or several by the beginning of their names.
         algorithm: with "grid", whose winners to show at every budget; all algorithms at the largest when not given.
 
     Raises:

@@ -4,8 +4,8 @@ import numpy as np
 
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.records import Coverage
 from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.coverage import Coverage
 from noise_search.comparison.statistics.diversity import diversities
 from noise_search.comparison.statistics.means import SECONDS, differences, means, spent
 from noise_search.comparison.statistics.measures import OWN, by_cell

@@ -1,0 +1,1 @@
+"""What every algorithm, sampler, pipeline family and verifier must hold to; plug-ins of others inherit it too."""

@@ -1,0 +1,553 @@
+"""Comparisons of a closed-form model: equal NFE, common noises, one run for many budgets, going on after a stop."""
+
+import csv
+import io
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch, search
+from noise_search.algorithms.base import Job
+from noise_search.comparison.cells import label, spaced_seeds, tasks
+from noise_search.comparison.compare import compare
+from noise_search.comparison.comparison import Comparison
+from noise_search.comparison.records import from_json, to_json
+from noise_search.comparison.running import Schedule, Speed
+from noise_search.comparison.statistics.diversity import diversities
+from noise_search.comparison.statistics.means import differences, means
+from noise_search.comparison.statistics.multiplier import multipliers
+from noise_search.comparison.statistics.transfer import transfers
+from noise_search.comparison.store import Store, read
+from tiny.search import CountingSampler, brightness, contrast
+from verifiers import FunctionVerifier
+
+STEPS = 8
+PROMPTS = ["a", "bb", "ccc"]
+
+
+def run(**options):
+    given = {"model": CountingSampler(STEPS), "verifier": brightness, "judges": [contrast], "candidates": (2, 4)}
+    return compare(**{"prompts": PROMPTS, "algorithms": ["random", "zero-order"], "progress": False} | given | options)
+
+
+@dataclass(frozen=True)
+class Peeks:
+    """Declares nothing of budgets, as an algorithm from elsewhere may."""
+
+    name: ClassVar[str] = "peeks"
+    whole_calls: ClassVar[bool] = True
+
+    def plan(self, problem):
+        yield Job(problem.fresh(problem.nfe_total // problem.space.end), problem.space.end)
+
+
+def cells(found):
+    return {one.cell: one for one in found.records}
+
+
+def test_every_cell_has_a_record_within_its_budget():
+    found = run(seeds=2, algorithms=["random", "zero-order", "paths"])
+    assert len(found.records) == len(cells(found)) == 3 * 3 * 2 * 2
+    assert found.algorithms == ("random", "zero-order", "paths") and found.budgets == (16, 32)
+    assert found.seeds == (0, 1000) and found.prompts == tuple(PROMPTS) and found.complete
+    for one in found.records:
+        assert 0 < one.nfe <= one.budget
+        assert one.rows == one.nfe  # a row per evaluation: no guidance here
+        assert set(one.scores) == {"brightness"} and set(one.judges) == {"contrast"}
+
+
+def test_all_algorithms_begin_with_the_same_noise_which_is_random_searchs_first():
+    found = run(seeds=2, algorithms=["random", "zero-order", "paths"])
+    pools = {(one.prompt, one.seed): one for one in found.pools}
+    for one in found.records:
+        pool = pools[one.prompt, one.seed]
+        assert one.first_scores["brightness"] == pytest.approx(pool.scores["brightness"][0], abs=1e-6)
+        assert one.first_judges["contrast"] == pytest.approx(pool.judges["contrast"][0], abs=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "zero-order", ZeroOrderSearch(neighbours=2, chains=2)])
+def test_a_run_of_the_largest_budget_answers_for_every_smaller_one(algorithm):
+    found = run(algorithms=[algorithm], candidates=(1, 3, 5, 6))
+    name = algorithm if isinstance(algorithm, str) else label(algorithm)
+    for count in (1, 3, 5, 6):
+        alone = search(PROMPTS, model=CountingSampler(STEPS), algorithm=algorithm, verifier=brightness,
+                       candidates=count, judges=[contrast], progress=False)  # fmt: skip
+        for prompt, result in zip(PROMPTS, alone, strict=True):
+            one = cells(found)[name, prompt, count * STEPS, 0]
+            assert one.scores["brightness"] == pytest.approx(result.score, abs=1e-6)
+            assert one.recipe == result.recipe.to_json()
+            assert one.nfe == result.ledger.nfe
+            assert one.shared == (count < 6)
+
+
+def test_algorithms_that_look_at_the_budget_are_run_for_each():
+    model = CountingSampler(STEPS)
+    found = run(model=model, algorithms=["random", "paths"])
+    paths = [one for one in found.records if one.algorithm == "paths"]
+    assert not any(one.shared for one in paths)
+    drafts = run(algorithms=["random"], draft_steps=4, candidates=(3, 4))
+    assert not any(one.shared for one in drafts.records)
+
+
+def test_pools_hold_all_of_random_searchs_candidates_judged():
+    found = run()
+    for pool in found.pools:
+        scores = search(pool.prompt, model=CountingSampler(STEPS), verifier=brightness, candidates=4, progress=False)
+        assert pool.scores["brightness"] == pytest.approx([c.score for c in scores.candidates], abs=1e-6)
+        assert np.isfinite(pool.judges["contrast"]).all() and len(pool.judges["contrast"]) == 4
+        assert pool.nfe == STEPS
+
+
+def test_a_candidate_that_violates_a_constraint_is_no_candidate_of_the_pool():
+    truth = np.array([one.scores["brightness"] for one in run(candidates=(6,)).pools])
+    limit = float(np.median(truth))
+    dark = FunctionVerifier(lambda images, prompts: limit - images.mean((1, 2, 3)), "dark", kind="constraint")
+    found = run(verifier=[contrast, dark], judges=[brightness], candidates=(6,))
+    pool = np.array([one.scores["contrast"] for one in found.pools])
+    assert np.array_equal(np.isnan(pool), truth > limit) and 0 < np.isnan(pool).sum() < pool.size
+    assert {name for one in found.records for name in one.scores} == {"contrast"}
+
+
+def test_a_prompt_without_a_winner_is_a_finding():
+    never = FunctionVerifier(lambda images, prompts: images.mean((1, 2, 3)) - 99, "never", kind="constraint")
+    found = run(verifier=[brightness, never])
+    assert len(found.records) == 3 * 2 * 2 and all(np.isnan(one.scores["brightness"]) for one in found.records)
+    assert "-" in found.table()
+
+
+def test_a_directory_goes_on_where_it_stopped_and_grows(tmp_path, caplog):
+    whole = run(seeds=2)
+    calls = []
+
+    def interrupted(images, prompts):
+        calls.append(len(images))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return brightness(images, prompts)
+
+    model = CountingSampler(STEPS)
+    stopping = FunctionVerifier(interrupted, "brightness")
+    stopping.version = "1"
+    with caplog.at_level(logging.WARNING):
+        part = run(seeds=2, out=tmp_path, verifier=stopping, model=model)
+    assert not part.complete and 0 < len(part.records) < len(whole.records)
+    assert "cells to go" in caplog.text
+    calls = [0] * 100
+    before = model.rows
+    done = run(seeds=2, out=tmp_path, verifier=stopping, model=model)
+    assert done.complete and len(done.records) == len(whole.records)
+    for cell, one in cells(done).items():
+        assert one.scores == pytest.approx(cells(whole)[cell].scores)
+    assert model.rows - before < 2 * 4 * STEPS * 6  # less than everything once more
+    before = model.rows
+    assert len(run(seeds=2, out=tmp_path, verifier=stopping, model=model).records) == len(whole.records)
+    assert model.rows == before
+    grown = run(prompts=["a", "dddd"], seeds=3, out=tmp_path, verifier=stopping, candidates=(2, 4, 8), model=model)
+    assert {"dddd", *PROMPTS} == set(grown.prompts) and grown.budgets == (16, 32, 64) and len(grown.seeds) == 3
+    assert cells(grown)["random", "a", 32, 0] == cells(done)["random", "a", 32, 0]
+    assert Comparison.read(tmp_path).records == grown.records
+
+
+@pytest.mark.parametrize("pools_first", [True, False], ids=["pools first", "records first"])
+def test_a_file_that_is_cut_anywhere_is_made_whole_again(tmp_path, pools_first):
+    asked = {"prompts": PROMPTS[:2], "candidates": (1, 2), "out": tmp_path, "pictured": 0, "diagnosed": 0}
+    whole = run(**asked)
+    file = tmp_path / "records.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    if not pools_first:  # as it was written once
+        lines.sort(key=lambda line: json.loads(line)["kind"] == "pool")
+    content = "".join(lines)
+    ends = [0, *np.cumsum([len(line) for line in lines]).tolist()]
+    for cut in sorted({at for end in ends for at in (end - 1, end, end + 1, end + 200) if 0 <= at <= len(content)}):
+        file.write_text(content[:cut])
+        found = run(**asked)
+        assert found.complete and cells(found).keys() == cells(whole).keys(), cut
+        assert {(one.prompt, one.seed, len(one)) for one in found.pools} == {("a", 0, 2), ("bb", 0, 2)}, cut
+        assert len(multipliers(found.records, found.pools)) == 4, cut
+        assert Comparison.read(tmp_path).records == found.records, cut
+
+
+def test_a_pool_that_is_shorter_than_its_records_is_made_again(tmp_path):
+    asked = {"prompts": ["a"], "algorithms": ["random"], "out": tmp_path}
+    run(**asked, candidates=(2,))
+    run(**asked, candidates=(2, 4))
+    file = tmp_path / "records.jsonl"
+    lines = [line for line in file.read_text().splitlines(keepends=True) if len(from_json(json.loads(line)).scores)]
+    pools = [line for line in lines if json.loads(line)["kind"] == "pool"]
+    file.write_text("".join(line for line in lines if line != pools[-1]))
+    (pool,) = run(**asked, candidates=(2, 4)).pools
+    assert len(pools) == 2 and len(pool) == 4
+
+
+def test_reading_writes_nothing(tmp_path, monkeypatch):
+    run(out=tmp_path)
+    file = tmp_path / "records.jsonl"
+    file.write_bytes(file.read_bytes()[:-40])
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir() if one.is_file()}
+    refused = pytest.fail
+    monkeypatch.setattr("noise_search.comparison.store.check_writable", lambda place: refused(f"{place} is tried"))
+    monkeypatch.setattr("noise_search.comparison.store.write_atomically", lambda *_: refused("something is written"))
+    assert Comparison.read(tmp_path).records
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir() if one.is_file()} == before
+
+
+def test_half_a_line_is_made_again_and_other_damage_is_named(tmp_path, caplog):
+    found = run(out=tmp_path)
+    file = tmp_path / "records.jsonl"
+    content = file.read_text()
+    file.write_text(content[:-40])
+    with caplog.at_level(logging.WARNING):
+        again = run(out=tmp_path)
+    assert "half a record" in caplog.text and len(again.records) == len(found.records)
+    assert len(read(file)) >= len(found.records)
+    file.write_text('{"kind": "record"}\n' + content)
+    with pytest.raises(ValueError, match=r"line 1 of .*records.jsonl' is no record"):
+        run(out=tmp_path)
+
+
+def test_what_can_not_be_compared_is_not_mixed(tmp_path):
+    run(out=tmp_path)
+    with pytest.raises(ValueError, match="was made with another verifier"):
+        run(out=tmp_path, verifier=contrast, judges=[brightness])
+    with pytest.raises(ValueError, match="was made with another model"):
+        run(out=tmp_path, model=CountingSampler(4))
+    with pytest.raises(ValueError, match=r"has 'mine' as ZeroOrder.*give it another label"):
+        run(out=tmp_path, algorithms={"mine": "zero-order"})
+        run(out=tmp_path, algorithms={"mine": ZeroOrderSearch(neighbours=2)})
+
+
+def test_definitions_of_earlier_algorithms_stay(tmp_path):
+    run(out=tmp_path, algorithms={"zo": ZeroOrderSearch(neighbours=2)})
+    run(out=tmp_path, algorithms=["paths"])
+    assert list(Comparison.read(tmp_path).settings["algorithms"]) == ["zo", "random", "paths"]
+    with pytest.raises(ValueError, match=r"has 'zo' as ZeroOrderSearch\(neighbours=2.*give it another label"):
+        run(out=tmp_path, algorithms={"zo": ZeroOrderSearch(neighbours=8)})
+
+
+def test_the_command_stays_when_a_directory_grows_without_one(tmp_path):
+    run(out=tmp_path)
+    store = Store(tmp_path, writing=True)
+    store.write_settings({**store.settings(), "command": "noise-search compare"})
+    assert run(out=tmp_path, algorithms=["paths"]).settings["command"] == "noise-search compare"
+
+
+def test_what_a_directory_without_records_was_made_for_binds_nobody(tmp_path):
+    Store(tmp_path, writing=True).write_settings({**run().settings, "steps": 99})
+    assert run(out=tmp_path).complete
+
+
+def scorer(name, version="1"):
+    found = FunctionVerifier(lambda images, prompts: images.amax((1, 2, 3)), name)
+    found.version = version
+    return found
+
+
+def test_judges_are_the_same_in_any_order_and_differences_are_told_in_words(tmp_path):
+    first, second = scorer("first"), scorer("second")
+    done = run(out=tmp_path, judges=[first, second])
+    assert run(out=tmp_path, judges=[second, first]).records == done.records
+    with pytest.raises(ValueError, match="was made without judge 'third', whose scores its records lack"):
+        run(out=tmp_path, judges=[first, second, scorer("third")])
+    with pytest.raises(ValueError, match="another judge: with judge 'second': use another directory"):
+        run(out=tmp_path, judges=[first])
+    with pytest.raises(ValueError, match="another judge: without judge 'third', with judge 'second': use"):
+        run(out=tmp_path, judges=[first, scorer("third")])
+    with pytest.raises(ValueError, match="with judge 'second' in version 1, which is 2 here"):
+        run(out=tmp_path, judges=[first, scorer("second", "2")])
+    with pytest.raises(ValueError, match="another verifier: without verifier 'third', with verifier 'brightness'"):
+        run(out=tmp_path, verifier=scorer("third"), judges=[first, second])
+
+
+def test_seeds_share_no_noises_with_those_that_are_there(tmp_path):
+    run(out=tmp_path, seeds=[0, 2], candidates=(2,))
+    with pytest.raises(ValueError, match=r"seeds 0 and 2 share noises, as a search draws 8 from 0; .* of seeds 0, 2"):
+        run(out=tmp_path, seeds=[0], candidates=(8,))
+    assert run(out=tmp_path, seeds=[2, 10], candidates=(8,)).complete
+    with pytest.raises(ValueError, match="seeds 2 and 9 share noises, as a search draws 8 from 2"):
+        run(out=tmp_path, seeds=[9], candidates=(1,))
+
+
+def test_with_drafts_the_pool_is_random_search_without_them():
+    model = CountingSampler(STEPS)
+    found = run(model=model, draft_steps=2, budgets=(40, 64), candidates=None, seeds=2)
+    assert {(one.prompt, one.seed) for one in found.pools} == {(p, s) for p in PROMPTS for s in (0, 1000)}
+    plain = run(candidates=(8,), seeds=2, algorithms=["random"])
+    alike = {(one.prompt, one.seed): one for one in plain.pools}
+    for pool in found.pools:
+        other = alike[pool.prompt, pool.seed]
+        assert pool.nfe == STEPS and pool.scores["brightness"] == pytest.approx(other.scores["brightness"], abs=1e-6)
+        assert np.isfinite(pool.judges["contrast"]).all() and len(pool) == 8
+    assert {one.algorithm for one in found.records} == {"random", "zero-order"} and len(found.records) == 3 * 2 * 2 * 2
+
+
+def test_pools_of_what_drafts_chose_are_made_anew(tmp_path):
+    asked = {"out": tmp_path, "draft_steps": 2, "budgets": (40, 64), "candidates": None, "algorithms": ["random"]}
+    done = run(**asked)
+    file = tmp_path / "records.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for one in lines:
+        if one["kind"] == "pool":  # as they were: noise 0 and two renders, for all the NFE
+            one |= {"nfe": 21, "scores": {"brightness": [9.0] * 3}, "judges": {"contrast": [9.0] * 3}}
+    file.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    assert {one.nfe for one in Comparison.read(tmp_path).pools} == {21}
+    again = run(**asked)
+    assert again.complete and again.records == done.records
+    assert [(one.nfe, one.scores, one.judges) for one in Comparison.read(tmp_path).pools] == [
+        (one.nfe, one.scores, one.judges) for one in done.pools
+    ]
+
+
+def test_seeds_of_drafts_leave_room_for_all_drafts():
+    with pytest.raises(ValueError, match="seeds 0 and 16 share noises, as a search draws 32 from each"):
+        run(seeds=(0, 16), draft_steps=2, candidates=(8,))
+
+
+def test_algorithms_take_turns_chunk_by_chunk_random_search_first():
+    def order(drafts):
+        algorithms = {"zo": ZeroOrderSearch(), "random": RandomSearch(), "paths": SearchOverPaths()}
+        found = tasks(
+            algorithms, (8, 16), (0, 1000), 5, drafts=drafts, missing=lambda name, prompt, budget, seed: prompt != 1,
+            pools=lambda prompt, seed: True, chunk=lambda budget: 2
+        )  # fmt: skip
+        return [(one.seed, one.algorithm, one.pool, one.budgets, one.prompts) for one in found]
+
+    block = [("random", False, (8, 16)), ("zo", False, (8, 16)), ("paths", False, (8,)), ("paths", False, (16,))]
+    assert order(drafts=False) == [
+        (seed, *search, prompts) for seed in (0, 1000) for prompts in ((0, 2), (3, 4)) for search in block
+    ]
+    drafted = [one for one in order(drafts=True) if one[0] == 0]
+    assert drafted[:3] == [
+        (0, "random", True, (16,), (0, 1)), (0, "random", False, (8,), (0,)), (0, "random", False, (16,), (0,))
+    ]  # fmt: skip
+    assert sorted(p for one in drafted if one[2] for p in one[4]) == [0, 1, 2, 3, 4]
+
+
+class Whole(CountingSampler):
+    """Can't stop inside trajectories."""
+
+    can_stop, limitation = False, "it runs whole"
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"draft_steps": 2, "candidates": (4, 8), "algorithms": ("random", "zero-order", "paths")}, "'paths' stops at"),
+        ({"draft_steps": 2, "candidates": (2, 8), "algorithms": ["random"]}, "16 NFE is too small for drafts"),
+        ({"draft_steps": 8, "candidates": (4,), "algorithms": ["random"]}, "draft_steps=8 must be below the 8 steps"),
+        ({"model": Whole(STEPS), "algorithms": ["random", "paths"]}, "'paths' stops inside trajectories"),
+        ({"model": CountingSampler(2), "algorithms": ["paths"]}, "at least 3 steps"),
+    ],
+)
+def test_what_one_algorithm_can_not_do_is_refused_before_anything_is_run(options, match, tmp_path):
+    given = {"model": CountingSampler(STEPS), **options}
+    with pytest.raises(ValueError, match=match):
+        run(**given, out=tmp_path)
+    assert given["model"].rows == 0 and not list(tmp_path.iterdir())
+
+
+@dataclass(frozen=True)
+class Breaks(Peeks):
+    name: ClassVar[str] = "breaks"
+
+    def plan(self, problem):
+        yield Job(problem.fresh(1), problem.space.end)
+        raise RuntimeError("out of ideas")
+
+
+def test_an_error_carries_what_was_complete_before_it(tmp_path):
+    for out, where in ((None, "this error's attribute `comparison`"), (tmp_path, "where the same call goes on")):
+        with pytest.raises(RuntimeError, match="out of ideas") as raised:
+            run(algorithms=[Breaks()], out=out)
+        found = raised.value.comparison
+        assert {one.algorithm for one in found.records} == {"random"} and len(found.records) == 6
+        assert not found.complete and len(found.pools) == 3
+        assert any("6 records were complete before" in note and where in note for note in raised.value.__notes__)
+
+
+def test_before_a_start_the_cost_is_told_and_what_is_small_is_not_timed(capsys):
+    model = CountingSampler(STEPS)
+    run(model=model, progress=True, algorithms=["random"], candidates=(2,))
+    said = capsys.readouterr().err
+    assert f"{6 * STEPS} NFE in 1 searches, at least 6 images for contrast to judge" in said and "about" not in said
+    assert model.rows == 6 * STEPS
+    run(model=model, progress=True, candidates=(4,), judges=[])
+    said = capsys.readouterr().err
+    assert f"{24 * STEPS} NFE in 2 searches, about " in said and "judge" not in said
+    assert model.rows == (6 + 24 + 5) * STEPS
+
+
+def test_an_early_interruption_is_told(caplog):
+    def stop(images, prompts):
+        raise KeyboardInterrupt
+
+    with caplog.at_level(logging.WARNING):
+        found = run(verifier=FunctionVerifier(stop, "stop"))
+    assert not found.complete and not found.records and "12 cells to go; nothing is done yet" in caplog.text
+
+
+def test_a_prompt_in_two_families_counts_for_the_first_with_a_warning(caplog):
+    prompts = [{"prompt": text, "family": family} for text, family in (("a", "x"), ("b", "y"), ("a", "z"), ("b", "y"))]
+    with caplog.at_level(logging.WARNING):
+        found = run(prompts=prompts)
+    assert {(one.prompt, one.family) for one in found.records} == {("a", "x"), ("b", "y")}
+    assert "1 prompts occur in several families and count for the first, such as 'a', in 'x' and 'z'" in caplog.text
+
+
+def test_a_comparison_goes_on_with_other_versions_and_devices_but_not_in_another_precision(tmp_path, caplog):
+    class Described(CountingSampler):
+        more: ClassVar[dict[str, str]] = {}
+
+        def describe(self):
+            return {**super().describe(), **self.more}
+
+    model = Described(STEPS)
+    Described.more = {"device": "cuda:0", "dtype": "float32", "versions": "2.11"}
+    done = run(out=tmp_path, model=model)
+    Described.more = {"device": "cpu", "dtype": "float32", "versions": "2.14"}
+    before = model.rows
+    with caplog.at_level(logging.WARNING):
+        again = run(out=tmp_path, model=model)
+    assert model.rows == before and again.records == done.records
+    assert "goes on on cpu, from cuda:0" in caplog.text
+    Described.more = {"device": "cpu", "dtype": "bfloat16", "versions": "2.14"}
+    with pytest.raises(ValueError, match="another model: dtype is bfloat16 here, float32 recorded"):
+        run(out=tmp_path, model=model)
+
+
+def test_own_algorithms_and_labels():
+    found = run(algorithms={"mine": Peeks(), "zo 2": ZeroOrderSearch(neighbours=2)})
+    assert found.algorithms == ("random", "mine", "zo 2")
+    same = [cells(found)[name, "a", 32, 0].scores for name in ("random", "mine")]
+    assert same[0] == pytest.approx(same[1])
+    assert label(ZeroOrderSearch(neighbours=8)) == "zero-order(neighbours=8)" and label(RandomSearch()) == "random"
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"algorithms": "random"}, "expected several"),
+        ({"algorithms": ["randm"]}, "unknown algorithm 'randm'; did you mean 'random'"),
+        ({"algorithms": ["zero-order", ZeroOrderSearch()]}, "expected different ones"),
+        ({"algorithms": {"random": "zero-order"}}, "label 'random' is that of random search"),
+        ({"candidates": (0,)}, "candidates=0 must be at least 1, one trajectory of 8 steps"),
+        ({"candidates": None, "budgets": (7,)}, "budgets=7 must be at least 8, one trajectory of 8 steps"),
+        ({"candidates": None, "budgets": (8.5,)}, "budgets=8.5 must be a whole number"),
+        ({"budgets": (16,)}, "both given"),
+        ({"candidates": ()}, "no budget was given"),
+        ({"seeds": (0, 3)}, "seeds 0 and 3 share noises"),
+        ({"seeds": ()}, "no seed was given"),
+        ({"seeds": 0}, "seeds=0 must be at least 1"),
+        ({"seeds": -1}, "seeds=-1 must be at least 1"),
+        ({"seeds": 1.5}, "seeds=1.5 must be a whole number, how many, or several"),
+        ({"seeds": True}, "seeds=True must be a whole number"),
+        ({"seeds": "3"}, "seeds='3' must be a whole number"),
+        ({"seeds": [0.5, 7.9]}, "seed=0.5 must be a whole number"),
+        ({"seeds": [-5]}, "seed=-5 must be a whole number from 0"),
+        ({"seeds": [8, 8]}, "has one twice"),
+        ({"algorithms": []}, r"algorithms=\[\] holds none"),
+        ({"algorithms": {}}, r"algorithms=\{\} holds none"),
+        ({"judges": [contrast, brightness]}, "judge 'brightness' is a verifier of the search, too .*isn't held out"),
+        ({"draft_renders": 2}, "give draft_steps with it"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"steps": 0}, "steps=0"),
+        ({"prompts": [""]}, "empty"),
+        ({"prompts": []}, "prompt"),
+        ({"stpes": 3}, "takes no stpes"),
+        ({"judges": ["orcale"]}, "unknown judge 'orcale'"),
+        ({"pictured": -1}, "pictured=-1"),
+    ],
+)
+def test_bad_input_is_named(options, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        run(**options)
+
+
+def test_rows_are_tidy_and_csv_reads_back():
+    found = run(seeds=2)
+    rows = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert len(rows) == len(found.records)
+    assert [float(row["score:brightness"]) for row in rows] == [one.scores["brightness"] for one in found.records]
+    assert {"prompt", "algorithm", "budget", "seed", "nfe", "seconds", "judge:contrast"} <= rows[0].keys()
+    for one in (*found.records, *found.pools):
+        assert from_json(json.loads(json.dumps(to_json(one)))) == one
+
+
+def test_rows_tell_how_far_the_winners_of_a_prompt_lie_apart():
+    found = run(seeds=2, prompts=["a"], algorithms=["random"], candidates=(2,))
+    first, second = (np.array(one.embedding) for one in found.records)
+    assert [row["diversity"] for row in found.rows()] == pytest.approx([1 - first @ second] * 2, abs=1e-4)
+    assert [row["diversity"] for row in run(prompts=["a"]).rows()] == [None] * 4
+
+
+def test_its_statistics_are_methods():
+    found = run(seeds=2)
+    assert found.means() == means(found.records, found.pools) and found.means("contrast") != found.means()
+    assert found.differences("contrast") == differences(found.records, found.pools, "contrast")
+    assert found.multipliers() == multipliers(found.records, found.pools)
+    assert str(found.transfers()) == str(transfers(found.records, found.pools))  # some are NaN
+    assert found.diversities() == diversities(found.records)
+
+
+def test_rows_go_to_pandas_and_parquet(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    found = run(seeds=2)
+    frame = found.to_pandas()
+    assert list(frame.columns) == list(found.rows()[0]) and len(frame) == len(found.records)
+    again = pandas.read_parquet(found.to_parquet(tmp_path / "records.parquet"))
+    pandas.testing.assert_frame_equal(again, frame, check_dtype=False)
+    best = again.groupby(["algorithm", "budget"])["score:brightness"].mean()
+    mean = np.mean([one.scores["brightness"] for one in found.records if (one.algorithm, one.budget) == ("random", 32)])
+    assert best["random", 32] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(("module", "call"), [("pandas", "to_pandas"), ("pyarrow", "to_parquet")])
+def test_without_pandas_or_pyarrow_one_line_says_what_to_install(module, call, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, module, None)
+    found = run()
+    with pytest.raises(ImportError, match=rf"needs {module}: pip install 'noise-search\[tables\]'"):
+        getattr(found, call)(*([tmp_path / "x.parquet"] if call == "to_parquet" else []))
+
+
+def test_the_table_says_what_was_found():
+    text = str(run(seeds=2))
+    lines = text.splitlines()
+    assert len(lines) >= 2 + 4 and "best-of-N worth" in lines[1]
+    assert [line.split()[:2] for line in lines[2:6]] == [
+        [name, nfe] for nfe in ("16", "32") for name in ("random", "zero-order")
+    ]
+
+
+def test_seeds_leave_room_for_the_noises_of_each_other():
+    assert spaced_seeds(3, 64) == (0, 1000, 2000)
+    assert spaced_seeds(2, 4000) == (0, 10000)
+
+
+def test_numbers_of_numpy_are_seeds_too():
+    found = run(seeds=np.array([7, 40]), algorithms=["random"], candidates=np.array([2]))
+    assert found.seeds == (7, 40) and run(seeds=np.int64(2), algorithms=["random"]).seeds == (0, 1000)
+
+
+def test_large_pictures_are_searched_in_fewer_prompts_at_once():
+    schedule = Schedule(None, Store(None), (STEPS * 64,), (0,), STEPS)  # what runs is not asked here
+    small, large = (Speed(nfe=1e-6, judged=0.0, picture=3 * side**2) for side in (64, 1024))
+    assert [schedule._chunk(STEPS * 64, speed) for speed in (small, large)] == [24, 2]
+    slow = Speed(nfe=0.01, judged=0.0, picture=1)
+    assert schedule._chunk(STEPS * 64, slow) == 5  # of about 30 seconds
+
+
+def test_images_stay_those_of_their_prompt_when_the_order_changes_or_labels_look_alike(tmp_path):
+    zero_order = {"my zo": "zero-order", "my-zo": ZeroOrderSearch(neighbours=2)}
+    run(prompts=["bb", "ccc"], algorithms=zero_order, out=tmp_path)
+    found = run(prompts=PROMPTS, algorithms=zero_order, out=tmp_path)
+    assert len({one.image for one in found.records}) == len(found.records)
+    for one in found.records:
+        with Image.open(tmp_path / one.image) as image:
+            assert json.loads(image.text["noise_search"])["prompt"] == one.prompt
+            assert np.asarray(image).mean() / 255 == pytest.approx(one.scores["brightness"], abs=0.01)

@@ -1,0 +1,187 @@
+"""Own scores, means, paired differences, and the bootstrap behind every interval."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from noise_search.comparison.statistics.bootstrap import interval, mean_interval, resampled
+from noise_search.comparison.statistics.means import differences, means
+from noise_search.comparison.statistics.measures import Measures
+from tiny.made_up import gaussian_pools, pool, random_search, record, rescaled
+
+few = settings(max_examples=20, deadline=None)
+unit = st.floats(0.1, 10)
+shift = st.floats(-5, 5)
+
+
+def test_the_mean_is_over_prompts_of_the_mean_over_their_seeds():
+    records = [record("a", seed=0, score=1), record("a", seed=1, score=3), record("b", score=10)]
+    (found,) = means(records)
+    assert found.score.value == pytest.approx((2 + 10) / 2)
+    assert (found.score.prompts, found.score.searches, found.score.missing) == (2, 3, 0)
+
+
+def test_weights_are_those_of_drawing_prompts_and_then_their_seeds():
+    weights = resampled(["a", "a", "b", "c", "c", "c"])
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    np.testing.assert_allclose(weights[0], [1 / 6, 1 / 6, 1 / 3, 1 / 9, 1 / 9, 1 / 9])
+    np.testing.assert_allclose(weights[1:].mean(axis=0), weights[0], atol=0.02)
+    # A prompt's weight is the number of its draws over that of all; one draw's seeds share it in parts of their number.
+    prompts = weights @ np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1]])
+    np.testing.assert_allclose(prompts * 3, np.round(prompts * 3), atol=1e-9)
+    np.testing.assert_allclose(weights[:, :2] * 6, np.round(weights[:, :2] * 6), atol=1e-9)
+    np.testing.assert_allclose(prompts[1:].var(axis=0), [2 / 27] * 3, rtol=0.1)  # of a multinomial of 3, over 9
+
+
+def test_one_level_agrees_with_scipy():
+    values = np.random.default_rng(0).exponential(size=40)
+    found = mean_interval(values, [f"p{i:02d}" for i in range(40)])
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=20000, method="percentile", rng=1).confidence_interval
+    width = theirs.high - theirs.low
+    assert found.value == pytest.approx(values.mean())
+    assert abs(found.low - theirs.low) < 0.05 * width
+    assert abs(found.high - theirs.high) < 0.05 * width
+
+
+@pytest.mark.parametrize(("between", "within"), [(1.0, 0.3), (1.0, 1.0)])
+def test_intervals_cover_the_truth_as_often_as_they_claim(between, within):
+    rng = np.random.default_rng(1)
+    prompts = [f"p{i:02d}" for i in range(30) for _ in range(3)]
+    weights = resampled(prompts)
+    covered = 0
+    for _ in range(300):
+        values = np.repeat(between * rng.normal(size=30), 3) + within * rng.normal(size=90)
+        found = interval(weights @ values, prompts)
+        covered += found.low <= 0 <= found.high
+    assert 0.91 <= covered / 300 <= 0.99
+
+
+def test_a_single_search_has_no_interval_and_seeds_of_one_prompt_have_one():
+    (single,) = means([record(score=0.5)])
+    assert single.score.value == 0.5
+    assert np.isnan([single.score.low, single.score.high]).all()
+    assert str(single) == "random at 10 NFE: own 0.5 (no interval)"
+    (several,) = means([record(seed=i, score=i) for i in range(4)])
+    assert 0 <= several.score.low < 1.5 < several.score.high <= 3
+
+
+def test_nan_scores_are_left_out_and_counted():
+    (found,) = means([record("a", score=1), record("b", score=float("nan")), record("c", score=float("inf"))])
+    assert (found.score.value, found.score.searches, found.score.missing) == (1, 1, 2)
+    (nothing,) = means([record(score=float("nan"))])
+    assert np.isnan(nothing.score.value)
+    assert "unknown" in str(nothing)
+
+
+def test_judges_of_a_search_that_failed_are_missing():
+    records = [record("a", judge=1.0), record("b", score=float("nan"))]
+    (found,) = means(records, measure="oracle")
+    assert (found.score.value, found.score.missing) == (1, 1)
+
+
+def test_several_verifiers_count_by_z_scores_against_the_pool():
+    rng = np.random.default_rng(2)
+    clip, aesthetic = rng.normal(size=(2, 9))
+    clip[4] = np.nan
+    random = replace(pool(clip), scores={"clip": tuple(clip), "aesthetic": tuple(aesthetic), "flat": (0.1,) * 9})
+    one = replace(record(), scores={"clip": 2.0, "aesthetic": -1.0, "flat": 7.0})
+    measures = Measures.of([one], [random])
+    z = (2.0 - np.nanmean(clip)) / np.nanstd(clip), (-1.0 - aesthetic.mean()) / aesthetic.std()
+    assert measures.of_record(one) == pytest.approx(sum(z) / 3)
+    expected = (stats.zscore(clip, nan_policy="omit") + stats.zscore(aesthetic)) / 3
+    np.testing.assert_allclose(measures.of_pool(random), expected)
+    assert measures.of_record(one, "aesthetic") == -1.0
+    alone = Measures.of([one], [random], verifiers=["clip"])
+    assert alone.of_record(one) == 2.0
+
+
+def test_differences_are_paired():
+    rng = np.random.default_rng(3)
+    hard = 100 * rng.normal(size=25)
+    records = [record(f"p{i:02d}", score=x) for i, x in enumerate(hard)]
+    records += [record(f"p{i:02d}", "paths", score=x + 1 + 0.1 * rng.normal()) for i, x in enumerate(hard)]
+    (found,) = differences(records)
+    assert found.algorithm == "paths"
+    assert 0.9 < found.difference.low < 1 < found.difference.high < 1.1
+    assert str(found).endswith("higher")
+    (turned,) = differences(records, baseline="paths")
+    assert turned.difference.value == pytest.approx(-found.difference.value)
+    assert str(turned).endswith("lower")
+
+
+@few
+@given(st.floats(-1e-4, 1e-4), st.floats(1e-3, 1e3), st.sampled_from([-1, 1]))
+def test_scores_that_agree_as_far_as_is_promised_do_not_differ(noise, size, sign):
+    records = [record(f"p{i}", score=sign * size) for i in range(9)]
+    records += [record(f"p{i}", "paths", score=sign * size * (1 + 0.99 * noise)) for i in range(9)]
+    (found,) = differences(records)
+    assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
+    assert str(found).endswith("no clear difference")
+
+
+def test_pairs_have_equal_prompt_budget_and_seed():
+    records = [record("a", seed=0, score=1), record("a", seed=1, score=5), record("a", budget=20, score=50)]
+    records += [record("a", "paths", seed=1, score=6), record("a", "paths", seed=2, score=1000)]
+    records += [record("a", "paths", budget=40, score=1)]
+    at_10, at_40 = differences(records)
+    assert (at_10.difference.value, at_10.difference.searches, at_10.difference.missing) == (1, 1, 1)
+    assert np.isnan(at_40.difference.value) and at_40.difference.missing == 1
+
+
+@few
+@given(st.randoms(use_true_random=False))
+def test_order_of_records_is_of_no_account(random):
+    pools = gaussian_pools(4, 2, 6, 0.5, np.random.default_rng(4))
+    records = random_search(pools, [1, 3])
+    records += [replace(one, algorithm="paths", scores={"clip": one.scores["clip"] + 1}) for one in records]
+    mixed, mixed_pools = random.sample(records, len(records)), random.sample(pools, len(pools))
+    for measure in ("own", "oracle"):
+        assert means(mixed, mixed_pools, measure) == means(records, pools, measure)
+        assert differences(mixed, mixed_pools, measure) == differences(records, pools, measure)
+
+
+@few
+@given(unit, shift)
+def test_means_and_differences_follow_the_unit_of_scores(factor, move):
+    records = random_search(gaussian_pools(4, 2, 6, 0.5, np.random.default_rng(5)), [1, 3])
+    records += [replace(one, algorithm="paths", scores={"clip": one.scores["clip"] ** 2}) for one in records]
+    other = [rescaled(one, factor, move) for one in records]
+    for old, new in zip(means(records), means(other), strict=True):
+        told = [factor * x + move for x in (old.score.value, old.score.low, old.score.high)]
+        assert [new.score.value, new.score.low, new.score.high] == pytest.approx(told, abs=1e-9)
+    for old, new in zip(differences(records), differences(other), strict=True):
+        assert new.difference.low == pytest.approx(factor * old.difference.low, abs=2e-4 * (factor + 5))
+
+
+def test_results_are_plain_json():
+    (found,) = means([record("a", score=1.0), record("b", score=2.0)])
+    assert json.loads(json.dumps(asdict(found)))["score"]["value"] == 1.5
+
+
+def test_errors_name_what_is_wrong():
+    with pytest.raises(ValueError, match="records is empty"):
+        means([])
+    with pytest.raises(ValueError, match="unknown measure 'oracel'; did you mean 'oracle'"):
+        means([record(judge=1.0)], measure="oracel")
+    with pytest.raises(ValueError, match="unknown verifier 'clop'; did you mean 'clip'"):
+        means([record()], verifiers=["clop"])
+    with pytest.raises(ValueError, match="unknown algorithm 'randem'; did you mean 'random'"):
+        differences([record()], baseline="randem")
+    with pytest.raises(ValueError, match=r"two records have .*\('random', 'p', 10, 0\)"):
+        means([record(), record(score=2)])
+    with pytest.raises(ValueError, match=r"two pools have .*\('p', 0\)"):
+        means([record()], [pool([1]), pool([2])])
+    two = replace(record("a prompt", seed=7), scores={"clip": 1.0, "aesthetic": 2.0})
+    with pytest.raises(ValueError, match="no pool for prompt 'a prompt' and seed 7"):
+        means([two])
+    with pytest.raises(ValueError, match=r"pool for prompt 'p', seed 0: 'aesthetic'.*Expected one of: clip"):
+        means([replace(two, prompt="p", seed=0)], [pool([1.0, 2.0])])
+    with pytest.raises(ValueError, match="scattered"):
+        resampled(["a", "b", "a"])
+    with pytest.raises(ValueError, match="no searches"):
+        resampled([])

@@ -1,0 +1,189 @@
+"""Every way to combine verifiers, through real searches of the embedded model and of a closed-form one."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata, zscore
+
+from noise_search import AllCandidatesFailed, search
+from tiny.search import CountingSampler, brightness, contrast
+from verifiers import FunctionVerifier, MeanRank, MeanZ, Single
+from verifiers.aggregators.ranks import MinZ, WeightedSum
+
+PROMPT = "a red circle to the left of a blue square"
+BOTH = ["clip", "aesthetic"]
+WEIGHTS = {"clip": 1.0, "aesthetic": 0.3}
+
+
+def embedded(**options):
+    return search(PROMPT, candidates=7, steps=3, progress=False, **options)
+
+
+def toy(candidates=12, prompt="x", **options):
+    options = {"verifier": MeanZ(brightness, contrast, freeze_after=5)} | options
+    return search(prompt, model=CountingSampler(), candidates=candidates, progress=False, **options)
+
+
+def raw(result):
+    return np.array([list(c.scores.values()) for c in result.candidates])
+
+
+def scores(result):
+    return [c.score for c in result.candidates]
+
+
+def mean_rank(x):
+    return ((rankdata(x, axis=0) - 1) / (len(x) - 1)).mean(1)
+
+
+CASES = {
+    "several": ({"verifier": BOTH}, mean_rank),
+    "mean-rank": ({"verifier": MeanRank(*BOTH)}, mean_rank),
+    "mean-z by name": ({"verifier": BOTH, "ensemble": "mean-z"}, lambda x: zscore(x).mean(1)),
+    "min-z by name": ({"verifier": BOTH, "ensemble": "min-z"}, lambda x: zscore(x).min(1)),
+    "mean-z": ({"verifier": MeanZ(*BOTH)}, lambda x: zscore(x).mean(1)),
+    "mean-z frozen": (
+        {"verifier": MeanZ(*BOTH, freeze_after=4)},
+        lambda x: ((x - x[:4].mean(0)) / x[:4].std(0)).mean(1),
+    ),
+    "min-z frozen": (
+        {"verifier": MinZ(*BOTH, freeze_after=4)},
+        lambda x: ((x - x[:4].mean(0)) / x[:4].std(0)).min(1),
+    ),
+    "weighted": ({"verifier": WeightedSum(*BOTH, weights=WEIGHTS)}, lambda x: x @ [1, 0.3]),
+    "weighted z": (
+        {"verifier": WeightedSum(*BOTH, weights=WEIGHTS, of="z", freeze_after=4)},
+        lambda x: ((x - x[:4].mean(0)) / x[:4].std(0)) @ [1, 0.3],
+    ),
+    "single": ({"verifier": Single("clip")}, lambda x: x[:, 0]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_ensemble_ranks_the_embedded_models_images_and_raw_scores_stay(case, tmp_path):
+    options, expected = CASES[case]
+    result = embedded(**options)
+    x = raw(result)
+    assert result.best.id == int(expected(x).argmax())
+    assert scores(result) == pytest.approx(expected(x).tolist(), abs=1e-9)
+    result.save(tmp_path)
+    saved = json.loads((tmp_path / "result.json").read_text())
+    assert [list(row["scores"].values()) for row in saved["candidates"]] == x.tolist()
+    described = saved["settings"]["verifier"]
+    # The names mean what the embedded model declares, not OpenAI's CLIP.
+    assert described["verifiers"][0]["version"].startswith("clip/") and "openai" not in json.dumps(described)
+    assert result.image.size == (64, 64)
+
+
+def test_each_prompt_of_a_lockstep_has_the_reference_of_its_own_first_candidates():
+    one, other = toy(prompt=["x", "a longer prompt"])
+    for result in (one, other):
+        x = raw(result)[:5]
+        reference = result.settings["verifier"]["reference"]
+        assert list(reference.values()) == [pytest.approx([m, s]) for m, s in zip(x.mean(0), x.std(0), strict=True)]
+        assert result.absolute
+        alone = toy(prompt=result.prompt)
+        assert alone.settings["verifier"] == result.settings["verifier"] and scores(alone) == scores(result)
+    assert one.settings["verifier"]["reference"] != other.settings["verifier"]["reference"]
+
+
+@pytest.mark.parametrize("size", [1, 4, 16])
+def test_the_reference_does_not_depend_on_micro_batches(size):
+    plain, batched = toy(), toy(batch_size=size)
+    for key, statistics in plain.settings["verifier"]["reference"].items():
+        assert batched.settings["verifier"]["reference"][key] == pytest.approx(statistics, abs=1e-6)
+
+
+def test_the_curve_of_a_frozen_ensemble_rises_to_the_score():
+    result = toy(32, algorithm="zero-order")
+    values = [value for _, value in result.curve()]
+    assert values == sorted(values) and values[-1] == result.score == max(scores(result))
+    assert result.plot() is not None
+
+
+def test_too_few_candidates_leave_values_relative():
+    result = toy(4)
+    assert not result.absolute and result.settings["verifier"]["reference"] is None
+    assert scores(result) == pytest.approx(zscore(raw(result)).mean(1).tolist())
+    with pytest.raises(ValueError, match=r"mean-z\(brightness, contrast\) has no absolute value.*curves\(\)"):
+        result.curve()
+
+
+def test_failed_candidates_are_no_part_of_the_reference():
+    def third_fails(images, prompts):
+        made.append(len(images))
+        if len(made) == 3:
+            raise RuntimeError("no score")
+        return images.mean((1, 2, 3))
+
+    made = []
+    result = toy(8, verifier=MeanZ(third_fails, contrast, freeze_after=4), batch_size=1)
+    assert result.candidates[2].failure and np.isnan(result.candidates[2].score)
+    good = raw(result)[[0, 1, 3, 4]]
+    reference = [*result.settings["verifier"]["reference"].values()]
+    assert reference == [pytest.approx([m, s]) for m, s in zip(good.mean(0), good.std(0), strict=True)]
+
+
+@pytest.mark.parametrize("make", [MeanRank, MeanZ, MinZ, lambda *v: MeanZ(*v, freeze_after=3)])
+def test_what_violates_a_constraint_never_wins(make):
+    dark = FunctionVerifier(lambda images, prompts: 0.5 - brightness(images, prompts), "dark", kind="constraint")
+    result = toy(16, verifier=make(brightness, contrast, dark))
+    violated = [c.scores[dark.key] < 0 for c in result.candidates]
+    assert 0 < sum(violated) < 16
+    assert [bool(np.isnan(s)) for s in scores(result)] == violated
+    assert result.best.scores[dark.key] >= 0
+    never = FunctionVerifier(lambda images, prompts: images.mean((1, 2, 3)) - 99, "never", kind="constraint")
+    with pytest.raises(
+        AllCandidatesFailed, match=r"constraint 'never' is violated \(-98\.\d+, and 0 passes\) in 4 of 4"
+    ):
+        toy(4, verifier=make(brightness, contrast, never))
+
+
+def test_a_target_score_counts_once_the_reference_is_frozen():
+    result = toy(64, target_score=1.0, batch_size=1)
+    assert result.stop_reason == "target score 1 reached" and 5 <= len(result.candidates) < 64
+    with pytest.raises(ValueError, match="only ranks a pool: give one verifier, or MeanZ"):
+        toy(verifier=MeanZ(brightness, contrast), target_score=1.0)
+
+
+def test_a_reference_of_one_search_serves_another(tmp_path):
+    before = toy(8, verifier=MeanRank(brightness, contrast))
+    frozen = MeanZ(brightness, contrast).freeze(before.components())
+    later = toy(8, verifier=frozen, seed=100)
+    assert later.absolute
+    later.save(tmp_path)
+    recorded = json.loads((tmp_path / "result.json").read_text())["verifier"]["reference"]
+    again = toy(8, verifier=MeanZ(brightness, contrast, reference=recorded), seed=100)
+    assert scores(again) == scores(later)
+    np.testing.assert_allclose(np.mean(frozen.combine(before.components())), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("algorithm", ["zero-order", "paths"])
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_ties_of_the_smallest_z_score_keep_the_pictures_of_the_best(algorithm, top_k):
+    def coarse(images, prompts):
+        return (images.mean((1, 2, 3)) * 4).round()
+
+    result = toy(24, verifier=MinZ(coarse, contrast), algorithm=algorithm, top_k=top_k, batch_size=1)
+    assert all(c.pixels is not None for c in (result.best, *result.top(top_k)))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"verifier": BOTH, "ensemble": "mean-zz"}, ValueError, "unknown ensemble 'mean-zz'; did you mean 'mean-z'"),
+        (
+            {"verifier": MeanZ(*BOTH), "ensemble": "min-z"},
+            ValueError,
+            r"mean-z\(clip, aesthetic\), which combines its own",
+        ),
+        ({"verifier": MeanZ("clpi", "aesthetic")}, ValueError, "unknown verifier 'clpi'; did you mean 'clip'"),
+        ({"verifier": MeanZ}, TypeError, "give it its verifiers"),
+        ({"verifier": MeanZ("clip", reference={"clip": (0.0, 1.0)})}, ValueError, "reference lacks"),
+    ],
+)
+def test_bad_ensembles_are_refused_in_one_line(options, error, words):
+    with pytest.raises(error, match=words) as caught:
+        embedded(**options)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,1 @@
+"""Everything tiny that tests run on: models from configurations, servers, hubs and searches."""
