@@ -46,17 +46,6 @@ def check_flags(**values: Any) -> None:
             raise TypeError(f"{name}={value!r} must be True or False")
 
 
-def check_model_settings(**settings: Any) -> None:
-    """Refuse values that no model can take: steps, height, width, guidance, eta, negative_prompt; None passes."""
-    check_counts(steps=settings.get("steps"), height=settings.get("height"), width=settings.get("width"))
-    check_numbers(guidance=settings.get("guidance"), eta=settings.get("eta"))
-    eta, negative = settings.get("eta"), settings.get("negative_prompt")
-    if eta is not None and not 0 <= eta <= 1:
-        raise ValueError(f"eta={eta!r} must be from 0 (deterministic) to 1")
-    if negative is not None and not isinstance(negative, str):
-        raise TypeError(f"negative_prompt={negative!r} is a {type(negative).__name__}; expected a text")
-
-
 def check_numbers(**values: Any) -> None:
     """Refuse what is no number; None passes."""
     for name, value in values.items():

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from noise_search.arguments import check_counts
 from noise_search.disk.images import ImageFile, find_images, look_at, read_pixels
 from noise_search.engine.scoring import Scorer, as_images
-from noise_search.models import Card, read_card, usable_device
+from noise_search.models import ModelCard, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
 from noise_search.results.candidate import number
 from noise_search.shapes import EMBEDDED_MODELS
@@ -198,13 +198,13 @@ class _Declared:
     """A model by its name and card, not loaded."""
 
     name: str
-    card: Card
+    card: ModelCard
 
     @classmethod
     def of(cls, model: str | Path | None) -> "_Declared":
         """What a model's card declares; nothing without a model."""
         if model is None:
-            return cls("images of any origin", Card())
+            return cls("images of any origin", ModelCard())
         name = str(model)
         if name in EMBEDDED_MODELS:
             return cls(name, read_card(EMBEDDED_MODELS[name]))

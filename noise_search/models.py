@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from packaging.version import Version
 
+from noise_search.settings import ModelSettings
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import unknown
 from samplers.base import Sampler
@@ -33,7 +34,7 @@ _CARD_KEYS = {
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelCard:
     """Defaults of a model: keyword arguments of the sampler, options of the pipeline's call, declared verifiers."""
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +49,7 @@ class LoadedModel:
 
     name: str
     sampler: Sampler
-    card: Card
+    card: ModelCard
     device: str | None = None
 
     @functools.cached_property
@@ -58,7 +59,10 @@ class LoadedModel:
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
-def read_card(directory: Path) -> Card:
+DEFAULTS = ModelSettings()
+
+
+def read_card(directory: Path) -> ModelCard:
     """The card in a model's directory; an empty one when there is none.
 
     Raises:
@@ -66,7 +70,7 @@ def read_card(directory: Path) -> Card:
     """
     file = directory / CARD
     if not file.exists():
-        return Card(directory=directory)
+        return ModelCard(directory=directory)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -76,56 +80,48 @@ def read_card(directory: Path) -> Card:
         raise ValueError(f"{file} has unknown keys {sorted(strange)}; expected {', '.join(sorted(_CARD_KEYS))}")
     kept = {"height", "width", "steps", "guidance", "guidance_argument", "negative_prompt"}
     defaults = {k: content[k] for k in kept if k in content}
-    return Card(defaults, content.get("options", {}), content.get("verifiers", {}), directory)
+    return ModelCard(defaults, content.get("options", {}), content.get("verifiers", {}), directory)
 
 
-def load_model(
-    model: Any,
-    *,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
-    options: Mapping[str, Any],
-    first_prompt: str | None = None,
-    **settings: Any,
-) -> LoadedModel:
+def load_model(model: Any, settings: ModelSettings = DEFAULTS, first_prompt: str | None = None) -> LoadedModel:
     """Resolve a model.
 
     Args:
         model: a `Sampler`, a diffusers pipeline object, an embedded model's name, a directory or a hub id.
-        device, dtype: of a model that is loaded here.
-        options: further arguments of the pipeline's call.
+        settings: how it is run.
         first_prompt: of `sampler_for`.
-        settings: of `sampler_for`; None stands for the model's default.
 
     Raises:
         ValueError: an unknown name, or a sampler with settings of its own.
         TypeError: an object that is none of the above.
     """
-    given = {k: v for k, v in settings.items() if v is not None}
+    given, options = settings.given, settings.options
     if isinstance(model, Sampler):
         own = {k: v for k, v in given.items() if (k, v) not in (("eta", 0.0), ("scheduler", "first-order"))}
         if own or options:
             names = ", ".join([*own, *options])
             raise ValueError(f"{names}: a Sampler object brings its own settings; set them on {type(model).__name__}")
-        check_unplaced(device, dtype)
-        return LoadedModel(type(model).__name__, model, Card())
+        check_unplaced(settings.device, settings.dtype)
+        return LoadedModel(type(model).__name__, model, ModelCard())
     from samplers.pipelines.choose import sampler_for
 
-    name, pipe, card = open_pipeline(model, device, dtype)
+    name, pipe, card = open_pipeline(model, settings.device, settings.dtype)
     renamed = {"steps": "num_inference_steps", "guidance": card.defaults.get("guidance_argument", "guidance_scale")}
     for name_here, name_there in renamed.items():
         if name_there in options:
             raise ValueError(
                 f"model_options has {name_there!r}; give it as {name_here}={options[name_there]!r} instead"
             )
-    twice = sorted(settings.keys() & options.keys())
+    twice = sorted(set(ModelSettings.names()) & options.keys())
     if twice:
         raise ValueError(f"model_options has {', '.join(twice)}, which are arguments of their own; give them there")
     sampler = sampler_for(pipe, first_prompt=first_prompt, **{**card.defaults, **given}, **{**card.options, **options})
     return LoadedModel(name, sampler, card, str(pipe._execution_device))
 
 
-def open_pipeline(model: Any, device: str | torch.device | None, dtype: torch.dtype | None) -> tuple[str, Any, Card]:
+def open_pipeline(
+    model: Any, device: str | torch.device | None, dtype: torch.dtype | None
+) -> tuple[str, Any, ModelCard]:
     """Display name, pipeline and card of a pipeline object, or of one that is loaded by its name."""
     if isinstance(model, str | Path):
         pipe = _load_pipeline(str(model), device, dtype)
@@ -142,11 +138,11 @@ def check_unplaced(device: Any, dtype: Any) -> None:
         )
 
 
-def _card_of(pipe: Any) -> Card:
+def _card_of(pipe: Any) -> ModelCard:
     origin = getattr(pipe, "name_or_path", None)
     if isinstance(origin, str | Path) and str(origin) and Path(origin).is_dir():
         return read_card(Path(origin))
-    return Card()
+    return ModelCard()
 
 
 def _load_pipeline(name: str, device: str | torch.device | None, dtype: torch.dtype | None) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import verifiers
 from noise_search.algorithms import ALGORITHMS
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.models import CARD, Card
+from noise_search.models import CARD, ModelCard
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
 from noise_search.words import unknown
 from verifiers.aggregators.ranks import ENSEMBLES, Aggregator, as_aggregator
@@ -33,7 +33,7 @@ class Declares(Protocol):
         """Of the model, for messages."""
 
     @property
-    def card(self) -> Card:
+    def card(self) -> ModelCard:
         """States the verifiers that the model declares."""
 
 

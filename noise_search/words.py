@@ -70,11 +70,16 @@ def printable(text: str, longest: int | None = None) -> str:
     return shown.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Of the names that there are, the one that looks most like a mistyped one; None where none does."""
+    return next(iter(difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.5)), None)
+
+
 def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> ValueError:
     """The error for a name that doesn't exist: what was given, what there is, and the nearest match."""
     names = sorted(known)
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, names)
+    hint = f"; did you mean {near!r}?" if near else ""
     return ValueError(f"unknown {what} {name!r}{hint} Expected one of: {', '.join(names)}{more}".replace("' E", "'. E"))
 
 

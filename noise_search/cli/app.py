@@ -9,7 +9,7 @@ import sys
 import textwrap
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -108,7 +108,7 @@ def generate(
             height=height,
             width=width,
             eta=eta,
-            scheduler=scheduler,
+            scheduler=cast(Any, scheduler),
             batch_size=batch_size,
             deterministic=deterministic,
             top_k=top_k,

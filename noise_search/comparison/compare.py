@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -20,14 +20,14 @@ from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results.record import search_record
+from noise_search.settings import ModelOptions, ModelSettings, spelt
 from noise_search.words import printable
 from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)
 
-_MODEL_SETTINGS = ("steps", "guidance", "negative_prompt", "height", "width", "eta", "scheduler", "device", "dtype")
 
-
+@spelt
 def compare(
     prompts: str | Path | Sequence[Any] | PromptSet,
     *,
@@ -51,7 +51,7 @@ def compare(
     draft_renders: int | None = None,
     batch_size: int | None = None,
     progress: bool = True,
-    **settings: Any,
+    **settings: Unpack[ModelOptions],
 ) -> Comparison:
     """Which algorithm, at which budget, by how much, and did the images really get better.
 
@@ -96,15 +96,12 @@ def compare(
     """
     families = _families(as_prompt_set(prompts))
     texts = list(families)
-    if strange := sorted(settings.keys() - set(_MODEL_SETTINGS)):
-        raise TypeError(f"compare() takes no {', '.join(strange)}; of the model it takes {', '.join(_MODEL_SETTINGS)}")
     check_counts(least=0, pictured=pictured, diagnosed=diagnosed)
     drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
-    asked = {name: value for name, value in settings.items() if name not in ("scheduler", "device", "dtype")}
-    check_options(batch_size=batch_size, **drafting, **asked)
+    check_options(batch_size=batch_size, **drafting)
     chosen = _labelled(algorithms)
-    settled = {"eta": 0.0, "scheduler": "first-order", **settings}
-    loaded = load_model(model, options=model_options or {}, first_prompt=texts[0], **settled)
+    settled: ModelOptions = {"eta": 0.0, "scheduler": "first-order", **settings}
+    loaded = load_model(model, ModelSettings(**settled, options=model_options or {}), first_prompt=texts[0])
     aggregator = resolve_aggregator(verifier, loaded, ensemble)
     judging = resolve_judges(judges, loaded)
     scoring = (*aggregator.verifiers, *judging)
@@ -128,8 +125,8 @@ def compare(
     check_noises(store, noises, max(allowed) // each, each)
     for one in chosen.values():
         for nfe in allowed:
-            given = {"nfe": nfe, "scheduler": settled["scheduler"], **drafting}
-            check_search(one, loaded, aggregator.verifiers, judging, **given)
+            kept = settled["scheduler"] == "keep"
+            check_search(one, loaded, aggregator.verifiers, judging, nfe=nfe, kept=kept, **drafting)
     for needed in scoring:
         needed.load(loaded.device)
         needed.check(texts)

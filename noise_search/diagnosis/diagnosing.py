@@ -18,7 +18,7 @@ from noise_search.diagnosis.verdict import Verdict, judged
 from noise_search.diagnosis.wrong_prompt import WrongPrompts, other_prompts, try_wrong
 from noise_search.engine.scoring import as_images
 from noise_search.image_scores import reads_prompts
-from noise_search.models import Card, read_card, usable_device
+from noise_search.models import ModelCard, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
 from noise_search.results.candidate import Candidate
 from noise_search.results.result import SearchResult
@@ -96,13 +96,13 @@ class _Declared:
     """What names are resolved for: the recorded model by its name and, if embedded, its card; it isn't loaded."""
 
     name: str
-    card: Card
+    card: ModelCard
 
 
 def _resolve(result: SearchResult, verifier: Any, device: str | torch.device | None) -> _Scoring:
     """The verifiers given, or those that the recorded names mean, if they are the very ones of the search."""
     name = str(result.settings["model"].get("name"))
-    declared = _Declared(name, read_card(EMBEDDED_MODELS[name]) if name in EMBEDDED_MODELS else Card())
+    declared = _Declared(name, read_card(EMBEDDED_MODELS[name]) if name in EMBEDDED_MODELS else ModelCard())
     recorded = [one["name"] for one in result.settings["verifier"]["verifiers"]]
     try:
         found = resolve_aggregator(recorded if verifier is None else verifier, declared).verifiers

@@ -9,6 +9,7 @@ from torch import Tensor
 from noise_search.replays.opening import open_recorded, recorded_grids
 from noise_search.replays.reading import read
 from noise_search.results.result import SearchResult
+from noise_search.settings import ModelSettings
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import first_line
 from samplers.base import Sampler
@@ -49,7 +50,7 @@ def rebuild(
 
 def _rebuilt(result: SearchResult, recipes: Sequence[Recipe], model: Any, options: Mapping[str, Any]) -> Noises:
     record = read(result)
-    loaded = open_recorded(record, model, options, None, None)
+    loaded = open_recorded(record, model, ModelSettings(options=options))
     with loaded.sampler as sampler:
         if not sampler.can_move:
             return Noises(skipped=f"the model draws its noise itself ({sampler.limitation})")

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
@@ -15,19 +15,16 @@ from noise_search.engine.evaluator import Evaluator, Outcome, Work
 from noise_search.engine.judging import judge
 from noise_search.engine.progress import Reporter
 from noise_search.engine.prompt_search import PromptSearch
-from noise_search.engine.setup import check_able, check_options, set_up
+from noise_search.engine.setup import SearchOptions, VerifierLike, check_able, check_options, set_up
 from noise_search.models import load_model
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results.candidate import Candidate
 from noise_search.results.record import search_record, unread_record
 from noise_search.results.result import SearchResult
+from noise_search.settings import ModelSettings, Scheduler, spelt
 from verifiers.aggregators.ranks import Aggregator
-from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)
-
-
-VerifierLike = str | Verifier | Aggregator | Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -66,14 +63,15 @@ class Limits:
 
 
 @overload
-def search(prompt: str, **options: Any) -> SearchResult: ...
+def search(prompt: str, **options: Unpack[SearchOptions]) -> SearchResult: ...  # type: ignore[overload-overlap]  # a text
 
 
 @overload
-def search(prompt: Sequence[str], **options: Any) -> list[SearchResult]: ...
+def search(prompt: Sequence[str], **options: Unpack[SearchOptions]) -> list[SearchResult]: ...
 
 
-def search(  # type: ignore[misc]  # the overloads leave the options to this signature
+@spelt
+def search(
     prompt: str | Sequence[str],
     *,
     model: Any = "shapes-flow",
@@ -92,7 +90,7 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     height: int | None = None,
     width: int | None = None,
     eta: float = 0.0,
-    scheduler: Literal["first-order", "keep"] = "first-order",
+    scheduler: Scheduler = "first-order",
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     model_options: dict[str, Any] | None = None,
@@ -162,19 +160,8 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
     check_seed(seed)
     seed = int(seed)  # numpy's integers are welcome, and JSON doesn't know them
     check_counts(top_k=top_k)
-    check_options(
-        batch_size=batch_size,
-        draft_steps=draft_steps,
-        draft_renders=draft_renders,
-        steps=steps,
-        guidance=guidance,
-        negative_prompt=negative_prompt,
-        height=height,
-        width=width,
-        eta=eta,
-    )
-    loaded = load_model(
-        model,
+    check_options(batch_size=batch_size, draft_steps=draft_steps, draft_renders=draft_renders)
+    asked = ModelSettings(
         steps=steps,
         guidance=guidance,
         negative_prompt=negative_prompt,
@@ -185,12 +172,12 @@ def search(  # type: ignore[misc]  # the overloads leave the options to this sig
         device=device,
         dtype=dtype,
         options=model_options or {},
-        first_prompt=prompts[0],
     )
+    loaded = load_model(model, asked, first_prompt=prompts[0])
     aggregator = resolve_aggregator(verifier, loaded, ensemble)
     judging = resolve_judges(judges, loaded)
     limits.check(aggregator)
-    check_able(chosen, loaded, scheduler, aggregator.verifiers, judging)
+    check_able(chosen, loaded, scheduler == "keep", aggregator.verifiers, judging)
     for needed in (*aggregator.verifiers, *judging):
         needed.load(loaded.device)
         needed.check(prompts)

@@ -1,17 +1,21 @@
 """What a search refuses, and its grids, budget and description, before anything is computed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
-from noise_search.arguments import as_nfe, check_counts, check_model_settings
+from noise_search.arguments import as_nfe, check_counts
 from noise_search.engine.scoring import check_frames
 from noise_search.engine.x0_predictions import Predictions, check_x0
 from noise_search.models import LoadedModel
+from noise_search.resolve import Named
+from noise_search.results.candidate import Candidate
 from noise_search.results.record import algorithm_record, grid_record
+from noise_search.settings import ModelOptions
 from samplers.space import NoiseSpace
+from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
 SUPPLIED_NEEDS: frozenset[str] = frozenset({"frames", "x0"})
@@ -19,12 +23,38 @@ SUPPLIED_NEEDS: frozenset[str] = frozenset({"frames", "x0"})
 the x0 prediction at the verifier's noise level, of models that can stop on the way."""
 
 
+VerifierLike = str | Named | Verifier | Aggregator | Callable[..., Any]
+
+
+class SearchOptions(ModelOptions, total=False):
+    """The keywords of `search`; see there."""
+
+    model: Any
+    algorithm: str | SearchAlgorithm
+    verifier: VerifierLike | Sequence[VerifierLike]
+    ensemble: str
+    nfe: int | None
+    candidates: int | None
+    seed: int
+    judges: Sequence[VerifierLike]
+    draft_steps: int | None
+    draft_renders: int | None
+    model_options: dict[str, Any] | None
+    batch_size: int | None
+    deterministic: bool
+    time_limit: float | None
+    target_score: float | None
+    patience: int | None
+    top_k: int
+    on_candidate: Callable[[Candidate], None] | None
+    progress: bool
+
+
 def check_options(
-    *, batch_size: int | None = None, draft_steps: int | None = None, draft_renders: int | None = None, **model: Any
+    *, batch_size: int | None = None, draft_steps: int | None = None, draft_renders: int | None = None
 ) -> None:
-    """Refuse options that no search can take, before a model is loaded; `model` as in `check_model_settings`."""
+    """Refuse options that no search can take, before a model is loaded."""
     check_counts(batch_size=batch_size, draft_steps=draft_steps, draft_renders=draft_renders)
-    check_model_settings(**model)
     if draft_renders is not None and draft_steps is None:
         raise ValueError(f"draft_renders={draft_renders} renders the best drafts; give draft_steps with it")
 
@@ -36,7 +66,7 @@ def check_search(
     judges: Sequence[Verifier],
     *,
     nfe: int,
-    scheduler: str = "first-order",
+    kept: bool = False,
     draft_steps: int | None = None,
     draft_renders: int | None = None,
 ) -> None:
@@ -45,7 +75,7 @@ def check_search(
     Raises:
         ValueError: as `search()`.
     """
-    check_able(algorithm, loaded, scheduler, verifiers, judges)
+    check_able(algorithm, loaded, kept, verifiers, judges)
     with loaded.sampler:
         set_up(algorithm, loaded, verifiers, judges, nfe, None, draft_steps, draft_renders)
 
@@ -92,7 +122,7 @@ def set_up(
 def check_able(
     algorithm: SearchAlgorithm,
     loaded: LoadedModel,
-    scheduler: str,
+    kept: bool,
     verifiers: Sequence[Verifier],
     judges: Sequence[Verifier],
 ) -> None:
@@ -101,8 +131,7 @@ def check_able(
     if not algorithm.whole_calls and not loaded.sampler.can_stop:
         raise ValueError(
             f"algorithm {algorithm.name!r} stops inside trajectories, and {loaded.name} can only run them whole "
-            f"({loaded.sampler.limitation}); use algorithm='random'"
-            + (", or scheduler='first-order'" if scheduler == "keep" else "")
+            f"({loaded.sampler.limitation}); use algorithm='random'" + (", or scheduler='first-order'" if kept else "")
         )
     if getattr(algorithm, "moves_noise", False) and not loaded.sampler.can_move:
         raise ValueError(

@@ -9,6 +9,7 @@ import torch
 from noise_search.models import LoadedModel, check_unplaced, load_model, open_pipeline
 from noise_search.replays.reading import Record
 from noise_search.results.record import model_differences
+from noise_search.settings import ModelSettings
 from noise_search.shapes import EMBEDDED_MODELS
 from samplers.base import Sampler
 from samplers.contents import describe, recorded, restored
@@ -18,9 +19,7 @@ from samplers.space import NoiseSpace
 def open_recorded(
     record: Record,
     model: Any,
-    options: Mapping[str, Any],
-    device: str | torch.device | None,
-    dtype: torch.dtype | None,
+    asked: ModelSettings,
 ) -> LoadedModel:
     """The model that a record names, or the one given in its place, set up as recorded.
 
@@ -29,23 +28,35 @@ def open_recorded(
     """
     assert record.settings is not None
     known = record.settings["model"]
+    _check_recorded(known.get("options", {}))
     if isinstance(model, Sampler):
-        check_unplaced(device, dtype)
-        if options:
-            raise ValueError(f"model_options {', '.join(options)}: a {type(model).__name__} object brings its own")
+        check_unplaced(asked.device, asked.dtype)
+        if asked.options:
+            raise ValueError(
+                f"model_options {', '.join(asked.options)}: a {type(model).__name__} object brings its own"
+            )
         _refuse(record, [] if known.get("sampler") == type(model).__name__ else [_other_sampler(known, model)])
-        return load_model(model, options={})
+        return load_model(model)
     if "pipeline" not in known:
         raise ValueError(
             f"{record.origin} was made with a {known.get('sampler')} object ({known.get('name')!r}): pass it as model="
         )
     model = _by_name(record.origin, str(known.get("name"))) if model is None else model
-    placed = (device, dtype or _dtype(known)) if isinstance(model, str | Path) else (device, dtype)
-    name, pipe, card = open_pipeline(model, *placed)
+    dtype = asked.dtype or _dtype(known) if isinstance(model, str | Path) else asked.dtype
+    name, pipe, card = open_pipeline(model, asked.device, dtype)
     if type(pipe).__name__ != known["pipeline"]:
         _refuse(record, [f"the pipeline is {type(pipe).__name__} here, {known['pipeline']} recorded"])
-    settings = _options(record.origin, known.get("options", {}), options)
+    settings = _options(record.origin, known.get("options", {}), asked.options)
     return LoadedModel(name, _sampler(pipe, known, settings), card, str(pipe._execution_device))
+
+
+def _check_recorded(options: Mapping[str, Any]) -> None:
+    """Refuse options that were edited into what no model can take."""
+    steps = options.get("num_inference_steps")
+    own: dict[str, Any] = {
+        name: options[name] for name in ("guidance", "negative_prompt", "height", "width", "eta") if name in options
+    }
+    ModelSettings(steps=steps, **own)
 
 
 def recorded_grids(record: Record, sampler: Sampler, here: Mapping[str, Any]) -> list[NoiseSpace]:

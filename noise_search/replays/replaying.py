@@ -3,13 +3,12 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from noise_search.arguments import check_model_settings
 from noise_search.engine.scoring import Scorer, check_frames
 from noise_search.engine.x0_predictions import points_on_way
 from noise_search.models import LoadedModel, load_model
@@ -26,6 +25,7 @@ from noise_search.results.record import (
     grid_record,
     same_bits,
 )
+from noise_search.settings import ModelSettings, Scheduler, spelt
 from noise_search.words import first_line
 from samplers.recipe import Recipe
 from samplers.replay import Replayed, check_recipe, cost, keyed
@@ -37,6 +37,7 @@ from verifiers.base import Verifier
 EXACT, CLOSE = "bit for bit", "within 1e-5"
 
 
+@spelt
 def replay(
     source: Source,
     *,
@@ -53,7 +54,7 @@ def replay(
     height: int | None = None,
     width: int | None = None,
     eta: float | None = None,
-    scheduler: Literal["first-order", "keep"] | None = None,
+    scheduler: Scheduler | None = None,
     progress: bool = True,
 ) -> Replay:
     """Make a candidate of a search again, alone.
@@ -85,9 +86,18 @@ def replay(
         again.image, again.noise, again.difference
     """
     record = read(source, candidate)
-    own = {"steps": steps, "guidance": guidance, "negative_prompt": negative_prompt, "height": height, "width": width}
-    given = {k: v for k, v in (own | {"eta": eta, "scheduler": scheduler}).items() if v is not None}
-    check_model_settings(**own, eta=eta)
+    asked = ModelSettings(
+        steps=steps,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        height=height,
+        width=width,
+        eta=eta,
+        scheduler=scheduler,
+        device=device,
+        dtype=dtype,
+        options=model_options or {},
+    )
     text = record.prompt if prompt is None else prompt
     if text is None:
         raise ValueError(f"{record.origin} alone says nothing of the prompt: pass prompt=, and model=")
@@ -96,15 +106,12 @@ def replay(
     if record.settings is None:
         if model is None:
             raise ValueError(f"{record.origin} alone says nothing of the model: pass model= and its settings")
-        options = dict(model_options or {})
-        loaded = load_model(model, device=device, dtype=dtype, options=options, first_prompt=text, **given)
+        loaded = load_model(model, asked, first_prompt=text)
     else:
-        if given:
-            raise ValueError(f"{', '.join(given)}: {record.origin} records its own settings; leave them out")
+        if asked.given:
+            raise ValueError(f"{', '.join(asked.given)}: {record.origin} records its own settings; leave them out")
         with _settings_that_run(record):
-            options = record.settings["model"].get("options", {})
-            check_model_settings(**options | {"steps": options.get("num_inference_steps")})
-            loaded = open_recorded(record, model, model_options or {}, device, dtype)
+            loaded = open_recorded(record, model, asked)
     scoring = () if verifier is None else resolve_aggregator(verifier, loaded).verifiers
     for needed in scoring:
         needed.load(loaded.device)

@@ -458,7 +458,7 @@ def test_own_algorithms_and_labels():
         ({"steps": 0}, "steps=0"),
         ({"prompts": [""]}, "empty"),
         ({"prompts": []}, "prompt"),
-        ({"stpes": 3}, "takes no stpes"),
+        ({"stpes": 3}, "takes no 'stpes': did you mean 'steps'"),
         ({"judges": ["orcale"]}, "unknown judge 'orcale'"),
         ({"pictured": -1}, "pictured=-1"),
     ],

@@ -1,0 +1,118 @@
+"""What a model is asked for: one frozen object from every front door to the sampler, and its keywords with types."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypedDict, TypeVar
+
+import torch
+
+from noise_search.arguments import check_counts, check_numbers
+from noise_search.words import nearest
+
+Scheduler = Literal["first-order", "keep"]
+
+_DIFFUSERS_WORDS = {
+    "guidance_scale": "guidance",
+    "num_inference_steps": "steps",
+    "num_images": "candidates",
+    "num_images_per_prompt": "candidates",
+    "generator": "seed",
+    "prompts": "prompt",
+    "pipe": "model",
+    "pipeline": "model",
+}
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class ModelOptions(TypedDict, total=False):
+    """The model's keywords of `search` and `compare`; see `search`."""
+
+    steps: int | None
+    guidance: float | None
+    negative_prompt: str | None
+    height: int | None
+    width: int | None
+    eta: float
+    scheduler: Scheduler
+    device: str | torch.device | None
+    dtype: torch.dtype | None
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How a model is run; None stands for its own default.
+
+    Attributes:
+        steps: denoising steps of a trajectory.
+        guidance: the guidance scale.
+        negative_prompt: one for all prompts.
+        height, width: of the images, in pixels.
+        eta: stochasticity of the DDIM step in [0, 1], 0 deterministic.
+        scheduler: "first-order" replaces the pipeline's scheduler by a first-order rule on its grid, "keep" runs it.
+        device, dtype: of a model that is loaded by its name.
+        options: further arguments of the pipeline's call.
+
+    Raises:
+        TypeError: a value of another type.
+        ValueError: a value that no model can take.
+    """
+
+    steps: int | None = None
+    guidance: float | None = None
+    negative_prompt: str | None = None
+    height: int | None = None
+    width: int | None = None
+    eta: float | None = None
+    scheduler: Scheduler | None = None
+    device: str | torch.device | None = None
+    dtype: torch.dtype | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_counts(steps=self.steps, height=self.height, width=self.width)
+        check_numbers(guidance=self.guidance, eta=self.eta)
+        if self.eta is not None and not 0 <= self.eta <= 1:
+            raise ValueError(f"eta={self.eta!r} must be from 0 (deterministic) to 1")
+        if self.negative_prompt is not None and not isinstance(self.negative_prompt, str):
+            kind = type(self.negative_prompt).__name__
+            raise TypeError(f"negative_prompt={self.negative_prompt!r} is a {kind}; expected a text")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """What a sampler is told of them besides the options: all but where a model is loaded."""
+        return tuple(one.name for one in fields(cls) if one.name not in ("device", "dtype", "options"))
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Of what a sampler is told, that which isn't left to the model."""
+        return {name: value for name in self.names() if (value := getattr(self, name)) is not None}
+
+
+def spelt(function: _Function) -> _Function:
+    """Answer a keyword that a function hasn't with the nearest that it has; diffusers' own words have theirs.
+
+    A function of `**settings` takes those of `ModelOptions`.
+    """
+    parameters = inspect.signature(function).parameters
+    known = [name for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD]
+    if len(known) < len(parameters):
+        known += ModelOptions.__annotations__
+
+    @functools.wraps(function)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        for name in options:
+            if name not in known:
+                raise TypeError(_unknown(function.__name__, name, known))
+        return function(*arguments, **options)
+
+    return checked  # type: ignore[return-value]  # the same signature
+
+
+def _unknown(function: str, name: str, known: list[str]) -> str:
+    near = _DIFFUSERS_WORDS.get(name)
+    near = near if near in known else nearest(name, known)
+    rest = f"did you mean {near!r}?" if near else f"it takes {', '.join(known)}"
+    return f"{function}() takes no {name!r}: {rest}"
