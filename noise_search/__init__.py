@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from noise_search.comparison.comparison import Comparison
     from noise_search.diagnosis import Diagnosis, diagnose
     from noise_search.engine.driver import search
-    from noise_search.engine.evaluator import SearchOutOfMemory
+    from noise_search.engine.worker import SearchOutOfMemory
     from noise_search.image_scores import ScoredImage, ScoredImages, score_images
     from noise_search.replays.replay import Replay
     from noise_search.replays.replaying import replay
@@ -38,7 +38,7 @@ _ROOMS = {  # where each public name lives; imported at its first use, so that t
     "ScoredImage": "image_scores",
     "ScoredImages": "image_scores",
     "SearchAlgorithm": "algorithms.base",
-    "SearchOutOfMemory": "engine.evaluator",
+    "SearchOutOfMemory": "engine.worker",
     "SearchOverPaths": "algorithms",
     "SearchResult": "results.result",
     "ZeroOrderSearch": "algorithms",

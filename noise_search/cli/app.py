@@ -347,7 +347,7 @@ class _one_line_errors:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from noise_search.engine.evaluator import SearchOutOfMemory
+        from noise_search.engine.worker import SearchOutOfMemory
         from noise_search.prompt_sets.published import PromptsUnavailable
         from noise_search.results.data import AllCandidatesFailed
         from verifiers import WeightsError

@@ -16,6 +16,7 @@ from noise_search.engine.judging import judge
 from noise_search.engine.progress import Reporter
 from noise_search.engine.prompt_search import PromptSearch
 from noise_search.engine.setup import SearchOptions, VerifierLike, check_able, check_options, set_up
+from noise_search.engine.worker import LocalWorker
 from noise_search.models import load_model
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results.candidate import Candidate
@@ -196,7 +197,8 @@ def search(
             one.ledger.seconds["text"] += encoding / len(searches)
         size = int(batch_size or _batch_size(space.shape))
         ledgers = [one.ledger for one in searches]
-        evaluator = Evaluator(loaded.sampler, aggregator.verifiers, prompts, ledgers, size, deterministic, predictions)
+        worker = LocalWorker(loaded.sampler, aggregator.verifiers)
+        evaluator = Evaluator(worker, prompts, ledgers, size, deterministic, predictions)
         # Described before anything is computed, so that a description that fails loses nothing.
         settings = {
             **search_record(loaded, aggregator, judging, seed, deterministic),

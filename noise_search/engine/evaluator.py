@@ -1,37 +1,24 @@
-"""Rows in, outcomes out: the only place that batches, pads, retries and runs models.
+"""Rows in, outcomes out: the only place that batches, pads, charges and retries.
 
 Nothing here knows what a search is; nothing in an algorithm knows what a batch is.
 """
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from noise_search.algorithms.base import Job
-from noise_search.engine.scoring import Scorer, free_memory, is_out_of_memory, pictures
+from noise_search.engine.scoring import free_memory, is_out_of_memory
+from noise_search.engine.worker import TOO_LARGE, Batch, BatchStopped, Done, Rows, SearchOutOfMemory, Spent, Worker
 from noise_search.engine.x0_predictions import NONE, Predictions
-from noise_search.results.ledger import Ledger, Shares
-from samplers.base import Run, Sampler
+from noise_search.results.ledger import Ledger
 from samplers.state import State
-from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)
-
-
-_TOO_LARGE = (
-    "out of memory with a single candidate; use a smaller height and width, a smaller dtype, or an offload such as "
-    "pipe.enable_model_cpu_offload()"
-)
-
-
-class SearchOutOfMemory(RuntimeError):
-    """A single candidate doesn't fit into memory; everything smaller was tried."""
 
 
 @dataclass(frozen=True)
@@ -43,68 +30,71 @@ class Work:
     ids: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
-    """One row: where it came from, its state and, if it was scored, its image and raw scores.
+    """One row: where it came from, its state and, if it was scored, its picture and raw scores.
 
     Attributes:
         work: the job that asked for it.
         row: its position in that job.
         state: a state of one row at the job's stop.
         kept: the same at the grid points that the job asked to keep.
-        image: float32 `[3, height, width]` or, for a clip, `[frames, 3, height, width]` in [0, 1]; None where nothing
-            was decoded.
+        pixels: uint8 `[height, width, 3]` or, for a clip, `[frames, height, width, 3]`; None where nothing was decoded.
         components: score by verifier key, NaN where a verifier failed.
         failure: why the row can't win, or None.
-        x0: the pictures of x0 predictions on the way that judges need, like `image`, by noise level.
+        x0: pictures like `pixels` of the x0 predictions on the way that judges need, by noise level.
     """
 
     work: Work
     row: int
     state: State
     kept: dict[int, State]
-    image: Tensor | None
+    pixels: np.ndarray | None
     components: dict[str, float]
     failure: str | None
-    x0: dict[float, Tensor] = field(default_factory=dict)
+    x0: dict[float, np.ndarray] = field(default_factory=dict)
 
     @property
     def id(self) -> int:
         """The candidate's id."""
         return self.work.ids[self.row]
 
+    @property
+    def cost(self) -> int:
+        """Its NFE."""
+        return self.work.job.stop - self.work.job.states.step
+
 
 _Row = tuple[Work, int]
 
 
 class Evaluator:
-    """Runs rows through sampler and verifiers in micro-batches.
+    """Runs rows through a worker in micro-batches.
 
     Args:
-        sampler: makes the images.
-        verifiers: score them.
+        worker: runs them.
         prompts: text by prompt index.
         ledgers: booked by prompt index.
         batch_size: rows per micro-batch; halved when memory runs out.
         fixed_shape: pad every micro-batch to `batch_size`, so that a row's bits don't depend on its neighbours.
         predictions: which x0 predictions verifiers and judges look at.
+
+    Attributes:
+        device: where the images are; None before the first.
     """
 
     def __init__(
         self,
-        sampler: Sampler,
-        verifiers: Sequence[Verifier],
+        worker: Worker,
         prompts: Sequence[str],
         ledgers: Sequence[Ledger],
         batch_size: int,
         fixed_shape: bool = False,
         predictions: Predictions = NONE,
     ) -> None:
-        self._sampler, self._verifiers, self._scorer = sampler, tuple(verifiers), Scorer(verifiers)
-        self._prompts, self._ledgers = tuple(prompts), tuple(ledgers)
+        self._worker, self._prompts, self._ledgers = worker, tuple(prompts), tuple(ledgers)
         self.batch_size, self._fixed_shape, self._predictions = batch_size, fixed_shape, predictions
-        self._decode_size = batch_size
-        self.device: torch.device | None = None
+        self.device: str | None = None
 
     def run(self, works: Sequence[Work], cancelled: Callable[[Work], bool]) -> Iterator[list[Outcome]]:
         """Run all rows of the works, yielding after each micro-batch; rows of cancelled works are skipped.
@@ -115,153 +105,101 @@ class Evaluator:
         for group in _groups(works):
             todo = deque(group)
             while todo:
-                batch: list[_Row] = []
-                while todo and len(batch) < self.batch_size:
+                rows: list[_Row] = []
+                while todo and len(rows) < self.batch_size:
                     row = todo.popleft()
                     if not cancelled(row[0]):
-                        batch.append(row)
-                if not batch:
+                        rows.append(row)
+                if not rows:
                     continue
-                outcomes = self._attempt(batch)
-                if outcomes is None:
-                    todo.extendleft(reversed(batch))
-                else:
-                    yield outcomes
-                    if self._scorer.unusable is not None:
-                        raise self._scorer.unusable
+                done = self._attempt(rows)
+                if done is None:
+                    todo.extendleft(reversed(rows))
+                    continue
+                yield self._outcomes(rows, done)
+                if done.unusable is not None:
+                    raise done.unusable
 
-    def _attempt(self, batch: list[_Row]) -> list[Outcome] | None:
-        """The outcomes, or None when memory ran out and the micro-batch was halved."""
-        run = self._denoise(batch)
-        if run is None:
-            self._shrink(self.batch_size if self._fixed_shape else len(batch))
-            return None
-        first = batch[0][0].job
-        images: Tensor | None = None
-        x0: dict[float, Tensor] = {}
-        components: dict[str, np.ndarray] = {}
-        failures: list[str | None] = [None] * len(batch)
-        if first.score:
-            # Padding goes all the way, so that a fixed shape is one for decoder and verifiers too.
-            images = self._decode(batch, run.final)
-            x0 = self._decode_x0(batch, run)
-            components, failures = self._score(batch, images, x0)
-        return [
-            Outcome(
-                work=work,
-                row=row,
-                state=run.final[[i]],
-                kept={step: run.kept[step][[i]] for step in first.keep},
-                image=None if images is None else images[i],
-                components={key: float(values[i]) for key, values in components.items()},
-                failure=failures[i],
-                x0={level: x0[level][i] for level in self._predictions.judged & x0.keys()},
-            )
-            for i, (work, row) in enumerate(batch)
+    def _attempt(self, rows: list[_Row]) -> Done | None:
+        """What came of the rows, or None when memory ran out and the micro-batch was halved."""
+        job = rows[0][0].job
+        steps, padding = job.stop - job.states.step, max(0, self.batch_size - len(rows)) if self._fixed_shape else 0
+        batch = self._batch(rows, padding)
+        shares = [
+            (self._ledgers[prompt], count) for prompt, count in sorted(Counter(w.prompt for w, _ in rows).items())
         ]
-
-    def _denoise(self, batch: list[_Row]) -> Run | None:
-        job = batch[0][0].job
-        steps = job.stop - job.states.step
-        shares = self._shares(batch)
-        states = State.cat([work.job.states[[row]] for work, row in batch])
-        padding = max(0, self.batch_size - len(batch)) if self._fixed_shape else 0
-        if padding:
-            states = State.cat([states, *[states[[-1]]] * padding])
-        for ledger, rows in zip(shares.ledgers, shares.weights, strict=True):
-            ledger.charge(rows * steps)
-        before = self._sampler.denoiser_rows
+        for ledger, count in shares:
+            ledger.charge(count * steps)
         try:
-            with shares.phase("denoise"):
-                run = self._sampler.run(states, job.stop, rho=job.rho, keep=self._kept(job))
-        except BaseException as error:
-            self._book_waste(shares, steps, before)
-            if not is_out_of_memory(error):
-                raise
-            return None
-        self._book_rows(shares, self._sampler.denoiser_rows - before)
-        for ledger, rows in zip(shares.ledgers, shares.weights, strict=True):
-            ledger.nfe_waste += padding * steps * rows / len(batch)
-        return run
+            done = self._worker.run(batch)
+        except BatchStopped as error:
+            stopped = error
+        else:
+            self._book(shares, done.spent, waste=padding * steps)
+            self.device = done.device or self.device
+            for ledger, count in shares if job.score else ():
+                ledger.decodes += count * (1 + len(set(batch.predictions.values())))
+                ledger.verifier_images += count * done.pictures
+            return done
+        spent = stopped.spent
+        if stopped.denoised:
+            self._book(shares, spent, waste=padding * steps)
+        else:  # a batch that didn't finish is not charged; what it ran is waste
+            for ledger, count in shares:
+                ledger.refund(count * steps)
+            self._book(shares, spent, waste=spent.denoiser_rows / spent.rows_per_evaluation)
+            if is_out_of_memory(stopped.error):
+                self._shrink(len(rows) + padding)
+                return None
+        raise stopped.error
 
-    def _kept(self, job: Job) -> tuple[int, ...]:
-        """The points that the job asks for, and those that hold an x0 prediction made one point before."""
-        return tuple(sorted({*job.keep, *(at + 1 for at in self._predictions.of_job(job).values())}))
+    def _batch(self, rows: list[_Row], padding: int) -> Batch:
+        job = rows[0][0].job
+        states = State.cat([work.job.states[[row]] for work, row in rows])
+        prompts = [self._prompts[work.prompt] for work, _ in rows]
+        if padding:  # all the way, so that a fixed shape is one for decoder and verifiers too
+            states = State.cat([states, *[states[[-1]]] * padding])
+            prompts += prompts[-1:] * padding
+        looked_at = self._predictions.of_job(job)
+        return Batch(Rows.of(states), tuple(prompts), job.stop, job.score, job.keep, job.rho, looked_at)
 
-    def _book_waste(self, shares: Shares, steps: int, before: int) -> None:
-        """A batch that didn't finish is not charged; what it ran is waste."""
-        ran = self._sampler.denoiser_rows - before
-        self._book_rows(shares, ran)
-        for ledger, rows in zip(shares.ledgers, shares.weights, strict=True):
-            ledger.refund(rows * steps)
-            ledger.nfe_waste += ran / self._sampler.rows_per_evaluation * rows / sum(shares.weights)
+    def _outcomes(self, rows: list[_Row], done: Done) -> list[Outcome]:
+        judged = self._predictions.judged & done.x0.keys()
+        found = []
+        for i, (work, row) in enumerate(rows):
+            condition = (work.job.states.conditions[row],)
+            found.append(
+                Outcome(
+                    work=work,
+                    row=row,
+                    state=done.final.row(i).state(condition),
+                    kept={step: kept.row(i).state(condition) for step, kept in done.kept.items()},
+                    pixels=None if done.pixels is None else done.pixels[i].copy(),
+                    components={key: float(values[i]) for key, values in done.scores.items()},
+                    failure=done.failures[i] if done.failures else None,
+                    x0={level: done.x0[level][i].copy() for level in judged},
+                )
+            )
+        return found
 
-    def _book_rows(self, shares: Shares, ran: int) -> None:
-        booked = 0
-        for i, (ledger, rows) in enumerate(zip(shares.ledgers, shares.weights, strict=True)):
-            last = i == len(shares.ledgers) - 1
-            part = ran - booked if last else ran * rows // sum(shares.weights)
+    @staticmethod
+    def _book(shares: Sequence[tuple[Ledger, int]], spent: Spent, waste: float) -> None:
+        """Split what a batch cost over its ledgers, by their rows; the last takes what doesn't divide."""
+        total, left = sum(count for _, count in shares), spent.denoiser_rows
+        for i, (ledger, count) in enumerate(shares, start=1):
+            part = left if i == len(shares) else spent.denoiser_rows * count // total
+            left -= part
             ledger.denoiser_rows += part
-            ledger.rows_per_evaluation = self._sampler.rows_per_evaluation
-            booked += part
-
-    def _decode(self, batch: list[_Row], states: State) -> Tensor:
-        shares, parts, start = self._shares(batch), [], 0
-        while start < len(states):
-            chunk = states[start : start + self._decode_size]
-            try:
-                with shares.phase("decode"):
-                    part = self._sampler.decode(chunk)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                if self._decode_size == 1:
-                    raise SearchOutOfMemory(_TOO_LARGE) from error
-                part = None
-            if part is None:
-                free_memory()
-                self._decode_size = max(1, self._decode_size // 2)
-                log.warning("out of memory while decoding: decoding %d images at a time", self._decode_size)
-                continue
-            parts.append(part)
-            start += len(chunk)
-        for work, _ in batch:
-            self._ledgers[work.prompt].decodes += 1
-        self.device = parts[0].device
-        return torch.cat(parts)
-
-    def _decode_x0(self, batch: list[_Row], run: Run) -> dict[float, Tensor]:
-        """The pictures of the x0 predictions that are looked at, by noise level; equal points share a decode."""
-        points = self._predictions.of_job(batch[0][0].job)
-        by_point = {at: self._decode(batch, run.kept[at + 1]) for at in sorted(set(points.values()))}
-        return {level: by_point[at] for level, at in points.items()}
-
-    def _score(
-        self, batch: list[_Row], images: Tensor, x0: Mapping[float, Tensor]
-    ) -> tuple[dict[str, np.ndarray], list[str | None]]:
-        prompts = [self._prompts[work.prompt] for work, _ in batch]
-        prompts += prompts[-1:] * (len(images) - len(prompts))
-        with self._shares(batch).phase("verify"):
-            components, failures = self._scorer.score(images, prompts, x0)
-        for work, _ in batch:
-            self._ledgers[work.prompt].verifier_images += sum(pictures(images, v) for v in self._verifiers)
-        finite = images.flatten(1).isfinite().all(1).tolist()
-        reasons = [
-            why if fine else "the image has non-finite pixels" for why, fine in zip(failures, finite, strict=True)
-        ]
-        return components, reasons
-
-    def _shares(self, batch: list[_Row]) -> Shares:
-        prompts = [work.prompt for work, _ in batch]
-        distinct = sorted(set(prompts))
-        return Shares(tuple(self._ledgers[p] for p in distinct), tuple(prompts.count(p) for p in distinct))
+            ledger.rows_per_evaluation = spent.rows_per_evaluation
+            ledger.nfe_waste += waste * count / total
+            for phase, seconds in spent.seconds.items():
+                ledger.seconds[phase] += seconds * count / total
 
     def _shrink(self, tried: int) -> None:
         free_memory()
         if tried == 1:
-            raise SearchOutOfMemory(_TOO_LARGE)
+            raise SearchOutOfMemory(TOO_LARGE)
         self.batch_size = max(1, tried // 2)
-        self._decode_size = min(self._decode_size, self.batch_size)
         log.warning("out of memory: continuing with micro-batches of %d", self.batch_size)
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from noise_search.engine.prompt_search import PromptSearch
 from noise_search.engine.scoring import Scorer, as_images, pictures
@@ -15,7 +14,7 @@ from verifiers.base import Verifier, VerifierUnusable
 log = logging.getLogger(__name__)
 
 
-def judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int, device: torch.device | None) -> None:
+def judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int, device: str | None) -> None:
     """Judge the first image, the top k and every new best of each prompt; costs no NFE, and a failure loses nothing.
 
     A judge that needs an x0 prediction gives NaN, said in one warning, where a candidate's last run starts after its

@@ -6,7 +6,7 @@ import numpy as np
 
 from noise_search.algorithms.base import Evaluation, Job, Jobs, SearchAlgorithm
 from noise_search.engine.evaluator import Outcome, Work
-from noise_search.results.candidate import Candidate, as_pixels, best_finished, components
+from noise_search.results.candidate import Candidate, best_finished, components
 from noise_search.results.ledger import Ledger
 from samplers.space import NoiseSpace
 from samplers.state import State
@@ -157,9 +157,9 @@ class PromptSearch:
     def record(self, outcomes: Sequence[Outcome]) -> list[Candidate]:
         """Take in the rows of a micro-batch; returns the candidates that were scored."""
         scored = []
-        spent = self.ledger.nfe - sum(_cost(o) for o in outcomes)
+        spent = self.ledger.nfe - sum(o.cost for o in outcomes)
         for outcome in outcomes:
-            spent += _cost(outcome)
+            spent += outcome.cost
             self._outcomes[outcome.id] = outcome
             job = outcome.work.job
             before = job.states.recipes[outcome.row].key
@@ -251,8 +251,8 @@ class PromptSearch:
             self._fallback = outcome.state
 
     def _keep_pixels(self, candidate: Candidate, outcome: Outcome) -> None:
-        if outcome.image is not None:
-            candidate.keep(as_pixels(outcome.image), {level: as_pixels(x0) for level, x0 in outcome.x0.items()})
+        if outcome.pixels is not None:
+            candidate.keep(outcome.pixels, outcome.x0)
         pictured = [*self._pictured, candidate]
         keep = {c.id for c in (*self.top(self._top_k), *self.bests, self.first) if c is not None}
         keep |= self._may_still_rise(pictured)
@@ -360,7 +360,3 @@ class ProblemView:
         """Rows from best to worst, ties to the lowest id, failed rows last."""
         values = self._search.aggregator.combine(pool.components)
         return sorted(range(len(pool)), key=lambda i: (-np.nan_to_num(values[i], nan=-np.inf), pool.ids[i]))
-
-
-def _cost(outcome: Outcome) -> int:
-    return outcome.work.job.stop - outcome.work.job.states.step

@@ -135,7 +135,7 @@ def _as_array(scores: Tensor) -> np.ndarray:
     return scores.detach().double().cpu().numpy()
 
 
-def as_images(pixels: Sequence[np.ndarray], device: torch.device | None) -> Tensor:
+def as_images(pixels: Sequence[np.ndarray], device: str | torch.device | None) -> Tensor:
     """Float32 images, or clips, in [0, 1] of 8-bit pixels `[height, width, 3]` or `[frames, height, width, 3]`."""
     rows = [torch.from_numpy(p).movedim(-1, -3).float() / 255 for p in pixels]
     return torch.stack(rows).to(device)

@@ -1,10 +1,7 @@
 """The budget of one prompt and the ledger of what was spent; the only place where NFE are charged."""
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any
 
 
@@ -74,22 +71,3 @@ class Ledger:
             f"{self.nfe} of {self.nfe_budget} NFE (waste {self.nfe_waste:g}), {self.denoiser_rows} denoiser rows, "
             f"{self.decodes} decodes, {self.verifier_images} verifier images, {self.judge_images} judge images; {spent}"
         )
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Split a measured quantity over the ledgers of the prompts that shared a batch."""
-
-    ledgers: tuple[Ledger, ...]
-    weights: tuple[int, ...]
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Time a phase and book it by share."""
-        started = perf_counter()
-        try:
-            yield
-        finally:
-            taken, total = perf_counter() - started, sum(self.weights)
-            for ledger, weight in zip(self.ledgers, self.weights, strict=True):
-                ledger.seconds[name] += taken * weight / total
