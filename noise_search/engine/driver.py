@@ -54,12 +54,12 @@ class Limits:
         """End a prompt's search that has reached one of them."""
         if self.time is not None and seconds >= self.time:
             one.stop(f"time limit of {self.time:g} s")
-        if one.best is None:
+        if one.pool.best is None:
             return
-        target = self.target_score if one.aggregator.absolute else None
-        if target is not None and one.best.score >= target:
+        target = self.target_score if one.pool.aggregator.absolute else None
+        if target is not None and one.pool.best.score >= target:
             one.stop(f"target score {target:g} reached")
-        if self.patience is not None and one.since_best >= self.patience:
+        if self.patience is not None and one.pool.since_best >= self.patience:
             one.stop(f"no better candidate among {self.patience}")
 
 
@@ -209,7 +209,7 @@ def search(
         }
         reporter = Reporter(searches, aggregator, loaded, setup.record["schedule"], progress)
         failure = _loop(searches, evaluator, limits, reporter, on_candidate)
-        judge(searches, judging, top_k, evaluator.device)
+        judge(searches, judging, evaluator.device)
         settings["batch_size"] = evaluator.batch_size
     return _results(searches, settings, failure, single=isinstance(prompt, str))
 
@@ -251,7 +251,7 @@ def _loop(
             reporter.update()
     except BaseException as error:
         reporter.close()
-        if not isinstance(error, Exception | KeyboardInterrupt) or all(one.best is None for one in searches):
+        if not isinstance(error, Exception | KeyboardInterrupt) or all(one.pool.best is None for one in searches):
             raise
         name = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
         log.warning("search ended early (%s); returning the best so far", name)
@@ -280,13 +280,13 @@ def _results(
 def _result(one: PromptSearch, settings: dict[str, Any]) -> SearchResult:
     return SearchResult(
         prompt=one.prompt,
-        candidates=tuple(one.candidates),
-        bests=tuple(one.bests),
-        bests_nfe=tuple(one.bests_nfe),
+        candidates=tuple(one.pool.candidates),
+        bests=tuple(one.pool.bests),
+        bests_nfe=tuple(one.pool.bests_nfe),
         ledger=one.ledger,
         stop_reason=one.stop_reason or "the algorithm ended",
-        settings={**settings, "verifier": one.aggregator.describe()},
-        absolute=one.aggregator.absolute,
+        settings={**settings, "verifier": one.pool.aggregator.describe()},
+        absolute=one.pool.aggregator.absolute,
         error=one.error,
     )
 

@@ -14,7 +14,7 @@ from verifiers.base import Verifier, VerifierUnusable
 log = logging.getLogger(__name__)
 
 
-def judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int, device: str | None) -> None:
+def judge(searches: list[PromptSearch], judges: Sequence[Verifier], device: str | None) -> None:
     """Judge the first image, the top k and every new best of each prompt; costs no NFE, and a failure loses nothing.
 
     A judge that needs an x0 prediction gives NaN, said in one warning, where a candidate's last run starts after its
@@ -23,9 +23,8 @@ def judge(searches: list[PromptSearch], judges: Sequence[Verifier], top_k: int, 
     unseen = [0] * len(judges)
     unusable: set[int] = set()
     for one in searches:
-        chosen = {c.id: c for c in [*one.top(top_k), *one.bests, *([one.first] if one.first else [])]}
         # A failed candidate has no image that could be judged, whatever its pixels became.
-        rows = [c for c in chosen.values() if c.pixels is not None and c.failure is None]
+        rows = [c for c in one.pool.shown if c.pixels is not None and c.failure is None]
         if not rows:
             continue
         images = as_images([c.raw for c in rows if c.raw is not None], device)

@@ -44,7 +44,8 @@ class Reporter:
         """Move the bar to the NFE charged so far; after the first batch, project the seconds."""
         done = sum(one.ledger.nfe for one in self._searches)
         self._bar.update(done - self._bar.n)
-        bests = [one.best.score for one in self._searches if one.best is not None and one.aggregator.absolute]
+        pools = [one.pool for one in self._searches]
+        bests = [pool.best.score for pool in pools if pool.best is not None and pool.aggregator.absolute]
         if bests:
             self._bar.set_postfix_str(f"best {np.mean(bests):.4f}")
         if not self._projected and self._enabled and done:
