@@ -2,27 +2,24 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from noise_search.comparison.cells import sharing
-from noise_search.comparison.records import Pool, Record, from_json, to_json
-from noise_search.disk.files import check_writable, write_atomically
+from noise_search.comparison.records import Pool, Record, from_json
+from noise_search.disk.files import check_writable, plain
+from noise_search.disk.journal import Journal
 from noise_search.results.record import model_differences
 
 log = logging.getLogger(__name__)
-
-
-RECORDS, SETTINGS = "records.jsonl", "settings.json"
 
 
 class Store:
     """Records in memory, and in a directory where there is one."""
 
     def __init__(self, directory: Path | None, *, writing: bool = False) -> None:
-        """Read what the directory holds; only for `writing` is it made, and half a last record dropped from its file.
+        """Read what the directory holds, which is made for `writing`.
 
         Raises:
             ValueError: it can't be written to, or holds a record that can't be read.
@@ -30,84 +27,36 @@ class Store:
         self.directory = directory
         self.records: dict[tuple[Any, ...], Record] = {}
         self.pools: dict[tuple[str, int], Pool] = {}
-        if directory is not None:
-            if writing:
-                check_writable(directory)
-            for one in read(directory / RECORDS):
-                self._keep(one)
-            if writing:
-                _drop_half_a_line(directory / RECORDS)
+        self._journal = None if directory is None else Journal(directory, "records.jsonl")
+        if directory is not None and writing:
+            check_writable(directory)
+        if self._journal is not None:
+            self._keep(self._journal.lines(from_json))
 
-    def add(self, found: Iterable[Record | Pool]) -> None:
+    def add(self, found: Sequence[Record | Pool]) -> None:
         """Keep records, in one write; a later one replaces an earlier one of the same cell."""
-        added = list(found)
-        for one in added:
-            self._keep(one)
-        if self.directory is not None and added:
-            lines = "".join(json.dumps(to_json(one)) + "\n" for one in added)
-            with (self.directory / RECORDS).open("a", encoding="utf-8") as stream:
-                stream.write(lines)
-                stream.flush()
-                os.fsync(stream.fileno())
+        self._keep(found)
+        if self._journal is not None:
+            self._journal.append({"kind": type(one).__name__.lower(), **plain(one)} for one in found)
 
     def settings(self) -> dict[str, Any]:
         """What the directory was made with; empty where nothing was."""
-        file = None if self.directory is None else self.directory / SETTINGS
-        if file is None or not file.exists():
-            return {}
-        try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{str(file)!r} is no JSON ({error}); use another directory") from error
-        return content
+        return {} if self._journal is None else self._journal.settings()
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """State what the records were made with."""
-        if self.directory is not None:
-            write_atomically(self.directory / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+        if self._journal is not None:
+            self._journal.write_settings(settings)
 
-    def _keep(self, one: Record | Pool) -> None:
-        if isinstance(one, Record):
-            self.records[one.cell] = one
-            return
-        known = self.pools.get((one.prompt, one.seed))
-        # Of another price: once, what drafts had chosen was taken for candidates. The later pool replaces it.
-        if known is None or len(one) >= len(known) or one.nfe != known.nfe:
-            self.pools[one.prompt, one.seed] = one
-
-
-def read(file: Path) -> list[Record | Pool]:
-    """The records of a file; none where there is no file. A last line that was cut short is left out with a warning.
-
-    Raises:
-        ValueError: a line before the last can't be read.
-    """
-    if not file.exists():
-        return []
-    found: list[Record | Pool] = []
-    *lines, half = file.read_text(encoding="utf-8").split("\n")  # every whole line ends in a newline
-    if half:
-        log.warning("%s ends in half a record, which is left out and made again", file)
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            found.append(from_json(json.loads(line)))
-        except (ValueError, AttributeError) as error:
-            raise ValueError(
-                f"line {number} of {str(file)!r} is no record ({error}); remove it or start anew"
-            ) from error
-    return found
-
-
-def _drop_half_a_line(file: Path) -> None:
-    """So that what is appended doesn't continue it."""
-    content = file.read_bytes() if file.exists() else b""
-    if content and not content.endswith(b"\n"):
-        write_atomically(file, content[: content.rfind(b"\n") + 1])
-
-
-log = logging.getLogger(__name__)
+    def _keep(self, found: Iterable[Record | Pool]) -> None:
+        for one in found:
+            if isinstance(one, Record):
+                self.records[one.cell] = one
+                continue
+            known = self.pools.get((one.prompt, one.seed))
+            # Of another price: once, what drafts had chosen was taken for candidates. The later pool replaces it.
+            if known is None or len(one) >= len(known) or one.nfe != known.nfe:
+                self.pools[one.prompt, one.seed] = one
 
 
 def joined(store: Store, made_with: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +73,7 @@ def check_same(store: Store, made_with: Mapping[str, Any]) -> None:
     Raises:
         ValueError: the directory was made with another model, verifier, judge, number of steps or algorithm.
     """
-    known, here = store.settings(), json.loads(json.dumps(made_with))
+    known, here = store.settings(), plain(made_with)
     if not known or not store.records:
         return
     place = repr(str(store.directory))

@@ -1,8 +1,14 @@
-"""Files, written so that nobody ever reads half of one."""
+"""Files, written so that nobody ever reads half of one, and values as they are written."""
 
+import math
 import os
 import tempfile
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 def check_writable(directory: Path) -> None:
@@ -32,3 +38,18 @@ def write_atomically(file: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def plain(value: Any) -> Any:
+    """The value as plain JSON: dataclasses by their fields, numbers that aren't finite as null, paths as texts."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
