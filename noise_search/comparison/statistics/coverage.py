@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from noise_search.comparison.records import Record
-from noise_search.comparison.statistics.measures import by_cell
+from noise_search.comparison.statistics.measures import CELL, table
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,10 @@ class Coverage:
     @classmethod
     def of(cls, records: Sequence[Record]) -> "Coverage":
         """The coverage of these records."""
-        parts = ("prompt", "seed", "algorithm", "budget")
-        wanted = 1
-        for part in parts:
-            wanted *= len({getattr(one, part) for one in records})
-        cells = list(by_cell(records).values())
-        prompts = [len({one.prompt for one in rows}) for rows in cells] or [0]
-        searches = [len(rows) for rows in cells] or [0]
-        return cls(len(records), wanted, (min(prompts), max(prompts)), (min(searches), max(searches)))
+        searches = table(records, {}).index.to_frame(index=False)
+        cells = searches.groupby(CELL)
+        each = [(int(some.min()), int(some.max())) for some in (cells.prompt.nunique(), cells.size()) if len(some)]
+        return cls(len(records), int(searches.nunique().prod()), *(each or [(0, 0), (0, 0)]))
 
     @property
     def is_whole(self) -> bool:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.statistics.bootstrap import Interval, mean_interval
-from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
+from noise_search.comparison.statistics.measures import CELL, OWN, Measures, prompts_of, table
 from noise_search.words import unknown
 
 NOISE = 1e-4
@@ -75,12 +76,8 @@ def means(
     Raises:
         ValueError: no records, no such measure, or no pool where one is needed.
     """
-    measures = Measures.of(records, pools, verifiers)
-    measures.check(measure)
-    return tuple(
-        Mean(algorithm, budget, measure, _mean([measures.of_record(one, measure) for one in rows], rows))
-        for (algorithm, budget), rows in by_cell(records).items()
-    )
+    scores = Measures.of(records, pools, verifiers).winners(measure)[measure]
+    return tuple(Mean(name, nfe, measure, _mean(rows)) for (name, nfe), rows in scores.groupby(level=CELL))
 
 
 def differences(
@@ -102,33 +99,23 @@ def differences(
     Raises:
         ValueError: as `means`, or no record is the baseline's.
     """
-    measures = Measures.of(records, pools, verifiers)
-    measures.check(measure)
-    if baseline not in (labels := {one.algorithm for one in records}):
+    scores = Measures.of(records, pools, verifiers).winners(measure)[measure]
+    if baseline not in (labels := scores.index.unique("algorithm")):
         raise unknown("algorithm", baseline, labels)
-    known = {
-        (one.prompt, one.budget, one.seed): measures.of_record(one, measure)
-        for one in records
-        if one.algorithm == baseline
-    }
-    found = []
-    for (algorithm, budget), rows in by_cell(records).items():
-        if algorithm != baseline:
-            base = [known.get((one.prompt, one.budget, one.seed), np.nan) for one in rows]
-            gains = [_less(measures.of_record(one, measure), other) for one, other in zip(rows, base, strict=True)]
-            found.append(Difference(algorithm, budget, measure, baseline, _mean(gains, rows)))
-    return tuple(found)
+    others = scores.drop(baseline, level="algorithm")
+    base = scores.xs(baseline, level="algorithm").reindex(others.index.droplevel("algorithm")).to_numpy()
+    gains = others - base
+    gains = gains.mask(gains.abs() <= NOISE * np.maximum(others.abs(), np.abs(base)), 0.0)
+    return tuple(
+        Difference(name, nfe, measure, baseline, _mean(rows)) for (name, nfe), rows in gains.groupby(level=CELL)
+    )
 
 
 def spent(records: Sequence[Record]) -> dict[tuple[str, int], float]:
     """Mean NFE of a search by algorithm and budget, some of which can't spend the last of it; {} where all do."""
-    found = {cell: float(np.mean([one.nfe for one in rows])) for cell, rows in by_cell(records).items()}
+    found = table(records, {"nfe": [one.nfe for one in records]}).nfe.groupby(level=CELL).mean().to_dict()
     return found if any(nfe != budget for (_, budget), nfe in found.items()) else {}
 
 
-def _less(score: float, base: float) -> float:
-    return 0.0 if abs(score - base) <= NOISE * max(abs(score), abs(base)) else score - base
-
-
-def _mean(values: Sequence[float], rows: Sequence[Record]) -> Interval:
-    return mean_interval(np.array(values), [one.prompt for one in rows])
+def _mean(scores: pd.Series) -> Interval:
+    return mean_interval(scores.to_numpy(), prompts_of(scores))

@@ -1,10 +1,12 @@
 """What is measured of a search's winner and of random search's candidates: the own score, a verifier's or a judge's."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.statistics.bootstrap import Values
@@ -12,6 +14,31 @@ from noise_search.words import unknown
 
 OWN = "own"
 """The measure that was searched by."""
+
+
+CELL = ["algorithm", "budget"]
+"""The levels of a table's index by which statistics are grouped."""
+
+
+def table(records: Sequence[Record], columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """Columns `[record]` by algorithm, budget, prompt and seed, in this order, which resampling relies on."""
+    cells = [(one.algorithm, one.budget, one.prompt, one.seed) for one in records]
+    # As objects: a prompt may hold what is no UTF-8, which pandas' own texts refuse.
+    index = pd.DataFrame(cells, columns=[*CELL, "prompt", "seed"], dtype=object)
+    return pd.DataFrame(columns, index=pd.MultiIndex.from_frame(index)).sort_index(kind="stable")
+
+
+def prompts_of(rows: pd.DataFrame | pd.Series) -> list[str]:
+    """The prompt of each row of a table."""
+    return list(rows.index.get_level_values("prompt"))
+
+
+def by_cell(records: Sequence[Record]) -> dict[tuple[str, int], list[Record]]:
+    """Records by algorithm and budget, in the order of `table`."""
+    groups: dict[tuple[str, int], list[Record]] = defaultdict(list)
+    for one in sorted(records, key=lambda one: (one.algorithm, one.budget, one.prompt, one.seed)):
+        groups[one.algorithm, one.budget].append(one)
+    return dict(groups)
 
 
 @dataclass(frozen=True)
@@ -23,11 +50,13 @@ class Measures:
     is 0 there contributes 0). All other measures are raw scores by name.
 
     Attributes:
+        records: of one comparison.
         verifiers: names that make the own score.
         judges: names of the judges.
         pools: random search's candidates by prompt and seed.
     """
 
+    records: tuple[Record, ...]
     verifiers: tuple[str, ...]
     judges: tuple[str, ...]
     pools: Mapping[tuple[str, int], Pool]
@@ -47,20 +76,28 @@ class Measures:
         """
         if not records:
             raise ValueError("records is empty; expected those of at least one search")
-        cells = [one.cell for one in records]
-        if len(set(cells)) < len(cells):
-            twice = next(cell for cell in cells if cells.count(cell) > 1)
-            raise ValueError(f"two records have algorithm, prompt, budget, seed {twice}; expected one of each")
-        places = [(one.prompt, one.seed) for one in pools]
-        if len(set(places)) < len(places):
-            again = next(place for place in places if places.count(place) > 1)
+        if again := _twice(one.cell for one in records):
+            raise ValueError(f"two records have algorithm, prompt, budget, seed {again}; expected one of each")
+        if again := _twice((one.prompt, one.seed) for one in pools):
             raise ValueError(f"two pools have prompt, seed {again}; expected one of each")
         scored = tuple(sorted({name for one in records for name in one.scores}))
         for name in verifiers:
             if name not in scored:
                 raise unknown("verifier", name, scored)
         judged = tuple(sorted({name for one in records for name in one.judges}))
-        return cls(tuple(verifiers) or scored, judged, dict(zip(places, pools, strict=True)))
+        return cls(tuple(records), tuple(verifiers) or scored, judged, {(one.prompt, one.seed): one for one in pools})
+
+    def winners(self, *measures: str) -> pd.DataFrame:
+        """A column for each measure, of every search's winner; the rows are those of `table`.
+
+        Raises:
+            ValueError: with the nearest name where records have no such measure.
+        """
+        known = {OWN, *self.verifiers, *self.judges}
+        for name in measures:
+            if name not in known:
+                raise unknown("measure", name, known)
+        return table(self.records, {name: [self.of_record(one, name) for one in self.records] for name in measures})
 
     def pool(self, record: Record) -> Pool:
         """Random search's candidates for the record's prompt and seed.
@@ -68,41 +105,32 @@ class Measures:
         Raises:
             ValueError: there is no such pool.
         """
-        found = self.pools.get((record.prompt, record.seed))
+        return self.pool_at(record.prompt, record.seed)
+
+    def pool_at(self, prompt: str, seed: int) -> Pool:
+        """Random search's candidates for this prompt and seed.
+
+        Raises:
+            ValueError: there is no such pool.
+        """
+        found = self.pools.get((prompt, seed))
         if found is None:
             raise ValueError(
-                f"no pool for prompt {record.prompt!r} and seed {record.seed}; expected random search's candidates for "
+                f"no pool for prompt {prompt!r} and seed {seed}; expected random search's candidates for "
                 f"every prompt and seed that has records"
             )
         return found
-
-    def smallest(self, records: Sequence[Record]) -> int:
-        """How many random candidates there are for each of their prompts and seeds.
-
-        Raises:
-            ValueError: no pool for one of them.
-        """
-        return min(len(self.of_pool(self.pool(one))) for one in records)
 
     def mean_candidate(self, pool: Pool, measure: str = OWN) -> float:
         """The mean of its candidates, which gains are counted from; NaN where none has a value."""
         return mean_of_known(self.of_pool(pool, measure))
 
-    def check(self, measure: str) -> None:
-        """ValueError with the nearest name where records have no such measure."""
-        if measure not in (known := {OWN, *self.verifiers, *self.judges}):
-            raise unknown("measure", measure, known)
-
     def of_record(self, record: Record, measure: str = OWN) -> float:
         """Of the winner; NaN where it has none, as its search failed or the judge couldn't tell."""
         if measure != OWN:
-            scores = record.judges if measure in self.judges else record.scores
-            return _finite(scores.get(measure))
-        if len(self.verifiers) == 1:
-            return _finite(record.scores.get(self.verifiers[0]))
-        pool = self.pool(record)
-        scored = {name: np.asarray(_finite(record.scores.get(name))) for name in self.verifiers}
-        return float(np.mean([_z(score, _scores(pool, name, pool.scores)) for name, score in scored.items()]))
+            return float(_known((record.judges if measure in self.judges else record.scores).get(measure, np.nan)))
+        scores = [_known(record.scores.get(name, np.nan)) for name in self.verifiers]
+        return float(scores[0] if len(scores) == 1 else self._own(scores, self.pool(record)))
 
     def of_pool(self, pool: Pool, measure: str = OWN) -> Values:
         """Of its candidates `[candidate]`, NaN where one failed.
@@ -112,16 +140,13 @@ class Measures:
         """
         if measure != OWN:
             return _scores(pool, measure, pool.judges if measure in self.judges else pool.scores)
-        each = [_scores(pool, name, pool.scores) for name in self.verifiers]
-        return each[0] if len(each) == 1 else np.asarray(np.mean([_z(scores, scores) for scores in each], axis=0))
+        scores = [_scores(pool, name, pool.scores) for name in self.verifiers]
+        return scores[0] if len(scores) == 1 else self._own(scores, pool)
 
-
-def by_cell(records: Sequence[Record]) -> dict[tuple[str, int], list[Record]]:
-    """Records by algorithm and budget, both in order; within them by prompt and seed, which resampling relies on."""
-    groups: dict[tuple[str, int], list[Record]] = defaultdict(list)
-    for one in sorted(records, key=lambda one: (one.algorithm, one.budget, one.prompt, one.seed)):
-        groups[one.algorithm, one.budget].append(one)
-    return dict(groups)
+    def _own(self, scores: Sequence[Values], pool: Pool) -> Values:
+        """The mean of the z-scores of each verifier's scores."""
+        pairs = zip(self.verifiers, scores, strict=True)
+        return np.asarray(np.mean([_z(values, _scores(pool, name, pool.scores)) for name, values in pairs], axis=0))
 
 
 def mean_of_known(values: Values) -> float:
@@ -130,15 +155,19 @@ def mean_of_known(values: Values) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
+def _twice(keys: Iterable[Hashable]) -> Any:
+    return next((key for key, count in Counter(keys).items() if count > 1), None)
+
+
 def _scores(pool: Pool, name: str, known: Mapping[str, tuple[float, ...]]) -> Values:
     if name not in known:
         raise unknown(f"score of the pool for prompt {pool.prompt!r}, seed {pool.seed}:", name, known)
-    scores = np.asarray(known[name], dtype=np.float64)
+    return _known(known[name])
+
+
+def _known(scores: float | Sequence[float]) -> Values:
+    """NaN for what isn't finite."""
     return np.where(np.isfinite(scores), scores, np.nan)
-
-
-def _finite(score: float | None) -> float:
-    return float("nan") if score is None or not np.isfinite(score) else float(score)
 
 
 def _z(scores: Values, pool: Values) -> Values:

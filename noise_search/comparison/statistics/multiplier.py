@@ -1,18 +1,16 @@
 """How many random candidates are worth as much as a search, over how many its NFE would have bought."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.statistics.bootstrap import Interval, Values, interval, nothing, resampled
-from noise_search.comparison.statistics.measures import Measures, by_cell
+from noise_search.comparison.statistics.measures import CELL, Measures, prompts_of, table
 from noise_search.comparison.statistics.order_statistics import crossing, expected_best, sizes
-
-Curve = Callable[[tuple[str, int], int], Values]
-"""The expected best of 1 to so many random candidates of a prompt and seed, at `sizes` of them."""
 
 
 @dataclass(frozen=True)
@@ -85,50 +83,42 @@ def multipliers(
     def curve(place: tuple[str, int], most: int) -> Values:
         return expected_best(scores[place], sizes(most))
 
-    return tuple(
-        _multiplier(algorithm, budget, rows, measures, curve, budget // each)
-        for (algorithm, budget), rows in by_cell(records).items()
+    rows = table(
+        records,
+        {
+            "own": [measures.of_record(one) for one in records],
+            "seconds": [one.seconds for one in records],
+            "random seconds": [measures.pool(one).seconds for one in records],
+        },
     )
+    found = []
+    for (algorithm, budget), some in rows.groupby(level=CELL):
+        places = some.index.droplevel(CELL)
+        known = min(len(scores[place]) for place in places)
+        curves = np.array([curve(place, known) for place in places])
+        found.append(_multiplier(algorithm, budget, some, sizes(known), curves, budget // each))
+    return tuple(found)
 
 
 def _multiplier(
-    algorithm: str,
-    budget: int,
-    rows: Sequence[Record],
-    measures: Measures,
-    curve_of: Curve,
-    bought: int,
+    algorithm: str, budget: int, rows: pd.DataFrame, counts: Values, curves: Values, bought: int
 ) -> Multiplier:
-    own = np.array([measures.of_record(one) for one in rows])
-    known = measures.smallest(rows)
-    counts = sizes(known)
-    curve = np.array([curve_of((one.prompt, one.seed), known) for one in rows])
-    there = np.isfinite(own) & np.isfinite(curve).all(axis=1)
-    missing = int((~there).sum())
-    if not there.any():
-        nan = float("nan")
-        return Multiplier(algorithm, budget, nan, nan, bought, known, nothing(missing), nothing(missing))
-    kept = [one for one, is_there in zip(rows, there, strict=True) if is_there]
-    prompts = [one.prompt for one in kept]
-    weights = resampled(prompts)
-    levels = weights @ own[there]
-    position, side = crossing(weights @ curve[there], levels)
+    """Of searches whose places have these curves `[search, count]`."""
+    there = np.isfinite(rows["own"].to_numpy()) & np.isfinite(curves).all(axis=1)
+    kept, missing, known = rows[there], int((~there).sum()), int(counts[-1])
+    if kept.empty:
+        return Multiplier(algorithm, budget, np.nan, np.nan, bought, known, nothing(missing), nothing(missing))
+    weights = resampled(prompts := prompts_of(kept))
+    levels, seconds, random_seconds = (weights @ kept.to_numpy()).T
+    position, side = crossing(weights @ curves[there], levels)
     candidates = np.exp(np.interp(position, np.arange(len(counts)), np.log(counts)))
     candidates[np.isnan(position)] = np.nan
-    random_seconds = weights @ np.array([measures.pool(one).seconds for one in kept])
-    seconds = weights @ np.array([one.seconds for one in kept])
     with np.errstate(divide="ignore", invalid="ignore"):
         faster = np.where(seconds > 0, candidates * random_seconds / seconds, np.nan)
-    return Multiplier(
-        algorithm,
-        budget,
-        float(levels[0]),
-        float(candidates[0]),
-        bought,
-        known,
-        _bounded(candidates / bought, side, interval(candidates / bought, prompts, missing)),
-        _bounded(faster, side, interval(faster, prompts, missing)),
+    times, fast = (
+        _bounded(estimates, side, interval(estimates, prompts, missing)) for estimates in (candidates / bought, faster)
     )
+    return Multiplier(algorithm, budget, float(levels[0]), float(candidates[0]), bought, known, times, fast)
 
 
 def _bounded(estimates: Values, side: Values, found: Interval) -> Interval:

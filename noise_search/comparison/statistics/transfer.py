@@ -5,12 +5,12 @@ correlation of the two scores, whatever the budget. An algorithm that makes bett
 exploits the verifier's weaknesses falls below it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.statistics.bootstrap import (
@@ -23,13 +23,9 @@ from noise_search.comparison.statistics.bootstrap import (
     resampled,
     turned,
 )
-from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
+from noise_search.comparison.statistics.measures import CELL, OWN, Measures, prompts_of
 from noise_search.comparison.statistics.order_statistics import crossing, expected_best, sizes
 from noise_search.words import unknown
-
-Curves = Callable[[tuple[str, int], int], Values]
-"""Of a prompt and seed, with so many random candidates; see `_curves`."""
-
 
 LEAST_PROMPTS = 8
 """With fewer, percentile intervals are too narrow to sound an alarm by."""
@@ -97,29 +93,6 @@ class Transfer:
         return ". ".join([told, *(one.sentence for one in self.alarms)])
 
 
-@dataclass(frozen=True)
-class _Gains:
-    """Own and judge's gains of searches that have both, and what random search gains at each number of candidates.
-
-    Attributes:
-        prompts: of each search.
-        own, judge: raw gains over the mean candidate `[search]`.
-        own_variance, judge_variance: of its pool `[search]`.
-        own_curve, judge_curve: expected raw gains of the best of n by own score `[search, size]`; NaN where the judge
-            can't tell of any that may be chosen.
-        missing: searches left out.
-    """
-
-    prompts: tuple[str, ...]
-    own: Values
-    judge: Values
-    own_variance: Values
-    judge_variance: Values
-    own_curve: Values
-    judge_curve: Values
-    missing: int
-
-
 def transfers(
     records: Sequence[Record],
     pools: Sequence[Pool],
@@ -158,8 +131,7 @@ def transfers(
         if name not in measures.judges:
             raise unknown("judge", name, measures.judges)
     asked = judges or [name for name in measures.judges if name not in measures.verifiers]
-    cells = by_cell(records)
-    return tuple(one for judge in asked for one in _of_judge(judge, cells, measures))
+    return tuple(one for judge in asked for one in _of_judge(judge, measures))
 
 
 def alarms(found: Sequence[Transfer]) -> tuple[Alarm, ...]:
@@ -167,24 +139,24 @@ def alarms(found: Sequence[Transfer]) -> tuple[Alarm, ...]:
     return tuple(alarm for one in found for alarm in one.alarms)
 
 
-def _of_judge(judge: str, cells: dict[tuple[str, int], list[Record]], measures: Measures) -> list[Transfer]:
-    falls = {
-        (algorithm, budget): _falling(judge, cells[algorithm, before], cells[algorithm, budget], measures)
-        for (algorithm, before), (other, budget) in pairwise(cells)
-        if algorithm == other
-    }
-
+def _of_judge(judge: str, measures: Measures) -> Iterator[Transfer]:
     @cache
-    def curves(place: tuple[str, int], most: int) -> Values:
+    def random(place: tuple[str, int], most: int) -> Values:
         pool = measures.pools[place]
-        return _curves(measures.of_pool(pool), measures.of_pool(pool, judge), sizes(most))
+        return _random(measures.of_pool(pool), measures.of_pool(pool, judge), sizes(most))
 
-    return [
-        _transfer(cell, judge, _gains(rows, judge, measures, curves), falls.get(cell)) for cell, rows in cells.items()
-    ]
+    before: dict[str, tuple[int, pd.DataFrame]] = {}
+    for (algorithm, budget), cell in measures.winners(OWN, judge).groupby(level=CELL):
+        rows = cell.droplevel(CELL)
+        smallest = min(len(measures.of_pool(measures.pool_at(*place))) for place in rows.index)
+        gained, excess = _gained(rows, np.stack([random(place, smallest) for place in rows.index]))
+        found = Transfer(algorithm, budget, judge, *gained)
+        told = [*_hacked(found, excess), *_falling(found, rows, *before.get(algorithm, (0, rows)))]
+        yield replace(found, alarms=tuple(Alarm(kind, algorithm, budget, judge, sentence) for kind, sentence in told))
+        before[algorithm] = budget, rows
 
 
-def _curves(own: Values, judge: Values, counts: Values) -> Values:
+def _random(own: Values, judge: Values, counts: Values) -> Values:
     """`[own, judge; size]` expected best of n by own score, with the two variances in a last column."""
     best = np.stack([expected_best(own, counts), expected_best(own, counts, of=judge)])
     return np.concatenate([best, [[_variance(own)], [_variance(judge)]]], axis=1)
@@ -195,69 +167,45 @@ def _variance(scores: Values) -> float:
     return float(known.var()) if len(known) and np.ptp(known) > 0 else 0.0
 
 
-def _gains(rows: Sequence[Record], judge: str, measures: Measures, curves: Curves) -> _Gains:
-    own = np.array([measures.of_record(one) for one in rows])
-    judged = np.array([measures.of_record(one, judge) for one in rows])
-    smallest = measures.smallest(rows)
-    random = np.stack([curves((one.prompt, one.seed), smallest) for one in rows])
-    there = (
-        np.isfinite(own) & np.isfinite(judged) & np.isfinite(random[:, 0]).all(axis=1) & np.isfinite(random[:, 1, 0])
-    )
-    prompts = tuple(one.prompt for one, known in zip(rows, there, strict=True) if known)
-    own, judged, random = own[there], judged[there], random[there]
+def _gained(rows: pd.DataFrame, random: Values) -> tuple[tuple[Interval, Interval, Interval, float, bool], float]:
+    """A transfer's values, own gain to `beyond`, and the upper end of its ratio less the share of random search's.
+
+    Args:
+        rows: own scores and the judge's.
+        random: `[search, own or judge, size]`, what `_random` gives of the pool of each.
+    """
+    there = np.isfinite(rows.to_numpy()).all(axis=1)
+    there &= np.isfinite(random[:, 0]).all(axis=1) & np.isfinite(random[:, 1, 0])
+    kept, random, missing = rows[there], random[there], int((~there).sum())
+    if kept.empty:
+        return (nothing(missing), nothing(missing), nothing(missing), np.nan, False), np.nan
+    weights = resampled(prompts := prompts_of(kept))
     # One candidate is the mean one, and what gains are counted from.
-    own_curve, judge_curve = (random[:, i, :-1] - random[:, i, :1] for i in (0, 1))
-    return _Gains(
-        prompts,
-        own - random[:, 0, 0],
-        judged - random[:, 1, 0],
-        random[:, 0, -1],
-        random[:, 1, -1],
-        own_curve,
-        judge_curve,
-        int((~there).sum()),
-    )
-
-
-def _transfer(cell: tuple[str, int], judge: str, gains: _Gains, falling: str | None) -> Transfer:
-    algorithm, budget = cell
-    alarm = [] if falling is None else [Alarm("falling", algorithm, budget, judge, falling)]
-    if not gains.prompts:
-        none = nothing(gains.missing)
-        return Transfer(algorithm, budget, judge, none, none, none, float("nan"), alarms=tuple(alarm))
-    weights = resampled(gains.prompts)
+    own, held = (weights @ (kept.to_numpy() - random[:, :, 0])).T
+    curves = random[:, :, 1:-1] - random[:, :, :1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        own_unit, judge_unit = np.sqrt(weights @ gains.own_variance), np.sqrt(weights @ gains.judge_variance)
-        own, held = weights @ gains.own / own_unit, weights @ gains.judge / judge_unit
-        ratio = np.where(own > 0, held / own, np.nan)
-        random, side = _random_ratio(weights, gains, own * own_unit, judge_unit / own_unit)
-
-    def told(estimates: Values) -> Interval:
-        return interval(np.where(np.isfinite(estimates), estimates, np.nan), gains.prompts, gains.missing)
-
-    own_gain, judge_gain = told(own), told(held)
-    found = told(ratio)
-    if not own_gain.low > 0:
-        found = Interval(found.value, np.nan, np.nan, found.prompts, found.searches, found.missing)
-    elif found.prompts >= LEAST_PROMPTS and judge_gain.high < 0:
-        alarm.insert(0, Alarm("judge falls", algorithm, budget, judge, _below(cell, judge, own_gain, judge_gain)))
-    elif (
-        found.prompts >= LEAST_PROMPTS
-        and random[0] > 0
-        and found.value < LEAST_SHARE * random[0]
-        and ends(ratio[1:] - LEAST_SHARE * random[1:])[1] < 0
-    ):
-        alarm.insert(0, Alarm("low transfer", algorithm, budget, judge, _low(cell, judge, found, random[0], side > 0)))
-    return Transfer(
-        algorithm, budget, judge, own_gain, judge_gain, found, float(random[0]), bool(side > 0), tuple(alarm)
+        own_unit, judge_unit = np.sqrt(weights @ random[:, :, -1]).T
+        estimates = own / own_unit, held / judge_unit
+        ratios = np.where(estimates[0] > 0, estimates[1] / estimates[0], np.nan)
+        random_ratios, beyond = _random_ratios(weights, curves, own, judge_unit / own_unit)
+    own_gain, judge_gain, ratio = (
+        interval(np.where(np.isfinite(one), one, np.nan), prompts, missing) for one in (*estimates, ratios)
     )
+    if not own_gain.low > 0:
+        ratio = replace(ratio, low=np.nan, high=np.nan)
+    excess = ends(ratios[1:] - LEAST_SHARE * random_ratios[1:])[1]
+    return (own_gain, judge_gain, ratio, float(random_ratios[0]), beyond), excess
 
 
-def _random_ratio(weights: Values, gains: _Gains, own: Values, unit: Values) -> tuple[Values, float]:
-    """Random search's ratio `[1 + resample]` at these raw own gains; and whether the first is beyond the pools (1)."""
-    if gains.own_curve.shape[1] < 2:
-        return np.full(len(weights), np.nan), 0.0
-    own_curve, judge_curve = weights @ gains.own_curve[:, 1:], _mean_of_known(weights, gains.judge_curve[:, 1:])
+def _random_ratios(weights: Values, curves: Values, own: Values, unit: Values) -> tuple[Values, bool]:
+    """Random search's ratios `[1 + resample]` at these raw own gains; and whether the first is beyond the pools.
+
+    The curves are raw gains `[search, own or judge, size]` of 2 and more candidates; NaN where the judge can't tell of
+    any that may be chosen.
+    """
+    if not curves.shape[2]:
+        return np.full(len(weights), np.nan), False
+    own_curve, judge_curve = weights @ curves[:, 0], _mean_of_known(weights, curves[:, 1])
     position, side = crossing(own_curve, own)
     known = np.where(np.isnan(position), 0, position)
     left = np.floor(known).astype(int)
@@ -266,7 +214,7 @@ def _random_ratio(weights: Values, gains: _Gains, own: Values, unit: Values) -> 
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = judge_curve / own_curve / unit[:, None]
         between = ratios[rows, left] + (known - left) * (ratios[rows, right] - ratios[rows, left])
-    return np.where(np.isfinite(position) & np.isfinite(between), between, np.nan), float(side[0])
+    return np.where(np.isfinite(position) & np.isfinite(between), between, np.nan), bool(side[0] > 0)
 
 
 def _mean_of_known(weights: Values, values: Values) -> Values:
@@ -275,37 +223,36 @@ def _mean_of_known(weights: Values, values: Values) -> Values:
         return np.asarray(weights @ np.where(known, values, 0) / (weights @ known))
 
 
-def _below(cell: tuple[str, int], judge: str, own: Interval, held: Interval) -> str:
-    algorithm, budget = cell
-    return (
-        f"{algorithm} at {budget} NFE: the own score is {own} standard deviations above a mean random candidate's, "
-        f"{judge} {turned(held)} below it: the verifier was pleased and the images got worse"
-    )
+def _hacked(one: Transfer, excess: float) -> Iterator[tuple[str, str]]:
+    """Kind and sentence of an alarm where the own gain is sure and the judge surely sees a fall, or too little of it.
+
+    `excess` is the upper end of the ratio less the share of random search's.
+    """
+    if one.own_gain.prompts < LEAST_PROMPTS or not one.own_gain.low > 0:
+        return
+    where = f"{one.algorithm} at {one.budget} NFE"
+    if one.judge_gain.high < 0:
+        yield (
+            "judge falls",
+            f"{where}: the own score is {one.own_gain} standard deviations above a mean random candidate's, "
+            f"{one.judge} {turned(one.judge_gain)} below it: the verifier was pleased and the images got worse",
+        )
+    elif one.random_ratio > 0 and one.ratio.value < LEAST_SHARE * one.random_ratio and excess < 0:
+        gain = "the largest own gain it reached" if one.beyond else "equal own gain"
+        yield (
+            "low transfer",
+            f"{where}: {one.judge} sees {one.ratio} of the own gain, less than half of what it sees of random search's "
+            f"at {gain} ({one.random_ratio:.3g}): the verifier was pleased more than the images were improved",
+        )
 
 
-def _low(cell: tuple[str, int], judge: str, ratio: Interval, random: float, beyond: bool) -> str:
-    algorithm, budget = cell
-    where = "the largest own gain it reached" if beyond else "equal own gain"
-    return (
-        f"{algorithm} at {budget} NFE: {judge} sees {ratio} of the own gain, less than half of what it sees of random "
-        f"search's at {where} ({random:.3g}): the verifier was pleased more than the images were improved"
-    )
-
-
-def _falling(judge: str, before: Sequence[Record], after: Sequence[Record], measures: Measures) -> str | None:
-    """A sentence where the judge's score surely falls from one budget to the next while the own score surely rises."""
-    known = {(one.prompt, one.seed): one for one in before}
-    pairs = [(known[place], one) for one in after if (place := (one.prompt, one.seed)) in known]
-    changes = np.array(
-        [[measures.of_record(b, name) - measures.of_record(a, name) for name in (OWN, judge)] for a, b in pairs]
-    ).reshape(-1, 2)
-    there = np.isfinite(changes).all(axis=1)
-    prompts = [one.prompt for (_, one), counts in zip(pairs, there, strict=True) if counts]
-    own, held = (mean_interval(change, prompts) for change in changes[there].T)
-    if not (own.prompts >= LEAST_PROMPTS and own.low > 0 and held.high < 0):
-        return None
-    first, last = before[0].budget, after[0].budget
-    return (
-        f"{after[0].algorithm}: from {first} to {last} NFE the own score rises by {own} while {judge} falls by "
-        f"{turned(held)}: the verifier is being exploited"
-    )
+def _falling(one: Transfer, rows: pd.DataFrame, last: int, before: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """The same where the judge's score surely falls from the `last` budget to this one while the own surely rises."""
+    changes = (rows - before.reindex(rows.index)).dropna()
+    own, held = (mean_interval(changes[name].to_numpy(), prompts_of(changes)) for name in (OWN, one.judge))
+    if own.prompts >= LEAST_PROMPTS and own.low > 0 and held.high < 0:
+        yield (
+            "falling",
+            f"{one.algorithm}: from {last} to {one.budget} NFE the own score rises by {own} while {one.judge} falls by "
+            f"{turned(held)}: the verifier is being exploited",
+        )
