@@ -131,9 +131,19 @@ def compare(
         needed.load(loaded.device)
         needed.check(texts)
     options = {**settings, **drafting, "model_options": model_options, "batch_size": batch_size}
-    groups, place = list(families.values()), loaded.device
-    sharing = texts, groups, model, chosen, aggregator, judging, options, features
-    runner = Runner(*sharing, store.directory, pictured, diagnosed, place)
+    runner = Runner(
+        families,
+        model,
+        chosen,
+        aggregator,
+        judging,
+        options,
+        features,
+        directory=store.directory,
+        pictured=pictured,
+        diagnosed=diagnosed,
+        device=loaded.device,
+    )
     made_with = joined(store, made_with)
     store.write_settings(made_with)
     schedule = Schedule(runner, store, allowed, noises, space.end)

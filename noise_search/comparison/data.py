@@ -14,6 +14,7 @@ from noise_search.comparison.statistics.diversity import Diversity, distances, d
 from noise_search.comparison.statistics.means import Difference, Mean, differences, means
 from noise_search.comparison.statistics.multiplier import Multiplier, multipliers
 from noise_search.comparison.statistics.transfer import Transfer, transfers
+from noise_search.disk.files import plain
 
 
 @dataclass(frozen=True)
@@ -77,22 +78,15 @@ class ComparisonData:
         `diversity` is the mean distance between the winners of one prompt across seeds; None for a single seed.
         """
         apart = distances(self.records)
+        names = ("prompt", "family", "algorithm", "budget", "seed", "nfe", "rows", "seconds", "shared")
         return [
             {
-                "prompt": one.prompt,
-                "family": one.family,
-                "algorithm": one.algorithm,
-                "budget": one.budget,
-                "seed": one.seed,
-                "nfe": one.nfe,
-                "rows": one.rows,
-                "seconds": one.seconds,
-                "shared": one.shared,
+                **{name: getattr(one, name) for name in names},
                 **{f"score:{name}": one.scores.get(name) for name in self.verifiers},
                 **{f"judge:{name}": one.judges.get(name) for name in self.judges},
                 **{f"first:{name}": one.first_scores.get(name) for name in self.verifiers},
                 **{f"first_judge:{name}": one.first_judges.get(name) for name in self.judges},
-                "diversity": _told(apart.get((one.algorithm, one.budget, one.prompt))),
+                "diversity": plain(apart.get((one.algorithm, one.budget, one.prompt))),
                 "verdict": one.diagnosis.get("verdict", ""),
                 "image": one.image,
                 "recipe": one.recipe,
@@ -150,7 +144,3 @@ class ComparisonData:
             ValueError: no records.
         """
         return diagnosed(self.records)
-
-
-def _told(value: float | None) -> float | None:
-    return None if value is None or value != value else value

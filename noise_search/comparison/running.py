@@ -5,8 +5,10 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from noise_search.results.saving import png_bytes
 from verifiers.aggregators.ranks import Aggregator
 from verifiers.base import Verifier
 
+log = logging.getLogger(__name__)
+
 IMAGES = "images"
 """Where winners are kept, in the comparison's directory."""
 
@@ -40,8 +44,7 @@ class Runner:
     """Runs tasks with what all of them share.
 
     Attributes:
-        prompts: texts.
-        families: their categories.
+        families: the category of each prompt.
         model: as in `search`.
         algorithms: by label.
         aggregator: of the verifiers searched by.
@@ -54,25 +57,29 @@ class Runner:
         device: where the model's images are, and so their features.
     """
 
-    prompts: Sequence[str]
-    families: Sequence[str]
+    families: Mapping[str, str]
     model: Any
     algorithms: Mapping[str, SearchAlgorithm]
     aggregator: Aggregator
     judges: Sequence[Verifier]
     options: Mapping[str, Any]
     features: Features
-    directory: Path | None = None
-    pictured: int = 8
-    diagnosed: int | None = None
-    device: str | None = None
-    names: dict[str, str] = field(init=False)
+    directory: Path | None
+    pictured: int
+    diagnosed: int | None
+    device: str | None
 
-    def __post_init__(self) -> None:
-        verifiers = [*self.aggregator.verifiers, *self.judges]
-        names = {one.key: one.name for one in verifiers}
-        twice = {name for name in names.values() if list(names.values()).count(name) > 1}
-        object.__setattr__(self, "names", {key: key if name in twice else name for key, name in names.items()})
+    @cached_property
+    def prompts(self) -> tuple[str, ...]:
+        """Texts."""
+        return tuple(self.families)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What records call verifiers and judges, by key: their names, where no two have the same."""
+        names = {one.key: one.name for one in (*self.aggregator.verifiers, *self.judges)}
+        counts = Counter(names.values())
+        return {key: key if counts[name] > 1 else name for key, name in names.items()}
 
     def run(self, task: Task) -> list[Record | Pool]:
         """Run a task and read its cells off it.
@@ -131,64 +138,64 @@ class Runner:
         return list(results)
 
     def _record(self, task: Task, prompt: int, budget: int, result: SearchResult) -> Record:
-        best = winner(result, budget)
+        best, text = winner(result, budget), self.prompts[prompt]
         nfe = max((c.nfe for c in result.candidates if c.nfe <= budget), default=0)
         share = nfe / result.ledger.nfe if result.ledger.nfe else 0.0
-        record: dict[str, Any] = {
-            "prompt": self.prompts[prompt],
-            "family": self.families[prompt],
-            "algorithm": task.algorithm,
-            "budget": budget,
-            "seed": task.seed,
-            "nfe": nfe,
-            "rows": round(result.ledger.denoiser_rows * share),
-            "seconds": _search_seconds(result) * share,
-            "shared": budget != max(task.budgets),
-        }
+        record = Record(
+            text,
+            self.families[text],
+            task.algorithm,
+            budget,
+            task.seed,
+            nfe=nfe,
+            rows=round(result.ledger.denoiser_rows * share),
+            seconds=_search_seconds(result) * share,
+            scores={self.names[one.key]: math.nan for one in self.aggregator.scores},
+            shared=budget != max(task.budgets),
+        )
         if best is None:
-            return Record(**record, scores={self.names[one.key]: math.nan for one in self.aggregator.scores})
-        return Record(
-            **record,
+            return record
+        diagnosed = not record.shared and (self.diagnosed is None or prompt < self.diagnosed)
+        return replace(
+            record,
             scores=self._scored(best),
-            judges=self._named(best.judges),
+            judges=self._judged(best),
             first_scores=self._scored(result.first),
-            first_judges=self._named(result.first.judges),
+            first_judges=self._judged(result.first),
             embedding=tuple(round(float(x), 5) for x in self._embed(best)),
-            image=self._picture(task, prompt, budget, result, best),
+            image=self._picture(record, result, best) if prompt < self.pictured else "",
             recipe=best.recipe.to_json(),
-            diagnosis=self._diagnosis(prompt, result) if budget == max(task.budgets) else {},
+            diagnosis=self._diagnosis(result) if diagnosed else {},
         )
 
-    def _diagnosis(self, prompt: int, result: SearchResult) -> dict[str, Any]:
-        if self.diagnosed is not None and prompt >= self.diagnosed:
-            return {}
+    def _diagnosis(self, result: SearchResult) -> dict[str, Any]:
         options = self.options.get("model_options")
         model = None if isinstance(self.model, str) else self.model
         return numbers(diagnose(result, verifier=self.aggregator, model=model, model_options=options))
 
     def _pool(self, task: Task, prompt: int, result: SearchResult) -> Pool:
-        candidates = [c for c in result.candidates if c.finished]
-        steps = result.ledger.nfe // len(candidates)
-        judges = [one.key for one in self.judges]
+        candidates, text = [c for c in result.candidates if c.finished], self.prompts[prompt]
         return Pool(
-            self.prompts[prompt],
-            self.families[prompt],
+            text,
+            self.families[text],
             task.seed,
-            nfe=steps,
+            nfe=result.ledger.nfe // len(candidates),
             seconds=_search_seconds(result) / len(candidates),
             scores={
                 self.names[one.key]: tuple(c.scores[one.key] if np.isfinite(c.score) else math.nan for c in candidates)
                 for one in self.aggregator.scores
             },
-            judges={self.names[key]: tuple(c.judges.get(key, float("nan")) for c in candidates) for key in judges},
+            judges={
+                self.names[one.key]: tuple(c.judges.get(one.key, math.nan) for c in candidates) for one in self.judges
+            },
         )
 
     def _scored(self, candidate: Candidate) -> dict[str, float]:
         """Its scores; constraints only exclude, and what wins satisfies them."""
         return {self.names[one.key]: candidate.scores[one.key] for one in self.aggregator.scores}
 
-    def _named(self, values: Mapping[str, float]) -> dict[str, float]:
-        return {self.names[key]: float(value) for key, value in values.items()}
+    def _judged(self, candidate: Candidate) -> dict[str, float]:
+        return {self.names[key]: float(value) for key, value in candidate.judges.items()}
 
     def _embed(self, candidate: Candidate) -> np.ndarray:
         assert candidate.pixels is not None
@@ -196,13 +203,13 @@ class Runner:
         features: np.ndarray = self.features(images)[0]
         return features
 
-    def _picture(self, task: Task, prompt: int, budget: int, result: SearchResult, best: Candidate) -> str:
-        if self.directory is None or prompt >= self.pictured:
+    def _picture(self, record: Record, result: SearchResult, best: Candidate) -> str:
+        if self.directory is None:
             return ""
         # By the prompt's text, not its place: another call on the same directory may have other prompts there.
-        cell = hashlib.sha256(json.dumps([self.prompts[prompt], task.algorithm]).encode()).hexdigest()[:10]
-        letters = "".join(c if c.isalnum() else "-" for c in task.algorithm)
-        name = f"{IMAGES}/{cell}-{letters}-{budget}-{task.seed}.png"
+        cell = hashlib.sha256(json.dumps([record.prompt, record.algorithm]).encode()).hexdigest()[:10]
+        letters = "".join(c if c.isalnum() else "-" for c in record.algorithm)
+        name = f"{IMAGES}/{cell}-{letters}-{record.budget}-{record.seed}.png"
         (self.directory / IMAGES).mkdir(exist_ok=True)
         write_atomically(self.directory / name, png_bytes(result, best))
         return name
@@ -210,8 +217,7 @@ class Runner:
 
 def winner(result: SearchResult, budget: int) -> Candidate | None:
     """The best candidate once so many NFE were spent; None where there was none yet."""
-    bests: Iterator[Candidate] = (one for one, nfe in zip(result.bests, result.bests_nfe, strict=True) if nfe <= budget)
-    found = list(bests)
+    found = [one for one, nfe in zip(result.bests, result.bests_nfe, strict=True) if nfe <= budget]
     if not found:
         return None
     # Against a frozen reference the last best is the best; where values depend on the pool it is by construction.
@@ -220,9 +226,6 @@ def winner(result: SearchResult, budget: int) -> Candidate | None:
 
 def _search_seconds(result: SearchResult) -> float:
     return sum(seconds for phase, seconds in result.ledger.seconds.items() if phase != "judge")
-
-
-log = logging.getLogger(__name__)
 
 
 _WORTH_A_PROBE = 8
@@ -240,10 +243,6 @@ class Speed:
     nfe: float
     judged: float
     picture: int
-
-    def of(self, nfe: int, judged: int) -> float:
-        """Projected seconds of so many NFE and judged images."""
-        return self.nfe * nfe + self.judged * judged
 
 
 class Schedule:
@@ -298,7 +297,7 @@ class Schedule:
         names = ", ".join(one.name for one in self._runner.judges)
         told = [f"{nfe} NFE in {len(todo)} searches"]
         told += [f"at least {judged} images for {names} to judge"] if judged else []
-        told += [] if speed is None else [f"about {_told(speed.of(nfe, judged))}"]
+        told += [] if speed is None else [f"about {_told(speed.nfe * nfe + speed.judged * judged)}"]
         return ", ".join(told)
 
     def _missing(self, name: str, prompt: int, budget: int, seed: int) -> bool:

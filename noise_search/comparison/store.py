@@ -78,8 +78,8 @@ def check_same(store: Store, made_with: Mapping[str, Any]) -> None:
         return
     place = repr(str(store.directory))
     _check_model(place, known.get("model", {}), here["model"])
-    _check_members(place, "verifier", _members(known, "verifier"), _members(here, "verifier"))
-    _check_members(place, "judge", _members(known, "judges"), _members(here, "judges"))
+    _check_members(place, "verifier", known.get("verifier", {}), here["verifier"])
+    _check_members(place, "judge", known.get("judges", {}), here["judges"])
     for name in ("steps", "verifier", "drafts"):
         if known.get(name) != here[name]:
             raise ValueError(
@@ -106,17 +106,16 @@ def check_noises(store: Store, seeds: Sequence[int], drawn: int, steps: int) -> 
     Raises:
         ValueError: they share noises.
     """
+    there = [(one.seed, one.budget // steps) for one in store.records.values()]
     counts: dict[int, int] = {}
-    for one in store.records.values():
-        counts[one.seed] = max(counts.get(one.seed, 0), one.budget // steps)
-    for seed in seeds:
-        counts[seed] = max(counts.get(seed, 0), drawn)
+    for seed, count in [*there, *((seed, drawn) for seed in seeds)]:
+        counts[seed] = max(counts.get(seed, 0), count)
     if shared := sharing(counts):
         low, high = shared
-        there, place = sorted({one.seed for one in store.records.values()}), repr(str(store.directory))
         raise ValueError(
-            f"seeds {low} and {high} share noises, as a search draws {counts[low]} from {low}; {place} has "
-            f"searches of seeds {', '.join(map(str, there))}: use seeds further from them, or another directory"
+            f"seeds {low} and {high} share noises, as a search draws {counts[low]} from {low}; "
+            f"{str(store.directory)!r} has searches of seeds {', '.join(map(str, sorted(dict(there))))}: use seeds "
+            "further from them, or another directory"
         )
 
 
@@ -132,29 +131,21 @@ def _check_model(place: str, before: Mapping[str, Any], here: Mapping[str, Any])
         log.warning("the comparison goes on on %s, from %s: their seconds differ", here["device"], before["device"])
 
 
-def _members(settings: Mapping[str, Any], name: str) -> dict[str, set[str]]:
-    """Versions by name, of the verifiers or of the judges."""
-    found = settings.get(name, {})
-    listed = found.get("verifiers", []) if isinstance(found, Mapping) else found
-    versions: dict[str, set[str]] = {}
-    for one in listed:
-        versions.setdefault(str(one.get("name")), set()).add(str(one.get("version")))
-    return versions
-
-
-def _check_members(place: str, kind: str, before: Mapping[str, set[str]], here: Mapping[str, set[str]]) -> None:
+def _check_members(place: str, kind: str, before: Any, here: Any) -> None:
     """Say in words which verifiers or judges are more, fewer or others than those of the records."""
-    more, fewer = sorted(here.keys() - before.keys()), sorted(before.keys() - here.keys())
+    old, new = _versions(before), _versions(here)
+    more, fewer = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
     if more and not fewer and kind == "judge":
+        it = "it" if len(more) == 1 else "them"
         raise ValueError(
             f"{place} was made without {_named(kind, more)}, whose scores its records lack: use another directory for "
-            f"a comparison with {_it(more)}, or leave {_it(more)} out"
+            f"a comparison with {it}, or leave {it} out"
         )
-    changed = [name for name in before if name in here and before[name] != here[name]]
     differences = [f"without {_named(kind, more)}"] * bool(more) + [f"with {_named(kind, fewer)}"] * bool(fewer)
     differences += [
-        f"with {kind} {name!r} in version {_versions(before[name])}, which is {_versions(here[name])} here"
-        for name in changed
+        f"with {kind} {name!r} in version {version}, which is {new[name]} here"
+        for name, version in old.items()
+        if new.get(name, version) != version
     ]
     if differences:
         raise ValueError(
@@ -162,16 +153,17 @@ def _check_members(place: str, kind: str, before: Mapping[str, set[str]], here: 
         )
 
 
+def _versions(described: Any) -> dict[str, str]:
+    """Versions by name, of a verifier or an ensemble, or of the judges."""
+    listed = described.get("verifiers", []) if isinstance(described, Mapping) else described
+    versions: dict[str, set[str]] = {}
+    for one in listed:
+        versions.setdefault(str(one.get("name")), set()).add(str(one.get("version")))
+    return {name: ", ".join(sorted(some)) for name, some in versions.items()}
+
+
 def _named(kind: str, names: Sequence[str]) -> str:
     return f"{kind}{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
-
-
-def _it(names: Sequence[str]) -> str:
-    return "it" if len(names) == 1 else "them"
-
-
-def _versions(versions: Iterable[str]) -> str:
-    return ", ".join(sorted(versions))
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from noise_search.comparison.records import Record
 from noise_search.comparison.statistics.bootstrap import Interval, Values, interval, mean_interval, nothing, resampled
-from noise_search.comparison.statistics.measures import by_cell
+from noise_search.comparison.statistics.measures import CELL, prompts_of, table
 from noise_search.diagnosis import Diagnosis
 
 
@@ -60,21 +60,17 @@ def numbers(diagnosis: Diagnosis) -> dict[str, Any]:
 
 def diagnosed(records: Sequence[Record]) -> tuple[Diagnosed, ...]:
     """By algorithm and budget, those that have diagnoses: the largest budget of each run."""
+    told = [one for one in records if one.diagnosis]
+    names = ("gain", "kept", "read_gain", "wrong", "unusual")
+    columns = {name: [float(one.diagnosis.get(name, math.nan)) for one in told] for name in names}
+    rows = table(told, {**columns, "verdict": [str(one.diagnosis["verdict"]) for one in told]})
     found = []
-    for (algorithm, budget), rows in by_cell(records).items():
-        told = [one for one in rows if one.diagnosis]
-        if not told:
-            continue
-        values = {
-            name: np.array([float(one.diagnosis.get(name, math.nan)) for one in told])
-            for name in ("gain", "kept", "read_gain", "wrong", "unusual")
-        }
-        prompts = [one.prompt for one in told]
-        verdicts = Counter(str(one.diagnosis["verdict"]) for one in told)
+    for (algorithm, budget), some in rows.groupby(level=CELL):
+        values, prompts = {name: some[name].to_numpy() for name in names}, prompts_of(some)
+        verdicts = dict(Counter(some.verdict).most_common())
         kept = _share(values["kept"], values["gain"], prompts)
         wrong = _share(values["wrong"], values["read_gain"], prompts)
-        unusual = mean_interval(values["unusual"], prompts)
-        found.append(Diagnosed(algorithm, budget, dict(verdicts.most_common()), kept, wrong, unusual))
+        found.append(Diagnosed(algorithm, budget, verdicts, kept, wrong, mean_interval(values["unusual"], prompts)))
     return tuple(found)
 
 

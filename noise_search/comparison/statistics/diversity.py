@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from noise_search.comparison.records import Record
 from noise_search.comparison.statistics.bootstrap import Interval, Values, mean_interval
+from noise_search.comparison.statistics.measures import CELL, table
 from verifiers.base import Verifier
 from verifiers.loading.tower import TowerSource
 
@@ -53,19 +55,24 @@ def diversities(records: Sequence[Record]) -> tuple[Diversity, ...]:
     """
     if not records:
         raise ValueError("records is empty; expected those of at least one search")
-    winners: dict[tuple[str, int], dict[str, list[Values]]] = defaultdict(lambda: defaultdict(list))
-    lengths = set()
-    for one in sorted(records, key=lambda one: (one.algorithm, one.budget, one.prompt, one.seed)):
-        found = winners[one.algorithm, one.budget][one.prompt]
-        vector = np.asarray(one.embedding, dtype=np.float64)
-        if np.isfinite(vector).all() and np.linalg.norm(vector) > 0:
-            found.append(vector)
-            lengths.add(len(vector))
+    vectors = table(records, {"vector": [np.asarray(one.embedding, dtype=np.float64) for one in records]}).vector
+    known = {
+        cell: [one for one in some if np.isfinite(one).all() and np.linalg.norm(one) > 0]
+        for cell, some in vectors.groupby(level=[*CELL, "prompt"])
+    }
+    lengths = {len(one) for some in known.values() for one in some}
     if len(lengths) > 1:
         raise ValueError(f"embeddings have lengths {sorted(lengths)}; expected one length: embed all by one model")
-    several = [len(one) for prompts in winners.values() for one in prompts.values() if len(one) > 1]
-    seeds = min(several, default=1)
-    return tuple(_diversity(algorithm, budget, prompts, seeds) for (algorithm, budget), prompts in winners.items())
+    seeds = min((len(some) for some in known.values() if len(some) > 1), default=1)
+    found = []
+    for (algorithm, budget), cells in groupby(known, key=lambda cell: cell[:2]):
+        prompts = {cell[2]: np.array(known[cell][:seeds] if len(known[cell]) > 1 else []) for cell in cells}
+        distance, vendi = (
+            mean_interval(np.array([measure(one) for one in prompts.values()]), list(prompts))
+            for measure in (pairwise_distance, vendi_score)
+        )
+        found.append(Diversity(algorithm, budget, seeds, distance, vendi))
+    return tuple(found)
 
 
 def distances(records: Sequence[Record]) -> dict[tuple[str, int, str], float]:
@@ -97,13 +104,6 @@ def vendi_score(embeddings: Values) -> float:
     eigenvalues = np.linalg.eigvalsh(_cosines(embeddings) / len(embeddings))
     positive = eigenvalues[eigenvalues > 1e-12]  # 0 ln 0 = 0, and rounding makes some negative
     return float(np.exp(-np.sum(positive * np.log(positive))))
-
-
-def _diversity(algorithm: str, budget: int, prompts: dict[str, list[Values]], seeds: int) -> Diversity:
-    several = [np.array(one[:seeds]) if len(one) > 1 else np.empty((0, 0)) for one in prompts.values()]
-    distance, vendi = (np.array([measure(one) for one in several]) for measure in (pairwise_distance, vendi_score))
-    names = list(prompts)
-    return Diversity(algorithm, budget, seeds, mean_interval(distance, names), mean_interval(vendi, names))
 
 
 def _cosines(embeddings: Values) -> Values:
