@@ -1,7 +1,6 @@
 """What a comparison has to run: cells of algorithm, budget, seed and prompt, and the searches that fill them."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import pairwise
 from typing import Any
@@ -48,64 +47,6 @@ def label(algorithm: SearchAlgorithm) -> str:
         if one.init and (one.default is MISSING or getattr(algorithm, one.name) != one.default)
     ]
     return str(algorithm.name) + (f"({', '.join(changed)})" if changed else "")
-
-
-def is_anytime(algorithm: SearchAlgorithm, drafts: bool) -> bool:
-    """Whether its candidates don't depend on the budget, so that a larger run holds every smaller one."""
-    return bool(getattr(algorithm, "anytime", False)) and not drafts
-
-
-def tasks(
-    algorithms: Mapping[str, SearchAlgorithm],
-    budgets: Sequence[int],
-    seeds: Sequence[int],
-    prompts: int,
-    *,
-    drafts: bool,
-    missing: Callable[[str, int, int, int], bool],
-    pools: Callable[[int, int], bool],
-    chunk: Callable[[int], int],
-) -> Iterator[Task]:
-    """Searches for every missing cell.
-
-    Seed by seed, prompts in chunks, and of each chunk all algorithms with random search first: a machine that grows
-    slower or faster with the hours does so for all of them alike.
-
-    Args:
-        algorithms: by label.
-        budgets: NFE.
-        seeds: of first noises.
-        prompts: how many there are.
-        drafts: whether trajectories are drafted: every algorithm depends on its budget then, and the pool of random
-            search is a search of its own, of the largest budget without drafts.
-        missing: whether the cell of (label, prompt, budget, seed) is to be run.
-        pools: whether the pool of (prompt, seed) is, where trajectories are drafted.
-        chunk: prompts per search of a budget.
-    """
-    names = sorted(algorithms, key=lambda one: one != RANDOM)
-    most, size = max(budgets), chunk(max(budgets))
-    for seed in seeds:
-        asked: dict[int, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
-        for prompt in range(prompts):
-            if drafts and pools(prompt, seed):
-                asked[prompt].append((_POOL, (most,)))
-            for place, name in enumerate(names):
-                wanted = tuple(b for b in sorted(budgets) if missing(name, prompt, b, seed))
-                together = [wanted] if is_anytime(algorithms[name], drafts) else [(b,) for b in wanted]
-                asked[prompt] += [(place, some) for some in together if some]
-        rows = [prompt for prompt, some in asked.items() if some]
-        for start in range(0, len(rows), size):
-            groups: dict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
-            for prompt in rows[start : start + size]:
-                for search in asked[prompt]:
-                    groups[search].append(prompt)
-            for (place, some), chosen in sorted(groups.items()):
-                name = RANDOM if place == _POOL else names[place]
-                yield Task(name, seed, some, tuple(chosen), pool=place == _POOL)
-
-
-_POOL = -1
-"""The place of pools among algorithms: before them, so that no record is without what it is measured against."""
 
 
 def as_seeds(asked: Any, candidates: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from noise_search.disk.files import plain
 
 @dataclass(frozen=True)
 class ComparisonData:
-    """What a comparison found.
+    """What a comparison found; its statistics raise a ValueError where there are no records.
 
     Attributes:
         records: one per prompt, algorithm, budget and seed.
@@ -106,41 +106,21 @@ class ComparisonData:
         return means(self.records, self.pools, measure, verifiers=self.verifiers)
 
     def differences(self, measure: str = "own") -> tuple[Difference, ...]:
-        """Paired differences to random search at equal prompt, seed and NFE; `measure` as in `means()`.
-
-        Raises:
-            ValueError: no records, or no such measure.
-        """
+        """Paired differences to random search at equal prompt, seed and NFE; `measure` as in `means()`."""
         return differences(self.records, self.pools, measure, verifiers=self.verifiers)
 
     def multipliers(self) -> tuple[Multiplier, ...]:
-        """How many random candidates each algorithm and budget is worth, over how many its NFE would have bought.
-
-        Raises:
-            ValueError: no records.
-        """
+        """How many random candidates each algorithm and budget is worth, over how many its NFE would have bought."""
         return multipliers(self.records, self.pools, verifiers=self.verifiers)
 
     def transfers(self) -> tuple[Transfer, ...]:
-        """How much of the own gain each held-out judge sees, with alarms where it sees too little.
-
-        Raises:
-            ValueError: no records.
-        """
+        """How much of the own gain each held-out judge sees, with alarms where it sees too little."""
         return transfers(self.records, self.pools, verifiers=self.verifiers)
 
     def diversities(self) -> tuple[Diversity, ...]:
-        """How different the winners of one prompt are across seeds, by algorithm and budget.
-
-        Raises:
-            ValueError: no records.
-        """
+        """How different the winners of one prompt are across seeds, by algorithm and budget."""
         return diversities(self.records)
 
     def diagnoses(self) -> tuple[Diagnosed, ...]:
-        """What `diagnose()` says of the winners together, by algorithm and budget; the largest budget of each run.
-
-        Raises:
-            ValueError: no records.
-        """
+        """What `diagnose()` says of the winners together, by algorithm and budget; the largest budget of each run."""
         return diagnosed(self.records)

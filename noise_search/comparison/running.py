@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.comparison.cells import RANDOM, Task, tasks
+from noise_search.comparison.cells import RANDOM, Task
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.statistics.diagnoses import numbers
 from noise_search.comparison.statistics.diversity import Features
@@ -228,9 +228,14 @@ def _search_seconds(result: SearchResult) -> float:
     return sum(seconds for phase, seconds in result.ledger.seconds.items() if phase != "judge")
 
 
+_Search = tuple[int, str, tuple[int, ...]]
+"""Its algorithm's place among all and name, and the budgets that it answers for."""
+
+_POOL = -1
+"""The place of pools: before all algorithms, so that no record is without what it is measured against."""
+
 _WORTH_A_PROBE = 8
 """Trajectories from which on the speed is measured first, by 3 to 5 more of random search."""
-
 
 _CHUNK, _SECONDS, _BYTES = 24, 30.0, 2**29
 """Of one search: at most so many prompts, about so many seconds, and so much memory for pictures that are judged."""
@@ -251,22 +256,38 @@ class Schedule:
     def __init__(self, runner: Runner, store: Store, budgets: Sequence[int], seeds: Sequence[int], steps: int) -> None:
         """Take what runs and what keeps; `steps` are NFE of one trajectory."""
         self._runner, self._store, self._steps = runner, store, steps
-        self._budgets, self._seeds = tuple(budgets), tuple(seeds)
+        self._budgets, self._seeds = tuple(sorted(budgets)), tuple(seeds)
 
     def left(self, speed: Speed | None = None) -> list[Task]:
-        """Tasks for every cell that is missing, in chunks that suit the speed."""
-        return list(
-            tasks(
-                dict(self._runner.algorithms),
-                self._budgets,
-                self._seeds,
-                len(self._runner.prompts),
-                drafts=self._runner.drafting,
-                missing=self._missing,
-                pools=self._lacks_pool,
-                chunk=lambda budget: self._chunk(budget, speed),
-            )
-        )
+        """Searches for every cell that is missing, in chunks of prompts that suit the speed.
+
+        Seed by seed, and of each chunk all algorithms with random search first: a machine that grows slower or faster
+        with the hours does so for all of them alike. One run of an algorithm whose candidates don't depend on the
+        budget (`anytime`) answers for all budgets. With drafts all depend on it, and the pool of random search is a
+        search of its own, of the largest budget without drafts; it goes first.
+        """
+        size, found = self._chunk(max(self._budgets), speed), []
+        for seed in self._seeds:
+            asked = [(at, some) for at in range(len(self._runner.prompts)) if (some := self._asked(at, seed))]
+            for start in range(0, len(asked), size):
+                groups: dict[_Search, list[int]] = defaultdict(list)
+                for at, some in asked[start : start + size]:
+                    for one in some:
+                        groups[one].append(at)
+                for (place, name, budgets), prompts in sorted(groups.items()):
+                    found.append(Task(name, seed, budgets, tuple(prompts), pool=place == _POOL))
+        return found
+
+    def _asked(self, prompt: int, seed: int) -> list[_Search]:
+        """What is missing of one prompt and seed."""
+        text, drafting, algorithms = self._runner.prompts[prompt], self._runner.drafting, self._runner.algorithms
+        lacks_pool = drafting and self._pooled(text, seed) < max(self._budgets) // self._steps
+        found: list[_Search] = [(_POOL, RANDOM, (max(self._budgets),))] if lacks_pool else []
+        for place, name in enumerate(sorted(algorithms, key=lambda one: one != RANDOM)):
+            wanted = tuple(one for one in self._budgets if self._missing(name, text, one, seed))
+            together = getattr(algorithms[name], "anytime", False) and not drafting
+            found += [(place, name, some) for some in ([wanted] if together else [(one,) for one in wanted]) if some]
+        return found
 
     def run(self, progress: bool) -> None:
         """Run what is missing; each task is kept as soon as it is done. Ctrl-C ends it, with a warning."""
@@ -300,15 +321,11 @@ class Schedule:
         told += [] if speed is None else [f"about {_told(speed.nfe * nfe + speed.judged * judged)}"]
         return ", ".join(told)
 
-    def _missing(self, name: str, prompt: int, budget: int, seed: int) -> bool:
-        text = self._runner.prompts[prompt]
-        record = self._store.records.get((name, text, budget, seed))
+    def _missing(self, name: str, prompt: str, budget: int, seed: int) -> bool:
+        record = self._store.records.get((name, prompt, budget, seed))
         if record is None or name != RANDOM or self._runner.drafting:
             return record is None
-        return self._pooled(text, seed) < record.nfe // self._steps  # a run was killed while it wrote
-
-    def _lacks_pool(self, prompt: int, seed: int) -> bool:
-        return self._pooled(self._runner.prompts[prompt], seed) < max(self._budgets) // self._steps
+        return self._pooled(prompt, seed) < record.nfe // self._steps  # a run was killed while it wrote
 
     def _pooled(self, prompt: str, seed: int) -> int:
         """Candidates of the pool; none where it holds what drafts had chosen, which costs more than whole ones."""

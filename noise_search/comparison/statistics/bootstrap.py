@@ -15,14 +15,7 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 
-RESAMPLES = 2000
-
-
-LEVEL = 0.95
-
-
-_SEED = 0x6E73
-
+RESAMPLES, LEVEL, _SEED = 2000, 0.95, 0x6E73
 
 _ENOUGH = 0.95  # of the resamples must have a value, else the interval would be that of the rest
 

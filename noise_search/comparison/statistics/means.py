@@ -15,7 +15,6 @@ from noise_search.words import unknown
 NOISE = 1e-4
 """Of their magnitude: scores that differ by no more are equal, as another batch alone may change them so."""
 
-
 SECONDS = "Seconds are a search's share of a batched run; those of smaller budgets in one run, their share of its NFE."
 """What they are, wherever they are shown."""
 
@@ -68,10 +67,8 @@ def means(
     """Mean scores of every algorithm and budget, in this order.
 
     Args:
-        records: of one comparison.
-        pools: of the same; needed for the own score of several verifiers alone.
+        records, pools, verifiers: as in `Measures.of`; pools are needed for the own score of several verifiers alone.
         measure: "own", or a verifier's or judge's name.
-        verifiers: names that make the own score; see `Measures`.
 
     Raises:
         ValueError: no records, no such measure, or no pool where one is needed.

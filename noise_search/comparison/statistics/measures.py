@@ -100,11 +100,7 @@ class Measures:
         return table(self.records, {name: [self.of_record(one, name) for one in self.records] for name in measures})
 
     def pool(self, record: Record) -> Pool:
-        """Random search's candidates for the record's prompt and seed.
-
-        Raises:
-            ValueError: there is no such pool.
-        """
+        """As `pool_at`, for the record's prompt and seed."""
         return self.pool_at(record.prompt, record.seed)
 
     def pool_at(self, prompt: str, seed: int) -> Pool:

@@ -58,12 +58,7 @@ def multipliers(
     algorithm's scores, and n is interpolated in log n. Each algorithm and budget has the curve of its own prompts and
     seeds, which ends at the smallest of their pools; what lies beyond is a bound. For random search itself the
     multiplier is 1 in expectation if it chose by the own score; an ensemble of ranks chooses a little differently, and
-    then it is below 1.
-
-    Args:
-        records: of one comparison.
-        pools: random search's candidates for each of their prompts and seeds.
-        verifiers: names that make the own score; see `Measures`.
+    then it is below 1. The arguments are those of `Measures.of`.
 
     Raises:
         ValueError: no records, no pool for a prompt and seed, pools with candidates of different NFE, or a budget below

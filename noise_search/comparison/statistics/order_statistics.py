@@ -8,7 +8,6 @@ from noise_search.comparison.statistics.bootstrap import Values
 
 _MOST_SIZES = 256
 
-
 _SLACK, _ROUNDING = 1e-4, 1e-6
 """Of a curve's rise, and of the scores' magnitude: by so much a level may miss a point and count as on it."""
 

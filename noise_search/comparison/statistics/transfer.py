@@ -30,7 +30,6 @@ from noise_search.words import unknown
 LEAST_PROMPTS = 8
 """With fewer, percentile intervals are too narrow to sound an alarm by."""
 
-
 LEAST_SHARE = 0.5
 """Of random search's ratio at equal own gain, below which there is an alarm."""
 
@@ -116,10 +115,8 @@ def transfers(
     own score 9 % had one with 8 prompts, and 5 % with 30.
 
     Args:
-        records: of one comparison.
-        pools: random search's candidates for each of their prompts and seeds, all of them judged.
+        records, pools, verifiers: as in `Measures.of`; all candidates of the pools are judged.
         judges: names of judges; all that aren't verifiers too when none are given.
-        verifiers: names that make the own score; see `Measures`.
 
     Raises:
         ValueError: no records, no such judge, a judge that was searched by, or no pool for a prompt and seed.

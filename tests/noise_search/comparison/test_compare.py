@@ -2,28 +2,31 @@
 
 import csv
 import io
+import itertools
 import json
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch, search
 from noise_search.algorithms.base import Job
-from noise_search.comparison.cells import label, spaced_seeds, tasks
+from noise_search.comparison.cells import label, spaced_seeds
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
-from noise_search.comparison.records import from_json
 from noise_search.comparison.running import Schedule, Speed
 from noise_search.comparison.statistics.diversity import diversities
 from noise_search.comparison.statistics.means import differences, means
 from noise_search.comparison.statistics.multiplier import multipliers
 from noise_search.comparison.statistics.transfer import transfers
 from noise_search.comparison.store import Store
+from tiny import made_up
 from tiny.search import CountingSampler, brightness, contrast
 from verifiers import FunctionVerifier
 
@@ -51,21 +54,37 @@ def cells(found):
     return {one.cell: one for one in found.records}
 
 
-def test_every_cell_has_a_record_within_its_budget():
+def rewrite(directory, change):
+    """Let `change` turn the lines of a directory's records, as JSON, into others."""
+    file = directory / "records.jsonl"
+    lines = change([json.loads(line) for line in file.read_text().splitlines()])
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def scorer(name, version="1", of=lambda images, prompts: images.amax((1, 2, 3))):
+    found = FunctionVerifier(of, name)
+    found.version = version
+    return found
+
+
+def said(caplog, match, **options):
+    """What a run finds that warns of `match`."""
+    with caplog.at_level(logging.WARNING):
+        found = run(**options)
+    assert match in caplog.text
+    return found
+
+
+def test_every_cell_has_a_record_within_its_budget_from_the_noise_that_is_random_searchs_first():
     found = run(seeds=2, algorithms=["random", "zero-order", "paths"])
     assert len(found.records) == len(cells(found)) == 3 * 3 * 2 * 2
     assert found.algorithms == ("random", "zero-order", "paths") and found.budgets == (16, 32)
     assert found.seeds == (0, 1000) and found.prompts == tuple(PROMPTS) and found.complete
+    pools = {(one.prompt, one.seed): one for one in found.pools}
     for one in found.records:
         assert 0 < one.nfe <= one.budget
         assert one.rows == one.nfe  # a row per evaluation: no guidance here
         assert set(one.scores) == {"brightness"} and set(one.judges) == {"contrast"}
-
-
-def test_all_algorithms_begin_with_the_same_noise_which_is_random_searchs_first():
-    found = run(seeds=2, algorithms=["random", "zero-order", "paths"])
-    pools = {(one.prompt, one.seed): one for one in found.pools}
-    for one in found.records:
         pool = pools[one.prompt, one.seed]
         assert one.first_scores["brightness"] == pytest.approx(pool.scores["brightness"][0], abs=1e-6)
         assert one.first_judges["contrast"] == pytest.approx(pool.judges["contrast"][0], abs=1e-6)
@@ -87,12 +106,9 @@ def test_a_run_of_the_largest_budget_answers_for_every_smaller_one(algorithm):
 
 
 def test_algorithms_that_look_at_the_budget_are_run_for_each():
-    model = CountingSampler(STEPS)
-    found = run(model=model, algorithms=["random", "paths"])
-    paths = [one for one in found.records if one.algorithm == "paths"]
-    assert not any(one.shared for one in paths)
+    paths = [one for one in run(algorithms=["paths"]).records if one.algorithm == "paths"]
     drafts = run(algorithms=["random"], draft_steps=4, candidates=(3, 4))
-    assert not any(one.shared for one in drafts.records)
+    assert not any(one.shared for one in (*paths, *drafts.records))
 
 
 def test_pools_hold_all_of_random_searchs_candidates_judged():
@@ -177,12 +193,12 @@ def test_a_pool_that_is_shorter_than_its_records_is_made_again(tmp_path):
     asked = {"prompts": ["a"], "algorithms": ["random"], "out": tmp_path}
     run(**asked, candidates=(2,))
     run(**asked, candidates=(2, 4))
-    file = tmp_path / "records.jsonl"
-    lines = [line for line in file.read_text().splitlines(keepends=True) if len(from_json(json.loads(line)).scores)]
-    pools = [line for line in lines if json.loads(line)["kind"] == "pool"]
-    file.write_text("".join(line for line in lines if line != pools[-1]))
-    (pool,) = run(**asked, candidates=(2, 4)).pools
-    assert len(pools) == 2 and len(pool) == 4
+    rewrite(
+        tmp_path,
+        lambda lines: [one for one in lines if one["kind"] == "record" or len(one["scores"]["brightness"]) == 2],
+    )
+    assert [len(one) for one in Comparison.read(tmp_path).pools] == [2]
+    assert [len(one) for one in run(**asked, candidates=(2, 4)).pools] == [4]
 
 
 def test_reading_writes_nothing(tmp_path, monkeypatch):
@@ -202,24 +218,75 @@ def test_half_a_line_is_made_again_and_other_damage_is_named(tmp_path, caplog):
     file = tmp_path / "records.jsonl"
     content = file.read_text()
     file.write_text(content[:-40])
-    with caplog.at_level(logging.WARNING):
-        again = run(out=tmp_path)
-    assert "half a record" in caplog.text and len(again.records) == len(found.records)
-    assert Comparison.read(tmp_path).records == again.records
-    file.write_text('{"kind": "record"}\n' + content)
-    with pytest.raises(ValueError, match=r"line 1 of .*records.jsonl' is no record"):
-        run(out=tmp_path)
+    again = said(caplog, "half a record", out=tmp_path)
+    assert len(again.records) == len(found.records) and Comparison.read(tmp_path).records == again.records
+    for line, match in (
+        ('{"kind": "record"}', "a record has other fields than prompt, .*missing"),
+        ('{"kind": "pool", "more": 1}', "a pool has other fields than prompt, .*more"),
+        ("{}", "kind is None; expected one of record, pool"),
+    ):
+        file.write_text(f"{line}\n{content}")
+        with pytest.raises(ValueError, match=f"line 1 of .*records.jsonl' is no record .*{match}"):
+            run(out=tmp_path)
 
 
-def test_what_can_not_be_compared_is_not_mixed(tmp_path):
-    run(out=tmp_path)
-    with pytest.raises(ValueError, match="was made with another verifier"):
-        run(out=tmp_path, verifier=contrast, judges=[brightness])
-    with pytest.raises(ValueError, match="was made with another model"):
-        run(out=tmp_path, model=CountingSampler(4))
-    with pytest.raises(ValueError, match=r"has 'mine' as ZeroOrder.*give it another label"):
-        run(out=tmp_path, algorithms={"mine": "zero-order"})
-        run(out=tmp_path, algorithms={"mine": ZeroOrderSearch(neighbours=2)})
+class Described(CountingSampler):
+    def __init__(self, device="cpu", dtype="float32", versions="2.14"):
+        super().__init__(STEPS)
+        self.more = {"device": device, "dtype": dtype, "versions": versions}
+
+    def describe(self):
+        return {**super().describe(), **self.more}
+
+
+FIRST, SECOND, THIRD, NEWER = scorer("first"), scorer("second"), scorer("third"), scorer("second", "2")
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "match"),
+    [
+        ({}, {"verifier": contrast, "judges": [brightness]}, "was made with another verifier"),
+        ({"verifier": FIRST}, {"verifier": THIRD}, "another verifier: without verifier 'third', with verifier 'first'"),
+        ({}, {"model": CountingSampler(4)}, "was made with another model"),
+        ({"model": Described()}, {"model": Described(dtype="bfloat16")},
+         "another model: dtype is bfloat16 here, float32 recorded"),
+        ({"algorithms": {"mine": "zero-order"}}, {"algorithms": {"mine": ZeroOrderSearch(neighbours=2)}},
+         "has 'mine' as ZeroOrder.*give it another label"),
+        ({}, {"judges": [contrast, FIRST]}, "was made without judge 'first', whose scores its records lack"),
+        ({}, {"judges": [contrast, FIRST, THIRD]}, "was made without judges 'first', 'third', whose .* leave them out"),
+        ({"judges": [FIRST, SECOND]}, {"judges": [FIRST]}, "another judge: with judge 'second': use another directory"),
+        ({"judges": [FIRST, SECOND]}, {"judges": [FIRST, THIRD]},
+         "another judge: without judge 'third', with judge 'second': use"),
+        ({"judges": [SECOND]}, {"judges": [NEWER]}, "with judge 'second' in version 1, which is 2 here"),
+        ({"draft_steps": 4}, {"draft_steps": 2},
+         'another drafts: {"steps": 4, "renders": null}; here it is {"steps": 2,'),
+        ({"seeds": [0, 2], "candidates": (2,)}, {"seeds": [0], "candidates": (8,)},
+         "seeds 0 and 2 share noises, as a search draws 8 from 0; .* of seeds 0, 2: use"),
+        ({"seeds": [2, 10], "candidates": (7,)}, {"seeds": [8], "candidates": (1,)},
+         "seeds 2 and 8 share noises, as a search draws 7 from 2"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_compared_is_not_mixed(made, asked, match, tmp_path):
+    given = {"out": tmp_path, "prompts": ["a"], "algorithms": ["random"], "candidates": (4,), "diagnosed": 0}
+    done = run(**given | made)
+    with pytest.raises(ValueError, match=match):
+        run(**given | asked)
+    assert run(**given | made).records == done.records
+
+
+@pytest.mark.parametrize(
+    ("made", "asked"),
+    [
+        ({"judges": [FIRST, SECOND]}, {"judges": [SECOND, FIRST]}),
+        ({"seeds": [0, 2], "candidates": (2,)}, {"seeds": [2, 10], "candidates": (8,)}),
+        ({"model": Described("cuda:0", versions="2.11")}, {"model": Described()}),
+    ],
+    ids=["another order of judges", "seeds further away", "another device"],
+)
+def test_what_can_be_compared_goes_on(made, asked, tmp_path, caplog):
+    done, again = (run(out=tmp_path, prompts=["a"], diagnosed=0, **one) for one in (made, asked))
+    assert again.complete and all(cells(again)[cell] == one for cell, one in cells(done).items())
+    assert ("goes on on cpu, from cuda:0" in caplog.text) == ("model" in made)
 
 
 def test_definitions_of_earlier_algorithms_stay(tmp_path):
@@ -242,37 +309,6 @@ def test_what_a_directory_without_records_was_made_for_binds_nobody(tmp_path):
     assert run(out=tmp_path).complete
 
 
-def scorer(name, version="1"):
-    found = FunctionVerifier(lambda images, prompts: images.amax((1, 2, 3)), name)
-    found.version = version
-    return found
-
-
-def test_judges_are_the_same_in_any_order_and_differences_are_told_in_words(tmp_path):
-    first, second = scorer("first"), scorer("second")
-    done = run(out=tmp_path, judges=[first, second])
-    assert run(out=tmp_path, judges=[second, first]).records == done.records
-    with pytest.raises(ValueError, match="was made without judge 'third', whose scores its records lack"):
-        run(out=tmp_path, judges=[first, second, scorer("third")])
-    with pytest.raises(ValueError, match="another judge: with judge 'second': use another directory"):
-        run(out=tmp_path, judges=[first])
-    with pytest.raises(ValueError, match="another judge: without judge 'third', with judge 'second': use"):
-        run(out=tmp_path, judges=[first, scorer("third")])
-    with pytest.raises(ValueError, match="with judge 'second' in version 1, which is 2 here"):
-        run(out=tmp_path, judges=[first, scorer("second", "2")])
-    with pytest.raises(ValueError, match="another verifier: without verifier 'third', with verifier 'brightness'"):
-        run(out=tmp_path, verifier=scorer("third"), judges=[first, second])
-
-
-def test_seeds_share_no_noises_with_those_that_are_there(tmp_path):
-    run(out=tmp_path, seeds=[0, 2], candidates=(2,))
-    with pytest.raises(ValueError, match=r"seeds 0 and 2 share noises, as a search draws 8 from 0; .* of seeds 0, 2"):
-        run(out=tmp_path, seeds=[0], candidates=(8,))
-    assert run(out=tmp_path, seeds=[2, 10], candidates=(8,)).complete
-    with pytest.raises(ValueError, match="seeds 2 and 9 share noises, as a search draws 8 from 2"):
-        run(out=tmp_path, seeds=[9], candidates=(1,))
-
-
 def test_with_drafts_the_pool_is_random_search_without_them():
     model = CountingSampler(STEPS)
     found = run(model=model, draft_steps=2, budgets=(40, 64), candidates=None, seeds=2)
@@ -289,43 +325,35 @@ def test_with_drafts_the_pool_is_random_search_without_them():
 def test_pools_of_what_drafts_chose_are_made_anew(tmp_path):
     asked = {"out": tmp_path, "draft_steps": 2, "budgets": (40, 64), "candidates": None, "algorithms": ["random"]}
     done = run(**asked)
-    file = tmp_path / "records.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    for one in lines:
-        if one["kind"] == "pool":  # as they were: noise 0 and two renders, for all the NFE
-            one |= {"nfe": 21, "scores": {"brightness": [9.0] * 3}, "judges": {"contrast": [9.0] * 3}}
-    file.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    # As they were: noise 0 and two renders, for all the NFE.
+    chosen = {"nfe": 21, "scores": {"brightness": [9.0] * 3}, "judges": {"contrast": [9.0] * 3}}
+    rewrite(tmp_path, lambda lines: [one | chosen if one["kind"] == "pool" else one for one in lines])
     assert {one.nfe for one in Comparison.read(tmp_path).pools} == {21}
     again = run(**asked)
-    assert again.complete and again.records == done.records
-    assert [(one.nfe, one.scores, one.judges) for one in Comparison.read(tmp_path).pools] == [
-        (one.nfe, one.scores, one.judges) for one in done.pools
-    ]
+    pools = ([replace(one, seconds=0) for one in some] for some in (Comparison.read(tmp_path).pools, done.pools))
+    assert again.complete and again.records == done.records and next(pools) == next(pools)
 
 
-def test_seeds_of_drafts_leave_room_for_all_drafts():
-    with pytest.raises(ValueError, match="seeds 0 and 16 share noises, as a search draws 32 from each"):
-        run(seeds=(0, 16), draft_steps=2, candidates=(8,))
-
-
-def test_algorithms_take_turns_chunk_by_chunk_random_search_first():
-    def order(drafts):
-        algorithms = {"zo": ZeroOrderSearch(), "random": RandomSearch(), "paths": SearchOverPaths()}
-        found = tasks(
-            algorithms, (8, 16), (0, 1000), 5, drafts=drafts, missing=lambda name, prompt, budget, seed: prompt != 1,
-            pools=lambda prompt, seed: True, chunk=lambda budget: 2
-        )  # fmt: skip
-        return [(one.seed, one.algorithm, one.pool, one.budgets, one.prompts) for one in found]
-
-    block = [("random", False, (8, 16)), ("zo", False, (8, 16)), ("paths", False, (8,)), ("paths", False, (16,))]
-    assert order(drafts=False) == [
-        (seed, *search, prompts) for seed in (0, 1000) for prompts in ((0, 2), (3, 4)) for search in block
-    ]
-    drafted = [one for one in order(drafts=True) if one[0] == 0]
-    assert drafted[:3] == [
+@pytest.mark.parametrize("drafting", [False, True])
+def test_algorithms_take_turns_chunk_by_chunk_random_search_first(drafting, monkeypatch):
+    algorithms = {"zo": ZeroOrderSearch(), "random": RandomSearch(), "paths": SearchOverPaths()}
+    store = Store(None)
+    grid = itertools.product(algorithms, (8, 16), (0, 1000))
+    store.add([made_up.record("b", name, budget, seed) for name, budget, seed in grid])
+    store.add([made_up.pool([0, 0], "b", seed, nfe=8) for seed in (0, 1000) if not drafting])
+    monkeypatch.setattr(Schedule, "_chunk", lambda *_: 2)
+    runner = SimpleNamespace(algorithms=algorithms, prompts="abcde", drafting=drafting)
+    tasks = Schedule(runner, store, (16, 8), (0, 1000), 8).left()
+    found = [(one.seed, one.algorithm, one.pool, one.budgets, one.prompts) for one in tasks]
+    if not drafting:
+        block = [("random", False, (8, 16)), ("zo", False, (8, 16)), ("paths", False, (8,)), ("paths", False, (16,))]
+        expected = [(seed, *one, at) for seed in (0, 1000) for at in ((0, 2), (3, 4)) for one in block]
+        assert found == expected
+        return
+    assert found[:3] == [
         (0, "random", True, (16,), (0, 1)), (0, "random", False, (8,), (0,)), (0, "random", False, (16,), (0,))
     ]  # fmt: skip
-    assert sorted(p for one in drafted if one[2] for p in one[4]) == [0, 1, 2, 3, 4]
+    assert sorted(at for seed, _, is_pool, _, some in found for at in some if is_pool and not seed) == [0, 1, 2, 3, 4]
 
 
 class Whole(CountingSampler):
@@ -386,38 +414,15 @@ def test_an_early_interruption_is_told(caplog):
     def stop(images, prompts):
         raise KeyboardInterrupt
 
-    with caplog.at_level(logging.WARNING):
-        found = run(verifier=FunctionVerifier(stop, "stop"))
-    assert not found.complete and not found.records and "12 cells to go; nothing is done yet" in caplog.text
+    found = said(caplog, "12 cells to go; nothing is done yet", verifier=FunctionVerifier(stop, "stop"))
+    assert not found.complete and not found.records
 
 
 def test_a_prompt_in_two_families_counts_for_the_first_with_a_warning(caplog):
-    prompts = [{"prompt": text, "family": family} for text, family in (("a", "x"), ("b", "y"), ("a", "z"), ("b", "y"))]
-    with caplog.at_level(logging.WARNING):
-        found = run(prompts=prompts)
+    families = (("a", "x"), ("b", "y"), ("a", "z"), ("b", "y"))
+    warning = "1 prompts occur in several families and count for the first, such as 'a', in 'x' and 'z'"
+    found = said(caplog, warning, prompts=[{"prompt": text, "family": family} for text, family in families])
     assert {(one.prompt, one.family) for one in found.records} == {("a", "x"), ("b", "y")}
-    assert "1 prompts occur in several families and count for the first, such as 'a', in 'x' and 'z'" in caplog.text
-
-
-def test_a_comparison_goes_on_with_other_versions_and_devices_but_not_in_another_precision(tmp_path, caplog):
-    class Described(CountingSampler):
-        more: ClassVar[dict[str, str]] = {}
-
-        def describe(self):
-            return {**super().describe(), **self.more}
-
-    model = Described(STEPS)
-    Described.more = {"device": "cuda:0", "dtype": "float32", "versions": "2.11"}
-    done = run(out=tmp_path, model=model)
-    Described.more = {"device": "cpu", "dtype": "float32", "versions": "2.14"}
-    before = model.rows
-    with caplog.at_level(logging.WARNING):
-        again = run(out=tmp_path, model=model)
-    assert model.rows == before and again.records == done.records
-    assert "goes on on cpu, from cuda:0" in caplog.text
-    Described.more = {"device": "cpu", "dtype": "bfloat16", "versions": "2.14"}
-    with pytest.raises(ValueError, match="another model: dtype is bfloat16 here, float32 recorded"):
-        run(out=tmp_path, model=model)
 
 
 def test_own_algorithms_and_labels():
@@ -441,6 +446,8 @@ def test_own_algorithms_and_labels():
         ({"budgets": (16,)}, "both given"),
         ({"candidates": ()}, "no budget was given"),
         ({"seeds": (0, 3)}, "seeds 0 and 3 share noises"),
+        ({"seeds": (0, 16), "draft_steps": 2, "candidates": (8,)},
+         "seeds 0 and 16 share noises, as a search draws 32 from each"),
         ({"seeds": ()}, "no seed was given"),
         ({"seeds": 0}, "seeds=0 must be at least 1"),
         ({"seeds": -1}, "seeds=-1 must be at least 1"),
@@ -462,7 +469,7 @@ def test_own_algorithms_and_labels():
         ({"judges": ["orcale"]}, "unknown judge 'orcale'"),
         ({"pictured": -1}, "pictured=-1"),
     ],
-)
+)  # fmt: skip
 def test_bad_input_is_named(options, match):
     with pytest.raises((ValueError, TypeError), match=match):
         run(**options)
@@ -499,24 +506,21 @@ def test_its_statistics_are_methods():
 
 
 def test_rows_go_to_pandas_and_parquet(tmp_path):
-    pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     found = run(seeds=2)
     frame = found.to_pandas()
     assert list(frame.columns) == list(found.rows()[0]) and len(frame) == len(found.records)
-    again = pandas.read_parquet(found.to_parquet(tmp_path / "records.parquet"))
-    pandas.testing.assert_frame_equal(again, frame, check_dtype=False)
+    again = pd.read_parquet(found.to_parquet(tmp_path / "records.parquet"))
+    pd.testing.assert_frame_equal(again, frame, check_dtype=False)
     best = again.groupby(["algorithm", "budget"])["score:brightness"].mean()
     mean = np.mean([one.scores["brightness"] for one in found.records if (one.algorithm, one.budget) == ("random", 32)])
     assert best["random", 32] == pytest.approx(mean)
 
 
-@pytest.mark.parametrize(("module", "call"), [("pandas", "to_pandas"), ("pyarrow", "to_parquet")])
-def test_without_pandas_or_pyarrow_one_line_says_what_to_install(module, call, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, module, None)
-    found = run()
-    with pytest.raises(ImportError, match=rf"needs {module}: pip install 'noise-search\[tables\]'"):
-        getattr(found, call)(*([tmp_path / "x.parquet"] if call == "to_parquet" else []))
+def test_without_pyarrow_one_line_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"needs pyarrow: pip install 'noise-search\[tables\]'"):
+        run().to_parquet(tmp_path / "x.parquet")
 
 
 def test_the_table_says_what_was_found():
@@ -528,9 +532,9 @@ def test_the_table_says_what_was_found():
     ]
 
 
-def test_seeds_leave_room_for_the_noises_of_each_other():
-    assert spaced_seeds(3, 64) == (0, 1000, 2000)
-    assert spaced_seeds(2, 4000) == (0, 10000)
+@pytest.mark.parametrize(("count", "candidates", "seeds"), [(3, 64, (0, 1000, 2000)), (2, 4000, (0, 10000))])
+def test_seeds_leave_room_for_the_noises_of_each_other(count, candidates, seeds):
+    assert spaced_seeds(count, candidates) == seeds
 
 
 def test_numbers_of_numpy_are_seeds_too():
