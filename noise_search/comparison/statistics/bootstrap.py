@@ -4,10 +4,10 @@ A statistic is computed from weighted means over searches: once with the weights
 As all quantities of a search share the weights, differences and ratios stay paired.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import compress, groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,14 +112,23 @@ def ends(resamples: Values) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def mean_interval(values: Values, prompts: Sequence[str]) -> Interval:
-    """The mean over prompts of the mean over seeds, of values `[search]`; NaN ones are left out and counted."""
-    there = np.isfinite(values)
-    kept = [prompt for prompt, one in zip(prompts, there, strict=True) if one]
-    missing = int((~there).sum())
+def interval_of(statistic: Callable[..., Values], values: Values, prompts: Sequence[str]) -> Interval:
+    """The interval of a function of means, one of each column of values `[search, quantity]`.
+
+    A mean is over prompts of the mean over their seeds. Searches of which one quantity isn't finite are left out and
+    counted.
+    """
+    there = np.asarray(np.isfinite(values).all(axis=1))
+    kept, missing = list(compress(prompts, there)), int((~there).sum())
     if not kept:
         return nothing(missing)
-    return interval(resampled(kept) @ values[there], kept, missing)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return interval(statistic(*(resampled(kept) @ values[there]).T), kept, missing)
+
+
+def mean_interval(values: Values, prompts: Sequence[str]) -> Interval:
+    """The mean over prompts of the mean over seeds, of values `[search]`; NaN ones are left out and counted."""
+    return interval_of(lambda mean: mean, values[:, None], prompts)
 
 
 def turned(one: Interval) -> Interval:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from noise_search.comparison.records import Record
-from noise_search.comparison.statistics.bootstrap import Interval, Values, interval, mean_interval, nothing, resampled
+from noise_search.comparison.statistics.bootstrap import Interval, interval_of, mean_interval
 from noise_search.comparison.statistics.measures import CELL, prompts_of, table
 from noise_search.diagnosis import Diagnosis
 
@@ -66,21 +66,11 @@ def diagnosed(records: Sequence[Record]) -> tuple[Diagnosed, ...]:
     rows = table(told, {**columns, "verdict": [str(one.diagnosis["verdict"]) for one in told]})
     found = []
     for (algorithm, budget), some in rows.groupby(level=CELL):
-        values, prompts = {name: some[name].to_numpy() for name in names}, prompts_of(some)
+        kept, wrong = (
+            interval_of(np.divide, some[[part, whole]].to_numpy(), prompts_of(some))
+            for part, whole in (("kept", "gain"), ("wrong", "read_gain"))
+        )
+        unusual = mean_interval(some.unusual.to_numpy(), prompts_of(some))
         verdicts = dict(Counter(some.verdict).most_common())
-        kept = _share(values["kept"], values["gain"], prompts)
-        wrong = _share(values["wrong"], values["read_gain"], prompts)
-        found.append(Diagnosed(algorithm, budget, verdicts, kept, wrong, mean_interval(values["unusual"], prompts)))
+        found.append(Diagnosed(algorithm, budget, verdicts, kept, wrong, unusual))
     return tuple(found)
-
-
-def _share(part: Values, whole: Values, prompts: Sequence[str]) -> Interval:
-    """Sum of the parts over the sum of the wholes, where both are known."""
-    there = np.isfinite(part) & np.isfinite(whole)
-    missing = int((~there).sum())
-    kept = [prompt for prompt, one in zip(prompts, there, strict=True) if one]
-    if not kept:
-        return nothing(missing)
-    weights = resampled(kept)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return interval((weights @ part[there]) / (weights @ whole[there]), kept, missing)

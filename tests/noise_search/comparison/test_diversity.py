@@ -95,10 +95,3 @@ def test_prompts_with_fewer_than_two_embedded_winners_are_missing():
     (none,) = diversities([record()])
     assert np.isnan(none.distance.value) and "without two seeds" in str(none)
     assert np.isnan(vendi_score(np.empty((0, 0))))
-
-
-def test_errors_name_what_is_wrong():
-    with pytest.raises(ValueError, match="records is empty"):
-        diversities([])
-    with pytest.raises(ValueError, match=r"lengths \[1, 2\]"):
-        diversities([embedded("a", 0, [1]), embedded("a", 1, [1, 0])])

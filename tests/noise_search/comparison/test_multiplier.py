@@ -207,14 +207,3 @@ def test_order_and_unit_of_scores_are_of_no_account(random, factor, shift):
     for old, new in zip(found, other, strict=True):
         assert (new.times.value, new.times.low) == pytest.approx((old.times.value, old.times.low), rel=1e-3)
         assert new.times.at_least == old.times.at_least
-
-
-def test_errors_name_what_is_wrong():
-    with pytest.raises(ValueError, match="records is empty"):
-        multipliers([], [])
-    with pytest.raises(ValueError, match="no pool for prompt 'q' and seed 3"):
-        multipliers([record("q", seed=3)], [pool([1])])
-    with pytest.raises(ValueError, match="budget 9 buys no random candidate of 10 NFE"):
-        multipliers([record(budget=9)], [pool([1])])
-    with pytest.raises(ValueError, match=r"candidates of \[10, 20\] NFE"):
-        multipliers([record("p"), record("q")], [pool([1]), pool([1], "q", nfe=20)])

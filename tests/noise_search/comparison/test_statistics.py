@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from noise_search.comparison.statistics.bootstrap import interval, mean_interval, resampled
+from noise_search.comparison.statistics.coverage import Coverage
+from noise_search.comparison.statistics.diversity import diversities
 from noise_search.comparison.statistics.means import differences, means
 from noise_search.comparison.statistics.measures import Measures
+from noise_search.comparison.statistics.multiplier import multipliers
+from noise_search.comparison.statistics.transfer import transfers
 from tiny.made_up import gaussian_pools, pool, random_search, record, rescaled
 
 few = settings(max_examples=20, deadline=None)
@@ -163,25 +167,50 @@ def test_results_are_plain_json():
     assert json.loads(json.dumps(asdict(found)))["score"]["value"] == 1.5
 
 
-def test_errors_name_what_is_wrong():
-    with pytest.raises(ValueError, match="records is empty"):
-        means([])
-    with pytest.raises(ValueError, match="unknown measure 'oracel'; did you mean 'oracle'"):
-        means([record(judge=1.0)], measure="oracel")
-    with pytest.raises(ValueError, match="unknown verifier 'clop'; did you mean 'clip'"):
-        means([record()], verifiers=["clop"])
-    with pytest.raises(ValueError, match="unknown algorithm 'randem'; did you mean 'random'"):
-        differences([record()], baseline="randem")
-    with pytest.raises(ValueError, match=r"two records have .*\('random', 'p', 10, 0\)"):
-        means([record(), record(score=2)])
-    with pytest.raises(ValueError, match=r"two pools have .*\('p', 0\)"):
-        means([record()], [pool([1]), pool([2])])
-    two = replace(record("a prompt", seed=7), scores={"clip": 1.0, "aesthetic": 2.0})
-    with pytest.raises(ValueError, match="no pool for prompt 'a prompt' and seed 7"):
-        means([two])
-    with pytest.raises(ValueError, match=r"pool for prompt 'p', seed 0: 'aesthetic'.*Expected one of: clip"):
-        means([replace(two, prompt="p", seed=0)], [pool([1.0, 2.0])])
-    with pytest.raises(ValueError, match="scattered"):
-        resampled(["a", "b", "a"])
-    with pytest.raises(ValueError, match="no searches"):
-        resampled([])
+ONE, TWO = record("p", judge=1.0), record("a prompt", seed=7, scores={"clip": 1.0, "aesthetic": 2.0})
+ALIKE = [ONE, replace(ONE, scores={"clip": 2.0})]
+SHORT = [replace(ONE, embedding=(1.0,)), replace(ONE, seed=1, embedding=(1.0, 0.0))]
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: means([]), "records is empty"),
+        (lambda: multipliers([], []), "records is empty"),
+        (lambda: transfers([], []), "records is empty"),
+        (lambda: diversities([]), "records is empty"),
+        (lambda: means([ONE], measure="oracel"), "unknown measure 'oracel'; did you mean 'oracle'"),
+        (lambda: means([ONE], verifiers=["clop"]), "unknown verifier 'clop'; did you mean 'clip'"),
+        (lambda: differences([ONE], baseline="randem"), "unknown algorithm 'randem'; did you mean 'random'"),
+        (lambda: means(ALIKE), r"two records have .*\('random', 'p', 10, 0\)"),
+        (lambda: means([ONE], [pool([1]), pool([2])]), r"two pools have .*\('p', 0\)"),
+        (lambda: means([TWO]), "no pool for prompt 'a prompt' and seed 7"),
+        (
+            lambda: means([replace(TWO, prompt="p", seed=0)], [pool([1.0, 2.0])]),
+            "pool for prompt 'p', seed 0: 'aesthetic'.*Expected one of: clip",
+        ),
+        (lambda: resampled(["a", "b", "a"]), "scattered"),
+        (lambda: resampled([]), "no searches"),
+        (lambda: multipliers([record("q", seed=3)], [pool([1])]), "no pool for prompt 'q' and seed 3"),
+        (lambda: multipliers([record(budget=9)], [pool([1])]), "budget 9 buys no random candidate of 10 NFE"),
+        (
+            lambda: multipliers([record("p"), record("q")], [pool([1]), pool([1], "q", nfe=20)]),
+            r"candidates of \[10, 20\] NFE",
+        ),
+        (lambda: transfers([ONE], [], ["oracel"]), "unknown judge 'oracel'; did you mean 'oracle'"),
+        (lambda: transfers([ONE], [], ["clip"]), "'clip' was searched by"),
+        (lambda: transfers([record("q", judge=1.0)], [pool([1], judge=[1])]), "no pool for prompt 'q'"),
+        (lambda: transfers([ONE], [pool([1, 2])]), "pool for prompt 'p', seed 0: 'oracle'"),
+        (lambda: diversities(SHORT), r"lengths \[1, 2\]"),
+    ],
+)
+def test_errors_name_what_is_wrong(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
+
+
+def test_prompts_may_hold_what_is_no_utf_8():
+    records = [record(prompt, name, judge=1.0) for prompt in ("\ud800", "\0") for name in ("random", "paths")]
+    pools = [pool([0, 1], prompt, judge=[0, 1]) for prompt in ("\ud800", "\0")]
+    found = [*means(records), *differences(records), *multipliers(records, pools), *transfers(records, pools)]
+    assert len(found) == 2 + 1 + 2 + 2 and len(diversities(records)) == 2 and Coverage.of(records).is_whole
