@@ -96,7 +96,8 @@ def test_each_cell_has_the_curve_of_its_own_pools():
         own = [one for one in pools if (one.prompt, one.seed) in {(row.prompt, row.seed) for row in rows}]
         assert multipliers(rows, own) == (found[cell],)
     whole = found["random", 8 * NFE].times
-    assert (whole.value, whole.low, whole.high) == pytest.approx((1, 1, 1)) and whole.at_least == ()
+    assert (whole.value, whole.low, whole.high) == pytest.approx((1, 1, 1))
+    assert whole.at_least == whole.at_most == ()
 
 
 def test_random_search_is_worth_itself_in_expectation():
@@ -106,13 +107,6 @@ def test_random_search_is_worth_itself_in_expectation():
         assert one.times.value == pytest.approx(1, abs=1e-12)
         assert "value" not in one.times.at_least + one.times.at_most
         assert one.seconds.value == pytest.approx(0.5 * one.bought)
-
-
-def test_random_search_over_the_whole_pool_is_exactly_one_and_no_bound():
-    pools = gaussian_pools(5, 2, 16, 0.5, np.random.default_rng(0))
-    (found,) = multipliers(random_search(pools, [16]), pools)
-    assert (found.times.value, found.times.low, found.times.high) == pytest.approx((1, 1, 1))
-    assert found.times.at_least == found.times.at_most == ()
 
 
 @pytest.mark.parametrize("factor", [0.5, 4])
@@ -187,17 +181,13 @@ def test_a_smaller_pool_ends_the_curve_of_its_cell():
 
 @few
 @given(st.randoms(use_true_random=False), st.floats(0.1, 10), st.floats(-5, 5))
-def test_order_and_unit_of_scores_are_of_no_account(random, factor, shift):
+def test_order_and_unit_of_a_pools_scores_are_of_no_account(random, factor, shift):
     pools = gaussian_pools(4, 2, 12, 0.5, np.random.default_rng(4))
     records = random_search(pools, [2, 6])
     records += [replace(one, algorithm="paths", scores={"clip": one.scores["clip"] + 0.1}) for one in records]
     found = multipliers(records, pools)
-    mixed = [
-        replace(one, scores={"clip": tuple(random.sample(one.scores["clip"], 12))})
-        for one in random.sample(pools, len(pools))
-    ]
-    for old, new in zip(found, multipliers(random.sample(records, len(records)), mixed), strict=True):
-        assert (new.algorithm, new.budget) == (old.algorithm, old.budget)
+    mixed = [replace(one, scores={"clip": tuple(random.sample(one.scores["clip"], 12))}) for one in pools]
+    for old, new in zip(found, multipliers(records, mixed), strict=True):
         assert new.times.value == pytest.approx(old.times.value)
         assert (new.times.low, new.times.high) == pytest.approx((old.times.low, old.times.high))
     # A shift widens the slack, which is in part of the scores' magnitude.

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from noise_search.comparison.statistics.means import differences, means
 from noise_search.comparison.statistics.measures import Measures
 from noise_search.comparison.statistics.multiplier import multipliers
 from noise_search.comparison.statistics.transfer import transfers
-from tiny.made_up import gaussian_pools, pool, random_search, record, rescaled
+from tiny.made_up import NFE, gaussian_pools, pool, random_search, record, rescaled, shifted
 
 few = settings(max_examples=20, deadline=None)
 unit = st.floats(0.1, 10)
@@ -139,14 +140,13 @@ def test_pairs_have_equal_prompt_budget_and_seed():
 
 @few
 @given(st.randoms(use_true_random=False))
-def test_order_of_records_is_of_no_account(random):
-    pools = gaussian_pools(4, 2, 6, 0.5, np.random.default_rng(4))
-    records = random_search(pools, [1, 3])
-    records += [replace(one, algorithm="paths", scores={"clip": one.scores["clip"] + 1}) for one in records]
-    mixed, mixed_pools = random.sample(records, len(records)), random.sample(pools, len(pools))
-    for measure in ("own", "oracle"):
-        assert means(mixed, mixed_pools, measure) == means(records, pools, measure)
-        assert differences(mixed, mixed_pools, measure) == differences(records, pools, measure)
+def test_order_of_records_and_pools_is_of_no_account(random):
+    pools = gaussian_pools(5, 2, 8, 0.5, np.random.default_rng(6))
+    records = random_search(pools, [2, 4]) + shifted(pools, "paths", 4 * NFE, lambda _: (0.6, -3))
+    mixed = random.sample(records, len(records)), random.sample(pools, len(pools))
+    held_out = (partial(one, measure="oracle") for one in (means, differences))
+    for statistic in (means, differences, *held_out, multipliers, transfers):
+        assert statistic(*mixed) == statistic(records, pools)
 
 
 @few

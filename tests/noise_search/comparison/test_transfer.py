@@ -166,12 +166,11 @@ def test_judges_that_cannot_tell_are_left_out_and_counted():
 
 
 @few
-@given(st.randoms(use_true_random=False), st.floats(0.1, 10), st.floats(-5, 5))
-def test_order_and_units_of_scores_are_of_no_account(random, factor, shift):
+@given(st.floats(0.1, 10), st.floats(-5, 5))
+def test_units_of_scores_are_of_no_account(factor, shift):
     pools = gaussian_pools(5, 2, 8, 0.5, np.random.default_rng(6))
     records = random_search(pools, [2, 4]) + shifted(pools, "paths", 4 * NFE, lambda _: (0.6, -3))
     found = transfers(records, pools)
-    assert transfers(random.sample(records, len(records)), random.sample(pools, len(pools))) == found
     for kind in ("scores", "judges"):
         other = transfers(
             [rescaled(one, factor, shift, kind) for one in records],
