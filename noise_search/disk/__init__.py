@@ -1,1 +1,1 @@
-"""TODO."""
+"""Every byte that is written or read; knows no search."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Made again from a record: reading it, opening its model, running its recipe."""

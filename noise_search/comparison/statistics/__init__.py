@@ -1,1 +1,1 @@
-"""TODO."""
+"""Every number of a comparison, from its records: means, differences, worth, transfer, diversity, diagnoses."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from noise_search import Comparison, compare
-from noise_search.comparison.compare import _MODEL_SETTINGS
+from noise_search.settings import ModelOptions
 from noise_search.shapes.small import SMALL
 
 SCRIPTS = Path(__file__).parents[3] / "notebooks" / "paper"
@@ -41,7 +41,7 @@ def ran(scripts, tmp_path_factory):
 
 
 def test_every_axis_asks_for_what_compare_takes(scripts):
-    known = {*inspect.signature(compare).parameters, *_MODEL_SETTINGS}
+    known = {*inspect.signature(compare).parameters, *ModelOptions.__annotations__}
     for name, made in scripts["axes"].AXES.items():
         axis = made()
         assert axis.runs and axis.title, name
