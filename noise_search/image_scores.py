@@ -22,6 +22,7 @@ from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import printable, unknown, violations
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
+from verifiers.catalogue import card_of
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +236,7 @@ def _check_prompts(seen: Sequence[ImageFile], verifiers: Sequence[Verifier]) -> 
 
 def reads_prompts(verifier: Verifier) -> bool:
     """Unless its card says that it looks at images alone."""
-    card = getattr(sys.modules.get(type(verifier).__module__), "CARD", None)
+    card = card_of(type(verifier))
     return getattr(card, "needs", "") != "images"
 
 

@@ -17,10 +17,7 @@ from verifiers.judge.endpoint import JudgeError
 from verifiers.judge.judge import RubricJudge
 from verifiers.loading.devices import unload
 from verifiers.loading.hub import WeightsError
-from verifiers.measures.brightness import Brightness
-from verifiers.measures.jpeg import JPEGSize
-from verifiers.measures.saturation import Saturation
-from verifiers.measures.sharpness import Sharpness
+from verifiers.measures import Brightness, JPEGSize, Saturation, Sharpness
 from verifiers.pickscore import PickScore
 from verifiers.safety import Safety
 from verifiers.vlm import VLM

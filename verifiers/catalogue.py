@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import sys
 from functools import cache
 from typing import Any
 
@@ -20,19 +21,19 @@ _CATALOGUE = {
     "judge": ("judge.judge", "RubricJudge"),
     "class": ("classes.score", "ClassScore"),
     "consistency": ("consistency", "Consistency"),
-    "jpeg": ("measures.jpeg", "JPEGSize"),
-    "sharpness": ("measures.sharpness", "Sharpness"),
-    "saturation": ("measures.saturation", "Saturation"),
-    "brightness": ("measures.brightness", "Brightness"),
+    "jpeg": ("measures", "JPEGSize"),
+    "sharpness": ("measures", "Sharpness"),
+    "saturation": ("measures", "Saturation"),
+    "brightness": ("measures", "Brightness"),
     "safety": ("safety", "Safety"),
 }
-"""Module, which has the card as CARD, and class of each."""
+"""Module and class of each."""
 
 
 @cache
 def available() -> dict[str, Card]:
     """Every short name and its card."""
-    return {name: _module(name).CARD for name in _CATALOGUE}
+    return {name: card for name in _CATALOGUE if (card := card_of(verifier_class(name)))}
 
 
 def load(name: str, **options: Any) -> Verifier:
@@ -68,9 +69,12 @@ def verifier_class(name: str) -> type[Verifier]:
         near = difflib.get_close_matches(name, _CATALOGUE, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "a function of (images, prompts) is accepted too"
         raise ValueError(f"no verifier is called {name!r}; expected one of {sorted(_CATALOGUE)}: {hint}")
-    found: type[Verifier] = getattr(_module(name), _CATALOGUE[name][1])
+    module, kind = _CATALOGUE[name]
+    found: type[Verifier] = getattr(importlib.import_module(f"verifiers.{module}"), kind)
     return found
 
 
-def _module(name: str) -> Any:
-    return importlib.import_module(f".{_CATALOGUE[name][0]}", __package__)
+def card_of(kind: type) -> Card | None:
+    """The card of a verifier's class, as its `card` or as the CARD of its module; None for classes of others."""
+    found: Card | None = vars(kind).get("card") or getattr(sys.modules.get(kind.__module__), "CARD", None)
+    return found

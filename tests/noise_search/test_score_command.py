@@ -15,7 +15,7 @@ import noise_search
 from noise_search.disk.images import look_at, read_pixels
 from noise_search.shapes import EMBEDDED_VERIFIERS, embedded_verifier
 from verifiers import FunctionVerifier, available
-from verifiers.measures.brightness import Brightness
+from verifiers.measures import Brightness
 
 PROMPT = "a red circle to the left of a blue square"
 

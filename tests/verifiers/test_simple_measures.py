@@ -12,11 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from contracts.verifier import VerifierContract
-from verifiers import Verifier
-from verifiers.measures.brightness import Brightness
-from verifiers.measures.jpeg import JPEGSize
-from verifiers.measures.saturation import Saturation
-from verifiers.measures.sharpness import Sharpness
+from verifiers import Brightness, JPEGSize, Saturation, Sharpness, Verifier
 
 ONE = [""]
 
