@@ -4,7 +4,7 @@ from verifiers.aesthetic import Aesthetic
 from verifiers.aggregators.base import Aggregator
 from verifiers.aggregators.ranks import ENSEMBLES, MeanRank, Single, as_aggregator
 from verifiers.aggregators.z_scores import MeanZ, MinZ, WeightedSum
-from verifiers.base import FunctionVerifier, Verifier, VerifierUnusable
+from verifiers.base import FunctionVerifier, Verifier, VerifierUnusable, WeightsError
 from verifiers.card import Card
 from verifiers.catalogue import available, load
 from verifiers.classes.score import ClassScore
@@ -16,7 +16,6 @@ from verifiers.image_reward import ImageReward
 from verifiers.judge.endpoint import JudgeError
 from verifiers.judge.judge import RubricJudge
 from verifiers.loading.devices import unload
-from verifiers.loading.hub import WeightsError
 from verifiers.measures import Brightness, JPEGSize, Saturation, Sharpness
 from verifiers.pickscore import PickScore
 from verifiers.safety import Safety

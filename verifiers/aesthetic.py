@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from verifiers.base import Verifier
+from verifiers.base import Verifier, WeightsError
 from verifiers.card import Card
-from verifiers.loading.hub import WeightsError
 from verifiers.loading.tower import Tower, TowerSource
 from verifiers.loading.weights import WeightFile
 

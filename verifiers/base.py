@@ -32,6 +32,10 @@ class VerifierUnusable(RuntimeError):
         self.scores = scores
 
 
+class WeightsError(RuntimeError):
+    """Weights that cannot be found or loaded; the message says which, why, and what to do about it."""
+
+
 class Verifier(ABC):
     """Scores images; knows nothing of samplers, budgets or search.
 

@@ -6,7 +6,7 @@ import sys
 from functools import cache
 from typing import Any
 
-from verifiers import options as known_options
+from verifiers.arguments import check_options
 from verifiers.base import Verifier
 from verifiers.card import Card
 
@@ -51,7 +51,7 @@ def load(name: str, **options: Any) -> Verifier:
         TypeError: an option that the class does not have, or a value of another type than it states.
     """
     kind = verifier_class(name)
-    known_options.check(name, kind, options)
+    check_options(name, kind, options)
     made: Verifier = kind(**options)
     return made
 

@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from verifiers.base import Verifier, check_images
+from verifiers.arguments import as_dtype
+from verifiers.base import Verifier, WeightsError, check_images
 from verifiers.card import Card
 from verifiers.inputs.classifier import ClassifierInput
 from verifiers.loading import tower as towers
-from verifiers.loading.devices import as_dtype
-from verifiers.loading.hub import WeightsError
 from verifiers.loading.pretrained import Pretrained
 from verifiers.loading.tower import TowerSource
 

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from verifiers.base import Verifier
+from verifiers.base import Verifier, WeightsError
 from verifiers.card import Card
 from verifiers.inputs.preprocess import Images, Pixels, straight_through
 from verifiers.loading import tower as towers
-from verifiers.loading.hub import WeightsError, first_line
+from verifiers.loading.hub import first_line
 from verifiers.loading.open_clip import check_precision
 from verifiers.loading.tower import Tower, TowerSource
 from verifiers.loading.weights import WeightFile, file_sha256

@@ -12,14 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from verifiers import hpsv3_model
-from verifiers.base import Verifier, check_images, check_prompts
+from verifiers.base import Verifier, WeightsError, check_images, check_prompts
 from verifiers.card import Card
 from verifiers.hpsv3_model import RewardModel
 from verifiers.inputs.preprocess import Images, Pixels
 from verifiers.inputs.tokens import control_tokens
 from verifiers.inputs.vlm import resized
 from verifiers.loading.devices import indexed
-from verifiers.loading.hub import WeightsError
 from verifiers.loading.pretrained import Pretrained
 from verifiers.loading.weights import WeightFile, sha256
 

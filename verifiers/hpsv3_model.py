@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from verifiers.base import WeightsError
 from verifiers.loading.devices import keep
-from verifiers.loading.hub import WeightsError, first_line
+from verifiers.loading.hub import first_line
 from verifiers.loading.pretrained import quiet
 
 HEAD = "rm_head."

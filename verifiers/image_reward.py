@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from verifiers.base import Verifier
+from verifiers.arguments import as_device, as_dtype
+from verifiers.base import Verifier, WeightsError
 from verifiers.card import Card
 from verifiers.inputs.preprocess import clip_input
 from verifiers.inputs.tokens import TokenLimit
 from verifiers.loading import blip
 from verifiers.loading.blip import BlipReward
-from verifiers.loading.devices import as_device, as_dtype, indexed
-from verifiers.loading.hub import WeightsError
+from verifiers.loading.devices import indexed
 from verifiers.loading.pretrained import TokenizerSource
 from verifiers.loading.weights import WeightFile
 

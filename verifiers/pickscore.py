@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from verifiers.base import Verifier
+from verifiers.base import Verifier, WeightsError
 from verifiers.card import Card
 from verifiers.inputs.preprocess import clip_input
 from verifiers.inputs.tokens import TokenLimit
-from verifiers.loading.hub import WeightsError
 from verifiers.loading.pretrained import Pretrained, TokenizerSource
 
 CARD = Card(

@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from verifiers.base import Kind, Verifier
+from verifiers.base import Kind, Verifier, WeightsError
 from verifiers.card import Card
 from verifiers.inputs.classifier import ClassifierInput
 from verifiers.inputs.preprocess import clip_input
-from verifiers.loading.hub import WeightsError
 from verifiers.loading.pretrained import Pretrained
 
 CARD = Card(

@@ -12,12 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from verifiers.base import Verifier, source_hash
+from verifiers.base import Verifier, WeightsError, source_hash
 from verifiers.card import Card
 from verifiers.inputs.preprocess import Pixels, straight_through
 from verifiers.inputs.tokens import control_tokens
 from verifiers.inputs.vlm import is_resized, least_area, resized
-from verifiers.loading.hub import WeightsError
 from verifiers.loading.pretrained import Pretrained
 
 CARD = Card(

@@ -13,9 +13,9 @@ from noise_search.models import CARD, read_card
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, WEIGHTS
 from noise_search.shapes.cards import EMBEDDED_CARDS
 from noise_search.shapes.oracle import Oracle
+from verifiers.arguments import parameters
 from verifiers.card import Card
 from verifiers.catalogue import verifier_class
-from verifiers.options import parameters
 
 _MODEL_SUMMARIES = {
     "shapes-ddim": "embedded StableDiffusionPipeline (DDIM, epsilon) of a world of coloured shapes, 64 x 64",

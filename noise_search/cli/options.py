@@ -11,8 +11,8 @@ from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.resolve import Named
 from noise_search.shapes import EMBEDDED_VERIFIERS
 from noise_search.words import unknown
+from verifiers.arguments import takes_text
 from verifiers.catalogue import verifier_class
-from verifiers.options import takes_text
 
 
 def configured_algorithm(name: str, assignments: Sequence[str]) -> SearchAlgorithm:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from verifiers import CLIPScore, available, load
+from verifiers.arguments import takes_text
 from verifiers.catalogue import verifier_class
 from verifiers.loading import licences, notices
 from verifiers.loading.devices import indexed
-from verifiers.options import takes_text
 
 
 def test_names_load_with_options(clip_directory: Path) -> None:

@@ -14,9 +14,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from contracts.verifier import VerifierContract
 from tiny.hpsv3 import write_base
 from tiny.vlm import KINDS, QWEN_CHAT, WHOLE, WORDS, write_tiny_vlm
+from verifiers import WeightsError
 from verifiers.hpsv3 import HPSv3
 from verifiers.inputs.vlm import is_resized, resized, smart_resize, target
-from verifiers.loading.weights import WeightsError
 from verifiers.vlm import PRESETS, QUESTION, VLM, Asked, combine, fill
 
 

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from verifiers.arguments import as_dtype
 from verifiers.base import Verifier
 from verifiers.card import Card
 from verifiers.classes.classifier import Classifier
 from verifiers.classes.clip import Template, ZeroShot
 from verifiers.classes.torchvision import INCEPTION, TorchvisionClassifier
 from verifiers.classes.transformers import DINO, TransformersClassifier
-from verifiers.loading.devices import as_dtype
 from verifiers.loading.tower import TowerSource
 
 CARD = Card(

@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from verifiers.arguments import as_device
+from verifiers.base import WeightsError
 from verifiers.classes.classifier import Classifier, batched_logits
 from verifiers.classes.names import ClassNames, with_wordnet
 from verifiers.inputs.classifier import ClassifierInput
 from verifiers.loading import hub, licences, notices
-from verifiers.loading.devices import as_device, indexed
-from verifiers.loading.hub import WeightsError
+from verifiers.loading.devices import indexed
 from verifiers.loading.weights import WeightFile, file_sha256, read_tensors
 
 INCEPTION = "inception_v3"

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from verifiers.base import WeightsError
 from verifiers.classes.classifier import Classifier, batched_logits
 from verifiers.classes.names import ClassNames, split
 from verifiers.inputs.classifier import ClassifierInput
-from verifiers.loading.hub import WeightsError
 from verifiers.loading.pretrained import Pretrained
 
 DINO = "facebook/dinov2-base-imagenet1k-1-layer"

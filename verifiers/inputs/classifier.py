@@ -6,8 +6,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from verifiers.base import WeightsError
 from verifiers.inputs.preprocess import Preprocess, pil_resize, straight_through
-from verifiers.loading.hub import WeightsError
 
 PROCESSORS = (
     "BitImageProcessor",

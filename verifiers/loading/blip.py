@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from verifiers.aesthetic import Head, collapsed_head
+from verifiers.base import WeightsError
 from verifiers.loading.devices import keep
-from verifiers.loading.hub import WeightsError
 from verifiers.loading.pretrained import quiet
 from verifiers.loading.weights import WeightFile
 

@@ -6,19 +6,8 @@ from typing import Any
 
 import torch
 
+from verifiers.arguments import as_device
 from verifiers.loading.hub import first_line
-
-
-def as_device(value: torch.device | str | int) -> torch.device:
-    """The device of that name; a device stays.
-
-    Raises:
-        ValueError: no such name.
-    """
-    try:
-        return torch.device(value)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device is {str(value)!r}; expected a device such as cpu, cuda, cuda:1 or mps") from error
 
 
 def indexed(device: torch.device | str | None) -> torch.device:
@@ -34,28 +23,6 @@ def indexed(device: torch.device | str | None) -> torch.device:
         return torch.empty(0, device=found).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {str(device)!r} can't be used here ({first_line(error)}); use cpu") from error
-
-
-_NAMES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-def as_dtype(value: torch.dtype | str, option: str = "dtype") -> torch.dtype:
-    """The dtype of that name; a dtype stays.
-
-    Args:
-        value: a dtype or a name.
-        option: where it was given, for the error.
-
-    Raises:
-        ValueError: another one.
-    """
-    found = _NAMES.get(_SHORT.get(value, value)) if isinstance(value, str) else value
-    if found is None or found not in _NAMES.values():
-        raise ValueError(f"{option} is {str(value)!r}; expected one of {', '.join((*_NAMES, *_SHORT))}")
-    return found
 
 
 _kept: list[deque[Any]] = []

@@ -4,9 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-
-class WeightsError(RuntimeError):
-    """Weights that cannot be found or loaded; the message says which, why, and what to do about it."""
+from verifiers.base import WeightsError
 
 
 class MissingFileError(WeightsError):

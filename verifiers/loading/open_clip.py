@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from verifiers.base import WeightsError
 from verifiers.loading import licences, notices, open_clip_weights
-from verifiers.loading.hub import WeightsError, first_line
+from verifiers.loading.hub import first_line
 from verifiers.loading.open_clip_weights import CONFIG, TEXT_SUFFIXES
 
 LOCAL, HUB = "local-dir:", "hf-hub:"

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from verifiers.base import WeightsError
 from verifiers.loading import hub, notices
-from verifiers.loading import hub as pins
-from verifiers.loading.hub import MissingFileError, WeightsError, first_line
+from verifiers.loading.hub import MissingFileError, first_line
 from verifiers.loading.weights import SUFFIXES, check_hub_file
 
 CONFIG = "open_clip_config.json"
@@ -29,7 +29,7 @@ def published(
     if not tag or not tag.get("hf_hub"):
         return pretrained, None
     repository, _, name = str(tag["hf_hub"]).rpartition("/")
-    commit = pins.commit(repository, revision)
+    commit = hub.commit(repository, revision)
     safe = f"{Path(name).stem}.safetensors" if name else "open_clip_model.safetensors"
     pickle = name or "open_clip_pytorch_model.bin"
     if not any(hub.is_cached(repository, file, commit) for file in (safe, pickle)):
@@ -49,7 +49,7 @@ def tokenizer(repository: str | None, tag: Mapping[str, Any] | None, revision: s
     Args:
         repository: hub id of the tokenizer; None or "" for open_clip's own. A directory is left to open_clip.
         tag: of the weights; the revision is that of their repository, and the tokenizer's if it is the same one.
-        revision: commit, tag or branch; None for the commit in `pins`.
+        revision: commit, tag or branch; None for the commit in `hub`.
 
     Raises:
         WeightsError: it is neither cached nor reachable.
@@ -57,7 +57,7 @@ def tokenizer(repository: str | None, tag: Mapping[str, Any] | None, revision: s
     if not repository or Path(repository).is_dir():
         return None
     same = tag is not None and str(tag.get("hf_hub", "")).rpartition("/")[0] == repository
-    commit = pins.commit(repository, revision if same else None)
+    commit = hub.commit(repository, revision if same else None)
     if not any(hub.is_cached(repository, file, commit) for file in ("tokenizer_config.json", "tokenizer.json")):
         size = hub.size_of(repository, commit, TEXT_SUFFIXES)
         notices.loading(f"the tokenizer of {repository}@{commit[:8]}", size, download=True)
@@ -70,7 +70,7 @@ def snapshot(repository: str, revision: str | None) -> Path:
     Raises:
         WeightsError: it is neither cached nor reachable, or contents are not what the hub declares.
     """
-    commit = pins.commit(repository, revision)
+    commit = hub.commit(repository, revision)
     if not hub.is_cached(repository, CONFIG, commit):
         notices.loading(f"{repository}@{commit[:8]}", hub.size_of(repository, commit), download=True)
     kinds = (*TEXT_SUFFIXES, ".safetensors")

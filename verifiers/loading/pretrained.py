@@ -11,10 +11,11 @@ from weakref import WeakValueDictionary
 
 import torch
 
+from verifiers.arguments import as_device, as_dtype
+from verifiers.base import WeightsError
 from verifiers.loading import hub, licences, notices
-from verifiers.loading import hub as pins
-from verifiers.loading.devices import as_device, as_dtype, indexed, keep
-from verifiers.loading.hub import WeightsError, first_line
+from verifiers.loading.devices import indexed, keep
+from verifiers.loading.hub import first_line
 from verifiers.loading.weights import SUFFIXES, WeightFile, sha256
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
@@ -64,7 +65,7 @@ class Pretrained:
         Args:
             model: a hub id, or the directory of a saved model.
             loader: the class that loads it, of transformers, or "package.module.Class".
-            revision: commit, tag or branch of the hub repository; None for the commit in `pins`.
+            revision: commit, tag or branch of the hub repository; None for the commit in `hub`.
             dtype: of the weights.
             device: where the model runs; default where the images are.
             size: of the download in bytes, for the notice before it.
@@ -84,7 +85,7 @@ class Pretrained:
         if self.directory is not None and revision is not None:
             raise ValueError(f"revision {revision!r} is one of a hub repository, but {str(model)!r} is a directory")
         self.loader = loader
-        self.revision = pins.commit(self.model_id, revision)
+        self.revision = hub.commit(self.model_id, revision)
         self.dtype = as_dtype(dtype)
         self.device = None if device is None else as_device(device)
         self.size = size

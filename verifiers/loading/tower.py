@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from verifiers.arguments import as_device
 from verifiers.inputs.preprocess import Preprocess
 from verifiers.inputs.tokens import TokenLimit
-from verifiers.loading import hub as pins
+from verifiers.loading import hub
 from verifiers.loading import open_clip as loading
-from verifiers.loading.devices import as_device, indexed, keep
+from verifiers.loading.devices import indexed, keep
 from verifiers.loading.weights import file_sha256, sha256
 
 MICRO_BATCH = 64
@@ -139,7 +140,7 @@ class TowerSource:
             model: open_clip's model name, `hf-hub:org/repository`, `local-dir:/path`, or such a directory.
             pretrained: open_clip's tag or a weight file; used with a model name only.
             revision: commit, tag or branch of the hub repository behind a tag or `hf-hub:` name; None for the commit
-                in `pins`.
+                in `hub`.
             precision: open_clip's: "fp32", "bf16", "fp16", "pure_bf16", "pure_fp16".
             device: where the tower runs; default where the images are.
 
@@ -162,7 +163,7 @@ class TowerSource:
         """What identifies the weights: name and tag, or a file's or directory's name with a short hash.
 
         A tag names no commit: which repository is behind it only open_clip knows, which takes seconds to import. Where
-        `pins` lists that repository, or a revision is given, a tag's weights can't change; else they are its main
+        `hub` lists that repository, or a revision is given, a tag's weights can't change; else they are its main
         branch's.
         """
         if self.directory is not None:
@@ -170,7 +171,7 @@ class TowerSource:
         elif (path := self._file) is not None:
             label = f"{self.model}/{path.name}/{file_sha256(path)[:8]}"
         elif self.model.startswith(loading.HUB):
-            label = f"{self.model}@{pins.commit(self.model.removeprefix(loading.HUB), self.revision)[:8]}"
+            label = f"{self.model}@{hub.commit(self.model.removeprefix(loading.HUB), self.revision)[:8]}"
         else:
             label = self.model if self.pretrained is None else f"{self.model}/{self.pretrained}"
             label = label if self.revision is None else f"{label}@{self.revision[:8]}"

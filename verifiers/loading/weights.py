@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from verifiers.base import WeightsError
 from verifiers.loading import hub, licences, notices
-from verifiers.loading import hub as pins
-from verifiers.loading.hub import WeightsError, first_line
+from verifiers.loading.hub import first_line
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -26,7 +26,7 @@ class WeightFile:
     Attributes:
         filename: its name in the repository, or the path of a local file.
         repository: hub id; None for others.
-        revision: commit, tag or branch of the repository; None for the commit in `pins`.
+        revision: commit, tag or branch of the repository; None for the commit in `hub`.
         sha256: what its contents must hash to, hex; None to accept what the hub itself declares, or any local file.
         size: in bytes, as far as it is known, for the notice before the download.
         address: where it is published, for a file that is on no hub; needs `sha256`.
@@ -90,7 +90,7 @@ class WeightFile:
 
     @property
     def _commit(self) -> str:
-        return pins.commit(self.repository or "", self.revision)
+        return hub.commit(self.repository or "", self.revision)
 
     @property
     def _told(self) -> str:
