@@ -1,11 +1,9 @@
 """LAION's aesthetic predictors: an affine map on the unit image embedding of a CLIP tower."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,7 +12,7 @@ from torch import Tensor
 from verifiers.base import Verifier, WeightsError
 from verifiers.card import Card
 from verifiers.loading.tower import Tower, TowerSource
-from verifiers.loading.weights import WeightFile
+from verifiers.loading.weights import Head, WeightFile, collapsed_head, linear_head
 
 CARD = Card(
     measures="visual appeal whatever the prompt (LAION aesthetic predictor v2 on OpenAI's ViT-L/14)",
@@ -49,13 +47,6 @@ def v1(tower: str) -> WeightFile:
     short, sha256 = _V1[name]
     file = f"sa_0_4_vit_{short}_linear.pth"
     return WeightFile(file, sha256=sha256, address=f"https://github.com/LAION-AI/aesthetic-predictor/raw/main/{file}")
-
-
-class Head(NamedTuple):
-    """score = embedding · weight + bias, with weight `[dim]`."""
-
-    weight: Float[Tensor, " dim"]
-    bias: Float[Tensor, ""]
 
 
 class Aesthetic(Verifier):
@@ -146,53 +137,3 @@ class Aesthetic(Verifier):
                 f"tower {self.source.label!r} makes {width}; use the tower that the head was trained on"
             )
         return self._head
-
-
-def linear_head(tensors: Mapping[str, Tensor]) -> Head:
-    """The head of one Linear layer, keys `weight` [1, width] and `bias` [1].
-
-    Raises:
-        WeightsError: other keys or shapes.
-    """
-    if set(tensors) != {"weight", "bias"}:
-        raise WeightsError(f"a v1 head has keys ['bias', 'weight'], this one {sorted(tensors)}; is it version='v2'?")
-    return _compose([(tensors["weight"], tensors["bias"])])
-
-
-def collapsed_head(tensors: Mapping[str, Tensor]) -> Head:
-    """The head of a chain of Linear layers without activations: W <- W_i W, b <- W_i b + b_i, in float64.
-
-    The indices in the keys are those of an `nn.Sequential`; the published chain leaves room for one dropout
-    between layers. Room for two modules means ReLU and dropout (`...reluMSE.pth`), which is no affine map.
-
-    Raises:
-        WeightsError: other keys, room for activations, or shapes that do not chain to one output.
-    """
-    indices = sorted({int(found[1]) for key in tensors if (found := re.search(r"(\d+)\.(weight|bias)$", key))})
-    names = {re.sub(r"\d+\.(weight|bias)$", "", key) for key in tensors}
-    prefix = min(names, default="")
-    expected = {f"{prefix}{index}.{part}" for index in indices for part in ("weight", "bias")}
-    if not indices or set(tensors) != expected:
-        raise WeightsError(
-            f"a v2 head has keys layers.{{0,2,4,6,7}}.{{weight,bias}}, this one {sorted(tensors)}; "
-            "is it version='v1', or another model?"
-        )
-    if any(later - earlier > 2 for earlier, later in pairwise(indices)):
-        raise WeightsError(
-            f"the head has Linear layers at {indices}, which leaves room for ReLUs between them (the reluMSE "
-            "variant); expected {0,2,4,6,7}: use the linearMSE weights"
-        )
-    return _compose([(tensors[f"{prefix}{i}.weight"], tensors[f"{prefix}{i}.bias"]) for i in indices])
-
-
-def _compose(layers: Sequence[tuple[Tensor, Tensor]]) -> Head:
-    shapes = [tuple(weight.shape) for weight, _ in layers]
-    chained = all(len(shape) == 2 for shape in shapes) and all(
-        after[1] == before[0] for before, after in pairwise(shapes)
-    )
-    if not chained or shapes[-1][0] != 1 or any(tuple(bias.shape) != weight.shape[:1] for weight, bias in layers):
-        raise WeightsError(f"the head's layers have shapes {shapes}; expected a chain that ends in one output")
-    weight, bias = layers[0][0].double(), layers[0][1].double()
-    for matrix, offset in layers[1:]:
-        weight, bias = matrix.double() @ weight, matrix.double() @ bias + offset.double()
-    return Head(weight[0].float(), bias[0].float())

@@ -1,4 +1,4 @@
-"""Values and options as a user gives them: one line that names the value and what was expected, before anything runs."""
+"""Values and options as a user gives them: what is wrong is said in one line, with what was expected."""
 
 import difflib
 import inspect

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tiny.clip import WIDTH, published_head, save_head
 from verifiers import Aesthetic, CLIPScore, WeightsError
-from verifiers.aesthetic import collapsed_head, linear_head
+from verifiers.loading.weights import collapsed_head, linear_head
 
 
 def test_collapse_equals_the_published_chain() -> None:

@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from verifiers.aesthetic import Head, collapsed_head
 from verifiers.base import WeightsError
 from verifiers.loading.devices import keep
 from verifiers.loading.pretrained import quiet
-from verifiers.loading.weights import WeightFile
+from verifiers.loading.weights import Head, WeightFile, collapsed_head
 
 HEAD_WIDTH = 64
 """Width of an attention head in ViT-L/16 and BERT-base; no shape in a checkpoint tells it."""

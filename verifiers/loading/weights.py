@@ -1,13 +1,19 @@
-"""Weight files: where they come from, what is in them, and one clear error when they are not there."""
+"""Weight files: where they come from, what is in them, and one clear error when they are not there.
+
+Also the smallest networks that are read from them: linear heads on an embedding.
+"""
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from verifiers.base import WeightsError
@@ -185,3 +191,60 @@ def _read(path: Path) -> dict[str, Tensor]:
         contents = torch.load(path, map_location="cpu", weights_only=True)
         wrapped = contents.get("state_dict") if isinstance(contents, dict) else None
         return wrapped if isinstance(wrapped, dict) else contents
+
+
+class Head(NamedTuple):
+    """score = embedding · weight + bias, with weight `[dim]`."""
+
+    weight: Float[Tensor, " dim"]
+    bias: Float[Tensor, ""]
+
+
+def linear_head(tensors: Mapping[str, Tensor]) -> Head:
+    """The head of one Linear layer, keys `weight` [1, width] and `bias` [1].
+
+    Raises:
+        WeightsError: other keys or shapes.
+    """
+    if set(tensors) != {"weight", "bias"}:
+        raise WeightsError(f"a v1 head has keys ['bias', 'weight'], this one {sorted(tensors)}; is it version='v2'?")
+    return _compose([(tensors["weight"], tensors["bias"])])
+
+
+def collapsed_head(tensors: Mapping[str, Tensor]) -> Head:
+    """The head of a chain of Linear layers without activations: W <- W_i W, b <- W_i b + b_i, in float64.
+
+    The indices in the keys are those of an `nn.Sequential`; the published chain leaves room for one dropout
+    between layers. Room for two modules means ReLU and dropout (`...reluMSE.pth`), which is no affine map.
+
+    Raises:
+        WeightsError: other keys, room for activations, or shapes that do not chain to one output.
+    """
+    indices = sorted({int(found[1]) for key in tensors if (found := re.search(r"(\d+)\.(weight|bias)$", key))})
+    names = {re.sub(r"\d+\.(weight|bias)$", "", key) for key in tensors}
+    prefix = min(names, default="")
+    expected = {f"{prefix}{index}.{part}" for index in indices for part in ("weight", "bias")}
+    if not indices or set(tensors) != expected:
+        raise WeightsError(
+            f"a v2 head has keys layers.{{0,2,4,6,7}}.{{weight,bias}}, this one {sorted(tensors)}; "
+            "is it version='v1', or another model?"
+        )
+    if any(later - earlier > 2 for earlier, later in pairwise(indices)):
+        raise WeightsError(
+            f"the head has Linear layers at {indices}, which leaves room for ReLUs between them (the reluMSE "
+            "variant); expected {0,2,4,6,7}: use the linearMSE weights"
+        )
+    return _compose([(tensors[f"{prefix}{i}.weight"], tensors[f"{prefix}{i}.bias"]) for i in indices])
+
+
+def _compose(layers: Sequence[tuple[Tensor, Tensor]]) -> Head:
+    shapes = [tuple(weight.shape) for weight, _ in layers]
+    chained = all(len(shape) == 2 for shape in shapes) and all(
+        after[1] == before[0] for before, after in pairwise(shapes)
+    )
+    if not chained or shapes[-1][0] != 1 or any(tuple(bias.shape) != weight.shape[:1] for weight, bias in layers):
+        raise WeightsError(f"the head's layers have shapes {shapes}; expected a chain that ends in one output")
+    weight, bias = layers[0][0].double(), layers[0][1].double()
+    for matrix, offset in layers[1:]:
+        weight, bias = matrix.double() @ weight, matrix.double() @ bias + offset.double()
+    return Head(weight[0].float(), bias[0].float())
