@@ -14,7 +14,8 @@ from tiny.clip import write_tiny_clip, write_tokenizer
 from tiny.fake_hub import FakeHub, HubServer
 from verifiers import Aesthetic, CLIPScore, WeightsError
 from verifiers.loading import hub as pins
-from verifiers.loading import notices, open_clip_weights
+from verifiers.loading import notices
+from verifiers.loading import open_clip as loading
 from verifiers.loading.tower import TowerSource
 
 
@@ -213,7 +214,7 @@ def test_a_tag_takes_safetensors_at_its_commit_and_a_pickle_only_without_them(
         server.add("org/tiny", {safe: versions[f"{name}.safetensors"], pickle: versions[f"{name}.bin"]}, commit)
 
     def scale(revision: str | None) -> float:
-        path, _ = open_clip_weights.published({"hf_hub": tag}, "a tag", None, revision)
+        path, _ = loading.published({"hf_hub": tag}, None, revision)
         weights = load_file(path or "") if str(path).endswith("safetensors") else torch.load(path or "")
         return float(weights["logit_scale"])
 
@@ -236,14 +237,14 @@ def test_safetensors_that_can_not_be_got_are_not_replaced_by_a_pickle(
     server.add("org/tiny", {STANDARD: versions["first.safetensors"], PICKLE: versions["first.bin"]}, FIRST)
     server.broken.add(STANDARD)
     with pytest.raises(WeightsError, match=f"could not get {STANDARD} of org/tiny .*check the network") as caught:
-        open_clip_weights.published({"hf_hub": "org/tiny/"}, "a tag", None, FIRST)
+        loading.published({"hf_hub": "org/tiny/"}, None, FIRST)
     assert "\n" not in str(caught.value) and server.served == []
     hub.add("org/other", {PICKLE: versions["first.bin"]}, FIRST)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match=f"could not get {STANDARD} of org/other"):
-        open_clip_weights.published({"hf_hub": "org/other/"}, "a tag", None, FIRST)
+        loading.published({"hf_hub": "org/other/"}, None, FIRST)
     hub.lacks("org/other", [STANDARD], FIRST)
-    assert open_clip_weights.published({"hf_hub": "org/other/"}, "a tag", None, FIRST)[0]
+    assert loading.published({"hf_hub": "org/other/"}, None, FIRST)[0]
 
 
 def test_a_hub_model_takes_safetensors_at_its_commit_and_a_pickle_only_without_them(
@@ -275,7 +276,7 @@ def test_damaged_files_of_published_models_are_refused(
         path = max(hub.blobs(repository), key=lambda blob: blob.stat().st_size)
         path.write_bytes(path.read_bytes()[:-1] + b"x")
         with pytest.raises(WeightsError, match=f"{name} of {repository}@11111111 has sha256 .* the file is damaged"):
-            open_clip_weights.published({"hf_hub": f"{repository}/"}, "a tag", None, FIRST)
+            loading.published({"hf_hub": f"{repository}/"}, None, FIRST)
     refused(CLIPScore("hf-hub:org/tiny", revision=FIRST), f"{STANDARD} of org/tiny@11111111 has sha256")
 
 
@@ -283,7 +284,7 @@ def test_a_gated_repository_says_what_to_do(server: HubServer) -> None:
     server.gated.add("org/gated")
     refused(CLIPScore("hf-hub:org/gated"), "accept its terms on the page of org/gated and log in with `hf auth login`")
     with pytest.raises(WeightsError, match="accept its terms on the page of org/gated"):
-        open_clip_weights.published({"hf_hub": "org/gated/"}, "a tag", None, None)
+        loading.published({"hf_hub": "org/gated/"}, None, None)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from verifiers import CLIPScore, available, load
 from verifiers.arguments import takes_text
 from verifiers.catalogue import verifier_class
-from verifiers.loading import licences, notices
+from verifiers.loading import notices
 from verifiers.loading.devices import indexed
 
 
@@ -180,7 +180,7 @@ def test_verifiers_read_any_prompt_unless_they_say_so() -> None:
     ],
 )
 def test_licences_with_terms_are_known(weights: str, words: str | None) -> None:
-    assert licences.terms(weights) is None if words is None else words in (licences.terms(weights) or "")
+    assert notices.terms(weights) is None if words is None else words in (notices.terms(weights) or "")
 
 
 def test_a_download_is_said_where_logging_is_set_up_for_warnings_only() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from tiny.fake_hub import FakeHub
 from verifiers import Aesthetic, PickScore, WeightsError
 from verifiers.loading import hub as pins
-from verifiers.loading import licences, notices
+from verifiers.loading import notices
 from verifiers.loading.pretrained import Pretrained, TokenizerSource
 from verifiers.loading.weights import WeightFile, file_sha256
 
@@ -288,8 +288,8 @@ def test_loading_is_said_where_nobody_set_up_logging() -> None:
     ],
 )
 def test_restricting_licences_are_flagged_once(weights: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
-    licences.flag(weights)
-    licences.flag(weights)
+    notices.flag(weights)
+    notices.flag(weights)
     assert len(caplog.records) == 1 and said in caplog.records[0].getMessage()
     assert caplog.records[0].levelno == logging.WARNING
 
@@ -298,7 +298,7 @@ def test_restricting_licences_are_flagged_once(weights: str, said: str, caplog: 
     "weights", ["facebook/dinov2-base", "Qwen/Qwen3-VL-2B-Instruct", "xswu/HPSv2", "ViT-L-14-quickgelu openai"]
 )
 def test_free_licences_are_not_flagged(weights: str) -> None:
-    assert licences.terms(weights) is None
+    assert notices.terms(weights) is None
 
 
 def test_the_flag_is_raised_when_weights_load_not_before(

@@ -17,7 +17,7 @@ from verifiers.base import WeightsError
 from verifiers.classes.classifier import Classifier, batched_logits
 from verifiers.classes.names import ClassNames, with_wordnet
 from verifiers.inputs.classifier import ClassifierInput
-from verifiers.loading import hub, licences, notices
+from verifiers.loading import hub, notices
 from verifiers.loading.devices import indexed
 from verifiers.loading.weights import WeightFile, file_sha256, read_tensors
 
@@ -154,7 +154,7 @@ def fetch(published: Any) -> Path:
     if not path.is_file():
         notices.loading(name, size, download=True)
         path = hub.fetch_address(published.url, digits)
-    licences.flag(name)
+    notices.flag(name)
     found = file_sha256(path)
     if not found.startswith(digits):
         raise WeightsError(

@@ -7,25 +7,23 @@ OpenAI's weights, trained with QuickGELU, meet a model with GELU.
 import difflib
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from verifiers.base import WeightsError
-from verifiers.loading import licences, notices, open_clip_weights
-from verifiers.loading.hub import first_line
-from verifiers.loading.open_clip_weights import CONFIG, TEXT_SUFFIXES
+from verifiers.loading import hub, notices
+from verifiers.loading.hub import MissingFileError, first_line
+from verifiers.loading.weights import SUFFIXES, check_hub_file
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
-
-
 SCHEMES = (LOCAL, HUB)
-
-
 PRECISIONS = ("fp32", "bf16", "fp16", "pure_bf16", "pure_fp16")
+CONFIG = "open_clip_config.json"
 
-
+_TEXT_SUFFIXES = (".json", ".txt", ".model", ".gz")
 _READ_SUFFIXES = (".safetensors", ".bin", ".pth")
 
 
@@ -75,7 +73,7 @@ def directory_files(directory: Path) -> list[Path]:
         unread = [path.name for path in files if path.suffix in (".pt", ".ckpt", ".npz")]
         found = f"; {unread} is not read from a directory: convert it to .safetensors" if unread else ""
         raise WeightsError(f"{str(directory)!r} has no weights; expected open_clip_model.safetensors{found}")
-    return [path for path in files if path.suffix in _READ_SUFFIXES + TEXT_SUFFIXES]
+    return [path for path in files if path.suffix in _READ_SUFFIXES + _TEXT_SUFFIXES]
 
 
 def load(
@@ -89,9 +87,9 @@ def load(
     """
     open_clip = _open_clip()
     told = _described(model, pretrained)
-    licences.flag(f"{model} {pretrained or ''}")
+    notices.flag(f"{model} {pretrained or ''}")
     if model.startswith(HUB):
-        model = f"{LOCAL}{open_clip_weights.snapshot(model.removeprefix(HUB), revision)}"
+        model = f"{LOCAL}{snapshot(model.removeprefix(HUB), revision)}"
     preprocess: dict[str, Any] | None = None
     words: Path | None = None
     if model.startswith(LOCAL):
@@ -101,8 +99,8 @@ def load(
     else:
         _check_tag(open_clip, model, pretrained)
         tag = open_clip.get_pretrained_cfg(model, pretrained)
-        pretrained, preprocess = open_clip_weights.published(tag, told, pretrained, revision)
-        words = open_clip_weights.tokenizer(_text(open_clip, model).get("hf_tokenizer_name"), tag, revision)
+        pretrained, preprocess = published(tag, pretrained, revision)
+        words = tokenizer_directory(_text(open_clip, model).get("hf_tokenizer_name"), tag, revision)
     # Random initial values would otherwise move the caller's random stream.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         try:
@@ -123,6 +121,65 @@ def load(
         tower.eval().requires_grad_(False)
     _check_vocabulary(model, tower, tokenizer)
     return tower, tokenizer, open_clip.get_input_dtype(precision) or torch.float32
+
+
+def published(
+    tag: Mapping[str, Any] | None, pretrained: str | None, revision: str | None
+) -> tuple[str | None, dict[str, Any] | None]:
+    """Weights and preprocessing of a tag whose file is on the hub, fetched at a commit.
+
+    A pickle is taken only where the repository has no safetensors, not where these can't be got. open_clip would take
+    whatever the branch holds, the pickle after any error, and says nothing while it downloads.
+
+    Raises:
+        WeightsError: weights that can't be reached, or whose contents are not what the hub declares.
+    """
+    if not tag or not tag.get("hf_hub"):
+        return pretrained, None
+    repository, _, name = str(tag["hf_hub"]).rpartition("/")
+    commit = hub.commit(repository, revision)
+    try:
+        safe = f"{Path(name).stem}.safetensors" if name else "open_clip_model.safetensors"
+        path = hub.fetch(repository, safe, commit)
+    except MissingFileError:
+        path = hub.fetch(repository, name or "open_clip_pytorch_model.bin", commit)
+    check_hub_file(path, f"{path.name} of {repository}@{commit[:8]}")
+    return str(path), {key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag}
+
+
+def tokenizer_directory(repository: str | None, tag: Mapping[str, Any] | None, revision: str | None) -> Path | None:
+    """The directory of a model's tokenizer on the hub, at a commit; None where open_clip has its own.
+
+    Args:
+        repository: hub id of the tokenizer; None or "" for open_clip's own. A directory is left to open_clip.
+        tag: of the weights; the revision is that of their repository, and the tokenizer's if it is the same one.
+        revision: commit, tag or branch; None for the pinned commit.
+
+    Raises:
+        WeightsError: it is neither cached nor reachable.
+    """
+    if not repository or Path(repository).is_dir():
+        return None
+    same = tag is not None and str(tag.get("hf_hub", "")).rpartition("/")[0] == repository
+    commit = hub.commit(repository, revision if same else None)
+    known = ("tokenizer_config.json", "tokenizer.json")
+    return hub.fetch_all(repository, _TEXT_SUFFIXES, commit, "the tokenizer of ", known)
+
+
+def snapshot(repository: str, revision: str | None) -> Path:
+    """A hub repository of open_clip's form at a commit, as a local directory; a pickle only where it has nothing else.
+
+    Raises:
+        WeightsError: it is neither cached nor reachable, or contents are not what the hub declares.
+    """
+    commit, kinds = hub.commit(repository, revision), (*_TEXT_SUFFIXES, ".safetensors")
+    directory = hub.fetch_all(repository, kinds, commit, "", [CONFIG])
+    if not list(directory.glob("*.safetensors")):
+        directory = hub.fetch_all(repository, (*kinds, ".bin"), commit, "", [CONFIG])
+    for path in sorted(directory.iterdir()):
+        if path.suffix in SUFFIXES:
+            check_hub_file(path, f"{path.name} of {repository}@{commit[:8]}")
+    return directory
 
 
 def _open_clip() -> Any:

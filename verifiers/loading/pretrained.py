@@ -13,7 +13,7 @@ import torch
 
 from verifiers.arguments import as_device, as_dtype
 from verifiers.base import WeightsError
-from verifiers.loading import hub, licences, notices
+from verifiers.loading import hub, notices
 from verifiers.loading.devices import indexed, keep
 from verifiers.loading.hub import first_line
 from verifiers.loading.weights import SUFFIXES, WeightFile, sha256
@@ -145,7 +145,7 @@ class Pretrained:
         return {} if self.directory is not None else {"revision": self.revision}
 
     def _load(self, device: torch.device) -> torch.nn.Module:
-        licences.flag(self.model_id)
+        notices.flag(self.model_id)
         self._announce()
         # Random initial values would otherwise move the caller's random stream.
         with (

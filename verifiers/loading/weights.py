@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from verifiers.base import WeightsError
-from verifiers.loading import hub, licences, notices
+from verifiers.loading import hub, notices
 from verifiers.loading.hub import first_line
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -60,7 +60,7 @@ class WeightFile:
         path = self._fetch()
         if not path.is_file():
             raise WeightsError(f"weights {str(path)!r} is no file; expected a .safetensors or .pth file")
-        licences.flag(self.repository or path.name)
+        notices.flag(self.repository or path.name)
         notices.loading(self._told, path.stat().st_size)
         if self.repository is not None:
             check_hub_file(path, self._told, self.sha256)
@@ -108,10 +108,7 @@ class WeightFile:
             return hub.fetch_address(self.address, self.sha256)
         if self.repository is None:
             return Path(self.filename)
-        if not hub.is_cached(self.repository, self.filename, self._commit):
-            size = self.size or hub.size_of(self.repository, self._commit, (self.filename,))
-            notices.loading(self._told, size, download=True)
-        return hub.fetch(self.repository, self.filename, self._commit)
+        return hub.fetch(self.repository, self.filename, self._commit, self.size)
 
 
 def sha256(paths: Iterable[Path]) -> str:
