@@ -4,23 +4,19 @@ import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from verifiers.base import WeightsError
-from verifiers.loading.devices import keep
+from verifiers.loading.devices import Shared
 from verifiers.loading.hub import first_line
 from verifiers.loading.pretrained import quiet
 
 HEAD = "rm_head."
 EMBEDDINGS = "language_model.embed_tokens.weight"
 _UNUSED = "lm_head."
-
-_shared: "WeakValueDictionary[tuple[Any, ...], RewardModel]" = WeakValueDictionary()
-_recent = keep(1)
 
 
 class RewardModel(nn.Module):
@@ -42,6 +38,9 @@ class RewardModel(nn.Module):
         return scores
 
 
+SHARED: Shared[RewardModel] = Shared(kept=1)
+
+
 def last(ids: Int[Tensor, "batch length"], token: int) -> Int[Tensor, " batch"]:
     """Where each row has the token for the last time."""
     length = ids.shape[1]
@@ -52,12 +51,7 @@ def shared(
     key: tuple[Any, ...], path: Path, config: Any, reward_id: int, dtype: torch.dtype, device: torch.device
 ) -> RewardModel:
     """The network of a weight file, loaded once for equal keys."""
-    model = _shared.get(key)
-    if model is None:
-        model = load(path, config, reward_id, dtype, device)
-        _shared[key] = model
-        _recent.append(model)
-    return model
+    return SHARED.get(key, lambda: load(path, config, reward_id, dtype, device))
 
 
 def load(path: Path, config: Any, reward_id: int, dtype: torch.dtype, device: torch.device) -> RewardModel:

@@ -93,7 +93,7 @@ def test_a_forgotten_tower_does_not_stay_for_ever(clip_directory: Path, tmp_path
     for i in range(3):
         CLIPScore(write_tiny_clip(tmp_path / f"model{i}")).load()
     gc.collect()
-    assert sum(label.startswith("model") for _, label, _ in towers._shared) <= 2
+    assert sum(label.startswith("model") for _, label, _ in towers.SHARED.models) <= 2
 
 
 def test_a_user_sees_frozen_weights_in_eval_mode(clip_directory: Path) -> None:

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from tiny.classes import save_torchvision, torchvision_model, write_linear_head
 from tiny.clip import write_tiny_clip
 from tiny.rewards import reward_tensors, write_bert_tokenizer, write_pickscore
-from verifiers import ClassScore, CLIPScore
+from verifiers import ClassScore, CLIPScore, unload
 from verifiers import pickscore as picks
 from verifiers.classes.torchvision import TorchvisionClassifier
 from verifiers.image_reward import ImageReward
 from verifiers.loading import blip, pretrained
-from verifiers.loading import devices as unloading
 from verifiers.loading import tower as towers
 from verifiers.loading.pretrained import Pretrained
 from verifiers.loading.tower import Tower
@@ -141,15 +140,8 @@ def test_unloading_frees_what_no_verifier_uses(tmp_path: Path) -> None:
     assert CLIPScore(tmp_path / "to unload").source.tower() is tower()
     del clip, pick
     assert tower() is not None and model() is not None  # else a search after this one would load them again
-    unloading.unload()
+    unload()
     assert tower() is None and model() is None and kept() is used.source.model()
-    assert not any(label.startswith("to unload") for _, label, _ in towers._shared)
-    assert not any("picks to unload" in key[0] for key in pretrained._shared)
+    assert not any(label.startswith("to unload") for _, label, _ in towers.SHARED.models)
+    assert not any("picks to unload" in key[0] for key in pretrained.SHARED.models)
     assert CLIPScore(tmp_path / "to unload").source.tower().device.type == "cpu"
-
-
-def test_every_place_that_keeps_models_is_emptied() -> None:
-    from verifiers import hpsv3_model
-
-    kept = [module._recent for module in (towers, pretrained, blip, hpsv3_model)]
-    assert all(any(one is place for place in unloading._kept) for one in kept)

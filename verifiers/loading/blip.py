@@ -4,14 +4,13 @@ import re
 from collections.abc import Iterable, Mapping
 from math import isqrt
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from verifiers.base import WeightsError
-from verifiers.loading.devices import keep
+from verifiers.loading.devices import Shared
 from verifiers.loading.pretrained import quiet
 from verifiers.loading.weights import Head, WeightFile, collapsed_head
 
@@ -24,11 +23,7 @@ MLP = "mlp.layers."
 
 
 _MLP_LAYERS = (0, 2, 4, 6, 7)
-
-
 _DROPPED = r"blip\.(text_encoder\.embeddings\.position_ids$|(vision|text)_proj\.)"
-
-
 _RENAMED = (
     (r"^blip\.visual_encoder\.cls_token$", "vision.embeddings.class_embedding"),
     (r"^blip\.visual_encoder\.pos_embed$", "vision.embeddings.position_embedding"),
@@ -40,12 +35,6 @@ _RENAMED = (
     (r"^blip\.visual_encoder\.blocks\.(\d+)\.mlp\.", r"vision.encoder.layers.\1.mlp."),
     (r"^blip\.text_encoder\.", "text."),
 )
-
-
-_shared: "WeakValueDictionary[tuple[Any, ...], BlipReward]" = WeakValueDictionary()
-
-
-_recent = keep(1)
 
 
 class BlipReward(nn.Module):
@@ -83,16 +72,17 @@ class BlipReward(nn.Module):
         return rewards
 
 
+SHARED: Shared[BlipReward] = Shared(kept=1)
+
+
 def shared(file: WeightFile, dtype: torch.dtype, device: torch.device) -> BlipReward:
     """The network of a weight file, loaded once for equal files."""
-    key = (file.path.resolve(), file.label, dtype, device)
-    model = _shared.get(key)
-    if model is None:
+
+    def load() -> BlipReward:
         with torch.inference_mode(False):  # weights made or moved in inference mode could serve no gradient later
-            model = build(file.tensors(), dtype).to(device)
-        _shared[key] = model
-        _recent.append(model)
-    return model
+            return build(file.tensors(), dtype).to(device)
+
+    return SHARED.get((file.path.resolve(), file.label, dtype, device), load)
 
 
 def ours(name: str) -> str | None:

@@ -1,17 +1,21 @@
-"""Where a model runs, told with its index: one model is then loaded once, whether "cuda" or "cuda:0" was asked for."""
+"""Where a model runs, told with its index, and the models that are loaded there: each once, whoever asks for it."""
 
 import gc
 from collections import deque
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
 import torch
 
 from verifiers.arguments import as_device
 from verifiers.loading.hub import first_line
 
+M = TypeVar("M")
+
 
 def indexed(device: torch.device | str | None) -> torch.device:
-    """The device with its index; None for the CPU.
+    """The device with its index; None for the CPU. One model is then loaded for "cuda" and "cuda:0".
 
     Raises:
         ValueError: no such device, here or at all.
@@ -25,14 +29,28 @@ def indexed(device: torch.device | str | None) -> torch.device:
         raise ValueError(f"device {str(device)!r} can't be used here ({first_line(error)}); use cpu") from error
 
 
-_kept: list[deque[Any]] = []
+class Shared(Generic[M]):
+    """Loaded models by what identifies them and where they are; each stays as long as somebody uses it.
+
+    The last few are kept beyond that, so that two searches in a row load them once.
+    """
+
+    def __init__(self, kept: int) -> None:
+        """Take how many are kept."""
+        self.models: WeakValueDictionary[Hashable, M] = WeakValueDictionary()
+        self.recent: deque[M] = deque(maxlen=kept)
+        _ALL.append(self)
+
+    def get(self, key: Hashable, load: Callable[[], M]) -> M:
+        """The model of that key, loaded if it isn't there."""
+        found = self.models.get(key)
+        if found is None:
+            found = self.models[key] = load()
+            self.recent.append(found)
+        return found
 
 
-def keep(count: int) -> deque[Any]:
-    """A place for the last `count` models that were loaded, so that two searches in a row load them once."""
-    recent: deque[Any] = deque(maxlen=count)
-    _kept.append(recent)
-    return recent
+_ALL: list[Shared[Any]] = []
 
 
 def unload() -> None:
@@ -45,7 +63,7 @@ def unload() -> None:
         >>> del pickscore
         >>> verifiers.unload()
     """
-    for recent in _kept:
-        recent.clear()
+    for shared in _ALL:
+        shared.recent.clear()
     gc.collect()  # modules and their hooks refer to each other
     torch.cuda.empty_cache()  # does nothing where CUDA was never used

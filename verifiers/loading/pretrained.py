@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 
 from verifiers.arguments import as_device, as_dtype
 from verifiers.base import WeightsError
 from verifiers.loading import hub, notices
-from verifiers.loading.devices import indexed, keep
+from verifiers.loading.devices import Shared, indexed
 from verifiers.loading.hub import first_line
 from verifiers.loading.weights import SUFFIXES, WeightFile, sha256
 
@@ -35,10 +34,7 @@ _PICKLE = "pytorch_model.bin"
 log = logging.getLogger(__name__)
 
 
-_shared: "WeakValueDictionary[tuple[Any, ...], torch.nn.Module]" = WeakValueDictionary()
-
-
-_recent = keep(2)
+SHARED: Shared[torch.nn.Module] = Shared(kept=2)
 
 
 class Pretrained:
@@ -115,12 +111,7 @@ class Pretrained:
         where = indexed(self.device or device)
         if where not in self._models:
             key = (self.model_id, self.label, self.loader, repr(sorted(self.options.items())), where)
-            found = _shared.get(key)
-            if found is None:
-                found = self._load(where)
-                _shared[key] = found
-                _recent.append(found)
-            self._models[where] = found
+            self._models[where] = SHARED.get(key, lambda: self._load(where))
         return self._models[where]
 
     @cached_property

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
@@ -19,22 +18,12 @@ from verifiers.inputs.preprocess import Preprocess
 from verifiers.inputs.tokens import TokenLimit
 from verifiers.loading import hub
 from verifiers.loading import open_clip as loading
-from verifiers.loading.devices import indexed, keep
+from verifiers.loading.devices import Shared, indexed
 from verifiers.loading.weights import file_sha256, sha256
 
 MICRO_BATCH = 64
-
-
 TEXT_CACHE = 4096
-
-
 MEMO_ROWS = 512
-
-
-_shared: "WeakValueDictionary[tuple[str, str, torch.device], Tower]" = WeakValueDictionary()
-
-
-_recent = keep(2)
 
 
 class Tower:
@@ -122,6 +111,9 @@ class Tower:
             return list(F.normalize(features.float(), dim=-1).unbind())
 
 
+SHARED: Shared[Tower] = Shared(kept=2)
+
+
 class TowerSource:
     """Names a tower without loading it; equal sources share one loaded tower per device."""
 
@@ -196,17 +188,12 @@ class TowerSource:
         """
         where = indexed(self.device or device)
         if where not in self._towers:
-            self._towers[where] = self._shared(where)
+            key = (self.model if self.directory is None else "", self.label, where)
+            self._towers[where] = SHARED.get(key, lambda: self._load(where))
         return self._towers[where]
 
-    def _shared(self, device: torch.device) -> Tower:
-        key = (self.model if self.directory is None else "", self.label, device)
-        tower = _shared.get(key)
-        if tower is None:
-            tower = Tower(*loading.load(self.model, self.pretrained, self.revision, self.precision, device))
-            _shared[key] = tower
-            _recent.append(tower)
-        return tower
+    def _load(self, device: torch.device) -> Tower:
+        return Tower(*loading.load(self.model, self.pretrained, self.revision, self.precision, device))
 
 
 def _parts(x: Tensor) -> list[Tensor]:
