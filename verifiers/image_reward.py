@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from verifiers.arguments import as_device, as_dtype
-from verifiers.base import Verifier, WeightsError
+from verifiers.base import Verifier
 from verifiers.card import Card
 from verifiers.inputs.preprocess import clip_input
 from verifiers.inputs.tokens import TokenLimit
@@ -128,10 +128,7 @@ class ImageReward(Verifier):
             pixels, rows = torch.unique(pixels, dim=0, return_inverse=True)
         self.images_encoded += len(pixels)
         tokens = model.image(preprocess.normalise(pixels))
-        # Always as long as the limit, so that no row depends on the longest of its neighbours.
-        text = self.tokenizer.loaded(
-            list(prompts), padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
-        ).to(model.device)
+        text = self.tokenizer.padded(prompts, TOKENS, model.device)
         return model.fuse(tokens if rows is None else tokens[rows], text.input_ids, text.attention_mask)
 
     @cached_property
@@ -142,11 +139,6 @@ class ImageReward(Verifier):
         where = indexed(self.device or device)
         if where not in self._models:
             model = blip.shared(self.file, self.dtype, where)
-            known, rows = len(self.tokenizer.loaded), model.text.config.vocab_size
-            if known > rows:
-                raise WeightsError(
-                    f"tokenizer {self.tokenizer.label!r} knows {known} tokens, the weights {rows}; "
-                    "use the tokenizer that the weights were trained with"
-                )
+            self.tokenizer.check_fits(model.text.config.vocab_size, "the weights")
             self._models[where] = model
         return self._models[where]

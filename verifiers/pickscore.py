@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from verifiers.base import Verifier, WeightsError
+from verifiers.base import Verifier
 from verifiers.card import Card
 from verifiers.inputs.preprocess import clip_input
-from verifiers.inputs.tokens import TokenLimit
+from verifiers.inputs.tokens import TextCache, TokenLimit
 from verifiers.loading.pretrained import Pretrained, TokenizerSource
 
 CARD = Card(
@@ -30,7 +30,6 @@ CARD = Card(
 MODEL = "yuvalkirstain/PickScore_v1"
 SIZE = 3_940_000_000
 MICRO_BATCH = 32
-TEXT_CACHE = 4096
 OUTPUTS = ("logit", "cosine")
 
 
@@ -84,7 +83,7 @@ class PickScore(Verifier):
         self.output = output
         self.texts_encoded = 0
         self._own_tokenizer = tokenizer is None
-        self._texts: dict[tuple[torch.device, str], Tensor] = {}
+        self._texts: dict[torch.device, TextCache] = {}
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]  # hashing files must not burden construction
@@ -115,29 +114,18 @@ class PickScore(Verifier):
         return _unit(model.get_image_features(pixel_values=inputs.to(model.device)))
 
     def _text(self, model: Any, prompts: Sequence[str]) -> Tensor:
-        """Unit embeddings; each distinct prompt is encoded once and kept, bounded."""
-        kept = {p: self._texts.get((model.device, p)) for p in prompts}  # one read each: other threads evict
-        found = {prompt: embedding for prompt, embedding in kept.items() if embedding is not None}
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
-        for start in range(0, len(new), MICRO_BATCH):
-            part = new[start : start + MICRO_BATCH]
-            found.update(zip(part, self._encode(model, part), strict=True))
-        self._texts.update(((model.device, prompt), found[prompt]) for prompt in new)
-        for key in list(self._texts)[: max(0, len(self._texts) - TEXT_CACHE)]:
-            self._texts.pop(key, None)
-        return torch.stack([found[prompt] for prompt in prompts])
+        """Unit embeddings; each distinct prompt is encoded once per device and kept."""
+        texts = self._texts.setdefault(model.device, TextCache())
+        return texts.get(prompts, lambda new: self._encode(model, new), MICRO_BATCH)
 
-    def _encode(self, model: Any, prompts: list[str]) -> list[Tensor]:
+    def _encode(self, model: Any, prompts: list[str]) -> Tensor:
         for prompt in prompts:
             self._limit.check(prompt, self.name)
         self.texts_encoded += len(prompts)
-        # Always as long as the limit, so that no row depends on the longest of its neighbours.
-        tokens = self.tokenizer.loaded(
-            prompts, padding="max_length", truncation=True, max_length=self._limit.limit, return_tensors="pt"
-        ).to(model.device)
+        tokens = self.tokenizer.padded(prompts, self._limit.limit, model.device)
         with torch.no_grad():
             features = model.get_text_features(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
-            return list(_unit(features).unbind())
+            return _unit(features)
 
     @cached_property
     def _limit(self) -> TokenLimit:
@@ -146,11 +134,7 @@ class PickScore(Verifier):
 
     def _model(self, device: torch.device | str | None) -> Any:
         model = self.source.model(device)
-        known, rows = len(self.tokenizer.loaded), model.config.text_config.vocab_size
-        if known > rows:
-            raise WeightsError(
-                f"the tokenizer knows {known} tokens, {self.source.label!r} {rows}; use the model's own tokenizer"
-            )
+        self.tokenizer.check_fits(model.config.text_config.vocab_size, repr(self.source.label))
         return model
 
 

@@ -271,7 +271,7 @@ def test_texts_are_encoded_when_needed_and_once(clip_directory: Path, images: Te
     classes = [f"word{number}" for number in range(60)]
     score = zero_shot(clip_directory, classes=classes)  # 3 templates: blocks of 21 classes
     tower = score.classifier.source.tower()  # type: ignore[attr-defined]
-    before, kept = tower.texts_encoded, len(tower._texts)
+    before, kept = tower.texts_encoded, len(tower.texts.kept)
     score(images, ["word25"] * 5)
     assert tower.texts_encoded - before == 63
     score(images.flip(0), ["word30"] * 5)
@@ -280,7 +280,7 @@ def test_texts_are_encoded_when_needed_and_once(clip_directory: Path, images: Te
     everything(images, ["word0"] * 5)
     everything(images, ["word59"] * 5)
     assert tower.texts_encoded - before == 63 + 180
-    assert len(tower._texts) == kept  # prompts that other verifiers keep there are not pushed out
+    assert len(tower.texts.kept) == kept  # prompts that other verifiers keep there are not pushed out
     columns = everything.classifier.columns(tower)  # type: ignore[attr-defined]
     assert torch.equal(score.classifier.columns(tower, [30]), columns[30:31])  # type: ignore[attr-defined]
 

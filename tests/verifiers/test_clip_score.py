@@ -78,8 +78,8 @@ def test_large_batches_are_split_and_not_kept(clip_directory: Path, monkeypatch:
     whole = clip(images, prompts)
     monkeypatch.setattr(towers, "MICRO_BATCH", 3)
     monkeypatch.setattr(towers, "MEMO_ROWS", 4)
-    monkeypatch.setattr(towers, "TEXT_CACHE", 2)
     tower = towers.Tower(clip.source.tower().model, clip.source.tower().tokenizer)
+    tower.texts.most = 2
     parts = (tower.image(images) * tower.text(prompts)).sum(-1)
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
     tower.image(images)

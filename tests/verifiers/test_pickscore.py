@@ -12,7 +12,6 @@ from torch import Tensor
 from contracts.verifier import VerifierContract
 from tiny.rewards import write_clip_tokenizer, write_pickscore
 from verifiers import Verifier, WeightsError
-from verifiers import pickscore as module
 from verifiers.loading.hub import commit
 from verifiers.pickscore import CARD, MODEL, PickScore
 
@@ -89,17 +88,16 @@ def test_old_configurations_pool_at_the_first_end(tmp_path: Path, images: Tensor
     torch.testing.assert_close(PickScore(old)(images, prompts), PickScore(new)(images, prompts), atol=1e-5, rtol=0)
 
 
-def test_each_prompt_is_encoded_once_and_the_cache_is_bounded(
-    folder: Path, images: Tensor, prompts: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_prompt_is_encoded_once_and_the_cache_is_bounded(folder: Path, images: Tensor, prompts: list[str]) -> None:
     pickscore = PickScore(folder)
     pickscore(images, prompts)
     pickscore(images.flip(0), prompts)
     assert pickscore.texts_encoded == 4
-    monkeypatch.setattr(module, "TEXT_CACHE", 3)
+    (texts,) = pickscore._texts.values()
+    texts.most = 3
     for i in range(5):
         pickscore(images[:1], [f"word{i}"])
-    assert len(pickscore._texts) == 3
+    assert len(texts.kept) == 3
 
 
 def test_long_prompts_are_cut_and_warned_about_once(pickscore: PickScore, folder: Path, images: Tensor) -> None:

@@ -14,7 +14,6 @@ from tiny.classes import save_torchvision, torchvision_model, write_linear_head
 from tiny.clip import write_tiny_clip
 from tiny.rewards import reward_tensors, write_bert_tokenizer, write_pickscore
 from verifiers import ClassScore, CLIPScore, unload
-from verifiers import pickscore as picks
 from verifiers.classes.torchvision import TorchvisionClassifier
 from verifiers.image_reward import ImageReward
 from verifiers.loading import blip, pretrained
@@ -66,28 +65,13 @@ def test_a_batch_that_another_thread_scores_meanwhile_does_not_change_this_one(
     assert not torch.allclose(mine, other, atol=1e-3)
 
 
-def test_texts_that_another_thread_evicts_meanwhile_are_encoded_again(
-    tower: Tower, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_texts_that_another_thread_evicts_meanwhile_are_encoded_again(tower: Tower) -> None:
     prompts = ["a red circle", "a blue square", "the star", "photo"]
     expected = tower.text(prompts)
-    monkeypatch.setattr(towers, "TEXT_CACHE", 1)
+    tower.texts.most = 1
     for kept in (prompts[:1], prompts):
-        tower._texts = Contended(zip(kept, tower.text(kept), strict=True))
+        tower.texts.kept = Contended(zip(kept, tower.text(kept), strict=True))
         torch.testing.assert_close(tower.text(prompts), expected)
-
-
-def test_pickscores_texts_that_another_thread_evicts_meanwhile_are_encoded_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, images: Tensor
-) -> None:
-    prompts = ["a red circle", "a blue square", "the star", "photo"]
-    pick = PickScore(write_pickscore(tmp_path / "pickscore"))
-    expected = pick(images[:4], prompts)
-    kept = dict(pick._texts)
-    monkeypatch.setattr(picks, "TEXT_CACHE", 1)
-    for count in (1, 4):
-        pick._texts = Contended(list(kept.items())[:count])
-        torch.testing.assert_close(pick(images[:4], prompts), expected)
 
 
 def made_in_inference_mode(model: nn.Module) -> set[str]:

@@ -1,9 +1,13 @@
-"""What a text encoder does not read: token limits, counted with its own tokenizer."""
+"""Texts on their way into an encoder: what it leaves unread, by its own tokenizer, and what it has read before."""
 
 import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 _WARNED = 10_000
 """Prompts that are remembered as warned about."""
@@ -91,6 +95,30 @@ class TokenLimit:
             f"{self.dropped(prompt)!r}: shorten the prompt, or use a verifier that reads more",
             stacklevel=2,
         )
+
+
+class TextCache:
+    """Embeddings of texts: each distinct one is encoded once and kept, until `most` others came after it."""
+
+    def __init__(self, most: int = 4096) -> None:
+        """Take how many are kept."""
+        self.most = most
+        self.kept: dict[str, Tensor] = {}
+
+    def get(
+        self, texts: Sequence[str], encode: Callable[[list[str]], Float[Tensor, "batch dim"]], batch: int
+    ) -> Float[Tensor, "batch dim"]:
+        """Embeddings of the texts; those that are not kept are encoded, at most `batch` at once."""
+        kept = {text: self.kept.get(text) for text in texts}  # one read each: other threads evict
+        found = {text: embedding for text, embedding in kept.items() if embedding is not None}
+        new = [text for text in kept if text not in found]
+        for start in range(0, len(new), batch):
+            part = new[start : start + batch]
+            found.update(zip(part, encode(part).unbind(), strict=True))
+        self.kept.update((text, found[text]) for text in new)
+        for text in list(self.kept)[: max(0, len(self.kept) - self.most)]:
+            self.kept.pop(text, None)
+        return torch.stack([found[text] for text in texts])
 
 
 def control_tokens(processor: Any) -> tuple[str, ...]:

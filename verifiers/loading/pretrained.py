@@ -2,7 +2,7 @@
 
 import importlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -233,9 +233,6 @@ def _class(name: str) -> Any:
     return getattr(importlib.import_module(module or "transformers"), attribute)
 
 
-_FILES = (".json", ".txt", ".model")
-
-
 class TokenizerSource:
     """Names a tokenizer without loading it: a hub id, or the directory of a saved one."""
 
@@ -253,7 +250,7 @@ class TokenizerSource:
         directory = self._named.directory
         if directory is None:
             return self._named.label
-        files = sorted(path for path in directory.glob("*") if path.suffix in _FILES)
+        files = sorted(path for path in directory.glob("*") if path.suffix in (".json", ".txt", ".model"))
         if not files:
             raise WeightsError(f"no tokenizer in {str(directory)!r}; expected a saved one, such as tokenizer.json")
         return f"{directory.name}/{sha256(files)[:8]}"
@@ -266,3 +263,17 @@ class TokenizerSource:
             WeightsError: it is not there, or can't be reached.
         """
         return self._named.part("AutoTokenizer")
+
+    def padded(self, texts: Sequence[str], length: int, device: torch.device) -> Any:
+        """Ids and mask of texts, cut or padded to that length: no row depends on the longest of its neighbours."""
+        return self.loaded(
+            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        ).to(device)
+
+    def check_fits(self, rows: int, model: str) -> None:
+        """Raise WeightsError unless every token has a row among the embeddings of the `model`."""
+        if (known := len(self.loaded)) > rows:
+            raise WeightsError(
+                f"tokenizer {self.label!r} knows {known} tokens, {model} {rows}; "
+                "use the tokenizer that the weights were trained with"
+            )

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from verifiers.arguments import as_device
 from verifiers.inputs.preprocess import Preprocess
-from verifiers.inputs.tokens import TokenLimit
+from verifiers.inputs.tokens import TextCache, TokenLimit
 from verifiers.loading import hub
 from verifiers.loading import open_clip as loading
 from verifiers.loading.devices import Shared, indexed
 from verifiers.loading.weights import file_sha256, sha256
 
 MICRO_BATCH = 64
-TEXT_CACHE = 4096
 MEMO_ROWS = 512
 
 
@@ -44,7 +43,7 @@ class Tower:
         self.texts_encoded = 0
         self._input_dtype = input_dtype
         self._memo: tuple[Tensor, Tensor] | None = None
-        self._texts: dict[str, Tensor] = {}
+        self.texts = TextCache()
 
     def image(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """Unit embeddings on the tower's device; the last batch's are kept: do not change them in place."""
@@ -73,17 +72,8 @@ class Tower:
         return torch.stack([part.mean(0) for part in torch.split(encoded, [len(parts) for parts in chunks])])
 
     def text(self, prompts: Sequence[str], reader: str = "the verifier") -> Float[Tensor, "batch dim"]:
-        """Unit embeddings on the tower's device; each distinct prompt is encoded once and kept, bounded."""
-        kept = {prompt: self._texts.get(prompt) for prompt in prompts}  # one read each: other threads evict
-        found = {prompt: embedding for prompt, embedding in kept.items() if embedding is not None}
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
-        for start in range(0, len(new), MICRO_BATCH):
-            part = new[start : start + MICRO_BATCH]
-            found.update(zip(part, self._encode_texts(part, reader), strict=True))
-        self._texts.update((prompt, found[prompt]) for prompt in new)
-        for prompt in list(self._texts)[: max(0, len(self._texts) - TEXT_CACHE)]:
-            self._texts.pop(prompt, None)
-        return torch.stack([found[prompt] for prompt in prompts])
+        """Unit embeddings on the tower's device; each distinct prompt is encoded once and kept."""
+        return self.texts.get(prompts, lambda new: self._encode_texts(new, reader), MICRO_BATCH)
 
     @cached_property
     def image_width(self) -> int:
@@ -102,13 +92,13 @@ class Tower:
     def _encode(self, pixels: Float[Tensor, "batch 3 rows columns"]) -> Float[Tensor, "batch dim"]:
         return self.embed(self.preprocess.normalise(pixels.to(self.device)))
 
-    def _encode_texts(self, prompts: list[str], reader: str) -> list[Tensor]:
+    def _encode_texts(self, prompts: list[str], reader: str) -> Float[Tensor, "batch dim"]:
         for prompt in prompts:
             self.limit.check(prompt, reader)
         self.texts_encoded += len(prompts)
         with torch.no_grad():
             features = self.model.encode_text(self.tokenizer(prompts).to(self.device))
-            return list(F.normalize(features.float(), dim=-1).unbind())
+            return F.normalize(features.float(), dim=-1)
 
 
 SHARED: Shared[Tower] = Shared(kept=2)
