@@ -13,11 +13,13 @@ CHOICES = {
     "resize_mode": ("shortest", "longest", "squash"),
     "crop": ("round", "floor"),
 }
+FILTERS = {2: "bilinear", 3: "bicubic"}
+"""PIL's numbers, as processors of transformers give them."""
 
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""CLIP's normalisation, of values in [0, 1]."""
 
 Images = Float[Tensor, "batch 3 height width"]
-
-
 Pixels = Float[Tensor, "batch 3 rows columns"]
 
 
@@ -47,7 +49,8 @@ class Preprocess:
     """Resize, centre crop or pad, normalise; fields as in open_clip's `preprocess_cfg`, sizes in pixels.
 
     `crop` says how half a pixel is resolved: "round" (half to even) in torchvision, open_clip and OpenAI's
-    CLIP, "floor" in transformers' processors.
+    CLIP, "floor" in transformers' processors. `resize` is what images are resized to where that is more than the
+    crop, as classifiers do.
 
     Raises:
         ValueError: an interpolation, resize mode or crop that is not among `CHOICES`.
@@ -60,6 +63,7 @@ class Preprocess:
     resize_mode: str = "shortest"
     crop: str = "round"
     fill: int = 0
+    resize: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the pipeline below would silently treat as something else."""
@@ -73,8 +77,8 @@ class Preprocess:
         size = cfg["size"]
         return cls(
             size=(size, size) if isinstance(size, int) else (int(size[0]), int(size[-1])),
-            mean=_three(cfg["mean"]),
-            std=_three(cfg["std"]),
+            mean=three(cfg["mean"]),
+            std=three(cfg["std"]),
             interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",  # "random" too, as there
             resize_mode=cfg["resize_mode"],
             fill=cfg.get("fill_color", 0),
@@ -97,7 +101,7 @@ class Preprocess:
         return (pixels / 255 - mean) / std
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        rows, columns = self.size
+        rows, columns = self.resize or self.size
         if self.resize_mode == "squash":
             return rows, columns
         if self.resize_mode == "shortest" and rows == columns:
@@ -126,17 +130,17 @@ def _resize_once(x: Tensor, height: int, width: int, mode: str) -> Tensor:
     return straight_through(resized, (resized + 0.5).floor())  # Pillow rounds halves up
 
 
-def _three(values: Any) -> tuple[float, float, float]:
+def three(values: Any) -> tuple[float, float, float]:
+    """One number per channel, of three or of one for all."""
     red, green, blue = (values,) * 3 if isinstance(values, int | float) else values
     return float(red), float(green), float(blue)
-
-
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-
-
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def clip_input(side: int, crop: str) -> Preprocess:
     """Shortest side to `side` pixels, bicubic; centre crop, "round" as in OpenAI's code, "floor" as in transformers."""
     return Preprocess((side, side), MEAN, STD, crop=crop)
+
+
+def class_of(processor: Any) -> str:
+    """The exact class of a processor of transformers, whatever its backend: a subclass may do more than its parent."""
+    return type(processor).__name__.removesuffix("Pil").removesuffix("Fast")

@@ -3,14 +3,9 @@
 import math
 from typing import Any
 
-from verifiers.inputs.preprocess import Images, Pixels, pil_resize, straight_through
-
-_MODES = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
-
+from verifiers.inputs.preprocess import FILTERS, Images, Pixels, class_of, pil_resize, straight_through
 
 _SMART = ("Qwen2VLImageProcessor",)  # of Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 too
-
-
 _PLAIN = (
     "BlipImageProcessor",
     "CLIPImageProcessor",
@@ -19,9 +14,6 @@ _PLAIN = (
     "SiglipImageProcessor",
     "ViTImageProcessor",
 )
-
-
-_VARIANTS = ("Fast", "Pil")  # what transformers' releases append for another backend
 
 
 _TILES_OR_PADS = ("do_pad", "do_pan_and_scan")
@@ -34,9 +26,9 @@ def is_resized(processor: Any) -> bool:
     classes known to do nothing else before cropping. Any other class may tile, pad or choose a grid by the
     original's shape, and gets the original.
     """
-    if getattr(processor, "resample", None) not in _MODES:
+    if getattr(processor, "resample", None) not in FILTERS:
         return False
-    kind = _kind(processor)
+    kind = class_of(processor)
     if kind in _SMART:
         return True
     size = getattr(processor, "size", None) or {}
@@ -59,7 +51,7 @@ def resized(images: Images, processor: Any, pixels: int | None = None) -> Pixels
     x = images.clamp(0, 1) * 255
     x = straight_through(x, x.round())  # as diffusers makes PIL images
     rows, columns = target(x.shape[-2], x.shape[-1], processor, pixels)
-    mode = _MODES[int(processor.resample)] if is_resized(processor) else "bicubic"
+    mode = FILTERS[int(processor.resample)] if is_resized(processor) else "bicubic"
     return pil_resize(x, rows, columns, mode) / 255
 
 
@@ -71,7 +63,7 @@ def target(height: int, width: int, processor: Any, pixels: int | None = None) -
         scale = math.sqrt(pixels / (height * width))
         return max(1, int(height * scale)), max(1, int(width * scale))
     size = processor.size
-    if _kind(processor) in _SMART:
+    if class_of(processor) in _SMART:
         factor = processor.patch_size * processor.merge_size
         least, most = int(size["shortest_edge"]), int(size["longest_edge"])
         return smart_resize(height, width, factor, least, min(most, pixels or most))
@@ -86,7 +78,7 @@ def least_area(processor: Any) -> int:
     if not is_resized(processor):
         return 1
     size = processor.size
-    if _kind(processor) in _SMART:
+    if class_of(processor) in _SMART:
         return max(int(size["shortest_edge"]), int(processor.patch_size * processor.merge_size) ** 2)
     edge = size.get("shortest_edge")
     return int(edge) ** 2 if edge else int(size["height"]) * int(size["width"])
@@ -102,11 +94,3 @@ def smart_resize(height: int, width: int, factor: int, least: int, most: int) ->
         grow = math.sqrt(least / (height * width))
         rows, columns = (math.ceil(side * grow / factor) * factor for side in (height, width))
     return rows, columns
-
-
-def _kind(processor: Any) -> str:
-    """The processor's exact class, whatever its backend: a subclass may do more than its parent."""
-    name = type(processor).__name__
-    for variant in _VARIANTS:
-        name = name.removesuffix(variant)
-    return name
