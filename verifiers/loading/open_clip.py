@@ -5,7 +5,6 @@ OpenAI's weights, trained with QuickGELU, meet a model with GELU.
 """
 
 import difflib
-import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from verifiers.base import WeightsError
 from verifiers.loading import hub, notices
 from verifiers.loading.hub import MissingFileError, first_line
-from verifiers.loading.weights import SUFFIXES, check_hub_file
+from verifiers.loading.weights import SUFFIXES, check_file
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 SCHEMES = (LOCAL, HUB)
@@ -37,13 +36,6 @@ def resolve(model: str | Path) -> tuple[str, Path | None]:
     else:
         return name, None
     return f"{LOCAL}{directory}", directory
-
-
-def resolved_weights(pretrained: str | Path | None) -> str | None:
-    """A tag as it is, or a file's path with the user's directory in place of "~"."""
-    if pretrained is None:
-        return None
-    return str(Path(pretrained).expanduser()) if str(pretrained).startswith("~") else str(pretrained)
 
 
 def check_precision(precision: str) -> None:
@@ -83,24 +75,26 @@ def load(
 
     Raises:
         WeightsError: weights, configuration or tokenizer that are missing or do not fit.
-        ImportError: open_clip is not installed.
     """
-    open_clip = _open_clip()
+    import open_clip
+
     told = _described(model, pretrained)
     notices.flag(f"{model} {pretrained or ''}")
     if model.startswith(HUB):
         model = f"{LOCAL}{snapshot(model.removeprefix(HUB), revision)}"
     preprocess: dict[str, Any] | None = None
+    text: dict[str, Any] = {}
     words: Path | None = None
     if model.startswith(LOCAL):
         directory = Path(model.removeprefix(LOCAL))
-        _check_directory(directory)
         notices.loading(told, sum(file.stat().st_size for file in directory_files(directory)))
+        _check_config(directory / CONFIG)
     else:
-        _check_tag(open_clip, model, pretrained)
+        _check_tag(model, pretrained)
         tag = open_clip.get_pretrained_cfg(model, pretrained)
         pretrained, preprocess = published(tag, pretrained, revision)
-        words = tokenizer_directory(_text(open_clip, model).get("hf_tokenizer_name"), tag, revision)
+        text = (open_clip.get_model_config(model) or {}).get("text_cfg", {})
+        words = tokenizer_directory(text.get("hf_tokenizer_name"), tag, revision)
     # Random initial values would otherwise move the caller's random stream.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         try:
@@ -112,7 +106,7 @@ def load(
                 force_preprocess_cfg=preprocess,
                 require_pretrained=True,
             )
-            tokenizer = open_clip.get_tokenizer(model) if words is None else _tokenizer(open_clip, model, words)
+            tokenizer = open_clip.get_tokenizer(model) if words is None else _tokenizer(text, words)
         except Exception as error:  # open_clip, torch, hub and tokenizer errors share no base class
             raise WeightsError(
                 f"could not load {told}: {first_line(error)}; "
@@ -143,7 +137,7 @@ def published(
         path = hub.fetch(repository, safe, commit)
     except MissingFileError:
         path = hub.fetch(repository, name or "open_clip_pytorch_model.bin", commit)
-    check_hub_file(path, f"{path.name} of {repository}@{commit[:8]}")
+    check_file(path, f"{path.name} of {repository}@{commit[:8]}")
     return str(path), {key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag}
 
 
@@ -178,28 +172,14 @@ def snapshot(repository: str, revision: str | None) -> Path:
         directory = hub.fetch_all(repository, (*kinds, ".bin"), commit, "", [CONFIG])
     for path in sorted(directory.iterdir()):
         if path.suffix in SUFFIXES:
-            check_hub_file(path, f"{path.name} of {repository}@{commit[:8]}")
+            check_file(path, f"{path.name} of {repository}@{commit[:8]}")
     return directory
 
 
-def _open_clip() -> Any:
-    try:
-        return importlib.import_module("open_clip")
-    except ImportError as error:
-        error.add_note("CLIP towers need open_clip: pip install open_clip_torch")
-        raise
+def _tokenizer(text: Mapping[str, Any], directory: Path) -> Any:
+    """The tokenizer that open_clip gives a text tower, from a directory: by itself it takes what the branch holds."""
+    import open_clip
 
-
-def _text(open_clip: Any, model: str) -> dict[str, Any]:
-    """The configuration of a known model's text tower."""
-    config = open_clip.get_model_config(model) or {}
-    text: dict[str, Any] = config.get("text_cfg", {})
-    return text
-
-
-def _tokenizer(open_clip: Any, model: str, directory: Path) -> Any:
-    """The tokenizer that open_clip gives a model, read from a directory: by itself it takes what the branch holds."""
-    text = _text(open_clip, model)
     return open_clip.tokenizer.HFTokenizer(
         str(directory),
         context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
@@ -208,17 +188,18 @@ def _tokenizer(open_clip: Any, model: str, directory: Path) -> Any:
     )
 
 
-def _check_directory(directory: Path) -> None:
-    directory_files(directory)
+def _check_config(file: Path) -> None:
     try:
-        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise WeightsError(f"{CONFIG} in {str(directory)!r} is no JSON ({first_line(error)})") from error
+        raise WeightsError(f"{CONFIG} in {str(file.parent)!r} is no JSON ({first_line(error)})") from error
     if not isinstance(config, dict) or "model_cfg" not in config:
-        raise WeightsError(f"{CONFIG} in {str(directory)!r} has no model_cfg; expected model_cfg and preprocess_cfg")
+        raise WeightsError(f"{CONFIG} in {str(file.parent)!r} has no model_cfg; expected model_cfg and preprocess_cfg")
 
 
-def _check_tag(open_clip: Any, model: str, pretrained: str | None) -> None:
+def _check_tag(model: str, pretrained: str | None) -> None:
+    import open_clip
+
     known = open_clip.list_models()
     if model not in known:
         raise WeightsError(

@@ -1,7 +1,6 @@
 """A model of transformers or diffusers, named without loading it, loaded strictly, and shared between verifiers."""
 
 import importlib
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,21 +17,10 @@ from verifiers.loading.hub import first_line
 from verifiers.loading.weights import SUFFIXES, WeightFile, sha256
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
-
-
-_INDEX = ".index.json"
-
-
 _SAFETENSORS = tuple(
-    f"{stem}.safetensors{end}" for stem in ("model", "diffusion_pytorch_model") for end in ("", _INDEX)
+    f"{stem}.safetensors{end}" for stem in ("model", "diffusion_pytorch_model") for end in ("", ".index.json")
 )
-
-
 _PICKLE = "pytorch_model.bin"
-
-
-log = logging.getLogger(__name__)
-
 
 SHARED: Shared[torch.nn.Module] = Shared(kept=2)
 
@@ -54,7 +42,6 @@ class Pretrained:
         device: torch.device | str | None = None,
         size: int | None = None,
         safetensors: bool = True,
-        **options: Any,
     ) -> None:
         """Name the model; nothing is loaded yet.
 
@@ -67,7 +54,6 @@ class Pretrained:
             size: of the download in bytes, for the notice before it.
             safetensors: require that format; False also takes a directory's pickle, and of a hub repository
                 `pytorch_model.bin`, checked by the hash that the hub declares; read with weights_only=True.
-            options: further arguments of the loader's `from_pretrained`.
 
         Raises:
             ValueError: an unknown dtype, or a revision of a directory.
@@ -86,7 +72,6 @@ class Pretrained:
         self.device = None if device is None else as_device(device)
         self.size = size
         self.safetensors = safetensors
-        self.options = options
         self._models: dict[torch.device, torch.nn.Module] = {}
 
     @cached_property
@@ -110,7 +95,7 @@ class Pretrained:
         """
         where = indexed(self.device or device)
         if where not in self._models:
-            key = (self.model_id, self.label, self.loader, repr(sorted(self.options.items())), where)
+            key = (self.model_id, self.label, self.loader, where)
             self._models[where] = SHARED.get(key, lambda: self._load(where))
         return self._models[where]
 
@@ -125,19 +110,14 @@ class Pretrained:
             return _class(loader).from_pretrained(self.model_id, **self._where, **options)
 
     @property
-    def _format(self) -> bool | None:
-        if self.safetensors:
-            return True
-        # Left open for a hub id, transformers asks a bot to open a pull request with converted weights there.
-        return None if self.directory is not None else False
-
-    @property
     def _where(self) -> dict[str, Any]:
         return {} if self.directory is not None else {"revision": self.revision}
 
     def _load(self, device: torch.device) -> torch.nn.Module:
         notices.flag(self.model_id)
         self._announce()
+        # Left open for a hub id, transformers asks a bot to open a pull request with converted weights there.
+        pickle = None if self.directory is not None else False
         # Random initial values would otherwise move the caller's random stream.
         with (
             self._told_errors("the weights of"),
@@ -149,9 +129,8 @@ class Pretrained:
                 self.model_id,
                 dtype=self.dtype,
                 output_loading_info=True,
-                use_safetensors=self._format,
+                use_safetensors=self.safetensors or pickle,
                 **self._where,
-                **self.options,
             )
         self._check(info)
         with torch.inference_mode(False):  # weights that move in inference mode could serve no gradient later
@@ -159,12 +138,8 @@ class Pretrained:
         return module
 
     def _check(self, info: Any) -> None:
-        wrong = {
-            what: sorted(str(key[0] if isinstance(key, tuple) else key) for key in info.get(what, ()))
-            for what in ("missing_keys", "mismatched_keys")
-        }
-        for what, keys in wrong.items():
-            if keys:
+        for what in ("missing_keys", "mismatched_keys"):
+            if keys := sorted(str(key[0] if isinstance(key, tuple) else key) for key in info.get(what, ())):
                 raise WeightsError(
                     f"{self._told} has {len(keys)} {what.replace('_', ' ')} for {self.loader}, such as {keys[0]!r}; "
                     "expected weights of that class: nothing is ever left at random values"
@@ -233,27 +208,12 @@ def _class(name: str) -> Any:
     return getattr(importlib.import_module(module or "transformers"), attribute)
 
 
-class TokenizerSource:
+class TokenizerSource(Pretrained):
     """Names a tokenizer without loading it: a hub id, or the directory of a saved one."""
 
     def __init__(self, tokenizer: str | Path, revision: str | None = None) -> None:
         """Take its name, and the revision of a hub id; None for the pinned commit, else "main"."""
-        self._named = Pretrained(tokenizer, "AutoTokenizer", revision=revision)
-
-    @cached_property
-    def label(self) -> str:
-        """What identifies it: hub id and revision, or a directory's name with a short hash.
-
-        Raises:
-            WeightsError: a directory that doesn't exist or holds no tokenizer.
-        """
-        directory = self._named.directory
-        if directory is None:
-            return self._named.label
-        files = sorted(path for path in directory.glob("*") if path.suffix in (".json", ".txt", ".model"))
-        if not files:
-            raise WeightsError(f"no tokenizer in {str(directory)!r}; expected a saved one, such as tokenizer.json")
-        return f"{directory.name}/{sha256(files)[:8]}"
+        super().__init__(tokenizer, "AutoTokenizer", revision=revision)
 
     @cached_property
     def loaded(self) -> Any:
@@ -262,7 +222,7 @@ class TokenizerSource:
         Raises:
             WeightsError: it is not there, or can't be reached.
         """
-        return self._named.part("AutoTokenizer")
+        return self.part(self.loader)
 
     def padded(self, texts: Sequence[str], length: int, device: torch.device) -> Any:
         """Ids and mask of texts, cut or padded to that length: no row depends on the longest of its neighbours."""
@@ -277,3 +237,10 @@ class TokenizerSource:
                 f"tokenizer {self.label!r} knows {known} tokens, {model} {rows}; "
                 "use the tokenizer that the weights were trained with"
             )
+
+    def _files(self) -> list[Path]:
+        assert self.directory is not None
+        files = sorted(path for path in self.directory.glob("*") if path.suffix in (".json", ".txt", ".model"))
+        if not files:
+            raise WeightsError(f"no tokenizer in {str(self.directory)!r}; expected a saved one, such as tokenizer.json")
+        return files

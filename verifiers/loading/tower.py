@@ -3,6 +3,7 @@
 CLIPScore and an aesthetic head on the same tower cost one image encoding per batch of images.
 """
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -130,7 +131,9 @@ class TowerSource:
             ValueError: unknown precision, OpenAI's weights without QuickGELU, or a revision of local weights.
         """
         self.model, self.directory = loading.resolve(model)
-        self.pretrained = None if self.model.startswith(loading.SCHEMES) else loading.resolved_weights(pretrained)
+        self.pretrained: str | None = None
+        if pretrained is not None and not self.model.startswith(loading.SCHEMES):
+            self.pretrained = os.path.expanduser(pretrained)
         if revision is not None and (local := self.directory or self._file) is not None:
             raise ValueError(f"revision {revision!r} is one of a hub repository, but {str(local)!r} is local")
         self.revision = revision

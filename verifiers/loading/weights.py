@@ -62,26 +62,14 @@ class WeightFile:
             raise WeightsError(f"weights {str(path)!r} is no file; expected a .safetensors or .pth file")
         notices.flag(self.repository or path.name)
         notices.loading(self._told, path.stat().st_size)
-        if self.repository is not None:
-            check_hub_file(path, self._told, self.sha256)
-        elif self.sha256 is not None:
-            _check(path, self._told, self.sha256)
+        if self.repository is not None or self.sha256 is not None:
+            check_file(path, self._told, self.sha256)
         return path
 
     @cached_property
     def hash(self) -> str:
         """Hash of the contents, hex; fetches the file if it is not here yet."""
         return self.sha256 or file_sha256(self.path)
-
-    @property
-    def known(self) -> bool:
-        """Whether the hash can be told without a download."""
-        return self.sha256 is not None or self.is_local or "path" in self.__dict__
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it is a file of the user's own."""
-        return self.repository is None and self.address is None
 
     @property
     def label(self) -> str:
@@ -131,10 +119,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` file, or of a `.pth`, `.pt`, `.bin` file read with weights_only=True.
 
     Raises:
-        WeightsError: no such file, another suffix, or contents that are not plain tensors.
+        WeightsError: another suffix, or contents that are not plain tensors.
     """
-    if not path.is_file():
-        raise WeightsError(f"weights {str(path)!r} is no file; expected a .safetensors or .pth file")
     if path.suffix not in SUFFIXES:
         raise WeightsError(f"weights {path.name!r} has suffix {path.suffix!r}; expected .safetensors or .pth")
     try:
@@ -149,33 +135,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def check_hub_file(path: Path, told: str, sha256: str | None = None) -> None:
-    """Refuse a file of the hub whose contents aren't what is pinned, else what the hub itself declares.
+def check_file(path: Path, told: str, sha256: str | None = None) -> None:
+    """Refuse a file whose contents aren't what is pinned, else what the hub itself declares.
 
     Where neither is known, a pickle is said to be unchecked; safetensors hold nothing that could run.
 
     Raises:
         WeightsError: contents with another hash.
     """
-    expected = sha256 or _declared(path)
-    if expected is not None:
-        _check(path, told, expected)
-    elif path.suffix != ".safetensors":
-        notices.unchecked(told)
-
-
-def _check(path: Path, told: str, expected: str) -> None:
-    if (found := file_sha256(path)) != expected:
+    blob = path.resolve().name  # in the hub's cache, large files link to blobs that are called by their sha256
+    expected = sha256 or (blob if re.fullmatch(r"[0-9a-f]{64}", blob) else None)
+    if expected is None:
+        if path.suffix != ".safetensors":
+            notices.unchecked(told)
+    elif (found := file_sha256(path)) != expected:
         raise WeightsError(
             f"{told} has sha256 {found[:12]}..., expected {expected[:12]}...: the file is damaged or another one; "
             "delete it and download it again"
         )
-
-
-def _declared(path: Path) -> str | None:
-    """The sha256 by which the hub names a large file: its blob in the cache is called so."""
-    name = path.resolve().name
-    return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
 def _read(path: Path) -> dict[str, Tensor]:
