@@ -2,19 +2,34 @@
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from verifiers import Verifier
+from verifiers import Verifier, WeightsError
+
+
+@contextmanager
+def refused(message: str, kind: type[Exception] = WeightsError) -> Iterator[None]:
+    """What is wrong is said in one line that matches."""
+    with pytest.raises(kind, match=message) as caught:
+        yield
+    assert "\n" not in str(caught.value)
 
 
 class VerifierContract:
-    """Contract tests; set `differentiable = False` where no gradient is promised."""
+    """Contract tests.
+
+    Set `differentiable = False` where no gradient is promised, and `longest` to the longest prompt that is read whole
+    where a longer one is cut: words, of which "star" is one token, and the tokens that it has.
+    """
 
     differentiable = True
+    longest: tuple[str, int] | None = None
 
     @pytest.fixture
     def verifier(self) -> Verifier:
@@ -101,6 +116,22 @@ class VerifierContract:
             warnings.simplefilter("ignore")
             scores = verifier(images[:2], [" ".join(["word1"] * words)] * 2)
         assert scores.isfinite().all()
+
+    def test_a_longer_prompt_is_cut_with_one_warning(self, verifier: Verifier, images: Tensor) -> None:
+        if self.longest is None:
+            pytest.skip("reads all of a prompt, or nothing")
+        fits, tokens = self.longest
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            whole = verifier(images, [fits] * 5)
+            other = verifier(images, [" ".join([*fits.split()[:-1], "star"])] * 5)
+        told = f"{tokens + 1} tokens, {verifier.name} reads {tokens}; it does not see 'star'"
+        with pytest.warns(UserWarning, match=told) as warned:
+            longer = verifier(images, [f"{fits} star"] * 5)
+            verifier(images[:1], [f"{fits} star"])
+        assert len(warned) == 1 and verifier.unread(f"{fits} star") == "star"
+        torch.testing.assert_close(longer, whole, atol=1e-5, rtol=0)
+        assert (other - whole).abs().min() > 1e-4  # the last token that is read counts
 
     def test_half_precision_images(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
         half = images.to(torch.bfloat16)

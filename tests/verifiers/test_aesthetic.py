@@ -1,7 +1,5 @@
 """The aesthetic heads against the published modules."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +9,7 @@ from verifiers import Aesthetic, CLIPScore, WeightsError
 from verifiers.loading.weights import collapsed_head, linear_head
 
 
-def test_collapse_equals_the_published_chain() -> None:
+def test_collapse_equals_the_published_chain():
     published = published_head(768)
     tensors = {f"layers.{name}": value for name, value in published.state_dict().items()}
     assert sorted(tensors)[::2] == [f"layers.{i}.bias" for i in (0, 2, 4, 6, 7)]
@@ -23,7 +21,7 @@ def test_collapse_equals_the_published_chain() -> None:
     torch.testing.assert_close(embeddings @ head.weight + head.bias, expected, atol=1e-6, rtol=0)
 
 
-def test_relu_variant_is_refused() -> None:
+def test_relu_variant_is_refused():
     shapes = [(768, 1024), (1024, 128), (128, 64), (64, 16), (16, 1)]
     tensors: dict[str, Tensor] = {}
     for index, (inputs, outputs) in zip((0, 3, 6, 9, 11), shapes, strict=True):
@@ -33,7 +31,7 @@ def test_relu_variant_is_refused() -> None:
         collapsed_head(tensors)
 
 
-def test_other_heads_are_refused() -> None:
+def test_other_heads_are_refused():
     good = {f"layers.{name}": value for name, value in published_head(8, (4, 1)).state_dict().items()}
     two_outputs = {f"layers.{name}": value for name, value in published_head(8, (4, 2)).state_dict().items()}
     unchained = {**good, "layers.2.weight": torch.zeros(1, 5)}
@@ -52,7 +50,7 @@ def test_other_heads_are_refused() -> None:
         linear_head(good)
 
 
-def test_scores_are_the_head_on_the_unit_embedding(clip_directory: Path, tmp_path: Path, images: Tensor) -> None:
+def test_scores_are_the_head_on_the_unit_embedding(clip_directory, tmp_path, images):
     published = published_head(WIDTH)
     aesthetic = Aesthetic(save_head(published, tmp_path / "head.safetensors"), model=clip_directory)
     tower = CLIPScore(clip_directory).source.tower()
@@ -62,7 +60,7 @@ def test_scores_are_the_head_on_the_unit_embedding(clip_directory: Path, tmp_pat
     torch.testing.assert_close(aesthetic(images, ["whatever"] * 5), expected, atol=1e-5, rtol=0)
 
 
-def test_a_shorter_chain_and_a_state_dict_wrapper(clip_directory: Path, tmp_path: Path, images: Tensor) -> None:
+def test_a_shorter_chain_and_a_state_dict_wrapper(clip_directory, tmp_path, images):
     published = published_head(WIDTH, (16, 4, 1))
     torch.save({"state_dict": {f"mlp.{k}": v for k, v in published.state_dict().items()}}, tmp_path / "h.pth")
     short = Aesthetic(tmp_path / "h.pth", model=clip_directory)
@@ -74,13 +72,13 @@ def test_a_shorter_chain_and_a_state_dict_wrapper(clip_directory: Path, tmp_path
     assert short.file.hash[:8] in short.version
 
 
-def test_head_for_another_tower_is_refused(clip_directory: Path, tmp_path: Path, images: Tensor) -> None:
+def test_head_for_another_tower_is_refused(clip_directory, tmp_path, images):
     other = Aesthetic(save_head(published_head(48), tmp_path / "head.safetensors"), model=clip_directory)
     with pytest.raises(WeightsError, match=r"width 48, but tower 'tiny/.* makes 32"):
         other.load()
 
 
-def test_files_that_are_no_heads(clip_directory: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_heads(clip_directory, tmp_path):
     (tmp_path / "head.txt").write_text("no")
     (tmp_path / "broken.pth").write_text("no")
     torch.save({"layers.0.weight": print}, tmp_path / "code.pth")
@@ -94,7 +92,7 @@ def test_files_that_are_no_heads(clip_directory: Path, tmp_path: Path) -> None:
             Aesthetic(tmp_path / name, model=clip_directory).load()
 
 
-def test_no_network_is_one_clear_line(clip_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_one_clear_line(clip_directory, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     hub = Aesthetic(model=clip_directory)
@@ -105,14 +103,14 @@ def test_no_network_is_one_clear_line(clip_directory: Path, tmp_path: Path, monk
     assert "\n" not in str(caught.value)
 
 
-def test_versions_are_checked(clip_directory: Path) -> None:
+def test_versions_are_checked(clip_directory):
     with pytest.raises(ValueError, match="version is 'v3'; expected"):
         Aesthetic(version="v3")
     with pytest.raises(ValueError, match=r"no v1 head is published for tower 'ViT-H-14'.*'ViT-B-32'.*pass weights"):
         Aesthetic(version="v1", model="ViT-H-14", pretrained="laion2b_s32b_b79k")
 
 
-def test_published_v1_heads_go_with_their_towers() -> None:
+def test_published_v1_heads_go_with_their_towers():
     for tower, short in [
         ("ViT-L-14-quickgelu", "l_14"),
         ("ViT-B-32-quickgelu", "b_32"),

@@ -1,7 +1,6 @@
 """Loaded models are shared: between threads, between modes of autograd, and only where they are the same."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from weakref import ref
 
@@ -25,7 +24,7 @@ from verifiers.pickscore import PickScore
 
 
 @pytest.fixture
-def tower(clip_directory: Path) -> Tower:
+def tower(clip_directory):
     shared = CLIPScore(clip_directory).source.tower()
     return Tower(shared.model, shared.tokenizer)
 
@@ -48,9 +47,7 @@ class Contended(dict[Any, Tensor]):
         return iter(keys)
 
 
-def test_a_batch_that_another_thread_scores_meanwhile_does_not_change_this_one(
-    tower: Tower, images: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_that_another_thread_scores_meanwhile_does_not_change_this_one(tower, images, monkeypatch):
     other, mine = tower.image(images[:2]).clone(), tower.image(images[2:4]).clone()
     equal = torch.equal
 
@@ -65,7 +62,7 @@ def test_a_batch_that_another_thread_scores_meanwhile_does_not_change_this_one(
     assert not torch.allclose(mine, other, atol=1e-3)
 
 
-def test_texts_that_another_thread_evicts_meanwhile_are_encoded_again(tower: Tower) -> None:
+def test_texts_that_another_thread_evicts_meanwhile_are_encoded_again(tower):
     prompts = ["a red circle", "a blue square", "the star", "photo"]
     expected = tower.text(prompts)
     tower.texts.most = 1
@@ -81,23 +78,22 @@ def made_in_inference_mode(model: nn.Module) -> set[str]:
 
 # Moving to another device makes new tensors; "meta" is one that every machine has.
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_weights_that_load_in_inference_mode_serve_gradients_later(tmp_path: Path, device: str) -> None:
+def test_weights_that_load_in_inference_mode_serve_gradients_later(tmp_path, device):
     dino = write_linear_head(tmp_path / "dino")
     save_file(reward_tensors(), tmp_path / "reward.safetensors")
+    reward = WeightFile.local(tmp_path / "reward.safetensors")
     file = save_torchvision(torchvision_model("squeezenet1_1", 10), tmp_path / "small.pth")
     classifier = TorchvisionClassifier("squeezenet1_1", file, [f"class {i}" for i in range(10)], dtype=torch.bfloat16)
     with torch.inference_mode():
         models = {
             "pretrained": Pretrained(dino, "Dinov2ForImageClassification").model(device),
-            "blip": blip.shared(
-                WeightFile.local(tmp_path / "reward.safetensors"), torch.bfloat16, torch.device(device)
-            ),
+            "blip": blip.shared(reward, torch.bfloat16, torch.device(device)),
             "torchvision": classifier._model(device),
         }
     assert {name: made_in_inference_mode(model) for name, model in models.items()} == {name: set() for name in models}
 
 
-def test_verifiers_first_called_in_inference_mode_give_gradients_later(tmp_path: Path, images: Tensor) -> None:
+def test_verifiers_first_called_in_inference_mode_give_gradients_later(tmp_path, images):
     save_file(reward_tensors(), tmp_path / "reward.safetensors")
     tokenizer = write_bert_tokenizer(tmp_path / "bert")
     file = save_torchvision(torchvision_model("squeezenet1_1", 10), tmp_path / "small.pth")
@@ -108,15 +104,18 @@ def test_verifiers_first_called_in_inference_mode_give_gradients_later(tmp_path:
             label=3, backend="inception", model="squeezenet1_1", pretrained=file, classes=classes, precision="bf16"
         ),
         PickScore(write_pickscore(tmp_path / "pickscore"), dtype="bfloat16"),
+        CLIPScore(write_tiny_clip(tmp_path / "another"), output="cosine"),
     ):
+        state = torch.get_rng_state()
         with torch.inference_mode():
             verifier(images, ["a red circle"] * 5)
+        assert torch.equal(torch.get_rng_state(), state)  # though random weights were made before the true ones
         asked = images.clone().requires_grad_()
         verifier(asked, ["a red circle"] * 5, grad=True).sum().backward()
         assert asked.grad is not None and asked.grad.abs().sum() > 0
 
 
-def test_unloading_frees_what_no_verifier_uses(tmp_path: Path) -> None:
+def test_unloading_frees_what_no_verifier_uses(tmp_path):
     clip = CLIPScore(write_tiny_clip(tmp_path / "to unload"))
     pick = PickScore(write_pickscore(tmp_path / "picks to unload"))
     used = PickScore(write_pickscore(tmp_path / "picks in use", vocab_size=600))

@@ -1,6 +1,5 @@
 """Every verifier passes the contract; what the base class checks for all of them."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,35 +7,37 @@ import torch
 from torch import Tensor
 
 from contracts.verifier import VerifierContract
-from tiny.clip import WIDTH, published_head, save_head
+from tiny.clip import CONTEXT, WIDTH, published_head, save_head
 from verifiers import Aesthetic, CLIPScore, FunctionVerifier, Verifier
 
 
 class TestCLIPScore(VerifierContract):
+    longest = (" ".join(f"word{i}" for i in range(CONTEXT - 2)), CONTEXT)
+
     @pytest.fixture
-    def verifier(self, clip_directory: Path) -> Verifier:
+    def verifier(self, clip_directory):
         return CLIPScore(clip_directory, output="cosine")  # random cosines are negative too, where the clamp is flat
 
     @pytest.fixture
-    def in_bfloat16(self, clip_directory: Path) -> Verifier:
+    def in_bfloat16(self, clip_directory):
         return CLIPScore(clip_directory, output="cosine", precision="bf16")
 
 
 class TestAestheticV2(VerifierContract):
     @pytest.fixture
-    def verifier(self, clip_directory: Path, tmp_path: Path) -> Verifier:
+    def verifier(self, clip_directory, tmp_path):
         head = save_head(published_head(WIDTH), tmp_path / "head.safetensors")
         return Aesthetic(head, model=clip_directory)
 
     @pytest.fixture
-    def in_bfloat16(self, clip_directory: Path, tmp_path: Path) -> Verifier:
+    def in_bfloat16(self, clip_directory, tmp_path):
         head = save_head(published_head(WIDTH), tmp_path / "head.safetensors")
         return Aesthetic(head, model=clip_directory, precision="pure_bf16")
 
 
 class TestAestheticV1(VerifierContract):
     @pytest.fixture
-    def verifier(self, clip_directory: Path, tmp_path: Path) -> Verifier:
+    def verifier(self, clip_directory, tmp_path):
         generator = torch.Generator().manual_seed(0)
         head = {"weight": torch.randn(1, WIDTH, generator=generator), "bias": torch.ones(1)}
         torch.save(head, tmp_path / "head.pth")
@@ -49,7 +50,7 @@ def warmth(images: Tensor, prompts: list[str]) -> Tensor:
 
 class TestFunction(VerifierContract):
     @pytest.fixture
-    def verifier(self) -> Verifier:
+    def verifier(self):
         return FunctionVerifier(warmth)
 
 
@@ -57,17 +58,17 @@ class TestFunctionOfArrays(VerifierContract):
     differentiable = False
 
     @pytest.fixture
-    def verifier(self) -> Verifier:
+    def verifier(self):
         return FunctionVerifier(lambda images, prompts: images.detach().numpy().mean((1, 2, 3)), name="mean")
 
 
-def test_a_function_may_change_its_copy_of_the_images(images: Tensor, prompts: list[str]) -> None:
+def test_a_function_may_change_its_copy_of_the_images(images, prompts):
     before = images.clone()
     FunctionVerifier(lambda x, p: x.mul_(255).mean((1, 2, 3)), name="greedy")(images, prompts)
     assert torch.equal(images, before)
 
 
-def test_a_score_never_sees_an_image_that_is_not_finite(images: Tensor, prompts: list[str]) -> None:
+def test_a_score_never_sees_an_image_that_is_not_finite(images, prompts):
     images[2, 0, 0, 0] = torch.nan
     seen: list[Tensor] = []
     FunctionVerifier(lambda x, p: seen.append(x) or x.mean((1, 2, 3)), name="watch")(images, prompts)
@@ -75,18 +76,18 @@ def test_a_score_never_sees_an_image_that_is_not_finite(images: Tensor, prompts:
     assert torch.equal(seen[0][[0, 1, 3, 4]], images[[0, 1, 3, 4]])
 
 
-def test_function_scores_may_be_a_list(images: Tensor, prompts: list[str]) -> None:
+def test_function_scores_may_be_a_list(images, prompts):
     scores = FunctionVerifier(lambda x, p: [len(text) for text in p], name="length")(images, prompts)
     assert scores.tolist() == [12.0, 13.0, 0.0, 23.0, 12.0]
 
 
-def test_function_of_wrong_shape_is_refused(images: Tensor, prompts: list[str]) -> None:
+def test_function_of_wrong_shape_is_refused(images, prompts):
     for wrong, shape in [(images.mean, r"\(\)"), (lambda: images.mean((2, 3)), r"\(5, 3\)")]:
         with pytest.raises(ValueError, match=rf"'mine' returned shape {shape} for 5 images"):
             FunctionVerifier(lambda x, p, wrong=wrong: wrong(), name="mine")(images, prompts)
 
 
-def test_function_versions_tell_sources_apart() -> None:
+def test_function_versions_tell_sources_apart():
     first = FunctionVerifier(lambda x, p: x.mean((1, 2, 3)))
     second = FunctionVerifier(lambda x, p: x.amax((1, 2, 3)))
     assert first.name == second.name == "function"
@@ -102,7 +103,7 @@ class Labelled(Verifier):
         return images.mean((1, 2, 3)) + needs["label"]
 
 
-def test_needs_are_passed_on_or_their_lack_named(images: Tensor, prompts: list[str]) -> None:
+def test_needs_are_passed_on_or_their_lack_named(images, prompts):
     assert (Labelled()(images, prompts, label=torch.full((5,), 9.0)) > 9).all()
     with pytest.raises(ValueError, match=r"'labelled' needs \['label'\]"):
         Labelled()(images, prompts)

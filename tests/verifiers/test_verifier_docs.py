@@ -21,7 +21,7 @@ def row(name: str, card: Card) -> str:
     return f"| `{name}` | {card.measures} | {card.range} | {reads} | {gradient} | {weights} |"
 
 
-def test_the_table_is_the_cards() -> None:
+def test_the_table_is_the_cards():
     table = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if re.match(r"\| `[a-z0-9-]+` \| ", line)]
     assert table[: len(available())] == [row(name, card) for name, card in available().items()]
 
@@ -37,12 +37,12 @@ def loads() -> list[str]:
 
 
 @pytest.mark.parametrize("call", loads())
-def test_what_the_examples_load_can_be_named(call: str, tmp_path: Path) -> None:
+def test_what_the_examples_load_can_be_named(call, tmp_path):
     made = eval(call.replace("local-dir:my-clip", f"local-dir:{tmp_path}"), vars(verifiers) | {"folder": tmp_path})
     assert isinstance(made, verifiers.Verifier | verifiers.Aggregator)
 
 
-def test_the_examples_are_python() -> None:
+def test_the_examples_are_python():
     assert BLOCKS
     for block in BLOCKS:
         compile(block, "README.md", "exec")
