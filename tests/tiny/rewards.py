@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-WORDS = "a an the red green blue yellow circle square star of to left right above below and on photo".split()
+from tiny.clip import WORDS, write_tokenizer
+
 HEAD_SIZES = (1024, 128, 64, 16, 1)
 
 
@@ -90,18 +91,7 @@ def write_bert_tokenizer(directory: Path) -> Path:
 
 def write_clip_tokenizer(directory: Path) -> Path:
     """A word-level tokenizer that, as CLIP's, ends with the highest id and pads with it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    names = ["[UNK]", *WORDS, *(f"word{i}" for i in range(400)), "[BOS]", "[EOS]"]
-    ids = {name: i for i, name in enumerate(names)}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    ends = [(name, ids[name]) for name in ("[BOS]", "[EOS]")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[BOS] $A [EOS]", special_tokens=ends)
-    special = {"bos_token": "[BOS]", "eos_token": "[EOS]", "pad_token": "[EOS]", "unk_token": "[UNK]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(directory)
-    return directory
+    return write_tokenizer(directory, pad="[EOS]")
 
 
 def clip_config(**text: Any) -> Any:

@@ -92,22 +92,18 @@ def plain(t: dict[str, Tensor], x: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     return (h[:, 0] - 0.16717362830052426) / 1.0333394966054072
 
 
-def test_scores_are_the_originals_in_plain_torch(reward, images, prompts):
-    tensors = reward_tensors()
-    tokens = reward.tokenizer.loaded(prompts, padding="longest", return_tensors="pt")
-    assert tokens.input_ids[0, 0] == reward.tokenizer.loaded.cls_token_id
-    assert (tokens.attention_mask == 0).any()
-    expected = plain(tensors, clip_input(32, crop="round")(images), tokens.input_ids, tokens.attention_mask)
-    assert expected.std() > 0.1
-    torch.testing.assert_close(reward(images, prompts), expected, atol=1e-5, rtol=0)
-
-
-def test_towers_of_different_widths(tmp_path, folder, images, prompts):
-    tensors = reward_tensors(width=64, hidden=192, layers=3, side=3, patch=6, mlp=3, seed=2)
+@pytest.mark.parametrize(
+    "sizes", [{}, {"width": 64, "hidden": 192, "layers": 3, "side": 3, "patch": 6, "mlp": 3, "seed": 2}]
+)
+def test_scores_are_the_originals_in_plain_torch(tmp_path, folder, images, prompts, sizes):
+    tensors, side = reward_tensors(**sizes), sizes.get("side", 4) * sizes.get("patch", 8)
     torch.save(tensors, tmp_path / "reward.pt")
     reward = ImageReward(tmp_path / "reward.pt", tokenizer=folder / "bert")
     tokens = reward.tokenizer.loaded(prompts, padding="longest", return_tensors="pt")
-    expected = plain(tensors, clip_input(18, crop="round")(images), tokens.input_ids, tokens.attention_mask)
+    assert tokens.input_ids[0, 0] == reward.tokenizer.loaded.cls_token_id
+    assert (tokens.attention_mask == 0).any()
+    expected = plain(tensors, clip_input(side, crop="round")(images), tokens.input_ids, tokens.attention_mask)
+    assert expected.std() > 0.1
     torch.testing.assert_close(reward(images, prompts), expected, atol=1e-5, rtol=0)
 
 

@@ -1,7 +1,6 @@
 """PickScore against transformers' own logits and PIL preprocessing."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -41,16 +40,15 @@ def published(folder: Path, images: Tensor, prompts: list[str], padding: bool | 
     from PIL import Image
     from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
-    model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+    model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
     pil = [Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()) for image in images]
     processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     pixels = processor(pil, return_tensors="pt").pixel_values
-    words: Any = AutoTokenizer.from_pretrained(folder)
+    words = AutoTokenizer.from_pretrained(folder)
     tokens = words(prompts, padding=padding, truncation=True, max_length=16, return_tensors="pt")
     with torch.no_grad():
         logits = model(pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
-    diagonal: Tensor = logits.logits_per_image.diagonal()
-    return diagonal
+    return logits.logits_per_image.diagonal()
 
 
 def test_scores_are_the_diagonal_of_the_logits(pickscore, folder, images, prompts):
@@ -106,11 +104,8 @@ def test_the_scale_keeps_its_precision(folder):
 
 def test_versions_tell_what_changes_scores(folder, tmp_path):
     write_clip_tokenizer(tmp_path / "words")
-    versions = {
-        PickScore(folder, **options).version
-        for options in ({}, {"output": "cosine"}, {"tokenizer": tmp_path / "words"})
-    }
-    assert len(versions) == 3
+    options = ({}, {"output": "cosine"}, {"tokenizer": tmp_path / "words"})
+    assert len({PickScore(folder, **one).version for one in options}) == 3
     assert PickScore().version == f"yuvalkirstain/PickScore_v1@{commit(MODEL)[:8]}/scaled"
     assert PickScore(revision="main").version == "yuvalkirstain/PickScore_v1@main/scaled"
     assert CARD.weights_licence == "not stated"

@@ -25,22 +25,9 @@ class TestJPEGSize(VerifierContract):
         return JPEGSize()
 
 
-class TestSharpness(VerifierContract):
-    @pytest.fixture
-    def verifier(self):
-        return Sharpness()
-
-
-class TestSaturation(VerifierContract):
-    @pytest.fixture
-    def verifier(self):
-        return Saturation()
-
-
-class TestBrightness(VerifierContract):
-    @pytest.fixture
-    def verifier(self):
-        return Brightness()
+@pytest.mark.parametrize("verifier", [Sharpness(), Saturation(), Brightness()], ids=lambda one: one.name)
+class TestMeasures(VerifierContract):
+    pass
 
 
 @pytest.fixture
