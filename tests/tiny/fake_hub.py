@@ -56,7 +56,8 @@ class HubServer:
     """
 
     def __init__(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._commits: dict[tuple[str, str], dict[str, bytes]] = {}
+        self._files: dict[tuple[str, str], dict[str, bytes]] = {}
+        self._main: dict[str, str] = {}
         self.gated: set[str] = set()
         self.broken: set[str] = set()
         self.served: list[tuple[str, str, str]] = []
@@ -81,16 +82,11 @@ class HubServer:
 
     def add(self, repository: str, files: Mapping[str, Path], commit: str) -> None:
         """Put files into a repository at a commit, which "main" then points to."""
-        contents = {name: path.read_bytes() for name, path in files.items()}
-        self._commits[repository, commit] = self._commits[repository, "main"] = contents
+        self._files[repository, commit] = {name: path.read_bytes() for name, path in files.items()}
+        self._main[repository] = commit
 
-    def _sha(self, repository: str, revision: str) -> str:
-        files = self._commits[repository, revision]
-        return next(
-            name
-            for (one, name), other in self._commits.items()
-            if name != "main" and one == repository and other is files
-        )
+    def _commit(self, repository: str, revision: str) -> str:
+        return self._main.get(repository, "") if revision == "main" else revision
 
     def _answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         file = re.fullmatch(r"/(.+)/resolve/([^/]+)/(.+)", path)
@@ -99,9 +95,10 @@ class HubServer:
         repository, revision = (found[1], found[2]) if found else ("", "")
         if repository in self.gated:
             return 403, {"X-Error-Code": "GatedRepo"}, b""
-        if (repository, revision) not in self._commits:
+        commit = self._commit(repository, revision)
+        files = self._files.get((repository, commit))
+        if files is None:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
-        files, commit = self._commits[repository, revision], self._sha(repository, revision)
         if file is None:
             siblings = [{"rfilename": name, "size": len(body)} for name, body in files.items()]
             tree = [{"type": "file", "path": name, "size": len(body), "oid": "0" * 40} for name, body in files.items()]
@@ -135,7 +132,7 @@ class HubServer:
                 if body:
                     self.wfile.write(contents)
                     if status == 200 and (file := re.fullmatch(r"/(.+)/resolve/([^/]+)/(.+)", path)):
-                        hub.served.append((file[1], hub._sha(file[1], file[2]), file[3]))
+                        hub.served.append((file[1], hub._commit(file[1], file[2]), file[3]))
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

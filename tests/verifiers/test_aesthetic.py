@@ -99,13 +99,6 @@ def test_no_network_is_one_clear_line(hub, clip_directory):
         published.load()
 
 
-def test_versions_are_checked(clip_directory):
-    with pytest.raises(ValueError, match="version is 'v3'; expected"):
-        Aesthetic(version="v3")
-    with pytest.raises(ValueError, match=r"no v1 head is published for tower 'ViT-H-14'.*'ViT-B-32'.*pass weights"):
-        Aesthetic(version="v1", model="ViT-H-14", pretrained="laion2b_s32b_b79k")
-
-
 @pytest.mark.parametrize(("tower", "short"), [("ViT-L-14", "l_14"), ("ViT-B-32", "b_32"), ("ViT-B-16", "b_16")])
 def test_published_v1_heads_go_with_their_towers(tower, short):
     file = Aesthetic(version="v1", model=f"{tower}-quickgelu").file

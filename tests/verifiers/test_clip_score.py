@@ -34,12 +34,9 @@ def test_equals_open_clip_forward(clip_directory):
     assert (cosine < 0).any() and (cosine > 0).any()  # else the clamp was not tried
 
 
-def test_openai_weights_need_quickgelu():
-    with pytest.raises(ValueError, match="use model 'ViT-L-14-quickgelu'"):
-        CLIPScore("ViT-L-14", "openai")
-    other = CLIPScore("ViT-B-32", "laion400m_e32")
+def test_other_weights_of_openai_need_quickgelu_too():
     with pytest.raises(ValueError, match="use model 'ViT-B-32-quickgelu'"):
-        other.load()
+        CLIPScore("ViT-B-32", "laion400m_e32").load()
 
 
 def test_quickgelu_of_the_configuration_is_used(clip_directory, tmp_path):
@@ -104,8 +101,6 @@ def test_half_tower(clip_directory, images):
     half = CLIPScore(clip_directory, output="cosine", precision="bf16")
     assert "bf16" in half.version
     torch.testing.assert_close(half.source.tower().image(images).norm(dim=1), torch.ones(5), atol=1e-6, rtol=0)
-    with pytest.raises(ValueError, match=r"precision is 'int8'; expected one of \('fp32'"):
-        CLIPScore(clip_directory, precision="int8")
 
 
 def test_a_prompt_is_warned_about_once_whoever_reads_it(clip_directory, images):
@@ -160,11 +155,6 @@ def test_clip_logits_have_no_bias(clip_directory, images):
     assert bias == 0
     cosine = CLIPScore(clip_directory, output="cosine")(images, PROMPTS)
     torch.testing.assert_close(logit(images, PROMPTS), scale * cosine, atol=1e-5, rtol=0)
-
-
-def test_an_unknown_output_is_refused():
-    with pytest.raises(ValueError, match=r"output is 'raw'; expected one of .*'cosine'"):
-        CLIPScore(output="raw")
 
 
 def test_chunks_average_the_cosines_of_parts(clip_directory, images):

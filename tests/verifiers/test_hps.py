@@ -152,16 +152,6 @@ def test_published_weights_are_those_of_the_pinned_commit_and_checked(hub, files
         HPS(version).load()
 
 
-def test_what_is_wrong_with_arguments_is_said_in_one_line(tmp_path):
-    for options, message in (
-        ({"version": "2.2"}, r"version is '2.2'; expected one of \('2.1', '2.0'\)"),
-        ({"precision": "bfloat16"}, "precision is 'bfloat16'; expected one of"),
-        ({"model": tmp_path / "none.json"}, r"none\.json' is no file"),
-    ):
-        with refused(message, ValueError):
-            HPS(**options)
-
-
 def test_what_is_wrong_with_weights_is_said_in_one_line(hub, files, tmp_path):
     lacking = hps_weights()
     del lacking["visual.proj"]

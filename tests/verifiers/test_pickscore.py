@@ -111,11 +111,6 @@ def test_versions_tell_what_changes_scores(folder, tmp_path):
     assert CARD.weights_licence == "not stated"
 
 
-def test_another_output_is_refused():
-    with pytest.raises(ValueError, match=r"output is 'raw'; expected one of \('logit', 'cosine'\)"):
-        PickScore(output="raw")
-
-
 def test_missing_and_wrong_weights_are_one_line(folder, tmp_path):
     write_pickscore(tmp_path / "incomplete")
     tensors = load_file(tmp_path / "incomplete" / "model.safetensors")
