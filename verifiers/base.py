@@ -12,7 +12,6 @@ from torch import Tensor
 
 Kind = Literal["score", "constraint"]
 
-
 # VAE decoders and half-precision images overshoot by rounding; an image in [-1, 1] overshoots by far more.
 RANGE_TOLERANCE = 1e-3
 

@@ -24,7 +24,6 @@ CARD = Card(
     weights="timm/vit_large_patch14_clip_224.openai",
 )
 
-
 OUTPUTS = ("clipscore", "cosine", "logit")
 
 

@@ -104,8 +104,7 @@ class PickScore(Verifier):
     ) -> Float[Tensor, " batch"]:
         """Cosine of the unit embeddings, scaled unless that itself is asked for."""
         model = self._model(images.device)
-        parts = range(0, len(images), MICRO_BATCH)
-        embeddings = torch.cat([self._image(model, images[at : at + MICRO_BATCH]) for at in parts])
+        embeddings = torch.cat([self._image(model, part) for part in torch.split(images, MICRO_BATCH)])
         cosine = (embeddings * self._text(model, prompts)).sum(-1)
         return cosine if self.output == "cosine" else cosine * model.logit_scale.float().exp()
 

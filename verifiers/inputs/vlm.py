@@ -15,7 +15,6 @@ _PLAIN = (
     "ViTImageProcessor",
 )
 
-
 _TILES_OR_PADS = ("do_pad", "do_pan_and_scan")
 
 

@@ -17,10 +17,8 @@ from verifiers.loading.weights import Head, WeightFile, collapsed_head
 HEAD_WIDTH = 64
 """Width of an attention head in ViT-L/16 and BERT-base; no shape in a checkpoint tells it."""
 
-
 MLP = "mlp.layers."
 """Where the checkpoint keeps the reward's layers, which have no activations between them."""
-
 
 _MLP_LAYERS = (0, 2, 4, 6, 7)
 _DROPPED = r"blip\.(text_encoder\.embeddings\.position_ids$|(vision|text)_proj\.)"

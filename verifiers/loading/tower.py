@@ -49,14 +49,14 @@ class Tower:
     def image(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """Unit embeddings on the tower's device; the last batch's are kept: do not change them in place."""
         if torch.is_grad_enabled() and images.requires_grad:
-            return torch.cat([self._encode(self.preprocess.pixels(part)) for part in _parts(images)])
+            return torch.cat([self._encode(self.preprocess.pixels(part)) for part in torch.split(images, MICRO_BATCH)])
         # The 8-bit input itself is the key: exact, never stale, and small beside the images.
-        pixels = torch.cat([self.preprocess.pixels(part).to(torch.uint8) for part in _parts(images)])
+        pixels = torch.cat([self.preprocess.pixels(part).to(torch.uint8) for part in torch.split(images, MICRO_BATCH)])
         pixels = pixels.to(self.device)
         memo = self._memo  # read once: another thread may replace it between two reads
         if memo is not None and torch.equal(memo[0], pixels):
             return memo[1]
-        embeddings = torch.cat([self._encode(part.float()) for part in _parts(pixels)])
+        embeddings = torch.cat([self._encode(part.float()) for part in torch.split(pixels, MICRO_BATCH)])
         self._memo = (pixels, embeddings) if len(pixels) <= MEMO_ROWS else None
         return embeddings
 
@@ -187,7 +187,3 @@ class TowerSource:
 
     def _load(self, device: torch.device) -> Tower:
         return Tower(*loading.load(self.model, self.pretrained, self.revision, self.precision, device))
-
-
-def _parts(x: Tensor) -> list[Tensor]:
-    return [x[start : start + MICRO_BATCH] for start in range(0, len(x), MICRO_BATCH)]
