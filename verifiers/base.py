@@ -216,7 +216,8 @@ class FunctionVerifier(Verifier):
         if kind not in ("score", "constraint"):
             raise ValueError(f"kind is {kind!r}; expected 'score' or 'constraint'")
         self.fn = fn
-        self.name = name or _name(fn)
+        own = str(getattr(fn, "__name__", type(fn).__name__))
+        self.name = name or ("function" if own == "<lambda>" else own)
         self.version = source_hash(fn)
         self.kind = "constraint" if kind == "constraint" else "score"
 
@@ -238,8 +239,3 @@ def source_hash(fn: Callable[..., Any]) -> str:
     except (OSError, TypeError):  # defined in a console, or written in C
         text = f"{target.__module__}.{getattr(target, '__qualname__', target)}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _name(fn: Callable[..., Any]) -> str:
-    name = getattr(fn, "__name__", type(fn).__name__)
-    return "function" if name == "<lambda>" else str(name)

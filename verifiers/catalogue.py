@@ -1,39 +1,41 @@
 """Verifiers by short name, with what one should know before choosing one."""
 
 import difflib
-import importlib
 import sys
 from functools import cache
 from typing import Any
 
+from verifiers.aesthetic import Aesthetic
 from verifiers.arguments import check_options
 from verifiers.base import Verifier
 from verifiers.card import Card
+from verifiers.classes.score import ClassScore
+from verifiers.clip import CLIPScore
+from verifiers.consistency import Consistency
+from verifiers.hps import HPS
+from verifiers.hpsv3 import HPSv3
+from verifiers.image_reward import ImageReward
+from verifiers.judge.judge import RubricJudge
+from verifiers.measures import Brightness, JPEGSize, Saturation, Sharpness
+from verifiers.pickscore import PickScore
+from verifiers.safety import Safety
+from verifiers.vlm import VLM
 
-_CATALOGUE = {
-    "clip": ("clip", "CLIPScore"),
-    "aesthetic": ("aesthetic", "Aesthetic"),
-    "image-reward": ("image_reward", "ImageReward"),
-    "pickscore": ("pickscore", "PickScore"),
-    "hps": ("hps", "HPS"),
-    "hpsv3": ("hpsv3", "HPSv3"),
-    "vlm": ("vlm", "VLM"),
-    "judge": ("judge.judge", "RubricJudge"),
-    "class": ("classes.score", "ClassScore"),
-    "consistency": ("consistency", "Consistency"),
-    "jpeg": ("measures", "JPEGSize"),
-    "sharpness": ("measures", "Sharpness"),
-    "saturation": ("measures", "Saturation"),
-    "brightness": ("measures", "Brightness"),
-    "safety": ("safety", "Safety"),
-}
-"""Module and class of each."""
+_SCORES = (CLIPScore, Aesthetic, ImageReward, PickScore, HPS, HPSv3, VLM, RubricJudge, ClassScore, Consistency)
+_MEASURES = (JPEGSize, Sharpness, Saturation, Brightness)
+_CLASSES: dict[str, type[Verifier]] = {kind.name: kind for kind in (*_SCORES, *_MEASURES, Safety)}
 
 
 @cache
 def available() -> dict[str, Card]:
     """Every short name and its card."""
-    return {name: card for name in _CATALOGUE if (card := card_of(verifier_class(name)))}
+    return {name: card for name, kind in _CLASSES.items() if (card := card_of(kind))}
+
+
+def card_of(kind: type) -> Card | None:
+    """The card of a verifier's class, as its `card` or as the CARD of its module; None for classes of others."""
+    found: Card | None = vars(kind).get("card") or getattr(sys.modules.get(kind.__module__), "CARD", None)
+    return found
 
 
 def load(name: str, **options: Any) -> Verifier:
@@ -52,8 +54,7 @@ def load(name: str, **options: Any) -> Verifier:
     """
     kind = verifier_class(name)
     check_options(name, kind, options)
-    made: Verifier = kind(**options)
-    return made
+    return kind(**options)
 
 
 def verifier_class(name: str) -> type[Verifier]:
@@ -64,17 +65,9 @@ def verifier_class(name: str) -> type[Verifier]:
         TypeError: something else than a name.
     """
     if not isinstance(name, str):
-        raise TypeError(f"name is {name!r:.80}; expected one of {sorted(_CATALOGUE)}")
-    if name not in _CATALOGUE:
-        near = difflib.get_close_matches(name, _CATALOGUE, n=1)
+        raise TypeError(f"name is {name!r:.80}; expected one of {sorted(_CLASSES)}")
+    if name not in _CLASSES:
+        near = difflib.get_close_matches(name, _CLASSES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "a function of (images, prompts) is accepted too"
-        raise ValueError(f"no verifier is called {name!r}; expected one of {sorted(_CATALOGUE)}: {hint}")
-    module, kind = _CATALOGUE[name]
-    found: type[Verifier] = getattr(importlib.import_module(f"verifiers.{module}"), kind)
-    return found
-
-
-def card_of(kind: type) -> Card | None:
-    """The card of a verifier's class, as its `card` or as the CARD of its module; None for classes of others."""
-    found: Card | None = vars(kind).get("card") or getattr(sys.modules.get(kind.__module__), "CARD", None)
-    return found
+        raise ValueError(f"no verifier is called {name!r}; expected one of {sorted(_CLASSES)}: {hint}")
+    return _CLASSES[name]
