@@ -47,15 +47,9 @@ class LocalEndpoint(Endpoint):
         model = model or DEFAULT_MODEL
         if not isinstance(model, Path):
             as_string("model", model)
-        self.source = Pretrained(
-            model,
-            "AutoModelForImageTextToText",
-            revision=revision,
-            dtype=dtype,
-            device=device,
-        )
+        self.source = Pretrained(model, "AutoModelForImageTextToText", revision=revision, dtype=dtype, device=device)
         self.model = self.source.model_id if self.source.directory is None else self.source.directory.name
-        self.max_tokens = as_whole("max_tokens", max_tokens, 1)
+        self.max_tokens: int = as_whole("max_tokens", max_tokens, 1)
         self._device: torch.device | str | None = None
 
     @property
@@ -92,21 +86,13 @@ class LocalEndpoint(Endpoint):
         inputs = {
             name: value.to(model.dtype) if torch.is_floating_point(value) else value for name, value in inputs.items()
         }
+        greedy: dict[str, Any] = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         with torch.no_grad():
-            tokens = model.generate(
-                **inputs,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                max_new_tokens=self.max_tokens,
-            )
+            tokens = model.generate(**inputs, **greedy, max_new_tokens=self.max_tokens)
         asked = inputs["input_ids"].shape[1]
         written = tokens.shape[1] - asked
         answer = self._processor.batch_decode(tokens[:, asked:], skip_special_tokens=True)[0]
-        note = f"cut at max_tokens={self.max_tokens}; pass more" if written >= self.max_tokens else ""
-        return Answer(answer, asked, written, note=note)
+        return Answer(answer, asked, written, note=self.cut if written >= self.max_tokens else "")
 
     @cached_property
     def _processor(self) -> Any:

@@ -1,17 +1,16 @@
 """Many waiting calls at once, each result at the place of its item, stopped at once by an interrupt."""
 
-import queue
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from verifiers.arguments import as_number
 
 Item = TypeVar("Item")
-
-
 Result = TypeVar("Result")
 
 
@@ -24,45 +23,33 @@ def run_all(call: Callable[[Item, threading.Event], Result], items: Sequence[Ite
     stop = threading.Event()
     if concurrency == 1 or len(items) == 1:
         return [call(item, stop) for item in items]
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, Result | None, BaseException | None]] = queue.SimpleQueue()
-    for index in range(len(items)):
-        waiting.put(index)
+    futures = [Future[Result]() for _ in items]
+    waiting = deque(zip(items, futures, strict=True))
 
     def work() -> None:
-        while not stop.is_set():
+        while waiting and not stop.is_set():
             try:
-                index = waiting.get_nowait()
-            except queue.Empty:
+                item, future = waiting.popleft()
+            except IndexError:  # another thread was faster
                 return
             try:
-                done.put((index, call(items[index], stop), None))
+                future.set_result(call(item, stop))
             except BaseException as error:  # raised again where the results are awaited
                 stop.set()  # here already, lest this thread go on before the other has heard
-                done.put((index, None, error))
+                future.set_exception(error)
 
-    results: dict[int, Result] = {}
     try:
         for _ in range(min(concurrency, len(items))):
             threading.Thread(target=work, name="judge", daemon=True).start()
-        while len(results) < len(items):
-            index, result, error = _next(done)
-            if error is not None:
-                raise error
-            results[index] = result  # type: ignore[assignment]  # None only beside an error, or if it is a result
+        pending = set(futures)
+        while pending:
+            # a wait without end can't be interrupted on Windows
+            done, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
     finally:
         stop.set()
-    return [results[index] for index in range(len(items))]
-
-
-def _next(
-    done: "queue.SimpleQueue[tuple[int, Result | None, BaseException | None]]",
-) -> tuple[int, Result | None, BaseException | None]:
-    while True:
-        try:
-            return done.get(timeout=0.5)  # a wait without end can't be interrupted on Windows
-        except queue.Empty:
-            continue
+    return [future.result() for future in futures]
 
 
 _jitter = random.Random()  # a stream of its own: waiting must not move the caller's
