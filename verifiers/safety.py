@@ -29,23 +29,14 @@ CARD = Card(
     weights="CompVis/stable-diffusion-safety-checker",
 )
 
-
 MODEL = "CompVis/stable-diffusion-safety-checker"
-
-
 SIZE = 1_216_067_303
-
-
 UNSAFE = frozenset({"nsfw", "unsafe"})
-
-
 SPECIAL_CARE = 0.01
 """What the checker adds to every similarity of an image that needs special care."""
 
-
 BLACK = -1.0
 """The value of an all-black image."""
-
 
 MICRO_BATCH = 32
 

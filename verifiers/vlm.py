@@ -29,12 +29,8 @@ CARD = Card(
     weights="Qwen/Qwen3-VL-2B-Instruct",
 )
 
-
 MODEL = "Qwen/Qwen3-VL-2B-Instruct"
-
-
 QUESTION = 'Does this image show "{}"? Answer yes or no.'
-
 
 PRESETS = {
     "vqascore": 'Does this image show "{}"?',
@@ -45,13 +41,8 @@ PRESETS = {
 Sources: `qwen2vl_model.py` and `qwen3vl_model.py` of linzhiqiu/t2v_metrics. CLIP-FlanT5's own ends in "yes or no."
 """
 
-
 BATCH = 4
-
-
 _LANCZOS = 1  # PIL's number
-
-
 Questions = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]] | Sequence[str]
 
 

@@ -15,11 +15,7 @@ from jaxtyping import Float
 from verifiers.base import FunctionVerifier, Verifier
 
 Scores = Float[np.ndarray, "verifier pool"]
-
-
 Values = Float[np.ndarray, " pool"]
-
-
 Member = Verifier | Callable[..., Any] | str
 
 

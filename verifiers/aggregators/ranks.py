@@ -22,7 +22,6 @@ __all__ = [
     "ranks",
 ]
 
-
 FREEZE_AFTER = 8
 """Candidates after which a search freezes an ensemble of z-scores that is asked for by name."""
 

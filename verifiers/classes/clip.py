@@ -16,11 +16,8 @@ from verifiers.loading import notices
 from verifiers.loading.tower import Tower, TowerSource
 
 MICRO_BATCH = 64
-
-
 SAID_FROM = 4096
 """Texts beyond which a notice says what is being waited for."""
-
 
 Template = str | Callable[[str], str]
 

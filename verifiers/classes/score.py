@@ -31,10 +31,8 @@ CARD = Card(
     weights=f"timm/vit_large_patch14_clip_224.openai, {DINO}, torchvision {INCEPTION}",
 )
 
-
 BACKENDS = {"clip": "logit", "dinov2": "logit", "inception": "probability"}
 """Classifiers, and the output that each has in Ma et al. (2501.09732)."""
-
 
 OUTPUTS = ("logit", "log-probability", "probability")
 

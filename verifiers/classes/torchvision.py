@@ -22,8 +22,6 @@ from verifiers.loading.devices import indexed
 from verifiers.loading.weights import WeightFile, file_sha256, read_tensors
 
 INCEPTION = "inception_v3"
-
-
 _PORTS = ("inception_v3", "googlenet")
 """Models ported from TensorFlow: published weights have an auxiliary head and want its range of inputs."""
 

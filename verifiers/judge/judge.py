@@ -30,7 +30,6 @@ from verifiers.judge.spending import Spending
 
 log = logging.getLogger(__name__)
 
-
 CARD = Card(
     measures="grades of a vision language model by a rubric of five aspects, as the LLM grader of arXiv 2501.09732",
     range="0 to 10 in steps of about 0.1; ties are common",
@@ -39,7 +38,6 @@ CARD = Card(
     differentiable=False,
     weights="none; asks a paid service unless provider='openai' with your own base_url, or provider='local'",
 )
-
 
 ENDPOINTS: dict[str, Callable[..., Endpoint]] = {
     "gemini": GeminiEndpoint,

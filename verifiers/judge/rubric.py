@@ -13,8 +13,6 @@ from typing import Any
 from verifiers.arguments import as_string
 
 OVERALL = "overall"
-
-
 MEAN = "mean"
 
 
