@@ -1,5 +1,6 @@
 """HPSv3: human preference as a vision-language model with a reward head reads it."""
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -8,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from verifiers import hpsv3_model
 from verifiers.base import Verifier, WeightsError, check_images, check_prompts
 from verifiers.card import Card
-from verifiers.hpsv3_model import RewardModel
 from verifiers.inputs.preprocess import Images, Pixels
 from verifiers.inputs.tokens import control_tokens
 from verifiers.inputs.vlm import resized
-from verifiers.loading.devices import indexed
-from verifiers.loading.pretrained import Pretrained
+from verifiers.loading.devices import Shared, indexed
+from verifiers.loading.hub import first_line
+from verifiers.loading.pretrained import Pretrained, quiet
 from verifiers.loading.weights import WeightFile, sha256
 
 CARD = Card(
@@ -37,6 +37,7 @@ REWARD_TOKEN = "<|Reward|>"
 PIXELS = 256 * 28 * 28
 BATCH = 4
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
+_HEAD, _EMBEDDINGS, _UNUSED = "rm_head.", "language_model.embed_tokens.weight", "lm_head."
 
 
 class HPSv3(Verifier):
@@ -136,18 +137,18 @@ class HPSv3(Verifier):
         parts = [(prepared[at : at + self.batch], prompts[at : at + self.batch]) for at in starts]
         return torch.cat([model(self._inputs(part, texts, model)) for part, texts in parts])
 
-    def _inputs(self, images: Pixels, prompts: Sequence[str], model: RewardModel) -> Mapping[str, Tensor]:
-        device = next(model.parameters()).device
+    def _inputs(self, images: Pixels, prompts: Sequence[str], model: "RewardModel") -> Mapping[str, Tensor]:
         for prompt in prompts:
             self._check_control(prompt)
-        turns = [turn(prompt) for prompt in prompts]
-        texts = self._processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        device = next(model.parameters()).device
+        texts = self._processor.apply_chat_template(
+            [turn(prompt) for prompt in prompts], tokenize=False, add_generation_prompt=True
+        )
         # Resized already, as PIL does it; a second pass would not leave every size as it is.
         unscaled = {"do_rescale": False, "do_resize": False}
-        made = self._processor(
+        inputs: Mapping[str, Tensor] = self._processor(
             text=texts, images=list(images.to(device)), padding=True, return_tensors="pt", images_kwargs=unscaled
-        )
-        inputs: Mapping[str, Tensor] = made.to(device)
+        ).to(device)
         return inputs
 
     def _check_control(self, prompt: str) -> None:
@@ -157,13 +158,15 @@ class HPSv3(Verifier):
                     f"prompt {prompt!r} holds {token!r}, a control token of {self.base.model_id}: remove it"
                 )
 
-    def _model(self, device: torch.device) -> RewardModel:
+    def _model(self, device: torch.device) -> "RewardModel":
         where = indexed(self.base.device or device)
         if where not in self._models:
             # configuration and tokenizer first: they are small, and what is wrong with them is known before 16 GB load
             config, reward_id = self.base.config, self._processor.tokenizer.convert_tokens_to_ids(REWARD_TOKEN)
             key = (self.weights.label, self._base_label, self.base.dtype, where)
-            self._models[where] = hpsv3_model.shared(key, self.weights.path, config, reward_id, self.base.dtype, where)
+            self._models[where] = SHARED.get(
+                key, lambda: _load(self.weights.path, config, reward_id, self.base.dtype, where)
+            )
         return self._models[where]
 
     @cached_property
@@ -189,12 +192,118 @@ class HPSv3(Verifier):
 
 def turn(prompt: str) -> list[dict[str, Any]]:
     """The conversation that is scored: the image, then the published instruction around the prompt."""
-    published = _published()
+    published = json.loads(resources.files(__package__).joinpath("hpsv3_instruction.json").read_text(encoding="utf-8"))
     text = published["instruction"].format(text_prompt=prompt) + published["suffix"]
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
 
 
-def _published() -> dict[str, str]:
-    text = resources.files(__package__).joinpath("hpsv3_instruction.json").read_text(encoding="utf-8")
-    published: dict[str, str] = json.loads(text)
-    return published
+class RewardModel(nn.Module):
+    """(mu, log sigma) of a sequence: the head on the hidden state of its last reward token, in float32."""
+
+    def __init__(self, backbone: Any, head: nn.Sequential, reward_id: int) -> None:
+        """Take a `Qwen2VLModel`, the head, and the id of the reward token."""
+        super().__init__()
+        self.backbone, self.head, self.reward_id = backbone, head, reward_id
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch 2"]:
+        """Score what the processor made, padded on the right, one reward token or more in each row."""
+        ids = inputs["input_ids"]
+        # The original never passes Qwen2-VL's three-dimensional positions on, so its weights know plain ones only.
+        positions = torch.arange(ids.shape[1], device=ids.device).expand(3, *ids.shape)
+        hidden = self.backbone(**inputs, position_ids=positions, use_cache=False).last_hidden_state
+        rows = torch.arange(len(ids), device=ids.device)
+        scores: Tensor = self.head(hidden[rows, last(ids, self.reward_id)].float())
+        return scores
+
+
+SHARED: Shared[RewardModel] = Shared(kept=1)
+
+
+def last(ids: Int[Tensor, "batch length"], token: int) -> Int[Tensor, " batch"]:
+    """Where each row has the token for the last time."""
+    return ids.shape[1] - 1 - (ids.flip(1) == token).int().argmax(1)
+
+
+def _load(path: Path, config: Any, reward_id: int, dtype: torch.dtype, device: torch.device) -> RewardModel:
+    """Read a file with the original's names straight onto the device: eval mode, frozen, never two copies of them.
+
+    Only the backbone is of that dtype; as many embeddings as the file has replace the configuration's.
+
+    Raises:
+        WeightsError: not such a file, weights that are missing or do not fit, or no row for the reward token.
+    """
+    from transformers import Qwen2VLModel
+
+    expected = "expected HPSv3.safetensors on Qwen2-VL-7B-Instruct"
+    with torch.inference_mode(False):
+        tensors, head = _read(path, dtype, device)
+        config = _fitted(config, tensors, reward_id, path)
+        try:
+            with quiet(), torch.random.fork_rng(devices=[]):
+                options = {"config": config, "state_dict": tensors, "dtype": dtype, "device_map": {"": device}}
+                backbone, info = Qwen2VLModel.from_pretrained(None, **options, output_loading_info=True)
+        except Exception as error:  # shapes that differ and configurations that don't fit share no base class
+            raise WeightsError(
+                f"{path.name!r} does not fit the base model's configuration ({first_line(error)}); {expected}"
+            ) from error
+        if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
+            raise WeightsError(
+                f"{path.name!r} lacks, or has beyond Qwen2-VL, {len(wrong)} weights such as {wrong[0]!r}; {expected}"
+            )
+        return RewardModel(backbone, head.to(device), reward_id).eval().requires_grad_(False)
+
+
+def _ours(name: str) -> str:
+    """The name in `Qwen2VLModel` of a weight of the file: what precedes transformers 4.52, or follows it."""
+    if name.startswith(("model.visual.", "model.language_model.")):
+        return name.removeprefix("model.")
+    return f"language_model.{name.removeprefix('model.')}" if name.startswith("model.") else name
+
+
+def _read(path: Path, dtype: torch.dtype, device: torch.device) -> tuple[dict[str, Tensor], nn.Sequential]:
+    from safetensors import safe_open
+
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"weights {path.name!r} has suffix {path.suffix!r}; expected HPSv3's .safetensors file")
+    tensors: dict[str, Tensor] = {}
+    head: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            for name in file.keys():
+                if name.startswith(_HEAD):
+                    head[name.removeprefix(_HEAD)] = file.get_tensor(name).float()
+                elif not name.startswith(_UNUSED):
+                    tensors[_ours(name)] = file.get_tensor(name).to(dtype)
+    except Exception as error:  # safetensors' and file errors share no base class
+        raise WeightsError(f"could not read {path.name!r} ({first_line(error)}); download it again") from error
+    return tensors, _head(head, path)
+
+
+def _head(weights: Mapping[str, Tensor], path: Path) -> nn.Sequential:
+    expected = {f"{layer}.{part}" for layer in (0, 3, 5) for part in ("weight", "bias")}
+    if set(weights) != expected or weights["5.bias"].shape != (2,):
+        raise WeightsError(
+            f"{path.name!r} has the head {sorted(_HEAD + name for name in weights)}; expected "
+            f"{_HEAD}{{0,3,5}}.{{weight,bias}} that end in two outputs, as in HPSv3.safetensors"
+        )
+    with torch.device("meta"):
+        first, second, third = (nn.Linear(*weights[f"{layer}.weight"].shape[::-1]) for layer in (0, 3, 5))
+    head = nn.Sequential(first, nn.ReLU(), nn.Dropout(0.05), second, nn.ReLU(), third)
+    head.load_state_dict(weights, assign=True)
+    return head
+
+
+def _fitted(config: Any, tensors: Mapping[str, Tensor], reward_id: int, path: Path) -> Any:
+    if getattr(config, "model_type", None) != "qwen2_vl":
+        raise WeightsError(f"the base model is a {getattr(config, 'model_type', None)!r}; HPSv3 needs a 'qwen2_vl'")
+    if _EMBEDDINGS not in tensors:
+        raise WeightsError(f"{path.name!r} has no 'model.embed_tokens.weight'; expected HPSv3.safetensors")
+    rows = len(tensors[_EMBEDDINGS])
+    if reward_id >= rows:
+        raise WeightsError(
+            f"{path.name!r} embeds {rows} tokens, but the reward token has id {reward_id} in the base model's "
+            "tokenizer; use the tokenizer of Qwen2-VL-7B-Instruct"
+        )
+    config = copy.deepcopy(config)
+    config.text_config.vocab_size = rows  # the original shrank its embeddings to the tokenizer's length
+    return config

@@ -15,8 +15,7 @@ from contracts.verifier import VerifierContract
 from tiny.fake_hub import FakeHub
 from tiny.hpsv3 import HIDDEN, original_weights, tokens, write_base, write_weights
 from verifiers import Verifier, WeightsError, load
-from verifiers import hpsv3_model as network
-from verifiers.hpsv3 import CARD, PIXELS, REWARD_TOKEN, HPSv3, turn
+from verifiers.hpsv3 import CARD, PIXELS, REWARD_TOKEN, HPSv3, last, turn
 from verifiers.inputs.vlm import resized, target
 from verifiers.loading import hub as pins
 
@@ -98,7 +97,7 @@ def test_the_base_models_own_positions_give_another_score(tiny: HPSv3, images: T
     model, inputs = tiny._model(CPU), inputs_of(tiny, images, prompts)
     with torch.no_grad():
         hidden = model.backbone(**inputs).last_hidden_state  # three-dimensional positions
-        at = network.last(inputs["input_ids"], model.reward_id)
+        at = last(inputs["input_ids"], model.reward_id)
         other = model.head(hidden[torch.arange(5), at])[:, 0]
     assert (other - tiny(images, prompts)).abs().max() > 1e-3
 
