@@ -1,6 +1,5 @@
 """Zero-shot classification with an open_clip model: the texts of each class, averaged over templates."""
 
-import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -11,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from verifiers.classes.classifier import Classifier
-from verifiers.classes.names import ClassNames, with_wordnet
+from verifiers.classes.names import ClassNames, digest, with_wordnet
 from verifiers.loading import notices
 from verifiers.loading.tower import Tower, TowerSource
 
@@ -39,15 +38,13 @@ class ZeroShot(Classifier):
         self.source = source
         self._classes = None if classes is None else tuple(classes)
         self._templates = None if templates is None else tuple(templates)
-        self._columns: dict[torch.device, Tensor] = {}
-        self._encoded: dict[torch.device, set[int]] = {}
+        self._blocks: dict[torch.device, dict[int, Tensor]] = {}
 
     @cached_property
     def label(self) -> str:
         """The tower, and a hash of every text."""
-        texts = [text for number in range(len(self.classes)) for text in self.texts(number)]
-        digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
-        return f"{self.source.label}/{len(self.classes)}x{len(self.templates)}/{digest[:8]}"
+        texts = (text for number in range(len(self.classes)) for text in self.texts(number))
+        return f"{self.source.label}/{len(self.classes)}x{len(self.templates)}/{digest(texts)}"
 
     @cached_property
     def names(self) -> ClassNames:
@@ -86,25 +83,21 @@ class ZeroShot(Classifier):
         wanted = range(len(self.classes)) if among is None else among
         # Blocks of classes are fixed, so that a column never depends on which others are asked for.
         size = max(1, MICRO_BATCH // len(self.templates))
+        known = self._blocks.setdefault(tower.device, {})
+        missing = sorted({number // size for number in wanted} - known.keys())
+        numbers = {block: range(len(self.classes))[block * size : (block + 1) * size] for block in missing}
+        if (texts := sum(map(len, numbers.values())) * len(self.templates)) > SAID_FROM:
+            notices.loading(f"a zero-shot classifier: encoding {texts} texts")
         with torch.inference_mode(False), torch.no_grad():
-            missing = sorted({number // size for number in wanted} - self._encoded.get(tower.device, set()))
-            blocks = [range(block * size, min((block + 1) * size, len(self.classes))) for block in missing]
-            if (texts := sum(map(len, blocks)) * len(self.templates)) > SAID_FROM:
-                notices.loading(f"a zero-shot classifier: encoding {texts} texts")
-            for block, numbers in zip(missing, blocks, strict=True):
-                self._encode(tower, block, numbers)
-        columns = self._columns[tower.device]
-        return columns if among is None else columns[list(among)]
+            for block in missing:
+                known[block] = self._encoded(tower, numbers[block])
+        return torch.stack([known[number // size][number % size] for number in wanted])
 
-    def _encode(self, tower: Tower, block: int, numbers: range) -> None:
+    def _encoded(self, tower: Tower, numbers: Sequence[int]) -> Float[Tensor, "block dim"]:
         texts = [text for number in numbers for text in self.texts(number)]
         parts = [texts[start : start + MICRO_BATCH] for start in range(0, len(texts), MICRO_BATCH)]
         units = torch.cat([_units(tower, part) for part in parts])
-        means = F.normalize(units.view(len(numbers), len(self.templates), -1).mean(1), dim=-1)
-        if tower.device not in self._columns:
-            self._columns[tower.device] = means.new_zeros(len(self.classes), means.shape[1])
-        self._columns[tower.device][numbers.start : numbers.stop] = means
-        self._encoded.setdefault(tower.device, set()).add(block)
+        return F.normalize(units.view(len(numbers), len(self.templates), -1).mean(1), dim=-1)
 
 
 def _units(tower: Tower, texts: list[str]) -> Tensor:

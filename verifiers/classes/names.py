@@ -1,6 +1,7 @@
 """What the classes of a classifier are called, and which of them a label means."""
 
 import difflib
+import hashlib
 import importlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -29,7 +30,7 @@ class ClassNames:
         """
         if isinstance(label, int):
             return self._checked(label)
-        found = self._by_name.get(_folded(label), [])
+        found = self._by_name.get(folded(label), [])
         if len(found) == 1:
             return found[0]
         if found:
@@ -47,7 +48,7 @@ class ClassNames:
     def _by_name(self) -> dict[str, list[int]]:
         known: dict[str, list[int]] = {}
         for number, synonyms in enumerate(self.names):
-            for name in {_folded(name) for name in synonyms}:
+            for name in {folded(name) for name in synonyms}:
                 known.setdefault(name, []).append(number)
         return known
 
@@ -57,7 +58,7 @@ class ClassNames:
         return number
 
     def _nearest(self, label: str) -> list[int]:
-        near = difflib.get_close_matches(_folded(label)[:80], self._by_name, n=NEAREST, cutoff=0)
+        near = difflib.get_close_matches(folded(label)[:80], self._by_name, n=NEAREST, cutoff=0)
         return list(dict.fromkeys(self._by_name[name][0] for name in near))
 
     def _told(self, numbers: Sequence[int]) -> str:
@@ -80,5 +81,11 @@ def with_wordnet(names: Sequence[str]) -> ClassNames:
     return ClassNames((name, *split(wordnet.index_to_description(number))) for number, name in enumerate(names))
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name without regard to case and spacing."""
     return " ".join(name.casefold().split())
+
+
+def digest(texts: Iterable[str]) -> str:
+    """What identifies texts in a version, eight hexadecimal digits."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]

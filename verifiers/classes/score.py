@@ -1,6 +1,5 @@
 """Class-conditional scores: how sure a classifier is that an image shows the class that was asked for."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from verifiers.base import Verifier
 from verifiers.card import Card
 from verifiers.classes.classifier import Classifier
 from verifiers.classes.clip import Template, ZeroShot
+from verifiers.classes.names import digest, folded
 from verifiers.classes.torchvision import INCEPTION, TorchvisionClassifier
 from verifiers.classes.transformers import DINO, TransformersClassifier
 from verifiers.loading.tower import TowerSource
@@ -112,10 +112,12 @@ class ClassScore(Verifier):
         classes = None if classes is None else _listed("classes", classes, least=2)
         templates = None if templates is None else _listed("templates", templates, least=1)
         if backend == "clip" and classes is not None:
-            _check_distinct(classes)
+            known = [folded(name) for name in classes]  # the probability of a class that is there twice would be split
+            if twice := [name for at, name in enumerate(classes) if known[at] in known[:at]]:
+                raise ValueError(f"classes holds {twice[0]!r:.80} twice; expected distinct names")
         self.backend, self.label, self.output = backend, label, output
         # A zero-shot classifier's own label covers its texts; the others' weights don't know what classes are called.
-        self._renamed = "" if classes is None or backend == "clip" else f"/{_digest(classes)}"
+        self._renamed = "" if classes is None or backend == "clip" else f"/{digest(classes)}"
         self.classifier: Classifier
         if backend == "clip":
             if model is None:
@@ -123,15 +125,11 @@ class ClassScore(Verifier):
             source = TowerSource(model, pretrained, revision=revision, precision=precision, device=device)
             self.classifier = ZeroShot(source, classes, templates)
             return
-        dtype = as_dtype(precision, "precision")
+        where: dict[str, Any] = {"dtype": as_dtype(precision, "precision"), "device": device}
         if backend == "dinov2":
-            self.classifier = TransformersClassifier(
-                model or DINO, classes, revision=revision, dtype=dtype, device=device
-            )
+            self.classifier = TransformersClassifier(model or DINO, classes, revision=revision, **where)
         else:
-            self.classifier = TorchvisionClassifier(
-                str(model or INCEPTION), pretrained, classes, dtype=dtype, device=device
-            )
+            self.classifier = TorchvisionClassifier(str(model or INCEPTION), pretrained, classes, **where)
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]  # hashing a local model must not burden construction
@@ -167,17 +165,6 @@ class ClassScore(Verifier):
 
 def _chosen(values: Float[Tensor, "batch classes"], columns: list[int]) -> Float[Tensor, " batch"]:
     return values.gather(1, torch.tensor(columns, device=values.device)[:, None])[:, 0]
-
-
-def _check_distinct(classes: Sequence[str]) -> None:
-    """Refuse a class that is there twice, whose probability would be split."""
-    folded = [" ".join(name.casefold().split()) for name in classes]
-    if twice := [name for at, name in enumerate(classes) if folded[at] in folded[:at]]:
-        raise ValueError(f"classes holds {twice[0]!r:.80} twice; expected distinct names")
-
-
-def _digest(classes: Sequence[str]) -> str:
-    return hashlib.sha256("\0".join(classes).encode()).hexdigest()[:8]
 
 
 def _listed(option: str, values: Any, least: int) -> tuple[Any, ...]:

@@ -32,11 +32,7 @@ class TransformersClassifier(Classifier):
     ) -> None:
         """Name the model: a hub id or a directory; `classes` replaces the names in its configuration."""
         self.source = Pretrained(
-            model,
-            "AutoModelForImageClassification",
-            revision=revision,
-            dtype=dtype,
-            device=device,
+            model, "AutoModelForImageClassification", revision=revision, dtype=dtype, device=device
         )
         self._classes = classes
 
@@ -64,12 +60,7 @@ class TransformersClassifier(Classifier):
     ) -> Float[Tensor, "batch classes"]:
         """What the model gives for images prepared as its own processor does."""
         model = self.source.model(images.device)
-
-        def forward(inputs: Tensor) -> Tensor:
-            logits: Tensor = model(pixel_values=inputs).logits
-            return logits
-
-        return batched_logits(model, forward, self._input, images, among)
+        return batched_logits(model, lambda inputs: model(pixel_values=inputs).logits, self._input, images, among)
 
     @cached_property
     def _input(self) -> ClassifierInput:
