@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from verifiers.base import Kind, Verifier, WeightsError
@@ -115,22 +115,44 @@ class Safety(Verifier):
 
     def load(self, device: torch.device | str | None = None) -> None:
         """Load the model now."""
-        self._margin_of(device)
+        if self._is_checker:
+            self._checker.model(device)
+        else:
+            _ = self._classifier.model(device), self._unsafe, self._input
 
     def score(
         self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
     ) -> Float[Tensor, " batch"]:
         """The margin of each image, whatever the prompt."""
-        margin = self._margin_of(images.device)
-        margins = torch.cat([margin(images[at : at + MICRO_BATCH]) for at in range(0, len(images), MICRO_BATCH)])
+        margin = self._checked if self._is_checker else self._classified
+        margins = torch.cat([margin(part) for part in torch.split(images, MICRO_BATCH)])
         if not self.reject_black:
             return margins
-        return margins.where(~_black(images).to(margins.device), BLACK)
+        black = images.detach().flatten(1).amax(1) < 0.5 / 255  # in every pixel, once it has 8 bits
+        return margins.where(~black.to(margins.device), BLACK)
 
-    def _margin_of(self, device: torch.device | str | None) -> "CheckerMargin | ClassifierMargin":
-        if self._is_checker:
-            return CheckerMargin(self._checker.model(device), self.strictness)
-        return ClassifierMargin(self._classifier.model(device), self._unsafe, self._input, self.threshold)
+    def _checked(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
+        """-max(cos - threshold + 0.01 where a special concept is over its own)."""
+        checker = self._checker.model(images.device)
+        inputs = clip_input(int(checker.config.vision_config.image_size), crop="floor")(images)
+        inputs = inputs.to(checker.concept_embeds.device, checker.visual_projection.weight.dtype)
+        embeddings = F.normalize(checker.visual_projection(checker.vision_model(inputs).pooler_output).float(), dim=-1)
+
+        def over(concepts: Tensor, thresholds: Tensor) -> Tensor:
+            return embeddings @ F.normalize(concepts.float(), dim=-1).T - thresholds.float() + self.strictness
+
+        special = over(checker.special_care_embeds, checker.special_care_embeds_weights)
+        care = SPECIAL_CARE * (special > 0).any(1)
+        return -(over(checker.concept_embeds, checker.concept_embeds_weights).amax(1) + care)
+
+    def _classified(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
+        """Log-odds of the threshold less those of the unsafe classes, which unlike P neither saturate nor tie."""
+        classifier = self._classifier.model(images.device)
+        inputs = self._input(images).to(classifier.device, classifier.dtype)
+        logits: Tensor = classifier(pixel_values=inputs).logits.float()
+        safe = [i for i in range(logits.shape[1]) if i not in self._unsafe]
+        limit = log(self.threshold / (1 - self.threshold))
+        return limit + logits[:, safe].logsumexp(1) - logits[:, self._unsafe].logsumexp(1)
 
     @cached_property
     def _is_checker(self) -> bool:
@@ -175,50 +197,3 @@ class Safety(Verifier):
         return Pretrained(
             self._model_name, loader, revision=self._revision, dtype=self._dtype, device=self._device, **options
         )
-
-
-class CheckerMargin:
-    """Images to the margin by which they pass a safety checker."""
-
-    def __init__(self, checker: Any, strictness: float) -> None:
-        """Take a `StableDiffusionSafetyChecker`, and what to add to its similarities."""
-        self._checker, self._strictness = checker, strictness
-        self._preprocess = clip_input(int(checker.config.vision_config.image_size), crop="floor")
-
-    def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
-        """-max(cos - threshold + 0.01 where a special concept is over its own)."""
-        checker = self._checker
-        inputs = self._preprocess(images).to(checker.concept_embeds.device)
-        pooled = checker.vision_model(inputs.to(checker.visual_projection.weight.dtype)).pooler_output
-        embeddings = F.normalize(checker.visual_projection(pooled).float(), dim=-1)
-        special = self._over(embeddings, checker.special_care_embeds, checker.special_care_embeds_weights)
-        concepts = self._over(embeddings, checker.concept_embeds, checker.concept_embeds_weights)
-        care = SPECIAL_CARE * (special > 0).any(1)
-        margins: Tensor = -(concepts.amax(1) + care)
-        return margins
-
-    def _over(self, embeddings: Tensor, concepts: Tensor, thresholds: Tensor) -> Tensor:
-        return embeddings @ F.normalize(concepts.float(), dim=-1).T - thresholds.float() + self._strictness
-
-
-class ClassifierMargin:
-    """Images to the log-odds by which a classifier's unsafe classes stay under a probability."""
-
-    def __init__(self, classifier: Any, unsafe: Sequence[int], preprocess: ClassifierInput, threshold: float) -> None:
-        """Take a classifier, its unsafe classes, its input, and the probability."""
-        self._classifier, self._preprocess = classifier, preprocess
-        self._unsafe = list(unsafe)
-        self._limit = log(threshold / (1 - threshold))
-
-    def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
-        """Log-odds of the threshold less those of the unsafe classes, which unlike P neither saturate nor tie."""
-        inputs = self._preprocess(images).to(self._classifier.device, self._classifier.dtype)
-        logits = self._classifier(pixel_values=inputs).logits.float()
-        safe = [i for i in range(logits.shape[1]) if i not in self._unsafe]
-        margins: Tensor = self._limit + logits[:, safe].logsumexp(1) - logits[:, self._unsafe].logsumexp(1)
-        return margins
-
-
-def _black(images: Float[Tensor, "batch 3 height width"]) -> Bool[Tensor, " batch"]:
-    """Which images are black in every pixel once they have 8 bits."""
-    return images.detach().flatten(1).amax(1) < 0.5 / 255
