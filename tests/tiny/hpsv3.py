@@ -7,38 +7,22 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-HIDDEN = 32
-LAYERS = 2
-CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
-CONTROL += ["<|image_pad|>", "<|video_pad|>"]
-TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
-    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-COLOURS = "a an the red green blue yellow circle square star above below left right of".split()
+from tiny.vlm import QWEN, QWEN_CHAT, TEXT, token_ids, tokenizer
+
+HIDDEN = TEXT["hidden_size"]
+WORDS = "a an the red green blue yellow circle square star above below left right of "
+WORDS += " ".join(f"word{number}" for number in range(80))
 
 
 def write_base(directory: Path, spare: int = 8) -> Path:
     """Configuration, tokenizer and processor; the tokenizer is shorter than the configuration's embeddings."""
     from transformers import Qwen2VLConfig, Qwen2VLImageProcessor, Qwen2VLProcessor, Qwen2VLVideoProcessor
 
-    tokenizer = _tokenizer()
-    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in CONTROL}
+    words = tokenizer(QWEN, WORDS, pad_token=QWEN[0], padding_side="left")  # as the published one pads
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+    heads = {"num_attention_heads": 4, "rope_parameters": rope, "bos_token_id": 0, "eos_token_id": 0}
     config = Qwen2VLConfig(
-        text_config={
-            "vocab_size": len(tokenizer) + spare,
-            "hidden_size": HIDDEN,
-            "intermediate_size": 48,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4},
-            "bos_token_id": 0,
-            "eos_token_id": 0,
-        },
+        text_config={**TEXT, **heads, "vocab_size": len(words) + spare, "max_position_embeddings": 4096},
         vision_config={
             "depth": 2,
             "embed_dim": HIDDEN,
@@ -47,13 +31,10 @@ def write_base(directory: Path, spare: int = 8) -> Path:
             "mlp_ratio": 2,
             "patch_size": 14,
         },
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
+        **token_ids(words),
     )
     config.save_pretrained(directory)
-    Qwen2VLProcessor(Qwen2VLImageProcessor(), tokenizer, Qwen2VLVideoProcessor(), TEMPLATE).save_pretrained(directory)
+    Qwen2VLProcessor(Qwen2VLImageProcessor(), words, Qwen2VLVideoProcessor(), QWEN_CHAT).save_pretrained(directory)
     return directory
 
 
@@ -84,25 +65,12 @@ def tokens(base: Path) -> Any:
     """The tokenizer with the reward token added, as the original adds it."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    tokenizer.add_tokens(["<|Reward|>"], special_tokens=True)
-    return tokenizer
+    words = AutoTokenizer.from_pretrained(base)
+    words.add_tokens(["<|Reward|>"], special_tokens=True)
+    return words
 
 
 def _original(name: str) -> str:
     if name.startswith("model.visual."):
         return name.removeprefix("model.")
     return name.replace("model.language_model.", "model.")
-
-
-def _tokenizer() -> Any:
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    names = ["[UNK]", *COLOURS, *(f"word{i}" for i in range(80)), *".,:*-()\n"]
-    tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|\n|[^\w\s]"), "removed", invert=True)
-    options = {"unk_token": "[UNK]", "pad_token": CONTROL[0], "padding_side": "left"}  # as the published one pads
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **options)
-    made.add_tokens(CONTROL[1:], special_tokens=True)
-    return made

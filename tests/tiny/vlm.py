@@ -29,27 +29,30 @@ TEXT: dict[str, Any] = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 2048,
 }
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+QWEN_VISION = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32}
 KINDS = ("qwen2_5_vl", "qwen3_vl", "llava")
 WHOLE = ("llava_onevision", "llava_padded")
 """Whose processors see the whole original: to cut it into tiles by its shape, or to pad it to a square."""
 PINPOINTS = [[32, 64], [64, 32], [64, 64], [32, 96], [96, 32]]
 
 
-def tokenizer(special: list[str], words: str = WORDS) -> Any:
+def tokenizer(special: list[str], words: str = WORDS, **options: Any) -> Any:
     """One token per known word; the rest is unknown."""
     from transformers import PreTrainedTokenizerFast
 
     names = ["<pad>", "<unk>", *special, *'.,?!":\n', "user", "assistant", *words.split()]
     backend = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w ]"), behavior="removed", invert=True)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        eos_token="<|endoftext|>",
-        extra_special_tokens=special[1:],
-        padding_side="right",
-    )
+    named = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<|endoftext|>", "padding_side": "right"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, extra_special_tokens=special[1:], **{**named, **options})
 
 
 def write_tiny_vlm(
@@ -75,28 +78,16 @@ def _processor(kind: str, words: Any, chat: str) -> Any:
     if kind == "llava_onevision":
         images = t.LlavaOnevisionImageProcessor(size={"height": 32, "width": 32}, image_grid_pinpoints=PINPOINTS)
         video = t.LlavaOnevisionVideoProcessor(size={"height": 32, "width": 32})
+        options = {"vision_feature_select_strategy": "full", "vision_aspect_ratio": "anyres_max_9"}
         return t.LlavaOnevisionProcessor(
-            images,
-            words,
-            video,
-            num_image_tokens=16,
-            vision_feature_select_strategy="full",
-            chat_template=chat,
-            video_token="<video>",
-            vision_aspect_ratio="anyres_max_9",
+            images, words, video, num_image_tokens=16, chat_template=chat, video_token="<video>", **options
         )
     if kind.startswith("llava"):
         kinds = {"llava": t.CLIPImageProcessor, "llava_padded": t.LlavaImageProcessor}
         sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
         images = kinds[kind](**sizes, **({"do_pad": True} if kind == "llava_padded" else {}))
-        return t.LlavaProcessor(
-            images,
-            words,
-            patch_size=8,
-            vision_feature_select_strategy="default",
-            chat_template=chat,
-            num_additional_image_tokens=1,
-        )
+        options = {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+        return t.LlavaProcessor(images, words, patch_size=8, chat_template=chat, **options)
     patch = 14 if kind == "qwen2_5_vl" else 16
     factor = 2 * patch
     size = {"shortest_edge": factor**2, "longest_edge": 16 * factor**2}
@@ -112,51 +103,40 @@ def _model(kind: str, words: Any) -> Any:
     ids = words.get_vocab()
     text = {**TEXT, "vocab_size": len(words), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 2}
     if kind == "llava_onevision":
-        vision = t.SiglipVisionConfig(
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=32,
-            patch_size=8,
+        config = t.LlavaOnevisionConfig(
+            vision_config=t.SiglipVisionConfig(**VISION),
+            text_config=t.Qwen2Config(**text),
+            image_token_index=ids["<image>"],
+            video_token_index=ids["<video>"],
+            image_grid_pinpoints=PINPOINTS,
+            vision_feature_select_strategy="full",
         )
-        return t.LlavaOnevisionForConditionalGeneration(
-            t.LlavaOnevisionConfig(
-                vision_config=vision,
-                text_config=t.Qwen2Config(**text),
-                image_token_index=ids["<image>"],
-                video_token_index=ids["<video>"],
-                image_grid_pinpoints=PINPOINTS,
-                vision_feature_select_strategy="full",
-            )
-        )
+        return t.LlavaOnevisionForConditionalGeneration(config)
     if kind.startswith("llava"):
-        vision = t.CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=32,
-            patch_size=8,
-            projection_dim=32,
+        vision = t.CLIPVisionConfig(**VISION, projection_dim=32)
+        config = t.LlavaConfig(
+            vision_config=vision, text_config=t.LlamaConfig(**text), image_token_index=ids["<image>"]
         )
-        return t.LlavaForConditionalGeneration(
-            t.LlavaConfig(vision_config=vision, text_config=t.LlamaConfig(**text), image_token_index=ids["<image>"])
-        )
-    tokens = {
-        "image_token_id": ids["<|image_pad|>"],
-        "video_token_id": ids["<|video_pad|>"],
-        "vision_start_token_id": ids["<|vision_start|>"],
-        "vision_end_token_id": ids["<|vision_end|>"],
-    }
+        return t.LlavaForConditionalGeneration(config)
+    tokens = token_ids(words)
+    rope = {"rope_type": "default", "rope_theta": 1e4}
     if kind == "qwen2_5_vl":
-        vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32}
-        vision |= {"fullatt_block_indexes": [1], "window_size": 56}
-        text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+        vision = {**QWEN_VISION, "fullatt_block_indexes": [1], "window_size": 56}
+        text["rope_parameters"] = {**rope, "mrope_section": [2, 3, 3]}
         return t.Qwen2_5_VLForConditionalGeneration(
             t.Qwen2_5_VLConfig(vision_config=vision, text_config=text, **tokens)
         )
-    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32}
-    vision |= {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
-    text |= {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}}
+    vision = {**QWEN_VISION, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+    text |= {"head_dim": 16, "rope_parameters": {**rope, "mrope_section": [4, 2, 2]}}
     return t.Qwen3VLForConditionalGeneration(t.Qwen3VLConfig(vision_config=vision, text_config=text, **tokens))
+
+
+def token_ids(words: Any) -> dict[str, int]:
+    """What Qwen-VL's configurations call the tokenizer's control tokens."""
+    names = {
+        "image_token_id": "<|image_pad|>",
+        "video_token_id": "<|video_pad|>",
+        "vision_start_token_id": "<|vision_start|>",
+        "vision_end_token_id": "<|vision_end|>",
+    }
+    return {option: words.convert_tokens_to_ids(name) for option, name in names.items()}

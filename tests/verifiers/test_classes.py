@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import exp, log
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,8 +14,7 @@ from torch import Tensor
 from contracts.verifier import VerifierContract
 from tiny.classes import LABELS, save_torchvision, torchvision_model, write_linear_head
 from tiny.clip import write_tiny_clip
-from tiny.fake_hub import FakeHub
-from verifiers import CLIPScore, Verifier, WeightsError
+from verifiers import CLIPScore, WeightsError
 from verifiers.classes import clip as classes_clip
 from verifiers.classes.classifier import Classifier
 from verifiers.classes.names import ClassNames, with_wordnet
@@ -55,42 +54,38 @@ def as_pil(images: Tensor) -> list[Any]:
 
 
 class TestZeroShot(VerifierContract):
-    @pytest.fixture
-    def verifier(self, clip_directory: Path) -> Verifier:
-        return zero_shot(clip_directory, label="star")
+    options: ClassVar[dict[str, Any]] = {"label": "star"}
 
     @pytest.fixture
-    def in_bfloat16(self, clip_directory: Path) -> Verifier:
-        return zero_shot(clip_directory, label="star", precision="bf16")
-
-
-class TestZeroShotProbability(VerifierContract):
-    @pytest.fixture
-    def verifier(self, clip_directory: Path) -> Verifier:
-        return zero_shot(clip_directory, label=1, output="log-probability")
+    def verifier(self, clip_directory):
+        return zero_shot(clip_directory, **self.options)
 
     @pytest.fixture
-    def in_bfloat16(self, clip_directory: Path) -> Verifier:
-        return zero_shot(clip_directory, label=1, output="log-probability", precision="bf16")
+    def in_bfloat16(self, clip_directory):
+        return zero_shot(clip_directory, **self.options, precision="bf16")
+
+
+class TestZeroShotProbability(TestZeroShot):
+    options: ClassVar[dict[str, Any]] = {"label": 1, "output": "log-probability"}
 
 
 class TestLinearHead(VerifierContract):
     @pytest.fixture
-    def verifier(self, head_folder: Path) -> Verifier:
+    def verifier(self, head_folder):
         return ClassScore("dinov2", model=head_folder, label="disc")
 
     @pytest.fixture
-    def in_bfloat16(self, head_folder: Path) -> Verifier:
+    def in_bfloat16(self, head_folder):
         return ClassScore("dinov2", model=head_folder, label="disc", precision="bf16")
 
 
 class TestTorchvision(VerifierContract):
     @pytest.fixture
-    def verifier(self, small_file: Path) -> Verifier:
+    def verifier(self, small_file):
         return small(small_file, label=2, output="log-probability")
 
     @pytest.fixture
-    def in_bfloat16(self, small_file: Path) -> Verifier:
+    def in_bfloat16(self, small_file):
         return small(small_file, label=2, output="log-probability", precision="bf16")
 
 
@@ -119,7 +114,7 @@ def made(logits: Sequence[Sequence[float]], **options: Any) -> ClassScore:
 # --- what is scored ---------------------------------------------------------------------------------------------------
 
 
-def test_each_row_gets_the_score_of_its_own_class() -> None:
+def test_each_row_gets_the_score_of_its_own_class():
     images = torch.zeros(3, 3, 2, 2)
     logits = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]
     prompts = ["class 2", "Class  0", "1"]
@@ -132,7 +127,7 @@ def test_each_row_gets_the_score_of_its_own_class() -> None:
     assert made(logits, label=1)(images, prompts).tolist() == [2.0, 5.0, 8.0]
 
 
-def test_logits_and_probabilities_rank_differently() -> None:
+def test_logits_and_probabilities_rank_differently():
     # The second image looks more like every class; the first is clearer about the one asked for.
     logits = [[3.0, 0.0, 0.0], [5.0, 5.0, 4.0]]
     images, prompts = torch.zeros(2, 3, 2, 2), ["class 0"] * 2
@@ -143,7 +138,7 @@ def test_logits_and_probabilities_rank_differently() -> None:
     assert log_probabilities[0] > log_probabilities[1]
 
 
-def test_sure_images_tie_in_probability_alone() -> None:
+def test_sure_images_tie_in_probability_alone():
     logits, images = [[30.0, 0.0], [40.0, 0.0]], torch.zeros(2, 3, 2, 2)
     scores = [made(logits, output=output)(images, ["0"] * 2) for output in ("probability", "log-probability", "logit")]
     assert [len(score.unique()) for score in scores] == [1, 1, 2]  # both saturate; only logits go on
@@ -151,7 +146,7 @@ def test_sure_images_tie_in_probability_alone() -> None:
     assert mild[0] < mild[1] < 0
 
 
-def test_the_papers_outputs_are_the_defaults() -> None:
+def test_the_papers_outputs_are_the_defaults():
     outputs = {backend: ClassScore(backend).output for backend in ("clip", "dinov2", "inception")}
     assert outputs == {"clip": "logit", "dinov2": "logit", "inception": "probability"}
 
@@ -159,7 +154,7 @@ def test_the_papers_outputs_are_the_defaults() -> None:
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
-def test_labels_are_names_synonyms_or_numbers(head_folder: Path, images: Tensor) -> None:
+def test_labels_are_names_synonyms_or_numbers(head_folder, images):
     score = ClassScore("dinov2", model=head_folder)
     same = ["tench", "Tinca Tinca", "tench, tinca tinca", "0", " TENCH "]
     alike = images[:1].expand(5, -1, -1, -1)
@@ -168,7 +163,7 @@ def test_labels_are_names_synonyms_or_numbers(head_folder: Path, images: Tensor)
     assert score(alike, ["disc"] * 5)[0] != score(alike, same)[0]
 
 
-def test_wrong_labels_are_told_with_the_nearest(head_folder: Path, images: Tensor) -> None:
+def test_wrong_labels_are_told_with_the_nearest(head_folder, images):
     score = ClassScore("dinov2", model=head_folder)
     for label, message in [
         ("golden retreiver", r"none of the 5 classes; the nearest are 4 \('golden retriever'\)"),
@@ -187,7 +182,7 @@ def test_wrong_labels_are_told_with_the_nearest(head_folder: Path, images: Tenso
         ClassScore(label=True)
 
 
-def test_names_of_ones_own_are_whole_and_come_before_numbers() -> None:
+def test_names_of_ones_own_are_whole_and_come_before_numbers():
     names = ClassNames([("7",), ("a cat, a dog",), ("a cat",)])
     assert names.find("7") == 0
     assert names.find("a cat") == 2
@@ -195,7 +190,7 @@ def test_names_of_ones_own_are_whole_and_come_before_numbers() -> None:
     assert names.find(1) == 1
 
 
-def test_imagenets_classes_answer_to_wordnets_synonyms() -> None:
+def test_imagenets_classes_answer_to_wordnets_synonyms():
     from open_clip import IMAGENET_CLASSNAMES
     from torchvision.models import Inception_V3_Weights
 
@@ -230,7 +225,7 @@ def test_imagenets_classes_answer_to_wordnets_synonyms() -> None:
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_zero_shot_equals_open_clips(clip_directory: Path, images: Tensor, published: bool) -> None:
+def test_zero_shot_equals_open_clips(clip_directory, images, published):
     import open_clip
 
     name = f"local-dir:{clip_directory}"
@@ -252,7 +247,7 @@ def test_zero_shot_equals_open_clips(clip_directory: Path, images: Tensor, publi
     torch.testing.assert_close(found(exact, OWN), logits.log_softmax(1).diagonal(), atol=1e-5, rtol=0)
 
 
-def test_one_class_and_template_is_the_logit_of_clip(clip_directory: Path, images: Tensor) -> None:
+def test_one_class_and_template_is_the_logit_of_clip(clip_directory, images):
     score = zero_shot(clip_directory, templates=["{}"])
     prompts = [OWN[row % 2] for row in range(5)]
     torch.testing.assert_close(
@@ -260,14 +255,14 @@ def test_one_class_and_template_is_the_logit_of_clip(clip_directory: Path, image
     )
 
 
-def test_templates_may_be_functions(clip_directory: Path, images: Tensor) -> None:
+def test_templates_may_be_functions(clip_directory, images):
     functions = [lambda name: name, lambda name: f"a {name} .", lambda name: f"a photo of the {name}"]
     score, same = zero_shot(clip_directory), zero_shot(clip_directory, templates=functions)
     assert torch.equal(score(images, OWN), same(images, OWN))
     assert score.version == same.version
 
 
-def test_texts_are_encoded_when_needed_and_once(clip_directory: Path, images: Tensor) -> None:
+def test_texts_are_encoded_when_needed_and_once(clip_directory, images):
     classes = [f"word{number}" for number in range(60)]
     score = zero_shot(clip_directory, classes=classes)  # 3 templates: blocks of 21 classes
     tower = score.classifier.source.tower()  # type: ignore[attr-defined]
@@ -285,16 +280,14 @@ def test_texts_are_encoded_when_needed_and_once(clip_directory: Path, images: Te
     assert torch.equal(score.classifier.columns(tower, [30]), columns[30:31])  # type: ignore[attr-defined]
 
 
-def test_a_long_wait_for_texts_is_said(
-    clip_directory: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_long_wait_for_texts_is_said(clip_directory, images, monkeypatch, caplog):
     monkeypatch.setattr(classes_clip, "SAID_FROM", 14)
     with caplog.at_level("INFO", "verifiers.loading"):
         zero_shot(clip_directory)(images, OWN)
     assert "encoding 15 texts" in caplog.text
 
 
-def test_the_image_encoding_is_shared_with_clip(clip_directory: Path, images: Tensor) -> None:
+def test_the_image_encoding_is_shared_with_clip(clip_directory, images):
     clip, score = CLIPScore(clip_directory), zero_shot(clip_directory)
     tower = clip.source.tower()
     images = images.flip(3)  # others have not encoded
@@ -304,7 +297,7 @@ def test_the_image_encoding_is_shared_with_clip(clip_directory: Path, images: Te
     assert tower.images_encoded - before == 5
 
 
-def test_siglips_bias_is_in_the_logit(tmp_path: Path, images: Tensor) -> None:
+def test_siglips_bias_is_in_the_logit(tmp_path, images):
     folder = write_tiny_clip(tmp_path / "siglip", init_logit_bias=-10.0, custom_text=True)
     prompts = ["star"] * 5
     logits = CLIPScore(folder, output="logit")(images, prompts)
@@ -314,7 +307,7 @@ def test_siglips_bias_is_in_the_logit(tmp_path: Path, images: Tensor) -> None:
 # --- the linear head --------------------------------------------------------------------------------------------------
 
 
-def test_the_linear_head_equals_transformers(head_folder: Path) -> None:
+def test_the_linear_head_equals_transformers(head_folder):
     from transformers import AutoModelForImageClassification, BitImageProcessorPil
 
     model: Any = AutoModelForImageClassification.from_pretrained(head_folder, dtype=torch.float32).eval()
@@ -334,7 +327,7 @@ def test_the_linear_head_equals_transformers(head_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (96, 130), (333, 250)])
-def test_its_input_is_that_of_pil(head_folder: Path, shape: tuple[int, int]) -> None:
+def test_its_input_is_that_of_pil(head_folder, shape):
     from transformers import BitImageProcessorPil
 
     processor = BitImageProcessorPil(
@@ -362,7 +355,7 @@ def _compare(found: Tensor, theirs: Any, levels: int) -> None:
     assert (off > 0.01).float().mean() < 0.01
 
 
-def test_other_processors_are_refused(tmp_path: Path) -> None:
+def test_other_processors_are_refused(tmp_path):
     from transformers import BitImageProcessor, ConvNextImageProcessor, DeiTImageProcessor, ViTImageProcessor
 
     imagenet = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -389,7 +382,7 @@ def test_other_processors_are_refused(tmp_path: Path) -> None:
 # --- torchvision ------------------------------------------------------------------------------------------------------
 
 
-def test_inception_equals_torchvision(tmp_path: Path) -> None:
+def test_inception_equals_torchvision(tmp_path):
     from torchvision.models import Inception_V3_Weights
 
     model = torchvision_model("inception_v3", 1000, transform_input=True, aux_logits=True, init_weights=False)
@@ -409,14 +402,14 @@ def test_inception_equals_torchvision(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (400, 640), (300, 224)])
-def test_its_input_is_that_of_torchvision_on_pil(shape: tuple[int, int]) -> None:
+def test_its_input_is_that_of_torchvision_on_pil(shape):
     preset = TorchvisionClassifier()._published.transforms()
     images = smooth(2, shape)
     expected = torch.stack([preset(image) for image in as_pil(images)])
     _compare(ClassifierInput.of_torchvision(preset)(images), expected, 2)
 
 
-def test_other_classifiers_of_torchvision(small_file: Path, images: Tensor) -> None:
+def test_other_classifiers_of_torchvision(small_file, images):
     score = small(small_file, output="logit")
     model = torchvision_model(SMALL, 10)
     model.load_state_dict(torch.load(small_file, weights_only=True))
@@ -425,9 +418,7 @@ def test_other_classifiers_of_torchvision(small_file: Path, images: Tensor) -> N
     torch.testing.assert_close(score(images, TEN[:5]), logits.diagonal(), atol=1e-5, rtol=1e-5)
 
 
-def test_published_files_are_checked_by_the_digits_in_their_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_file: Path
-) -> None:
+def test_published_files_are_checked_by_the_digits_in_their_name(tmp_path, monkeypatch, small_file):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     cache = tmp_path / "checkpoints"
     cache.mkdir()
@@ -454,13 +445,13 @@ def test_published_files_are_checked_by_the_digits_in_their_name(
 # --- half precision, versions, errors ---------------------------------------------------------------------------------
 
 
-def test_an_unknown_precision_is_refused() -> None:
+def test_an_unknown_precision_is_refused():
     for backend in ("dinov2", "inception"):
         with pytest.raises(ValueError, match=r"precision is 'int8'; expected one of float32, bfloat16"):
             ClassScore(backend, precision="int8")
 
 
-def test_half_models_without_a_last_linear_layer_give_what_they_give(tmp_path: Path, images: Tensor) -> None:
+def test_half_models_without_a_last_linear_layer_give_what_they_give(tmp_path, images):
     file = save_torchvision(torchvision_model("squeezenet1_1", 10), tmp_path / "squeeze.pth")
     options: Any = {"model": "squeezenet1_1", "pretrained": file, "classes": TEN, "output": "logit"}
     scores = ClassScore("inception", precision="bf16", **options)(images, TEN[:5])
@@ -469,7 +460,7 @@ def test_half_models_without_a_last_linear_layer_give_what_they_give(tmp_path: P
     torch.testing.assert_close(scores, full, atol=0.05, rtol=0.05)
 
 
-def test_versions_tell_what_changes_scores(clip_directory: Path, head_folder: Path, small_file: Path) -> None:
+def test_versions_tell_what_changes_scores(clip_directory, head_folder, small_file):
     versions = [
         zero_shot(clip_directory, **options).version
         for options in (
@@ -495,7 +486,7 @@ def test_versions_tell_what_changes_scores(clip_directory: Path, head_folder: Pa
     assert "Apache-2.0" in CARD.weights_licence and "not stated" in CARD.weights_licence
 
 
-def test_options_of_other_backends_and_wrong_lists_are_refused() -> None:
+def test_options_of_other_backends_and_wrong_lists_are_refused():
     wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"backend": "resnet"}, ValueError, r"backend is 'resnet'; expected one of \('clip', 'dinov2', 'inception'\)"),
         ({"output": "softmax"}, ValueError, r"output is 'softmax'; expected one of \('logit', 'log-probability'"),
@@ -515,9 +506,7 @@ def test_options_of_other_backends_and_wrong_lists_are_refused() -> None:
         _listed("classes", ["a cat", 3], least=2)
 
 
-def test_missing_and_wrong_weights_are_one_line(
-    head_folder: Path, small_file: Path, tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_and_wrong_weights_are_one_line(head_folder, small_file, tmp_path, hub, monkeypatch):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "torch"))
     incomplete = write_linear_head(tmp_path / "incomplete")
     tensors = load_file(incomplete / "model.safetensors")

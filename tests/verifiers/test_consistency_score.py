@@ -65,7 +65,7 @@ class TestTower(VerifierContract):
 
 
 @pytest.mark.parametrize("size", [(40, 48), (300, 257), (256, 256), (229, 640)])
-def test_preprocessing_is_that_of_dinos_own_processor(size: tuple[int, int]) -> None:
+def test_preprocessing_is_that_of_dinos_own_processor(size):
     from PIL import Image
     from transformers import AutoImageProcessor, BitImageProcessorPil  # noqa: F401
 
@@ -83,7 +83,7 @@ def test_preprocessing_is_that_of_dinos_own_processor(size: tuple[int, int]) -> 
     assert off.max() < 2.1 / 255 / 0.224 and off.mean() < 1e-3
 
 
-def test_score_is_the_cosine_of_class_tokens(dino_directory: Path, images: Tensor, prompts: list[str]) -> None:
+def test_score_is_the_cosine_of_class_tokens(dino_directory, images, prompts):
     from transformers import Dinov2Model
 
     model = Dinov2Model.from_pretrained(dino_directory).eval()
@@ -96,17 +96,13 @@ def test_score_is_the_cosine_of_class_tokens(dino_directory: Path, images: Tenso
 
 
 @pytest.mark.parametrize("features", ["dino", "clip"])
-def test_equal_images_score_1(
-    features: str, dino_directory: Path, clip_directory: Path, images: Tensor, prompts: list[str]
-) -> None:
+def test_equal_images_score_1(features, dino_directory, clip_directory, images, prompts):
     verifier = Consistency(features=features, model=dino_directory if features == "dino" else clip_directory)
     scores = verifier(images, prompts, x0=images)
     torch.testing.assert_close(scores, torch.ones(5), atol=1e-5, rtol=0)
 
 
-def test_a_clip_and_its_consistency_encode_the_finished_image_once(
-    clip_directory: Path, images: Tensor, prompts: list[str]
-) -> None:
+def test_a_clip_and_its_consistency_encode_the_finished_image_once(clip_directory, images, prompts):
     clip, consistency = CLIPScore(clip_directory), Consistency(features="clip", model=clip_directory)
     tower = clip.source.tower()
     before = tower.images_encoded
@@ -115,16 +111,14 @@ def test_a_clip_and_its_consistency_encode_the_finished_image_once(
     assert tower.images_encoded - before == 10, "five x0 predictions and five images"
 
 
-def test_a_gradient_reaches_both(dino_directory: Path, images: Tensor, prompts: list[str]) -> None:
+def test_a_gradient_reaches_both(dino_directory, images, prompts):
     images, x0 = images.requires_grad_(), other(images).requires_grad_()
     Consistency(model=dino_directory)(images, prompts, x0=x0, grad=True).sum().backward()
     for given in (images, x0):
         assert given.grad is not None and (given.grad.flatten(1).abs().amax(1) > 0).all()
 
 
-def test_a_prediction_that_is_not_finite_stays_in_its_row(
-    dino_directory: Path, images: Tensor, prompts: list[str]
-) -> None:
+def test_a_prediction_that_is_not_finite_stays_in_its_row(dino_directory, images, prompts):
     verifier, x0 = Consistency(model=dino_directory), other(images)
     expected = verifier(images, prompts, x0=x0)
     x0[2, 0, 0, 0] = torch.nan
@@ -133,9 +127,7 @@ def test_a_prediction_that_is_not_finite_stays_in_its_row(
     torch.testing.assert_close(scores[[0, 1, 3, 4]], expected[[0, 1, 3, 4]], atol=1e-5, rtol=0)
 
 
-def test_wrong_predictions_and_options_are_told(
-    dino_directory: Path, images: Tensor, prompts: list[str], tmp_path: Path
-) -> None:
+def test_wrong_predictions_and_options_are_told(dino_directory, images, prompts, tmp_path):
     verifier = Consistency(model=dino_directory)
     wrong: list[tuple[Any, str]] = [
         (images * 255, "x0: .*images / 255"),
@@ -160,7 +152,7 @@ def test_wrong_predictions_and_options_are_told(
         Consistency(model=tmp_path / "none").load()
 
 
-def test_version_names_level_and_features(dino_directory: Path, clip_directory: Path) -> None:
+def test_version_names_level_and_features(dino_directory, clip_directory):
     keys = {
         Consistency(level, features, model=model).key
         for level in (0.4, 0.6)

@@ -19,19 +19,19 @@ POOL = {A.key: np.array([3.0, 1.0, 2.0, 2.0]), B.key: np.array([10.0, 40.0, 20.0
 
 
 @given(st.lists(st.sampled_from([-3.5, 0.0, 1.0, 1.5, 1e30, -np.inf]), min_size=2, max_size=12))
-def test_ranks_equal_scipy(values: list[float]) -> None:
+def test_ranks_equal_scipy(values):
     expected = (rankdata(values, "average") - 1) / (len(values) - 1)
     np.testing.assert_array_equal(ranks(np.array(values)), expected)
 
 
-def test_rank_of_one_and_of_nan() -> None:
+def test_rank_of_one_and_of_nan():
     assert ranks(np.array([5.0])).tolist() == [0.0]
     assert ranks(np.array([2.0, np.nan, 1.0])).tolist() == [1.0, 0.0, 0.5]
     assert ranks(np.array([])).shape == (0,)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=10), st.randoms(use_true_random=False))
-def test_mean_rank_keeps_permutations_and_increasing_maps(values: list[float], random: object) -> None:
+def test_mean_rank_keeps_permutations_and_increasing_maps(values, random):
     x = np.round(np.array(values), 3)
     order = np.array(random.sample(range(len(x)), len(x)))  # type: ignore[attr-defined]
     plain = MeanRank(A, B).combine({A.key: x, B.key: -x})
@@ -41,7 +41,7 @@ def test_mean_rank_keeps_permutations_and_increasing_maps(values: list[float], r
     np.testing.assert_array_equal(MeanRank(A).combine({A.key: np.exp(x)}), one)
 
 
-def test_mean_rank_by_hand() -> None:
+def test_mean_rank_by_hand():
     np.testing.assert_allclose(
         MeanRank(A, B).combine(POOL), [(1 + 0) / 2, (0 + 1) / 2, (0.5 + 1 / 3) / 2, (0.5 + 2 / 3) / 2]
     )
@@ -50,7 +50,7 @@ def test_mean_rank_by_hand() -> None:
 
 
 @pytest.mark.parametrize("make", [MeanRank, MeanZ])
-def test_invalid_rows_cannot_win_nor_change_the_order_of_others(make: type[MeanRank] | type[MeanZ]) -> None:
+def test_invalid_rows_cannot_win_nor_change_the_order_of_others(make):
     plain = make(A, B).combine(POOL)
     more = {
         A.key: np.append(POOL[A.key], [99.0, np.nan, 99.0, np.inf]),
@@ -62,7 +62,7 @@ def test_invalid_rows_cannot_win_nor_change_the_order_of_others(make: type[MeanR
     assert np.argsort(values[:4], kind="stable").tolist() == np.argsort(plain, kind="stable").tolist()
 
 
-def test_single_is_the_score_under_constraints() -> None:
+def test_single_is_the_score_under_constraints():
     single = Single(A, SAFE)
     assert single.absolute and single.name == "a"
     values = single.combine({**POOL, SAFE.key: np.array([-1.0, 0.0, 1.0, 1.0])})
@@ -72,7 +72,7 @@ def test_single_is_the_score_under_constraints() -> None:
         Single(A, B)
 
 
-def test_z_scores() -> None:
+def test_z_scores():
     constant = {A.key: POOL[A.key], B.key: np.full(4, 7.0)}
     mean, std = 2.0, np.sqrt(0.5)
     expected = (POOL[A.key] - mean) / std / 2  # a constant verifier contributes nothing
@@ -80,7 +80,7 @@ def test_z_scores() -> None:
     assert not MeanZ(A, B).absolute
 
 
-def test_a_frozen_reference_makes_rounds_comparable() -> None:
+def test_a_frozen_reference_makes_rounds_comparable():
     frozen = MeanZ(A, B).freeze({A.key: np.append(POOL[A.key], np.nan), B.key: np.append(POOL[B.key], 1e9)})
     assert frozen.absolute
     assert frozen.reference is not None and frozen.reference[B.key] == (25.0, np.sqrt(125.0))
@@ -98,14 +98,14 @@ def test_a_frozen_reference_makes_rounds_comparable() -> None:
         MeanZ(A).freeze({A.key: np.array([np.nan])})
 
 
-def test_missing_or_unequal_components_are_named() -> None:
+def test_missing_or_unequal_components_are_named():
     with pytest.raises(ValueError, match=r"components lacks .*b@"):
         MeanRank(A, B).combine({A.key: POOL[A.key]})
     with pytest.raises(ValueError, match=r"shapes .*\(4,\).*\(3,\)"):
         MeanRank(A, B).combine({A.key: POOL[A.key], B.key: np.zeros(3)})
 
 
-def test_as_aggregator() -> None:
+def test_as_aggregator():
     assert isinstance(as_aggregator(A), Single)
     assert isinstance(as_aggregator([A]), Single)  # an ensemble of one is that one
     assert isinstance(as_aggregator([A, SAFE]), Single)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from contracts.verifier import VerifierContract
-from tiny.fake_hub import FakeHub
 from tiny.hpsv3 import HIDDEN, original_weights, tokens, write_base, write_weights
 from verifiers import Verifier, WeightsError, load
 from verifiers.hpsv3 import CARD, PIXELS, REWARD_TOKEN, HPSv3, last, turn
@@ -57,9 +56,7 @@ def inputs_of(verifier: HPSv3, images: Tensor, prompts: list[str]) -> dict[str, 
     return dict(verifier._inputs(pixels, prompts, verifier._model(CPU)))
 
 
-def test_equals_qwen2_with_plain_positions_and_the_head_by_hand(
-    files: Files, tiny: HPSv3, images: Tensor, prompts: list[str]
-) -> None:
+def test_equals_qwen2_with_plain_positions_and_the_head_by_hand(files, tiny, images, prompts):
     from transformers import Qwen2Config, Qwen2Model
 
     text = json.loads((files.base / "config.json").read_text())["text_config"]
@@ -93,7 +90,7 @@ def test_equals_qwen2_with_plain_positions_and_the_head_by_hand(
     torch.testing.assert_close(found[1], log_sigma.exp(), atol=1e-5, rtol=0)
 
 
-def test_the_base_models_own_positions_give_another_score(tiny: HPSv3, images: Tensor, prompts: list[str]) -> None:
+def test_the_base_models_own_positions_give_another_score(tiny, images, prompts):
     model, inputs = tiny._model(CPU), inputs_of(tiny, images, prompts)
     with torch.no_grad():
         hidden = model.backbone(**inputs).last_hidden_state  # three-dimensional positions
@@ -102,9 +99,7 @@ def test_the_base_models_own_positions_give_another_score(tiny: HPSv3, images: T
     assert (other - tiny(images, prompts)).abs().max() > 1e-3
 
 
-def test_pads_on_the_right_where_the_base_pads_on_the_left(
-    files: Files, tiny: HPSv3, images: Tensor, prompts: list[str]
-) -> None:
+def test_pads_on_the_right_where_the_base_pads_on_the_left(files, tiny, images, prompts):
     from transformers import AutoTokenizer
 
     assert AutoTokenizer.from_pretrained(files.base).padding_side == "left"
@@ -114,14 +109,14 @@ def test_pads_on_the_right_where_the_base_pads_on_the_left(
     assert torch.equal(mask, mask.sort(dim=1, descending=True).values)
 
 
-def test_batches_are_split(files: Files, tiny: HPSv3, images: Tensor, prompts: list[str]) -> None:
+def test_batches_are_split(files, tiny, images, prompts):
     split = HPSv3(files.weights, base=files.base, dtype=torch.float32, pixels=SMALL, batch=2)
     torch.testing.assert_close(split(images, prompts), tiny(images, prompts), atol=1e-5, rtol=0)
     assert split._model(CPU) is tiny._model(CPU)  # one network, however many verifiers
 
 
 @pytest.mark.parametrize("size", [(512, 512), (471, 471), (301, 517), (832, 1216)])
-def test_pixels_equal_the_pil_processor(files: Files, size: tuple[int, int]) -> None:
+def test_pixels_equal_the_pil_processor(files, size):
     from PIL import Image
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -136,7 +131,7 @@ def test_pixels_equal_the_pil_processor(files: Files, size: tuple[int, int]) -> 
     assert difference.mean() < 3e-5  # noise: one pixel in a thousand differs by 1/255
 
 
-def test_sizes_equal_transformers(tiny: HPSv3) -> None:
+def test_sizes_equal_transformers(tiny):
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     sides = [15, 27, 28, 42, 64, 300, 447, 448, 449, 832, 999, 1024, 1216, 2000]
@@ -146,7 +141,7 @@ def test_sizes_equal_transformers(tiny: HPSv3) -> None:
         assert target(height, width, tiny._processor.image_processor) == expected
 
 
-def test_the_instruction_is_the_published_one_to_the_byte() -> None:
+def test_the_instruction_is_the_published_one_to_the_byte():
     image, text = turn("{a} red 'circle'")[0]["content"]
     assert image == {"type": "image"}
     assert text["text"].count("{a} red 'circle'") == 1
@@ -156,7 +151,7 @@ def test_the_instruction_is_the_published_one_to_the_byte() -> None:
     assert published.endswith("Please provide the overall ratings of this image: <|Reward|>\n\nEND\n")
 
 
-def test_half_network_scores_in_float32(files: Files, tiny: HPSv3, images: Tensor, prompts: list[str]) -> None:
+def test_half_network_scores_in_float32(files, tiny, images, prompts):
     half = HPSv3(files.weights, base=files.base, pixels=SMALL)
     scores = half(images, prompts)
     model = half._model(CPU)
@@ -172,14 +167,14 @@ def test_half_network_scores_in_float32(files: Files, tiny: HPSv3, images: Tenso
     assert HPSv3(files.weights, base=files.base).version.endswith("/bfloat16")
 
 
-def test_dtype_by_name(files: Files, tiny: HPSv3) -> None:
+def test_dtype_by_name(files, tiny):
     named = load("hpsv3", weights=files.weights, base=files.base, dtype="float32", pixels=SMALL)
     assert named.version == tiny.version
     with pytest.raises(ValueError, match="dtype is 'nonsense'; expected one of float32, bfloat16, float16"):
         load("hpsv3", dtype="nonsense")
 
 
-def test_names_of_newer_files_load_too(files: Files, tiny: HPSv3, tmp_path: Path, images: Tensor) -> None:
+def test_names_of_newer_files_load_too(files, tiny, tmp_path, images):
     def newer(name: str) -> str:
         if name.startswith(("visual.", "rm_head.", "lm_head.")):
             return f"model.{name}" if name.startswith("visual.") else name
@@ -190,7 +185,7 @@ def test_names_of_newer_files_load_too(files: Files, tiny: HPSv3, tmp_path: Path
     assert torch.equal(again(images[:1], ["a"]), tiny(images[:1], ["a"]))
 
 
-def test_embeddings_are_as_many_as_in_the_file(files: Files, tiny: HPSv3) -> None:
+def test_embeddings_are_as_many_as_in_the_file(files, tiny):
     rows = len(files.original["model.embed_tokens.weight"])
     assert json.loads((files.base / "config.json").read_text())["text_config"]["vocab_size"] > rows
     embeddings = tiny._model(CPU).backbone.language_model.embed_tokens
@@ -198,13 +193,13 @@ def test_embeddings_are_as_many_as_in_the_file(files: Files, tiny: HPSv3) -> Non
     assert tiny._model(CPU).reward_id == rows - 1
 
 
-def test_control_tokens_in_a_prompt_are_refused(tiny: HPSv3, images: Tensor) -> None:
+def test_control_tokens_in_a_prompt_are_refused(tiny, images):
     for token in (REWARD_TOKEN, "<|image_pad|>"):
         with pytest.raises(ValueError, match=rf"holds {re.escape(repr(token))}, a control token of .*: remove it"):
             tiny(images[:2], ["a dog", f"a cat {token}"])
 
 
-def test_distributions_keep_nan_in_its_row(tiny: HPSv3, images: Tensor, prompts: list[str]) -> None:
+def test_distributions_keep_nan_in_its_row(tiny, images, prompts):
     expected = torch.stack(tiny.distribution(images, prompts))
     images[2, 0, 0, 0] = torch.nan
     found = torch.stack(tiny.distribution(images, prompts))
@@ -214,9 +209,7 @@ def test_distributions_keep_nan_in_its_row(tiny: HPSv3, images: Tensor, prompts:
     assert torch.stack(tiny.distribution(images[:0], [])).shape == (2, 0)
 
 
-def test_defaults_load_from_the_hub_at_the_pinned_commits(
-    hub: FakeHub, files: Files, images: Tensor, prompts: list[str]
-) -> None:
+def test_defaults_load_from_the_hub_at_the_pinned_commits(hub, files, images, prompts):
     repositories = {
         "MizzenAI/HPSv3": {"HPSv3.safetensors": files.weights},
         "Qwen/Qwen2-VL-7B-Instruct": {path.name: path for path in files.base.iterdir()},
@@ -238,7 +231,7 @@ def without(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key: value for key, value in weights.items() if key != name}
 
 
-def test_files_that_do_not_fit_are_one_line(files: Files, tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_one_line(files, tmp_path):
     first = "model.layers.0.mlp.up_proj.weight"
     changes: list[tuple[dict[str, Tensor], str]] = [
         (without(files.original, "model.norm.weight"), "1 weights such as 'language_model.norm.weight'"),
@@ -255,7 +248,7 @@ def test_files_that_do_not_fit_are_one_line(files: Files, tmp_path: Path) -> Non
         assert "\n" not in str(caught.value)
 
 
-def test_what_is_missing_is_said_in_one_line(hub: FakeHub, files: Files, tmp_path: Path) -> None:
+def test_what_is_missing_is_said_in_one_line(hub, files, tmp_path):
     arguments: list[tuple[dict[str, Any], str]] = [
         ({"base": files.base}, r"could not get HPSv3.safetensors of MizzenAI/HPSv3.*check the network"),
         ({}, r"could not load the AutoConfig of Qwen/Qwen2-VL-7B-Instruct.*check the network"),

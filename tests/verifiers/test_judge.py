@@ -32,6 +32,7 @@ from verifiers.judge.rubric import RUBRIC, Rubric
 from verifiers.judge.spending import Spending
 
 PROVIDERS = ["openai", "gemini"]
+BLOCKED = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
 
 
 @pytest.fixture(scope="session")
@@ -96,9 +97,7 @@ class TestGeminiContract(VerifierContract):
         return make(server, "gemini", score="overall")
 
 
-def test_scores_are_those_of_the_pixels_and_the_prompt(
-    server: JudgeServer, provider: str, images: Tensor, prompts: list[str]
-) -> None:
+def test_scores_are_those_of_the_pixels_and_the_prompt(server, provider, images, prompts):
     judge = make(server, provider)
     assert judge(images, prompts).tolist() == pytest.approx(expected(images, prompts))
     for key in ASPECTS:
@@ -108,9 +107,7 @@ def test_scores_are_those_of_the_pixels_and_the_prompt(
     assert make(server, provider, score="mean")(images, prompts).tolist() == pytest.approx(means)
 
 
-def test_answers_in_reverse_order_stay_with_their_image(
-    server: JudgeServer, provider: str, images: Tensor, prompts: list[str]
-) -> None:
+def test_answers_in_reverse_order_stay_with_their_image(server, provider, images, prompts):
     turnstile = threading.Condition()
     answered: list[int] = []
 
@@ -128,7 +125,7 @@ def test_answers_in_reverse_order_stay_with_their_image(
     assert answered == [4, 3, 2, 1, 0]
 
 
-def test_never_more_requests_under_way_than_allowed(server: JudgeServer, images: Tensor) -> None:
+def test_never_more_requests_under_way_than_allowed(server, images):
     gate, inside, most = threading.Lock(), [0], [0]
 
     def count(step: int) -> None:
@@ -174,7 +171,7 @@ def test_never_more_requests_under_way_than_allowed(server: JudgeServer, images:
     ],
     ids=lambda turn: f"{turn.status}-{'reset' if turn.reset else 'cut' if turn.cut else turn.raw or turn.text}"[:40],
 )
-def test_what_may_pass_is_asked_again(server: JudgeServer, provider: str, turn: Turn, images: Tensor) -> None:
+def test_what_may_pass_is_asked_again(server, provider, turn, images):
     server.turns(turn, turn)
     waits: list[float] = []
     judge = make(server, provider, waits)
@@ -185,16 +182,14 @@ def test_what_may_pass_is_asked_again(server: JudgeServer, provider: str, turn: 
     assert sorted(waits) == [1, 1, 2, 2]
 
 
-def test_silence_is_a_failure_after_the_timeout(server: JudgeServer, provider: str, images: Tensor) -> None:
+def test_silence_is_a_failure_after_the_timeout(server, provider, images):
     server.turns(Turn(hang=True))
     judge = make(server, provider, timeout=1)
     assert judge(images[:2], ["a"] * 2).tolist() == pytest.approx(expected(images[:2], ["a"] * 2))
     assert by_image(server) == [2, 2]
 
 
-def test_after_all_retries_nan_and_the_reason(
-    server: JudgeServer, provider: str, images: Tensor, prompts: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_after_all_retries_nan_and_the_reason(server, provider, images, prompts, caplog):
     bad = encode_png(images[2])
     error = json.dumps({"error": {"message": "engine on fire", "code": 503, "status": "UNAVAILABLE"}}).encode()
     server.script = lambda received: Turn(503, raw=error) if received.png == bad else Turn()
@@ -214,34 +209,21 @@ def test_after_all_retries_nan_and_the_reason(
     assert judge.spending.calls == 9
 
 
-@pytest.mark.parametrize("text", [answer_text, lambda png, prompt: f"```json\n{answer_text(png, prompt)}\n```\nDone."])
-def test_fenced_json_is_read(server: JudgeServer, provider: str, text: Any, images: Tensor) -> None:
-    server.script = lambda received: Turn(text=text(received.png, received.prompt))
-    assert make(server, provider)(images, ["a"] * 5).tolist() == pytest.approx(expected(images, ["a"] * 5))
-    assert len(server.received) == 5
-
-
-def test_a_bad_request_is_not_repeated(
-    server: JudgeServer, provider: str, images: Tensor, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_bad_request_is_not_repeated(server, provider, images, caplog):
     server.script = lambda received: Turn(400, raw=b'{"error": {"message": "image too odd"}}')
     assert make(server, provider)(images, ["a"] * 5).isnan().all()
     assert len(server.received) == 5
     assert "5 of 5 images got no grade (NaN): HTTP 400: image too odd" in caplog.text
 
 
-def test_a_server_that_fails_in_its_own_words_is_quoted(
-    server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_server_that_fails_in_its_own_words_is_quoted(server, images, caplog):
     server.script = lambda received: Turn(422, raw=b'{"detail": "no eyes\\nsk-very-secret"}')
     make(server)(images[:1], ["a"])
     assert 'HTTP 422: {"detail": "no eyes' in caplog.text and "sk-very-secret" not in caplog.text
 
 
 @pytest.mark.parametrize(("status", "fix"), [(401, "key"), (402, "credit"), (403, "region"), (404, "model's name")])
-def test_what_fails_for_all_raises(
-    server: JudgeServer, provider: str, status: int, fix: str, images: Tensor, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_fails_for_all_raises(server, provider, status, fix, images, caplog):
     caplog.set_level(logging.DEBUG)
     body = json.dumps({"error": {"message": "wrong key\nsk-very-secret"}}).encode()
     server.script = lambda received: Turn(status, raw=body)
@@ -255,21 +237,23 @@ def test_what_fails_for_all_raises(
     assert "sk-very-secret" not in caplog.text + str(caught.value) + json.dumps(judge.describe()) + repr(judge)
 
 
-def test_other_hopeless_errors_raise(server: JudgeServer, images: Tensor) -> None:
-    invalid = {"error": {"code": 400, "message": "bad key", "details": [{"reason": "API_KEY_INVALID"}]}}
-    server.script = lambda received: Turn(400, raw=json.dumps(invalid).encode())
-    with pytest.raises(JudgeError, match=r"HTTP 400: bad key\); check the key"):
-        make(server, "gemini")(images[:1], ["a"])
-    for code, status, fix in [("insufficient_quota", 429, "no credit"), ("unsupported_value", 400, "temperature=None")]:
-        error = {"error": {"message": "no", "code": code, "param": "temperature"}}
-        server.script = lambda received, error=error, status=status: Turn(status, raw=json.dumps(error).encode())
-        with pytest.raises(JudgeError, match=fix):
-            make(server)(images[:1], ["a"])
-    assert len(server.received) == 3
+@pytest.mark.parametrize(
+    ("provider", "status", "error", "fix"),
+    [
+        ("gemini", 400, {"code": 400, "details": [{"reason": "API_KEY_INVALID"}]}, r"HTTP 400: no\); check the key"),
+        ("openai", 429, {"code": "insufficient_quota"}, "no credit"),
+        ("openai", 400, {"code": "unsupported_value", "param": "temperature"}, "temperature=None"),
+    ],
+)
+def test_other_hopeless_errors_raise(server, provider, status, error, fix, images):
+    server.script = lambda received: Turn(status, raw=json.dumps({"error": {"message": "no", **error}}).encode())
+    with pytest.raises(JudgeError, match=fix):
+        make(server, provider)(images[:1], ["a"])
+    assert len(server.received) == 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_refused_and_named(server: JudgeServer, provider: str, status: int, images: Tensor) -> None:
+def test_a_redirect_is_refused_and_named(server, provider, status, images):
     # Followed, this loop would cost a hundred requests of which one is counted.
     server.script = lambda received: Turn(status, headers={"location": f"{received.path}?key=sk-very-secret"})
     judge = make(server, provider, max_calls=5)
@@ -279,7 +263,7 @@ def test_a_redirect_is_refused_and_named(server: JudgeServer, provider: str, sta
     assert "\n" not in str(caught.value)
 
 
-def test_grades_from_before_a_hopeless_error_go_with_it(server: JudgeServer, provider: str, images: Tensor) -> None:
+def test_grades_from_before_a_hopeless_error_go_with_it(server, provider, images):
     server.script = lambda received: Turn() if received.index < 3 else Turn(402)
     judge = make(server, provider, concurrency=1)
     images[1] = torch.nan
@@ -291,9 +275,7 @@ def test_grades_from_before_a_hopeless_error_go_with_it(server: JudgeServer, pro
     assert caught.value.scores[[0, 2, 3]].tolist() == pytest.approx(expected(sent, ["a"] * 3))
 
 
-def test_a_judge_says_when_its_cap_is_why_images_have_no_grade(
-    server: JudgeServer, provider: str, images: Tensor
-) -> None:
+def test_a_judge_says_when_its_cap_is_why_images_have_no_grade(server, provider, images):
     judge = make(server, provider, max_calls=3, retries=0)
     judge(images[:3], ["a"] * 3)
     assert judge.exhausted == ""  # all were graded
@@ -311,7 +293,7 @@ def test_a_judge_says_when_its_cap_is_why_images_have_no_grade(
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40])
-def test_answers_in_parts_are_joined(server: JudgeServer, cut: int, images: Tensor) -> None:
+def test_answers_in_parts_are_joined(server, cut, images):
     def parts(received: Received) -> Turn:
         answer = answer_text(received.png, received.prompt)
         thought = {"type": "thinking", "thinking": '{"overall": 1}'}
@@ -324,76 +306,81 @@ def test_answers_in_parts_are_joined(server: JudgeServer, cut: int, images: Tens
 
 
 @pytest.mark.parametrize("content", [None, [], 5, [{"type": "audio", "id": "x"}], [{"type": "text", "text": None}]])
-def test_an_answer_without_text_is_shown(
-    server: JudgeServer, content: Any, images: Tensor, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_answer_without_text_is_shown(server, content, images, caplog):
     message = {"role": "assistant", "content": content, "reasoning_content": "hm"}
     server.script = lambda received: Turn(extra={"message": message})
     assert make(server, retries=0)(images[:1], ["a"]).isnan().all()
     assert f"it has no text: {json.dumps(message)}" in caplog.records[-1].message
 
 
-def test_a_refusal_is_final_for_its_image_and_counted(
-    server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture
-) -> None:
-    for provider, extra in [
-        ("openai", {"message": {"role": "assistant", "content": None, "refusal": "I can't look at this"}}),
-        ("openai", {"finish_reason": "content_filter"}),
-        ("gemini", {"finishReason": "SAFETY"}),
-    ]:
-        server.script = lambda received, extra=extra: Turn(extra=extra)
-        judge = make(server, provider, prices=(1.0, 10.0))
-        assert judge(images[:1], ["a"]).isnan().all()
-        assert (judge.spending.calls, judge.spending.cost) == (1, pytest.approx(0.002))
-        assert "declined to grade" in caplog.records[-1].message
-    blocked = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
-    server.script = lambda received: Turn(raw=json.dumps(blocked).encode())
-    assert make(server, "gemini")(images[:1], ["a"]).isnan().all()
-    assert "declined to grade it: PROHIBITED_CONTENT" in caplog.records[-1].message
-    blocked["usageMetadata"] = {"promptTokenCount": 1000}  # nothing was written, and zeros are left out
-    judge = make(server, "gemini", max_cost=1, prices=(1, 10))
-    assert judge(images[:2], ["a"] * 2).isnan().all()
-    assert judge.spending.cost == pytest.approx(0.002)
+@pytest.mark.parametrize(
+    ("provider", "turn", "cost", "word"),
+    [
+        (
+            "openai",
+            Turn(extra={"message": {"role": "assistant", "content": None, "refusal": "I can't"}}),
+            0.002,
+            "I can't",
+        ),
+        ("openai", Turn(extra={"finish_reason": "content_filter"}), 0.002, "content_filter"),
+        ("gemini", Turn(extra={"finishReason": "SAFETY"}), 0.002, "SAFETY"),
+        ("gemini", Turn(raw=json.dumps(BLOCKED).encode()), 0, "PROHIBITED_CONTENT"),
+        # nothing was written, and zeros are left out
+        ("gemini", Turn(raw=json.dumps({**BLOCKED, "usageMetadata": {"promptTokenCount": 1000}}).encode()), 0.001, ""),
+    ],
+)
+def test_a_refusal_is_final_for_its_image_and_counted(server, provider, turn, cost, word, images, caplog):
+    server.script = lambda received: turn
+    judge = make(server, provider, prices=(1.0, 10.0))
+    assert judge(images[:1], ["a"]).isnan().all()
+    assert (judge.spending.calls, judge.spending.cost) == (1, pytest.approx(cost))
+    assert f"declined to grade it: {word}" in caplog.records[-1].message
 
 
-def test_a_cut_answer_says_how_to_get_the_rest(
-    server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture
-) -> None:
-    for provider, extra in [("openai", {"finish_reason": "length"}), ("gemini", {"finishReason": "MAX_TOKENS"})]:
-        server.script = lambda received, extra=extra: Turn(text='{"overall": 7', extra=extra)
-        assert make(server, provider, retries=1, max_tokens=20)(images[:1], ["a"]).isnan().all()
-        assert "cut at max_tokens=20; pass more" in caplog.records[-1].message
+@pytest.mark.parametrize("end", [("openai", {"finish_reason": "length"}), ("gemini", {"finishReason": "MAX_TOKENS"})])
+def test_a_cut_answer_says_how_to_get_the_rest(server, end, images, caplog):
+    provider, extra = end
+    server.script = lambda received: Turn(text='{"overall": 7', extra=extra)
+    assert make(server, provider, retries=1, max_tokens=20)(images[:1], ["a"]).isnan().all()
+    assert "cut at max_tokens=20; pass more" in caplog.records[-1].message
 
 
-def test_servers_say_when_to_come_back(server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
-    server.turns(Turn(429, headers={"retry-after": "7"}), Turn(503, headers={"retry-after": "2.5"}), Turn(500))
+RETRY_INFO = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}]
+
+
+@pytest.mark.parametrize(
+    ("provider", "turns", "expected_waits"),
+    [
+        # the third is its own
+        ("openai", [(429, {"retry-after": "7"}, b""), (503, {"retry-after": "2.5"}, b""), (500, {}, b"")], [7, 2.5, 4]),
+        ("gemini", [(429, {}, json.dumps({"error": {"code": 429, "details": RETRY_INFO}}).encode())], [34]),
+        ("openai", [(429, {"retry-after": "86400"}, b"")], []),
+    ],
+)
+def test_servers_say_when_to_come_back(server, provider, turns, expected_waits, images, caplog):
+    server.turns(*(Turn(status, headers, raw=raw or None) for status, headers, raw in turns))
     waits: list[float] = []
-    make(server, "openai", waits)(images[:1], ["a"])
-    assert waits == [7, 2.5, 4]  # the third is its own
-    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}]
-    server.turns(Turn(429, raw=json.dumps({"error": {"code": 429, "message": "slow", "details": details}}).encode()))
-    waits.clear()
-    make(server, "gemini", waits)(images[:1], ["b"])
-    assert waits == [34]
-    server.turns(Turn(429, headers={"retry-after": "86400"}))
-    waits.clear()
-    assert make(server, "openai", waits)(images[:1], ["c"]).isnan().all()
-    assert waits == []
-    assert "asks to wait 86400 s, longer than patience=300" in caplog.text
+    scores = make(server, provider, waits)(images[:1], ["a"])
+    assert waits == expected_waits
+    assert scores.isnan().all() == ("asks to wait 86400 s, longer than patience=300" in caplog.text) == (not waits)
 
 
-def test_retry_after_forms() -> None:
-    assert retry_after({"retry-after": "12"}) == 12
-    assert retry_after({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
-    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
-    later = retry_after({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"})
-    assert later is not None and later > 1e9
-    for wrong in ("soon", "-3", "nan", "inf", ""):
-        assert retry_after({"retry-after": wrong}) is None
-    assert retry_after({}) is None
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "12"}, 12),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        *(({"retry-after": wrong}, None) for wrong in ("soon", "-3", "nan", "inf", "")),
+        ({}, None),
+    ],
+)
+def test_retry_after_forms(headers, seconds):
+    assert retry_after(headers) == seconds
+    assert retry_after({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}) > 1e9
 
 
-def test_waits_double_up_to_a_limit_less_jitter() -> None:
+def test_waits_double_up_to_a_limit_less_jitter():
     assert [Backoff(jitter=lambda: 0.0).wait(n) for n in (1, 2, 3, 7, 999)] == [1, 2, 4, 60, 60]
     assert Backoff(first=2, jitter=lambda: 0.5).wait(2) == 3
     waits = {Backoff().wait(3) for _ in range(20)}
@@ -401,9 +388,7 @@ def test_waits_double_up_to_a_limit_less_jitter() -> None:
 
 
 @pytest.mark.parametrize("cap", [0, 1, 3, 4])
-def test_calls_never_pass_their_cap(
-    server: JudgeServer, provider: str, cap: int, images: Tensor, prompts: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_calls_never_pass_their_cap(server, provider, cap, images, prompts, caplog):
     judge = make(server, provider, max_calls=cap)
     scores = judge(images, prompts)
     assert judge.spending.calls == len(server.received) == cap
@@ -415,7 +400,7 @@ def test_calls_never_pass_their_cap(
     assert len(server.received) == cap
 
 
-def test_retries_count_as_calls(server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+def test_retries_count_as_calls(server, images, caplog):
     server.script = lambda received: Turn(500, raw=b"oh no")
     waits: list[float] = []
     judge = make(server, waits=waits, max_calls=7, concurrency=4)
@@ -428,21 +413,17 @@ def test_retries_count_as_calls(server: JudgeServer, images: Tensor, caplog: pyt
     assert (len(server.received), waits) == (2, [1])  # no wait for a request that may not be made
 
 
-def test_cost_never_passes_its_cap(server: JudgeServer, provider: str, images: Tensor) -> None:
+def test_cost_never_passes_its_cap(server, provider, images, caplog):
     many = torch.cat([images, 1 - images])
     judge = make(server, provider, max_cost=0.0105, prices=(1.0, 10.0), concurrency=8)  # each costs 0.002
     scores = judge(many, ["a"] * 10)
     assert (~scores.isnan()).sum() == len(server.received) == 5
     assert judge.spending.cost == pytest.approx(0.01)
     assert (judge.spending.input_tokens, judge.spending.output_tokens) == (5000, 500)
+    assert "5 of 10 images got no grade (NaN): the cap max_cost=0.0105 is reached" in caplog.text
 
 
-def test_the_cap_on_cost_is_named(server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
-    make(server, max_cost=0.003, prices=(1.0, 10.0))(images, ["a"] * 5)
-    assert "4 of 5 images got no grade (NaN): the cap max_cost=0.003 is reached" in caplog.text
-
-
-def test_cost_without_reported_usage_raises(server: JudgeServer, images: Tensor) -> None:
+def test_cost_without_reported_usage_raises(server, images):
     server.script = lambda received: Turn(usage=None)
     with pytest.raises(JudgeError, match="max_cost can't be kept"):
         make(server, max_cost=1.0, prices=(1.0, 1.0))(images, ["a"] * 5)
@@ -450,14 +431,14 @@ def test_cost_without_reported_usage_raises(server: JudgeServer, images: Tensor)
     assert make(server)(images, ["a"] * 5).isfinite().all()
 
 
-def test_one_answer_without_usage_is_taken_for_the_dearest(server: JudgeServer, images: Tensor) -> None:
+def test_one_answer_without_usage_is_taken_for_the_dearest(server, images):
     server.script = lambda received: Turn(usage=None if received.index == 1 else (1000, 100))
     judge = make(server, max_cost=1, prices=[1, 10])
     assert judge(images[:3], ["a"] * 3).isfinite().all()
     assert judge.spending.cost == pytest.approx(0.006)
 
 
-def test_hidden_reasoning_is_paid_for(server: JudgeServer, images: Tensor) -> None:
+def test_hidden_reasoning_is_paid_for(server, images):
     body = {
         "candidates": [{"content": {"parts": [{"text": "{hm", "thought": True}, {"text": "{}"}]}}],
         "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 20, "thoughtsTokenCount": 300},
@@ -468,7 +449,7 @@ def test_hidden_reasoning_is_paid_for(server: JudgeServer, images: Tensor) -> No
     assert (judge.spending.input_tokens, judge.spending.output_tokens) == (10, 320)
 
 
-def test_requests_without_a_word_are_taken_for_billed() -> None:
+def test_requests_without_a_word_are_taken_for_billed():
     from verifiers.judge.endpoint import Answer
 
     spending = Spending(max_cost=1.0, prices=(1.0, 0.0))
@@ -489,7 +470,7 @@ def test_requests_without_a_word_are_taken_for_billed() -> None:
     assert spending.begin() == "" and spending.begin() == "max_cost=1"
 
 
-def test_equal_images_and_prompts_cost_one_call(server: JudgeServer, provider: str, images: Tensor) -> None:
+def test_equal_images_and_prompts_cost_one_call(server, provider, images):
     judge = make(server, provider)
     rows = images[[0, 1, 0, 0, 1]]
     prompts = ["a", "a", "a", "b", "a"]
@@ -501,7 +482,7 @@ def test_equal_images_and_prompts_cost_one_call(server: JudgeServer, provider: s
     assert (len(server.received), judge.cache_hits) == (3, 5)
 
 
-def test_the_cache_is_bounded_and_drops_the_oldest(server: JudgeServer, images: Tensor) -> None:
+def test_the_cache_is_bounded_and_drops_the_oldest(server, images):
     judge = make(server, cache_size=2, concurrency=1)
     assert judge(images, ["a"] * 5).tolist() == pytest.approx(expected(images, ["a"] * 5))
     assert len(judge._cache) == 2
@@ -515,9 +496,7 @@ def test_the_cache_is_bounded_and_drops_the_oldest(server: JudgeServer, images: 
     assert len(server.received) == 8
 
 
-def test_explain_gives_all_grades_of_each_image_for_nothing(
-    server: JudgeServer, provider: str, images: Tensor, prompts: list[str]
-) -> None:
+def test_explain_gives_all_grades_of_each_image_for_nothing(server, provider, images, prompts):
     judge = make(server, provider)
     judge(images, prompts)
     images[1, 0, 0, 0] = torch.nan
@@ -530,9 +509,7 @@ def test_explain_gives_all_grades_of_each_image_for_nothing(
         assert told[index].reason == ""
 
 
-def test_images_that_are_not_finite_are_never_sent(
-    server: JudgeServer, images: Tensor, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_images_that_are_not_finite_are_never_sent(server, images, caplog):
     images[0, 0, 0, 0] = torch.nan
     images[3] = torch.inf
     assert make(server)(images, ["a"] * 5).isnan().tolist() == [True, False, False, True, False]
@@ -540,7 +517,7 @@ def test_images_that_are_not_finite_are_never_sent(
     assert "2 of 5 images got no grade (NaN): the image is not finite" in caplog.text
 
 
-def test_what_is_sent(server: JudgeServer, provider: str, images: Tensor) -> None:
+def test_what_is_sent(server, provider, images):
     make(server, provider)(images[:1], ["a red circle"])
     make(server, provider, seed=None, temperature=None, max_tokens=None)(images[:1], ["a red circle"])
     first, bare = server.received
@@ -569,7 +546,7 @@ def test_what_is_sent(server: JudgeServer, provider: str, images: Tensor) -> Non
     assert "sk-very-secret" not in json.dumps(first.body) + first.path
 
 
-def test_openai_itself_gets_the_name_it_wants_for_the_limit() -> None:
+def test_openai_itself_gets_the_name_it_wants_for_the_limit():
     from verifiers.judge.openai import OpenAIEndpoint
 
     request = OpenAIEndpoint(answer_format="text")._request(b"", "", {}, 0)
@@ -577,15 +554,13 @@ def test_openai_itself_gets_the_name_it_wants_for_the_limit() -> None:
     assert "response_format" not in request
 
 
-def test_an_unreadable_answer_changes_the_seed_and_a_failure_does_not(
-    server: JudgeServer, provider: str, images: Tensor
-) -> None:
+def test_an_unreadable_answer_changes_the_seed_and_a_failure_does_not(server, provider, images):
     server.turns(Turn(500), Turn(text="hm"), Turn(429), Turn(text="hm"))
     make(server, provider, seed=40)(images[:1], ["a"])
     assert [received.seed for received in server.received] == [40, 40, 41, 41, 42]
 
 
-def test_large_images_are_shrunk_when_asked(server: JudgeServer) -> None:
+def test_large_images_are_shrunk_when_asked(server):
     image = torch.rand(1, 3, 60, 90, generator=torch.Generator().manual_seed(0))
     make(server, max_side=30)(image, ["a"])
     make(server, max_side=90)(image, ["a"])
@@ -596,13 +571,13 @@ def test_large_images_are_shrunk_when_asked(server: JudgeServer) -> None:
     assert Image.open(io.BytesIO(encode_png(torch.rand(3, 1, 500), 10))).size == (10, 1)
 
 
-def test_gradients_are_refused_before_anything_is_spent(server: JudgeServer, images: Tensor) -> None:
+def test_gradients_are_refused_before_anything_is_spent(server, images):
     with pytest.raises(ValueError, match="not differentiable"):
         make(server)(images.requires_grad_(), ["a"] * 5, grad=True)
     assert server.received == []
 
 
-def test_an_interrupt_stops_at_once(server: JudgeServer, provider: str, images: Tensor) -> None:
+def test_an_interrupt_stops_at_once(server, provider, images):
     interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
     server.script = lambda received: Turn(then=interrupt if received.index == 1 else lambda: None, hang=True)
     judge = make(server, provider, concurrency=2)
@@ -613,7 +588,7 @@ def test_an_interrupt_stops_at_once(server: JudgeServer, provider: str, images: 
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_an_interrupt_ends_waits_too(server: JudgeServer, images: Tensor, concurrency: int) -> None:
+def test_an_interrupt_ends_waits_too(server, images, concurrency):
     def busy(received: Received) -> Turn:
         if received.index == concurrency - 1:  # some time later, when all wait
             threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -629,7 +604,7 @@ def test_an_interrupt_ends_waits_too(server: JudgeServer, images: Tensor, concur
     assert len(server.received) == concurrency
 
 
-def test_workers_keep_order_and_raise_what_is_raised() -> None:
+def test_workers_keep_order_and_raise_what_is_raised():
     assert run_all(lambda item, stop: item * 2, list(range(50)), 8) == [2 * i for i in range(50)]
     assert run_all(lambda item, stop: item, [], 8) == []
 
@@ -643,9 +618,7 @@ def test_workers_keep_order_and_raise_what_is_raised() -> None:
             run_all(fail, list(range(9)), concurrency)
 
 
-def test_keys_come_from_the_environment_when_needed(
-    server: JudgeServer, provider: str, images: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_come_from_the_environment_when_needed(server, provider, images, monkeypatch):
     names = {"openai": ["OPENAI_API_KEY"], "gemini": ["GEMINI_API_KEY", "GOOGLE_API_KEY"]}[provider]
     judge = RubricJudge(provider)
     with pytest.raises(JudgeError, match=rf"no API key was found; set {' or '.join(names)}, or pass api_key=\.\.\.$"):
@@ -664,14 +637,14 @@ def test_keys_come_from_the_environment_when_needed(
 
 
 @pytest.mark.parametrize("key", ["sk-\u00fcber-secret", "sk-secret\nX-More: 1"])
-def test_keys_that_no_header_can_carry_are_not_repeated(server: JudgeServer, provider: str, key: str) -> None:
+def test_keys_that_no_header_can_carry_are_not_repeated(server, provider, key):
     judge = make(server, provider, api_key=key)
     with pytest.raises(JudgeError, match="characters that no key has") as caught:
         judge.load()
     assert "secret" not in str(caught.value) and caught.value.__context__ is None
 
 
-def test_servers_on_this_machine_need_no_key(server: JudgeServer, images: Tensor) -> None:
+def test_servers_on_this_machine_need_no_key(server, images):
     judge = RubricJudge("openai", "llava", base_url=f"{server.address}/v1")
     judge.load()
     assert server.received == []
@@ -679,7 +652,7 @@ def test_servers_on_this_machine_need_no_key(server: JudgeServer, images: Tensor
 
 
 @pytest.mark.parametrize(("provider_", "package"), [("openai", "openai"), ("gemini", "google.genai")])
-def test_missing_package_is_one_line(provider_: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_one_line(provider_, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     judge = RubricJudge(provider_, api_key="x")
     with pytest.raises(ImportError, match=r'needs the package .*: pip install "noise-search\[api\]"$') as caught:
@@ -687,7 +660,7 @@ def test_missing_package_is_one_line(provider_: str, package: str, monkeypatch: 
     assert "\n" not in str(caught.value)
 
 
-def test_construction_imports_and_contacts_nothing() -> None:
+def test_construction_imports_and_contacts_nothing():
     code = (
         "import sys; from verifiers.judge.judge import RubricJudge\n"
         "for provider in ('openai', 'gemini', 'local'): RubricJudge(provider)\n"
@@ -698,7 +671,7 @@ def test_construction_imports_and_contacts_nothing() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_version_follows_what_changes_scores(server: JudgeServer) -> None:
+def test_version_follows_what_changes_scores(server):
     changes: list[dict[str, Any]] = [
         {},
         {"score": "mean"},
@@ -723,30 +696,20 @@ def test_version_follows_what_changes_scores(server: JudgeServer) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"provider": "claude"}, ValueError, r"'claude'; expected one of \['gemini', 'local', 'openai'\]"),
-        ({"score": "beauty"}, ValueError, "'beauty'; expected one of"),
+        ({"provider": "claude"}, ValueError, r"provider is 'claude'; expected one of \['gemini', 'local', 'openai'\]"),
+        ({"score": "beauty"}, ValueError, "score is 'beauty'; expected one of"),
         ({"concurrency": 0}, ValueError, "concurrency is 0; expected at least 1"),
-        ({"retries": -1}, ValueError, "retries"),
-        ({"max_side": 0}, ValueError, "max_side"),
+        ({"retries": -1}, ValueError, "retries is -1; expected at least 0"),
+        ({"max_side": 0}, ValueError, "max_side is 0; expected at least 1"),
         ({"max_calls": -1}, ValueError, "max_calls is -1"),
-        ({"max_cost": 1.0}, ValueError, "without prices"),
-        ({"max_cost": float("nan"), "prices": (1, 1)}, ValueError, "max_cost"),
-        ({"prices": (1, -1)}, ValueError, "prices"),
-        ({"prices": (1, 2, 3)}, ValueError, "prices"),
-        ({"provider": "openai", "base_url": "localhost:8000/v1"}, ValueError, "expected an address such as"),
-        ({"base_url": "http://"}, ValueError, "expected an address such as"),
-        ({"provider": "openai", "answer_format": "xml"}, ValueError, "answer_format"),
-        ({"temprature": 1}, TypeError, "temprature"),
-    ],
-)
-def test_wrong_arguments_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        RubricJudge(**arguments)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
+        ({"max_cost": 1.0}, ValueError, "max_cost was given without prices"),
+        ({"max_cost": float("nan"), "prices": (1, 1)}, ValueError, "max_cost is nan"),
+        ({"prices": (1, -1)}, ValueError, r"prices\[1\] is -1"),
+        ({"prices": (1, 2, 3)}, ValueError, r"prices is \(1, 2, 3\); expected two"),
+        ({"base_url": "localhost:8000/v1"}, ValueError, ".*expected an address such as"),
+        ({"provider": "gemini", "base_url": "http://"}, ValueError, ".*expected an address such as"),
+        ({"answer_format": "xml"}, ValueError, "answer_format is 'xml'"),
+        ({"temprature": 1}, TypeError, ".*temprature"),
         ({"timeout": -1}, ValueError, "timeout is -1; expected a finite number of more than 0"),
         ({"timeout": 0}, ValueError, "timeout is 0; expected a finite number of more than 0"),
         ({"timeout": float("inf")}, ValueError, "timeout is inf; expected a finite number"),
@@ -780,22 +743,20 @@ def test_wrong_arguments_are_refused(arguments: dict[str, Any], error: type[Exce
         ({"provider": "local", "max_tokens": -5}, ValueError, "max_tokens is -5; expected at least 1"),
     ],
 )
-def test_arguments_of_the_wrong_kind_are_refused_in_one_line(
-    arguments: dict[str, Any], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_arguments_of_the_wrong_kind_are_refused_in_one_line(arguments, error, message, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have no type checks at run time
     with pytest.raises(error, match=f"^{message}") as caught:
         RubricJudge(**{"provider": "openai", **arguments})
     assert "\n" not in str(caught.value) and "12345" not in str(caught.value)
 
 
-def test_numbers_of_numpy_are_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_of_numpy_are_welcome(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     judge = RubricJudge("openai", max_tokens=np.int64(100), seed=np.int32(3), temperature=np.float32(0.5))
     assert judge.version == RubricJudge("openai", max_tokens=100, seed=3, temperature=0.5).version
 
 
-def test_waits_that_cannot_be_waited_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_that_cannot_be_waited_are_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     for name in ("first", "longest", "patience"):
         with pytest.raises(ValueError, match=f"{name} is -1; expected"):
@@ -805,7 +766,7 @@ def test_waits_that_cannot_be_waited_are_refused(monkeypatch: pytest.MonkeyPatch
     assert Backoff(patience=float("inf")).wait(1, 1e6) == 1e6
 
 
-def test_an_endpoint_object_is_taken_as_it_is(server: JudgeServer, images: Tensor) -> None:
+def test_an_endpoint_object_is_taken_as_it_is(server, images):
     from verifiers.judge.openai import OpenAIEndpoint
 
     endpoint = OpenAIEndpoint("eye-1", **server.options("openai"))
@@ -814,7 +775,7 @@ def test_an_endpoint_object_is_taken_as_it_is(server: JudgeServer, images: Tenso
         RubricJudge(endpoint, "m", api_key="x")
 
 
-def test_a_local_model_that_answers(tmp_path: Path, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_local_model_that_answers(tmp_path, images, caplog):
     numbers = {key: {"score": index + 1.5} for index, key in enumerate(RUBRIC.keys)}
     answer = json.dumps(numbers).replace(" ", "")
     judge = RubricJudge("local", write_chat_model(tmp_path / "eye", answer), dtype=torch.float32)
@@ -838,14 +799,14 @@ def test_a_local_model_that_answers(tmp_path: Path, images: Tensor, caplog: pyte
     assert not torch.equal(seen[0], seen[1])
 
 
-def test_a_local_model_that_babbles(tmp_path: Path, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_local_model_that_babbles(tmp_path, images, caplog):
     judge = RubricJudge("local", write_chat_model(tmp_path / "eye", None), max_tokens=5)
     assert judge(images[:2], ["word1", "word2"]).isnan().all()
     assert judge.spending.calls == 2  # greedy: asking again would change nothing
     assert "no JSON object with grades" in caplog.text
 
 
-def test_a_local_model_without_chat_template_is_refused(tmp_path: Path) -> None:
+def test_a_local_model_without_chat_template_is_refused(tmp_path):
     judge = RubricJudge("local", write_chat_model(tmp_path / "eye", None, template=None))
     with pytest.raises(JudgeError, match="'eye' has no chat template"):
         judge.load()

@@ -59,7 +59,7 @@ def through_pil(images: Tensor) -> Tensor:
     return pixels
 
 
-def test_the_sign_is_the_checkers_flag(tmp_path: Path) -> None:
+def test_the_sign_is_the_checkers_flag(tmp_path):
     # 3 rows too many: the crop, which rounds down, leaves out 1 above and 2 below
     images = torch.rand(24, 3, 35, 32, generator=torch.Generator().manual_seed(3))
     images = images * torch.rand(24, 3, 1, 1, generator=torch.Generator().manual_seed(4))
@@ -89,7 +89,7 @@ def test_the_sign_is_the_checkers_flag(tmp_path: Path) -> None:
     assert {special for _, special in seen} == {True, False}
 
 
-def test_special_care_and_strictness_lower_the_margin(tmp_path: Path, images: Tensor) -> None:
+def test_special_care_and_strictness_lower_the_margin(tmp_path, images):
     checker = safety_checker(threshold=1.0)
     checker.save_pretrained(tmp_path / "plain")
     checker.special_care_embeds_weights.data.fill_(-1)
@@ -102,7 +102,7 @@ def test_special_care_and_strictness_lower_the_margin(tmp_path: Path, images: Te
     torch.testing.assert_close(strict(images, [""] * 5), plain - 0.25, atol=1e-6, rtol=0)
 
 
-def test_a_classifiers_margin_is_its_log_odds(classifier_folder: Path, images: Tensor) -> None:
+def test_a_classifiers_margin_is_its_log_odds(classifier_folder, images):
     from transformers import ViTForImageClassification
 
     model: Any = ViTForImageClassification.from_pretrained(classifier_folder, dtype=torch.float32).eval()
@@ -116,9 +116,7 @@ def test_a_classifiers_margin_is_its_log_odds(classifier_folder: Path, images: T
         assert torch.equal(margins < 0, probability > threshold)
 
 
-def test_black_images_are_rejected_unless_asked_for(
-    checker_folder: Path, classifier_folder: Path, images: Tensor
-) -> None:
+def test_black_images_are_rejected_unless_asked_for(checker_folder, classifier_folder, images):
     images[1] = 0
     images[3] = 1e-4  # black once it has 8 bits
     for folder in (checker_folder, classifier_folder):
@@ -130,7 +128,7 @@ def test_black_images_are_rejected_unless_asked_for(
         assert allowed.version != Safety(folder).version
 
 
-def test_half_precision_weights_score_in_float32(checker_folder: Path, classifier_folder: Path, images: Tensor) -> None:
+def test_half_precision_weights_score_in_float32(checker_folder, classifier_folder, images):
     single, half = (Safety(checker_folder, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
     margins = half(images, [""] * 5)
     assert margins.dtype == torch.float32
@@ -146,7 +144,7 @@ def test_half_precision_weights_score_in_float32(checker_folder: Path, classifie
     )
 
 
-def test_unsafe_classes_may_have_other_names(tmp_path: Path, images: Tensor) -> None:
+def test_unsafe_classes_may_have_other_names(tmp_path, images):
     folder = write_classifier(tmp_path / "many", labels=("drawing", "Hentai", "neutral", "Porn"))
     with pytest.raises(WeightsError, match=r"classes \['Hentai', .*none are among .*labels="):
         Safety(folder).load()
@@ -157,7 +155,7 @@ def test_unsafe_classes_may_have_other_names(tmp_path: Path, images: Tensor) -> 
     assert (both < one).all()  # more classes are unsafe, so more is rejected
 
 
-def test_processors_that_are_not_reproduced_are_refused(tmp_path: Path) -> None:
+def test_processors_that_are_not_reproduced_are_refused(tmp_path):
     with pytest.raises(WeightsError, match="image processor is a ViTImageProcessor that resizes to"):
         Safety(write_classifier(tmp_path / "lanczos", resample=1)).load()
     bicubic = Safety(write_classifier(tmp_path / "bicubic", resample=3))
@@ -166,7 +164,7 @@ def test_processors_that_are_not_reproduced_are_refused(tmp_path: Path) -> None:
     assert Safety(write_classifier(tmp_path / "bilinear"))._input.interpolation == "bilinear"
 
 
-def test_settings_are_checked_and_told(checker_folder: Path) -> None:
+def test_settings_are_checked_and_told(checker_folder):
     for options, message in [
         ({"threshold": 0.0}, "threshold is 0.0"),
         ({"threshold": 1.0}, "threshold is 1.0"),
@@ -182,7 +180,7 @@ def test_settings_are_checked_and_told(checker_folder: Path) -> None:
     assert "not stated" in CARD.weights_licence
 
 
-def test_missing_and_wrong_weights_are_one_line(tmp_path: Path, clip_directory: Path) -> None:
+def test_missing_and_wrong_weights_are_one_line(tmp_path, clip_directory):
     from tiny.rewards import write_pickscore
 
     safety_checker().save_pretrained(tmp_path / "incomplete")
@@ -202,7 +200,7 @@ def test_missing_and_wrong_weights_are_one_line(tmp_path: Path, clip_directory: 
         assert "\n" not in str(error.value)
 
 
-def test_a_pickle_in_the_old_layout_loads(tmp_path: Path, images: Tensor) -> None:
+def test_a_pickle_in_the_old_layout_loads(tmp_path, images):
     checker = safety_checker(threshold=0.2)
     checker.save_pretrained(tmp_path / "new")
     checker.save_pretrained(tmp_path / "old")

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -27,33 +27,26 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 class TestContract(VerifierContract):
-    @pytest.fixture
-    def verifier(self, folders: dict[str, Path]) -> VLM:
-        return VLM(folders["qwen3_vl"], batch=3)
+    kind = "qwen3_vl"
+    options: ClassVar[dict[str, Any]] = {"batch": 3}
 
     @pytest.fixture
-    def in_bfloat16(self, folders: dict[str, Path]) -> VLM:
-        return VLM(folders["qwen3_vl"], batch=3, dtype="bfloat16")
-
-
-class TestContractOfLlava(VerifierContract):
-    @pytest.fixture
-    def verifier(self, folders: dict[str, Path]) -> VLM:
-        return VLM(folders["llava"], questions=["Is there {}?", "Does this image show {}?"])
+    def verifier(self, folders):
+        return VLM(folders[self.kind], **self.options)
 
     @pytest.fixture
-    def in_bfloat16(self, folders: dict[str, Path]) -> VLM:
-        return VLM(folders["llava"], questions=["Is there {}?", "Does this image show {}?"], dtype="bfloat16")
+    def in_bfloat16(self, folders):
+        return VLM(folders[self.kind], **self.options, dtype="bfloat16")
 
 
-class TestContractOfTiles(VerifierContract):
-    @pytest.fixture
-    def verifier(self, folders: dict[str, Path]) -> VLM:
-        return VLM(folders["llava_onevision"], pixels=64 * 64)
+class TestContractOfLlava(TestContract):
+    kind = "llava"
+    options: ClassVar[dict[str, Any]] = {"questions": ["Is there {}?", "Does this image show {}?"]}
 
-    @pytest.fixture
-    def in_bfloat16(self, folders: dict[str, Path]) -> VLM:
-        return VLM(folders["llava_onevision"], pixels=64 * 64, dtype="bfloat16")
+
+class TestContractOfTiles(TestContract):
+    kind = "llava_onevision"
+    options: ClassVar[dict[str, Any]] = {"pixels": 64 * 64}
 
 
 @torch.no_grad()
@@ -86,7 +79,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 class TestAgainstGenerate:
-    def test_log_odds(self, folders: dict[str, Path], kind: str, prompts: list[str]) -> None:
+    def test_log_odds(self, folders, kind, prompts):
         """Prompts of different lengths in one batch."""
         images = torch.rand(5, 3, *SIZES[kind], generator=torch.Generator().manual_seed(3))
         scores = VLM(folders[kind], batch=5)(images, prompts)
@@ -96,14 +89,14 @@ class TestAgainstGenerate:
         ]
         torch.testing.assert_close(scores, torch.tensor(expected), atol=2e-5, rtol=0)
 
-    def test_right_padding_would_differ(self, folders: dict[str, Path], kind: str, prompts: list[str]) -> None:
+    def test_right_padding_would_differ(self, folders, kind, prompts):
         images = torch.rand(5, 3, *SIZES[kind], generator=torch.Generator().manual_seed(3))
         right = VLM(folders[kind], batch=5)
         expected = right(images, prompts)
         right._processor.tokenizer.padding_side = "right"
         assert ((right(images, prompts) - expected).abs() > 1e-2).any()
 
-    def test_vqascore_is_the_chance_of_yes(self, folders: dict[str, Path], kind: str) -> None:
+    def test_vqascore_is_the_chance_of_yes(self, folders, kind):
         images = torch.rand(2, 3, *SIZES[kind], generator=torch.Generator().manual_seed(4))
         scores = VLM.vqascore(folders[kind])(images, ["a red circle"] * 2)
         for image, score in zip(images, scores, strict=True):
@@ -111,7 +104,7 @@ class TestAgainstGenerate:
             chance = logits.double().softmax(-1)[words.convert_tokens_to_ids("Yes")]
             torch.testing.assert_close(score.double(), chance, atol=1e-6, rtol=0)
 
-    def test_gradient_reaches_every_image(self, folders: dict[str, Path], kind: str, images: Tensor) -> None:
+    def test_gradient_reaches_every_image(self, folders, kind, images):
         images.requires_grad_()
         VLM(folders[kind])(images, ["a red circle"] * 5, grad=True).sum().backward()
         assert images.grad is not None
@@ -119,7 +112,7 @@ class TestAgainstGenerate:
 
 
 class TestQuestions:
-    def test_mean_and_product(self, folders: dict[str, Path], images: Tensor) -> None:
+    def test_mean_and_product(self, folders, images):
         templates = ["Is there {}?", "Does this image show {}?", "Is {} in this image?"]
         alone = torch.stack([VLM(folders["llava"], question=t)(images, ["a star"] * 5) for t in templates]).sigmoid()
         mean = VLM(folders["llava"], questions=templates)(images, ["a star"] * 5)
@@ -127,7 +120,7 @@ class TestQuestions:
         torch.testing.assert_close(mean, alone.mean(0), atol=1e-5, rtol=0)
         torch.testing.assert_close(product, alone.prod(0), atol=1e-5, rtol=0)
 
-    def test_different_numbers_per_prompt(self, folders: dict[str, Path], images: Tensor) -> None:
+    def test_different_numbers_per_prompt(self, folders, images):
         asked = {"a": ["Is there a circle?"], "b": ["Is there a star?", "Is there a square?"]}
         by_mapping = VLM(folders["llava"], questions=asked, batch=2)(images[:3], ["b", "a", "b"])
         by_function = VLM(folders["llava"], questions=asked.__getitem__)(images[:3], ["b", "a", "b"])
@@ -135,12 +128,12 @@ class TestQuestions:
         alone = [VLM(folders["llava"], questions=asked)(images[i : i + 1], [p]) for i, p in enumerate("bab")]
         torch.testing.assert_close(by_mapping, torch.cat(alone), atol=1e-5, rtol=0)
 
-    def test_closed_form(self) -> None:
+    def test_closed_form(self):
         odds = torch.tensor([0.0, math.log(3)])
         assert combine(odds, "mean").item() == pytest.approx((0.5 + 0.75) / 2)
         assert combine(odds, "product").item() == pytest.approx(0.5 * 0.75)
 
-    def test_braces_of_a_prompt_stay(self) -> None:
+    def test_braces_of_a_prompt_stay(self):
         assert Asked(["Is there {}?"]).about("a {set}") == ["Is there a {set}?"]
 
     @pytest.mark.parametrize(
@@ -151,11 +144,11 @@ class TestQuestions:
             (["Is there a star?"], ValueError, "0 places"),
         ],
     )
-    def test_refusals(self, questions: Any, error: type[Exception], said: str) -> None:
+    def test_refusals(self, questions, error, said):
         with pytest.raises(error, match=said):
             Asked(questions)
 
-    def test_a_prompt_without_questions_is_named(self) -> None:
+    def test_a_prompt_without_questions_is_named(self):
         with pytest.raises(KeyError, match="'c'"):
             Asked({"a": ["Is there a circle?"]}).about("c")
         with pytest.raises(ValueError, match="at least one"):
@@ -163,7 +156,7 @@ class TestQuestions:
 
 
 class TestVersions:
-    def test_what_changes_scores_changes_the_version(self, folders: dict[str, Path]) -> None:
+    def test_what_changes_scores_changes_the_version(self, folders):
         options: list[dict[str, Any]] = [
             {},
             {"question": "Is there {}?"},
@@ -176,7 +169,7 @@ class TestVersions:
         ]
         assert len({VLM(folders["llava"], **each).version for each in options}) == len(options)
 
-    def test_functions_differ_by_their_source(self) -> None:
+    def test_functions_differ_by_their_source(self):
         first = Asked(lambda prompt: [f"Is there {prompt}?"])
         second = Asked(lambda prompt: [f"Does this image show {prompt}?"])
         assert first.label != second.label
@@ -189,12 +182,12 @@ class TestVersions:
 
         assert Asked(Questions()).label == "v7"
 
-    def test_templates_of_vqascore(self) -> None:
+    def test_templates_of_vqascore(self):
         """As in `qwen2vl_model.py` and `qwen3vl_model.py` of linzhiqiu/t2v_metrics."""
         assert fill(PRESETS["vqascore"], "a {b}") == 'Does this image show "a {b}"?'
         assert fill(PRESETS["vqascore-3.1"], "a {b}") == 'Does this figure show "a {b}"? Please answer Yes or No.'
 
-    def test_half_precision_gives_float32(self, folders: dict[str, Path], images: Tensor) -> None:
+    def test_half_precision_gives_float32(self, folders, images):
         scores = VLM(folders["qwen3_vl"], dtype=torch.bfloat16)(images, ["a star"] * 5)
         assert scores.dtype == torch.float32
         torch.testing.assert_close(scores, VLM(folders["qwen3_vl"])(images, ["a star"] * 5), atol=0.2, rtol=0.1)
@@ -210,14 +203,12 @@ class TestImages:
             (1024, 32, 16_777_216, 1024),
         ],
     )
-    def test_smart_resize(self, size: int, factor: int, most: int, tokens: int) -> None:
+    def test_smart_resize(self, size, factor, most, tokens):
         rows, columns = smart_resize(size, size, factor, factor * factor, most)
         assert rows * columns == tokens * factor * factor
 
     @pytest.mark.parametrize("size", [(100, 300), (33, 47), (500, 60), (31, 20)])
-    def test_the_processor_then_changes_no_size(
-        self, folders: dict[str, Path], kind: str, size: tuple[int, int]
-    ) -> None:
+    def test_the_processor_then_changes_no_size(self, folders, kind, size):
         processor = AutoProcessor.from_pretrained(folders[kind]).image_processor
         images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
         once = resized(images, processor)
@@ -225,7 +216,7 @@ class TestImages:
         read = [processor(list(once), do_rescale=False, do_resize=do, return_tensors="pt") for do in (True, False)]
         torch.testing.assert_close(read[0]["pixel_values"], read[1]["pixel_values"], atol=1e-6, rtol=0)
 
-    def test_a_budget_shrinks_images(self, folders: dict[str, Path], images: Tensor) -> None:
+    def test_a_budget_shrinks_images(self, folders, images):
         small = VLM(folders["qwen3_vl"], pixels=32 * 32)
         large = torch.nn.functional.interpolate(images, scale_factor=4)
         assert target(160, 192, small._processor.image_processor, 32 * 32) == (32, 32)
@@ -237,7 +228,7 @@ class TestWholeImages:
 
     @pytest.mark.parametrize("kind", WHOLE)
     @pytest.mark.parametrize("size", [(40, 100), (90, 30), (200, 200)])
-    def test_log_odds(self, folders: dict[str, Path], kind: str, size: tuple[int, int]) -> None:
+    def test_log_odds(self, folders, kind, size):
         images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(5))
         scores = VLM(folders[kind])(images, ["a star", "is there a red circle"])
         for image, prompt, score in zip(images, ["a star", "is there a red circle"], scores, strict=True):
@@ -245,7 +236,7 @@ class TestWholeImages:
             assert score.item() == pytest.approx(expected, abs=2e-5)
 
     @pytest.mark.parametrize("kind", WHOLE)
-    def test_inputs_are_the_processor_s_own(self, folders: dict[str, Path], kind: str) -> None:
+    def test_inputs_are_the_processor_s_own(self, folders, kind):
         images = torch.rand(1, 3, 40, 100, generator=torch.Generator().manual_seed(6))
         verifier = VLM(folders[kind])
         pixels = resized(images, verifier._processor.image_processor).requires_grad_()
@@ -264,7 +255,7 @@ class TestWholeImages:
             torch.testing.assert_close(made[0, :, 0, 0], torch.tensor(corner), atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("kind", WHOLE)
-    def test_a_budget_shrinks_the_original(self, folders: dict[str, Path], kind: str) -> None:
+    def test_a_budget_shrinks_the_original(self, folders, kind):
         images = torch.rand(1, 3, 60, 150, generator=torch.Generator().manual_seed(7))
         verifier = VLM(folders[kind], pixels=60 * 150 // 4)
         processor = verifier._processor.image_processor
@@ -274,20 +265,9 @@ class TestWholeImages:
 
     @pytest.mark.parametrize(
         "name",
-        [
-            "LlavaNext",
-            "GotOcr2",
-            "Cohere2Vision",
-            "Llama4",
-            "PerceptionLM",
-            "Mllama",
-            "Janus",
-            "DeepseekVL",
-            "Lfm2Vl",
-            "Idefics3",
-        ],
+        "LlavaNext GotOcr2 Cohere2Vision Llama4 PerceptionLM Mllama Janus DeepseekVL Lfm2Vl Idefics3".split(),
     )
-    def test_originals_reach_every_other_processor(self, name: str) -> None:
+    def test_originals_reach_every_other_processor(self, name):
         processor = getattr(transformers, f"{name}ImageProcessor")()
         images = torch.rand(1, 3, 50, 90, generator=torch.Generator().manual_seed(8))
         expected = (images * 255).round() / 255
@@ -309,12 +289,12 @@ class TestWholeImages:
             (transformers.Qwen2VLImageProcessor(resample=0), False),
         ],
     )
-    def test_options_decide_too(self, made: Any, known: bool) -> None:
+    def test_options_decide_too(self, made, known):
         assert is_resized(made) == known
 
     @pytest.mark.parametrize("name", ["Blip", "CLIP", "Gemma3", "Llava", "Qwen2VL", "Siglip", "ViT"])
     @pytest.mark.parametrize("size", [(50, 90), (300, 230)])
-    def test_a_resize_beforehand_equals_pil(self, name: str, size: tuple[int, int]) -> None:
+    def test_a_resize_beforehand_equals_pil(self, name, size):
         # not noise: Pillow 13 may resize rows first, which then shows
         coarse = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(9))
         image = (torch.nn.functional.interpolate(coarse, size, mode="bilinear")[0] * 255).round().to(torch.uint8)
@@ -327,38 +307,38 @@ class TestWholeImages:
 
 
 class TestRefusals:
-    def test_an_answer_that_is_not_one_token(self, tmp_path: Path) -> None:
+    def test_an_answer_that_is_not_one_token(self, tmp_path):
         folder = write_tiny_vlm(tmp_path / "m", "llava", words=WORDS.replace("Yes ", ""))
         with pytest.raises(WeightsError, match="'Yes' is not one token"):
             VLM(folder).load()
 
-    def test_a_model_that_thinks_first(self, tmp_path: Path) -> None:
+    def test_a_model_that_thinks_first(self, tmp_path):
         folder = write_tiny_vlm(tmp_path / "m", "qwen3_vl", chat=QWEN_CHAT + "<think>\n")
         with pytest.raises(WeightsError, match="thinks before"):
             VLM(folder).load()
 
-    def test_thinking_is_switched_off_where_it_can_be(self, tmp_path: Path, images: Tensor) -> None:
+    def test_thinking_is_switched_off_where_it_can_be(self, tmp_path, images):
         off = "{% if enable_thinking is defined and not enable_thinking %}{% else %}<think>\n{% endif %}"
         folder = write_tiny_vlm(tmp_path / "m", "qwen3_vl", chat=QWEN_CHAT + off)
         assert VLM(folder)(images, ["a star"] * 5).isfinite().all()
 
-    def test_a_control_token_in_the_prompt(self, folders: dict[str, Path], images: Tensor) -> None:
+    def test_a_control_token_in_the_prompt(self, folders, images):
         with pytest.raises(ValueError, match="<image>"):
             VLM(folders["llava"])(images[:1], ["an <image> of a star"])
 
-    def test_added_tokens_that_are_not_special_are_text(self, tmp_path: Path, images: Tensor) -> None:
+    def test_added_tokens_that_are_not_special_are_text(self, tmp_path, images):
         """Some tokenizers hold runs of spaces or HTML tags among the added tokens."""
         folder = write_tiny_vlm(tmp_path / "m", "llava", added=["star", "circle"])
         assert "star" in VLM(folder)._processor.tokenizer.get_added_vocab()
         assert VLM(folder)(images[:1], ["a star above a circle"]).isfinite().all()
 
-    def test_a_placeholder_is_refused_though_it_is_not_special(self, tmp_path: Path, images: Tensor) -> None:
+    def test_a_placeholder_is_refused_though_it_is_not_special(self, tmp_path, images):
         verifier = VLM(write_tiny_vlm(tmp_path / "m", "llava", added=["circle"]))
         verifier._processor.image_token = "circle"
         with pytest.raises(ValueError, match="'circle', a control token"):
             verifier(images[:1], ["a circle"])
 
-    def test_hpsv3_refuses_special_tokens_only(self, tmp_path: Path) -> None:
+    def test_hpsv3_refuses_special_tokens_only(self, tmp_path):
         verifier = HPSv3(tmp_path / "none.safetensors", base=write_base(tmp_path / "base"))
         verifier._processor.tokenizer.add_tokens(["circle"])
         verifier._check_control("a circle")
@@ -367,19 +347,19 @@ class TestRefusals:
                 verifier._check_control(f"a {token} circle")
 
     @pytest.mark.parametrize(("kind", "least"), [("qwen3_vl", 1024), ("qwen2_5_vl", 784), ("llava", 1024)])
-    def test_an_area_below_the_processor_s_least(self, folders: dict[str, Path], kind: str, least: int) -> None:
+    def test_an_area_below_the_processor_s_least(self, folders, kind, least):
         VLM(folders[kind], pixels=least).load()
         with pytest.raises(ValueError, match=f"pixels is {least - 1};.* smaller than {least}"):
             VLM(folders[kind], pixels=least - 1).load()
 
-    def test_an_encoder_decoder(self, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_encoder_decoder(self, folders, monkeypatch):
         verifier = VLM.vqascore(folders["llava"])
         network = verifier.source.model(torch.device("cpu"))
         monkeypatch.setattr(network.config, "is_encoder_decoder", True)
         with pytest.raises(WeightsError, match="encoder-decoder, and VQAScore of those is not built"):
             verifier.load()
 
-    def test_a_processor_that_lets_no_gradient_through(self, folders: dict[str, Path], images: Tensor) -> None:
+    def test_a_processor_that_lets_no_gradient_through(self, folders, images):
         verifier = VLM(folders["llava"])
         inner = verifier._processor
 
@@ -405,10 +385,10 @@ class TestRefusals:
             ({"pixels": 0}, "at least 1"),
         ],
     )
-    def test_options(self, options: dict[str, Any], said: str) -> None:
+    def test_options(self, options, said):
         with pytest.raises(ValueError, match=said):
             VLM("some/model", **options)
 
-    def test_a_directory_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_a_directory_that_is_not_there(self, tmp_path):
         with pytest.raises(WeightsError, match="does not exist"):
             VLM(tmp_path / "none").load()

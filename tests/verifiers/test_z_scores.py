@@ -41,7 +41,7 @@ def pool(rows: np.ndarray) -> dict[str, np.ndarray]:
 
 @few
 @given(pools.filter(lambda rows: (rows.std(0) > 0).all()))
-def test_values_equal_scipys(rows: np.ndarray) -> None:
+def test_values_equal_scipys(rows):
     z = zscore(rows, axis=0)
     np.testing.assert_allclose(MeanZ(A, B).combine(pool(rows)), z.mean(1), atol=1e-12)
     np.testing.assert_allclose(MinZ(A, B).combine(pool(rows)), z.min(1), atol=1e-12)
@@ -55,7 +55,7 @@ def test_values_equal_scipys(rows: np.ndarray) -> None:
 @every
 @few
 @given(rows=pools, data=st.data())
-def test_permuted_rows_permute_values(make: Callable[..., Aggregator], rows: np.ndarray, data: st.DataObject) -> None:
+def test_permuted_rows_permute_values(make, rows, data):
     order = data.draw(st.permutations(range(len(rows))))
     plain = make(A, B).combine(pool(rows))
     np.testing.assert_allclose(make(A, B).combine(pool(rows[order])), plain[order], atol=1e-9)
@@ -64,7 +64,7 @@ def test_permuted_rows_permute_values(make: Callable[..., Aggregator], rows: np.
 @every
 @few
 @given(rows=pools)
-def test_what_is_no_worse_in_everything_is_valued_no_less(make: Callable[..., Aggregator], rows: np.ndarray) -> None:
+def test_what_is_no_worse_in_everything_is_valued_no_less(make, rows):
     values = make(A, B).combine(pool(rows))
     for i, one in enumerate(rows):
         for j, other in enumerate(rows):
@@ -75,9 +75,7 @@ def test_what_is_no_worse_in_everything_is_valued_no_less(make: Callable[..., Ag
 @every
 @few
 @given(rows=pools, how=st.sampled_from(["nan", "inf", "unsafe"]), at=st.integers(0, 8))
-def test_what_failed_never_wins_nor_changes_another(
-    make: Callable[..., Aggregator], rows: np.ndarray, how: str, at: int
-) -> None:
+def test_what_failed_never_wins_nor_changes_another(make, rows, how, at):
     at = at % (len(rows) + 1)
     safe = np.ones(len(rows) + 1)
     more = np.insert(rows, at, [99.0, 99.0], axis=0)
@@ -96,14 +94,12 @@ def test_what_failed_never_wins_nor_changes_another(
 @pytest.mark.parametrize("make", Z, ids=["mean", "min", "weighted"])
 @few
 @given(rows=pools, scale=st.sampled_from([1e-3, 0.5, 7.0]), offset=st.sampled_from([-100.0, 0.0, 3.0]))
-def test_units_of_a_verifier_do_not_matter_to_z_scores(
-    make: Callable[..., Aggregator], rows: np.ndarray, scale: float, offset: float
-) -> None:
+def test_units_of_a_verifier_do_not_matter_to_z_scores(make, rows, scale, offset):
     moved = rows * [scale, 1] + [offset, 0]
     np.testing.assert_allclose(make(A, B).combine(pool(moved)), make(A, B).combine(pool(rows)), atol=1e-7)
 
 
-def test_a_verifier_that_tells_nothing_apart_has_no_part() -> None:
+def test_a_verifier_that_tells_nothing_apart_has_no_part():
     rows = np.array([[1.0, 0.1], [2.0, 0.1], [6.0, 0.1]])  # 0.1 three times has a std of 1.4e-17 by rounding
     z = (rows[:, 0] - 3) / np.sqrt(14 / 3)
     np.testing.assert_allclose(MinZ(A, B).combine(pool(rows)), z, atol=1e-12)
@@ -115,9 +111,7 @@ def test_a_verifier_that_tells_nothing_apart_has_no_part() -> None:
 @pytest.mark.parametrize("make", Z, ids=["mean", "min", "weighted"])
 @few
 @given(rows=pools, later=pools)
-def test_a_frozen_reference_values_a_candidate_alone_as_in_any_pool(
-    make: Callable[..., Aggregator], rows: np.ndarray, later: np.ndarray
-) -> None:
+def test_a_frozen_reference_values_a_candidate_alone_as_in_any_pool(make, rows, later):
     frozen = make(A, B).freeze(pool(rows))
     assert frozen.absolute and not make(A, B).absolute
     np.testing.assert_allclose(frozen.combine(pool(rows)), make(A, B).combine(pool(rows)), atol=1e-9)
@@ -126,7 +120,7 @@ def test_a_frozen_reference_values_a_candidate_alone_as_in_any_pool(
     np.testing.assert_array_equal(both[-1:], frozen.combine(pool(later[-1:])))
 
 
-def test_a_described_reference_makes_the_aggregator_again() -> None:
+def test_a_described_reference_makes_the_aggregator_again():
     rows = np.array([[1.0, 5.0], [2.0, 3.0], [4.0, 3.5]])
     frozen = MinZ(A, B, freeze_after=3).freeze(pool(rows))
     described = json.loads(json.dumps(frozen.describe()))
@@ -136,7 +130,7 @@ def test_a_described_reference_makes_the_aggregator_again() -> None:
     assert WeightedSum(A, B, weights=WEIGHTS).describe()["weights"] == WEIGHTS
 
 
-def test_names_wait_for_what_a_model_declares() -> None:
+def test_names_wait_for_what_a_model_declares():
     open_ = MeanZ("a", B, SAFE, reference={A.key: (0.0, 1.0), B.key: (0.0, 2.0)})
     assert open_.name == "mean-z(a, b, safe)"
     with pytest.raises(ValueError, match=r"holds 'a' by name.*verifiers\.load\('a'\)"):
@@ -154,7 +148,7 @@ def test_names_wait_for_what_a_model_declares() -> None:
     assert Single("a").name == "a" and Single("a").resolved({"a": A}.__getitem__).verifiers == (A,)
 
 
-def test_functions_are_members_too() -> None:
+def test_functions_are_members_too():
     assert MeanRank(lambda images, prompts: images.mean((1, 2, 3)), A).name == "mean-rank(function, a)"
     with pytest.raises(TypeError, match="make an instance"):
         MeanRank(FunctionVerifier)
@@ -176,11 +170,11 @@ def test_functions_are_members_too() -> None:
         (lambda: MeanRank(SAFE), "only excludes images"),
     ],
 )
-def test_what_cannot_be_combined_is_refused(make: Callable[[], Aggregator], words: str) -> None:
+def test_what_cannot_be_combined_is_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
 
 
-def test_a_sum_of_raw_scores_has_nothing_to_freeze() -> None:
+def test_a_sum_of_raw_scores_has_nothing_to_freeze():
     plain = WeightedSum(A, B, weights=WEIGHTS)
     assert plain.absolute and plain.freeze({}) is plain
