@@ -41,6 +41,7 @@ PRESETS = {
 Sources: `qwen2vl_model.py` and `qwen3vl_model.py` of linzhiqiu/t2v_metrics. CLIP-FlanT5's own ends in "yes or no."
 """
 
+COMBINATIONS = ("mean", "product")
 BATCH = 4
 _LANCZOS = 1  # PIL's number
 Questions = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]] | Sequence[str]
@@ -139,19 +140,14 @@ class VLM(Verifier):
         self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
     ) -> Float[Tensor, " batch"]:
         """Log-odds, P("Yes") or the combined probabilities of each image."""
-        if self.questions is None:
-            asked = [[fill(self.question, prompt)] for prompt in prompts]
-        else:
-            asked = [self.questions.about(prompt) for prompt in prompts]
+        questions = self.questions or Asked([self.question])
+        asked = [questions.about(prompt) for prompt in prompts]
         counts = [len(each) for each in asked]
         rows = torch.arange(len(images)).repeat_interleave(torch.tensor(counts)).to(images.device)
         texts = [text for each in asked for text in each]
         pixels = resized(images, self._processor.image_processor, self.pixels)
-        made = []
-        for start in range(0, len(texts), self.batch):
-            part = slice(start, start + self.batch)
-            made.append(self._read(self._logits(pixels[rows[part]], texts[part])))
-        scores = torch.cat(made)
+        parts = [slice(start, start + self.batch) for start in range(0, len(texts), self.batch)]
+        scores = torch.cat([self._read(self._logits(pixels[rows[part]], texts[part])) for part in parts])
         if self.questions is None:
             return scores
         return torch.stack([combine(each, self.combine) for each in torch.split(scores, counts)])
@@ -215,28 +211,27 @@ class VLM(Verifier):
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, **knob
         )
         if made.rstrip().endswith("<think>"):
-            raise WeightsError(
-                f"{self.source.model_id} thinks before it answers, and the answer must be its first token: "
-                "choose an Instruct variant"
+            raise self._unfit(
+                "thinks before it answers, and the answer must be its first token: choose an Instruct variant"
             )
         return made
 
     def _network(self, device: torch.device) -> Any:
         network = self.source.model(device)
         if network.config.is_encoder_decoder:
-            raise WeightsError(
-                f"{self.source.model_id} is an encoder-decoder, and VQAScore of those is not built; "
-                f"expected a decoder such as {MODEL}"
+            raise self._unfit(
+                f"is an encoder-decoder, and VQAScore of those is not built; expected a decoder such as {MODEL}"
             )
         return network
+
+    def _unfit(self, why: str) -> WeightsError:
+        return WeightsError(f"{self.source.model_id} {why}")
 
     @cached_property
     def _processor(self) -> Any:
         processor = self.source.part("AutoProcessor")
         if getattr(processor, "image_processor", None) is None or not getattr(processor, "chat_template", None):
-            raise WeightsError(
-                f"{self.source.model_id} has no image processor with a chat template; expected a chat model that sees"
-            )
+            raise self._unfit("has no image processor with a chat template; expected a chat model that sees")
         least = least_area(processor.image_processor)
         if self.pixels is not None and self.pixels < least:
             raise ValueError(f"pixels is {self.pixels}; {self.source.model_id} makes no image smaller than {least}")
@@ -250,11 +245,10 @@ class VLM(Verifier):
     @cached_property
     def _answers(self) -> tuple[list[int], list[int]]:
         """Ids of "Yes", "yes" and of "No", "no", where they are single tokens."""
-        before = self._turn("?")
-        return self._forms("Yes", before), self._forms("No", before)
+        return self._forms("Yes"), self._forms("No")
 
-    def _forms(self, word: str, before: str) -> list[int]:
-        found = [self._single(form, before) for form in (word, word.lower())]
+    def _forms(self, word: str) -> list[int]:
+        found = [self._single(form) for form in (word, word.lower())]
         if found[0] is None:
             raise WeightsError(
                 f"{word!r} is not one token of {self.source.model_id}; its first token alone says nothing: "
@@ -262,20 +256,14 @@ class VLM(Verifier):
             )
         return list(dict.fromkeys(i for i in found if i is not None))
 
-    def _single(self, word: str, before: str) -> int | None:
-        """The word's id where it follows a text, None where it takes several tokens or is unknown."""
-        tokenizer = self._processor.tokenizer
+    def _single(self, word: str) -> int | None:
+        """The word's id where it begins an answer, None where it takes several tokens or is unknown."""
+        tokenizer, before = self._processor.tokenizer, self._turn("?")
         # After a line end or a control token an answer begins at once, after "ASSISTANT:" with a space.
         glued = before[-1:].isspace() or before.endswith(tuple(tokenizer.get_added_vocab()))
-        ids = [
-            tokenizer(text, add_special_tokens=False).input_ids for text in (before, before + " " * (not glued) + word)
-        ]
-        after = ids[1][len(ids[0]) :]
-        single = ids[1][:-1] == ids[0] and len(after) == 1 and after[0] != tokenizer.unk_token_id
-        return int(after[0]) if single else None
-
-
-COMBINATIONS = ("mean", "product")
+        text = before + ("" if glued else " ") + word
+        first, whole = (tokenizer(one, add_special_tokens=False).input_ids for one in (before, text))
+        return int(whole[-1]) if whole[:-1] == first and whole[-1] != tokenizer.unk_token_id else None
 
 
 class Asked:

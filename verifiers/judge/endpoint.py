@@ -40,7 +40,7 @@ class RequestFailed(Exception):
     """
 
     def __init__(self, reason: str, *, again: bool, wait: float | None = None, answered: bool = True) -> None:
-        """Take what is known of the failure."""
+        """Take what is known."""
         super().__init__(reason)
         self.reason, self.again, self.wait, self.answered = reason, again, wait, answered
 
@@ -233,12 +233,7 @@ class ServedEndpoint(Endpoint):
     ) -> Exception:
         """What an HTTP error means: worth another try, final for this image, or final for all.
 
-        Args:
-            status: of the answer.
-            headers: of the answer; they may say when to come back.
-            said: the server's words.
-            wait: seconds to wait where the headers say nothing.
-            hopeless: how to put right what no further request can.
+        `wait` counts where the headers don't say when to come back; `hopeless` is the fix of what no retry helps.
         """
         if 300 <= status < 400:
             # Followed, the requests would pass a cap, and image and key go to an address that nobody named.

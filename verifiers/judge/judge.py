@@ -118,13 +118,11 @@ class RubricJudge(Verifier):
             TypeError: an argument that the endpoint doesn't have, or of another type than it takes.
         """
         if not isinstance(rubric, Rubric):
-            raise TypeError(
-                f"rubric is {rubric!r}; expected a Rubric: pass verifiers.judge.rubric.Rubric({{key: question}})"
-            )
+            fix = "pass verifiers.judge.rubric.Rubric({key: question})"
+            raise TypeError(f"rubric is {rubric!r}; expected a Rubric: {fix}")
         if not isinstance(backoff, Backoff | None):
-            raise TypeError(
-                f"backoff is {backoff!r}; expected a Backoff: pass verifiers.judge.requests.Backoff(first=1.0)"
-            )
+            fix = "pass verifiers.judge.requests.Backoff(first=1.0)"
+            raise TypeError(f"backoff is {backoff!r}; expected a Backoff: {fix}")
         if score not in rubric.choices:
             raise ValueError(f"score is {score!r}; expected one of {rubric.choices}")
         self.endpoint = _endpoint(provider, model, endpoint)
@@ -150,13 +148,7 @@ class RubricJudge(Verifier):
         return f"{self.endpoint.label}/{low:g}-{high:g}/{self.chosen}/{digest}"
 
     def load(self, device: torch.device | str | None = None) -> None:
-        """Find package and key, or load the local model; nothing is asked.
-
-        Raises:
-            ImportError: the package isn't installed.
-            JudgeError: there is no key.
-            WeightsError: a local model is missing or doesn't load.
-        """
+        """Find package and key, or load the local model, as `Endpoint.ready` does; nothing is asked."""
         self.endpoint.ready(device)
 
     def score(
@@ -172,12 +164,7 @@ class RubricJudge(Verifier):
         return self._values(self._grades(images, prompts))
 
     def explain(self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str]) -> list[Grades]:
-        """All grades and explanations of each image; those graded before cost nothing.
-
-        Args:
-            images: as in a call.
-            prompts: one per image.
-        """
+        """All grades and explanations of each image, as in a call; those graded before cost nothing."""
         finite = check_images(images)
         check_prompts(prompts, len(images))
         with torch.no_grad():
@@ -268,11 +255,9 @@ class RubricJudge(Verifier):
         seed = None if self.seed is None else self.seed + unreadable
         try:
             answer = self.endpoint.ask(request.png, request.text, self.rubric.schema(), seed)
-        except RequestFailed as error:
-            self.spending.failed(maybe_billed=not error.answered)
-            raise
         except BaseException as error:  # an interrupt, too, leaves a request that may be billed
-            self.spending.failed(maybe_billed=not isinstance(error, JudgeError))
+            answered = error.answered if isinstance(error, RequestFailed) else isinstance(error, JudgeError)
+            self.spending.failed(maybe_billed=not answered)
             raise
         self.spending.answered(answer)
         return answer

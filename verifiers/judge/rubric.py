@@ -40,13 +40,10 @@ class Grades:
         """One number: an aspect, "overall", or the "mean" of the aspects; NaN where nothing was graded."""
         if not self.scores:
             return math.nan
-        if score == MEAN:
-            return math.fsum(self._aspects.values()) / len(self._aspects)
-        return self.scores[score]
-
-    @property
-    def _aspects(self) -> dict[str, float]:
-        return {key: value for key, value in self.scores.items() if key != OVERALL}
+        if score != MEAN:
+            return self.scores[score]
+        aspects = [value for key, value in self.scores.items() if key != OVERALL]
+        return math.fsum(aspects) / len(aspects)
 
 
 @dataclass(frozen=True)
@@ -77,16 +74,11 @@ class Rubric:
         for key in self.aspects:
             if not (isinstance(key, str) and re.fullmatch(r"[a-z][a-z0-9_]*", key)) or key in (OVERALL, MEAN):
                 raise ValueError(f"aspect {key!r}: expected lower-case words joined by _, not {OVERALL!r} or {MEAN!r}")
-        if not self._scale_rises():
+        ends = list(self.scale) if isinstance(self.scale, Sequence) else []
+        finite = all(isinstance(end, numbers.Real) and math.isfinite(end) for end in ends)
+        if len(ends) != 2 or not finite or not ends[0] < ends[1]:
             raise ValueError(f"scale is {self.scale!r}; expected (worst, best), two finite numbers that rise")
-        object.__setattr__(self, "scale", tuple(map(float, self.scale)))  # so that 10 and 10.0 are one rubric
-
-    def _scale_rises(self) -> bool:
-        scale: Any = self.scale
-        if not isinstance(scale, Sequence) or len(scale) != 2:
-            return False
-        finite = all(isinstance(end, numbers.Real) and math.isfinite(end) for end in scale)
-        return finite and bool(scale[0] < scale[1])
+        object.__setattr__(self, "scale", tuple(map(float, ends)))  # so that 10 and 10.0 are one rubric
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -138,9 +130,10 @@ class Rubric:
         found = [value for value in _objects(answer) if any(key in value for key in self.keys)]
         if not found:
             raise UnreadableAnswer(f"the answer holds no JSON object with grades: {_shortened(answer)}")
+        explained = {key: value.get("explanation") for key, value in found[-1].items() if isinstance(value, dict)}
         return Grades(
             {key: self._grade(key, found[-1]) for key in self.keys},
-            {key: text for key in self.keys if (text := _explanation(found[-1].get(key)))},
+            {key: text for key in self.keys if isinstance(text := explained.get(key), str) and text},
         )
 
     def _grade(self, key: str, answer: Mapping[str, Any]) -> float:
@@ -175,12 +168,8 @@ The paper reports its grades on 0 to 100 and doesn't publish its request; sayakp
 
 
 def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    required = {"required": list(properties), "additionalProperties": False}
+    return {"type": "object", "properties": dict(properties), **required}
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
@@ -201,11 +190,6 @@ def _objects(text: str) -> list[dict[str, Any]]:
 
 def _refused(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON")
-
-
-def _explanation(value: Any) -> str:
-    text = value.get("explanation") if isinstance(value, dict) else None
-    return text if isinstance(text, str) else ""
 
 
 def _shortened(text: str, most: int = 120) -> str:
