@@ -1,4 +1,4 @@
-"""Ensembles over z-scores and weighted sums: closed forms, and what holds for every aggregator."""
+"""Ranks, z-scores and weighted sums: against scipy, in closed form, and what holds for every aggregator."""
 
 import json
 from collections.abc import Callable
@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata, zscore
 
-from verifiers import FunctionVerifier, Verifier
-from verifiers.aggregators.ranks import Aggregator, MeanRank, MeanZ, MinZ, Single, WeightedSum
+from verifiers import FunctionVerifier, MeanRank, MeanZ, MinZ, Single, Verifier, WeightedSum, as_aggregator
+from verifiers.aggregators.base import Aggregator
+from verifiers.aggregators.ranks import ranks
 
 
 def named(name: str, kind: str = "score") -> Verifier:
@@ -37,6 +38,32 @@ pools = st.lists(st.tuples(score, score), min_size=1, max_size=9).map(np.array)
 
 def pool(rows: np.ndarray) -> dict[str, np.ndarray]:
     return {A.key: rows[:, 0], B.key: rows[:, 1]}
+
+
+@given(st.lists(st.sampled_from([-3.5, 0.0, 1.0, 1.5, 1e30, -np.inf]), min_size=2, max_size=12))
+def test_ranks_equal_scipy(values):
+    expected = (rankdata(values, "average") - 1) / (len(values) - 1)
+    np.testing.assert_array_equal(ranks(np.array(values)), expected)
+
+
+def test_rank_of_one_and_of_nan():
+    assert ranks(np.array([5.0])).tolist() == [0.0]
+    assert ranks(np.array([2.0, np.nan, 1.0])).tolist() == [1.0, 0.0, 0.5]
+    assert ranks(np.array([])).shape == (0,)
+
+
+@given(st.lists(st.floats(-5, 5).map(lambda x: round(x, 3)), min_size=2, max_size=10).map(np.array))
+def test_mean_rank_knows_only_the_order(x):
+    np.testing.assert_array_equal(MeanRank(A, B).combine({A.key: x, B.key: -x}), np.full(len(x), 0.5))
+    np.testing.assert_array_equal(MeanRank(A).combine({A.key: np.exp(x)}), MeanRank(A).combine({A.key: x}))
+
+
+def test_single_is_the_score_under_constraints():
+    single = Single(A, SAFE)
+    assert single.absolute and single.name == "a"
+    values = single.combine({A.key: np.array([3.0, 1.0, 2.0, 2.0]), SAFE.key: np.array([-1.0, 0.0, 1.0, 1.0])})
+    np.testing.assert_array_equal(values, [np.nan, 1.0, 2.0, 2.0])
+    assert single.combine({A.key: np.array([]), SAFE.key: np.array([])}).shape == (0,)
 
 
 @few
@@ -120,6 +147,11 @@ def test_a_frozen_reference_values_a_candidate_alone_as_in_any_pool(make, rows, 
     np.testing.assert_array_equal(both[-1:], frozen.combine(pool(later[-1:])))
 
 
+def test_a_reference_is_of_valid_candidates():
+    rows = np.array([[3.0, 10.0], [1.0, 40.0], [2.0, 20.0], [2.0, 30.0], [np.nan, 1e9]])
+    assert MeanZ(A, B).freeze(pool(rows)).reference == {A.key: (2.0, np.sqrt(0.5)), B.key: (25.0, np.sqrt(125.0))}
+
+
 def test_a_described_reference_makes_the_aggregator_again():
     rows = np.array([[1.0, 5.0], [2.0, 3.0], [4.0, 3.5]])
     frozen = MinZ(A, B, freeze_after=3).freeze(pool(rows))
@@ -148,7 +180,9 @@ def test_names_wait_for_what_a_model_declares():
     assert Single("a").name == "a" and Single("a").resolved({"a": A}.__getitem__).verifiers == (A,)
 
 
-def test_functions_are_members_too():
+def test_names_and_functions_as_members():
+    assert not MeanRank(A, B).absolute and not MeanZ(A, B).absolute
+    assert MeanRank(A, B).name == "mean-rank(a, b)"
     assert MeanRank(lambda images, prompts: images.mean((1, 2, 3)), A).name == "mean-rank(function, a)"
     with pytest.raises(TypeError, match="make an instance"):
         MeanRank(FunctionVerifier)
@@ -168,6 +202,15 @@ def test_functions_are_members_too():
         (lambda: MinZ(A, reference={A.key: (0.0, np.inf)}), "std >= 0"),
         (lambda: MeanRank(A, B).freeze({}), "nothing to freeze; use MeanZ"),
         (lambda: MeanRank(SAFE), "only excludes images"),
+        (lambda: Single(A, B), "use MeanRank"),
+        (lambda: MeanZ(A, B, reference={A.key: (0.0, 1.0)}), "reference lacks"),
+        (lambda: MeanZ(A, reference={A.key: (0.0, -1.0)}), "std >= 0"),
+        (lambda: MeanZ(A).freeze({A.key: np.array([np.nan])}), "no valid candidate"),
+        (lambda: MeanRank(A, B).combine({A.key: np.ones(4)}), r"components lacks .*b@"),
+        (lambda: MeanRank(A, B).combine({A.key: np.ones(4), B.key: np.zeros(3)}), r"shapes .*\(4,\).*\(3,\)"),
+        (lambda: as_aggregator([A, named("a")]), "appear twice"),
+        (lambda: as_aggregator([]), "no verifier was given"),
+        (lambda: as_aggregator([SAFE]), r"only excludes images, .*beside it: clip,safe"),
     ],
 )
 def test_what_cannot_be_combined_is_refused(make, words):
@@ -178,3 +221,15 @@ def test_what_cannot_be_combined_is_refused(make, words):
 def test_a_sum_of_raw_scores_has_nothing_to_freeze():
     plain = WeightedSum(A, B, weights=WEIGHTS)
     assert plain.absolute and plain.freeze({}) is plain
+
+
+def test_as_aggregator():
+    for one in (A, [A], [A, SAFE], lambda images, prompts: [0.0]):  # an ensemble of one is that one
+        assert isinstance(as_aggregator(one), Single)
+    assert isinstance(as_aggregator((A, B)), MeanRank)
+    ensemble = MeanZ(A, B)
+    assert as_aggregator(ensemble) is ensemble
+    with pytest.raises(TypeError, match=r"'clip' is no verifier.*verifiers.load"):
+        as_aggregator("clip")
+    with pytest.raises(TypeError, match="make an instance"):
+        as_aggregator(FunctionVerifier)
