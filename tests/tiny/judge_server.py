@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import struct
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -75,14 +76,8 @@ class JudgeServer:
         self.closing = threading.Event()
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
-        server = self
-
-        class Handler(_Handler):
-            judge = server
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._http.block_on_close = False
+        self._http = _Server(("127.0.0.1", 0), _Handler)
+        self._http.judge = self
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     @property
@@ -115,18 +110,31 @@ class JudgeServer:
         return received
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Server(ThreadingHTTPServer):
     judge: JudgeServer
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(
+            sys.exception(), OSError | ValueError
+        ):  # the client gave up, or this side reset the connection
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # head and body are two writes, and the second would wait 40 ms for the first
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        received = self.judge.note(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
-        turn = self.judge.script(received)
+        judge = self.server.judge
+        received = judge.note(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+        turn = judge.script(received)
         turn.then()
         if turn.hang:
-            self.judge.closing.wait(60)
+            judge.closing.wait(60)
             self.close_connection = True
         elif turn.reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -149,12 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self, turn: Turn, received: Received) -> dict[str, Any]:
         text = turn.text if turn.text is not None else answer_text(received.png, received.prompt)
         if received.path.endswith("/chat/completions"):
-            choice = {
-                "index": 0,
-                "message": {"role": "assistant", "content": text},
-                "finish_reason": "stop",
-                **turn.extra,
-            }
+            said = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            choice = {"index": 0, **said, **turn.extra}
             names = ("prompt_tokens", "completion_tokens")
             usage = None if turn.usage is None else dict(zip(names, turn.usage, strict=True))
             return {"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}
@@ -162,18 +166,6 @@ class _Handler(BaseHTTPRequestHandler):
         names = ("promptTokenCount", "candidatesTokenCount")
         usage = {} if turn.usage is None else {"usageMetadata": dict(zip(names, turn.usage, strict=True))}
         return {"candidates": [candidate], **usage}
-
-    def handle(self) -> None:
-        try:
-            super().handle()
-        except (ConnectionError, ValueError):  # the client gave up, or this side has reset the connection
-            self.close_connection = True
-
-    def finish(self) -> None:
-        try:
-            super().finish()
-        except (OSError, ValueError):
-            self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
