@@ -25,8 +25,9 @@ from contracts.verifier import VerifierContract
 from tiny.chat_model import write_chat_model
 from tiny.judge_server import ASPECTS, JudgeServer, Received, Turn, answer_text, grades
 from verifiers.base import VerifierUnusable
-from verifiers.judge.endpoint import JudgeError, retry_after
+from verifiers.judge.endpoint import Answer, JudgeError, retry_after
 from verifiers.judge.judge import RubricJudge, encode_png
+from verifiers.judge.openai import OpenAIEndpoint
 from verifiers.judge.requests import Backoff, run_all
 from verifiers.judge.rubric import RUBRIC, Rubric
 from verifiers.judge.spending import Spending
@@ -445,8 +446,6 @@ def test_hidden_reasoning_is_paid_for(server, images):
 
 
 def test_requests_without_a_word_are_taken_for_billed():
-    from verifiers.judge.endpoint import Answer
-
     spending = Spending(max_cost=1.0, prices=(1.0, 0.0))
     assert spending.blind and spending.begin() == ""
     spending.answered(Answer("", 400_000, 0))
@@ -542,8 +541,6 @@ def test_what_is_sent(server, provider, images):
 
 
 def test_openai_itself_gets_the_name_it_wants_for_the_limit():
-    from verifiers.judge.openai import OpenAIEndpoint
-
     request = OpenAIEndpoint(answer_format="text")._request(b"", "", {}, 0)
     assert request["max_completion_tokens"] == 4096 and "max_tokens" not in request
     assert "response_format" not in request
@@ -760,8 +757,6 @@ def test_waits_that_cannot_be_waited_are_refused(monkeypatch):
 
 
 def test_an_endpoint_object_is_taken_as_it_is(server, images):
-    from verifiers.judge.openai import OpenAIEndpoint
-
     endpoint = OpenAIEndpoint("eye-1", **server.options("openai"))
     assert RubricJudge(endpoint)(images, ["a"] * 5).isfinite().all()
     with pytest.raises(TypeError, match=r"is an endpoint already.*'api_key', 'model'"):
