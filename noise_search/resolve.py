@@ -11,7 +11,8 @@ from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.models import CARD, ModelCard
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
 from noise_search.words import unknown
-from verifiers.aggregators.ranks import ENSEMBLES, Aggregator, as_aggregator
+from verifiers.aggregators.base import Aggregator
+from verifiers.aggregators.ranks import ENSEMBLES, as_aggregator
 from verifiers.base import FunctionVerifier, Verifier
 
 log = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from noise_search.results.candidate import Candidate
 from noise_search.results.data import AllCandidatesFailed
 from noise_search.results.result import SearchResult
 from noise_search.results.saving import png_bytes
-from verifiers.aggregators.ranks import Aggregator
+from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)

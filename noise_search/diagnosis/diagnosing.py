@@ -24,7 +24,7 @@ from noise_search.results.candidate import Candidate
 from noise_search.results.result import SearchResult
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import first_line
-from verifiers.aggregators.ranks import Aggregator
+from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier, WeightsError
 
 _NO_GAIN = "there is no gain"

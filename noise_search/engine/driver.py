@@ -23,7 +23,7 @@ from noise_search.results.candidate import Candidate
 from noise_search.results.record import search_record, unread_record
 from noise_search.results.result import SearchResult
 from noise_search.settings import ModelSettings, Scheduler, spelt
-from verifiers.aggregators.ranks import Aggregator
+from verifiers.aggregators.base import Aggregator
 
 log = logging.getLogger(__name__)
 

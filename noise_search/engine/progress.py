@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from noise_search.engine.prompt_search import PromptSearch
 from noise_search.models import LoadedModel
 from noise_search.words import schedule_in_words
-from verifiers.aggregators.ranks import Aggregator
+from verifiers.aggregators.base import Aggregator
 
 
 class Reporter:

@@ -31,7 +31,7 @@ from samplers.recipe import Recipe
 from samplers.replay import Replayed, check_recipe, cost, keyed
 from samplers.replay import replay as run_recipe
 from samplers.space import NoiseSpace
-from verifiers.aggregators.ranks import Aggregator
+from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
 EXACT, CLOSE = "bit for bit", "within 1e-5"

@@ -12,7 +12,7 @@ from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.models import LoadedModel
 from noise_search.version import __version__
 from samplers.space import NoiseSpace
-from verifiers.aggregators.ranks import Aggregator
+from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
 RECORD_VERSION = 1

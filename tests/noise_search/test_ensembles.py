@@ -9,7 +9,7 @@ from scipy.stats import rankdata, zscore
 from noise_search import AllCandidatesFailed, search
 from tiny.search import CountingSampler, brightness, contrast
 from verifiers import FunctionVerifier, MeanRank, MeanZ, Single
-from verifiers.aggregators.ranks import MinZ, WeightedSum
+from verifiers.aggregators.z_scores import MinZ, WeightedSum
 
 PROMPT = "a red circle to the left of a blue square"
 BOTH = ["clip", "aesthetic"]

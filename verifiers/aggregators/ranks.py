@@ -7,20 +7,8 @@ from typing import Any
 import numpy as np
 
 from verifiers.aggregators.base import Aggregator, Member, Scores, Values, as_verifier
-from verifiers.aggregators.z_scores import MeanZ, MinZ, WeightedSum
+from verifiers.aggregators.z_scores import MeanZ, MinZ
 from verifiers.base import Verifier
-
-__all__ = [
-    "ENSEMBLES",
-    "Aggregator",
-    "MeanRank",
-    "MeanZ",
-    "MinZ",
-    "Single",
-    "WeightedSum",
-    "as_aggregator",
-    "ranks",
-]
 
 FREEZE_AFTER = 8
 """Candidates after which a search freezes an ensemble of z-scores that is asked for by name."""
