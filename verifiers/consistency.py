@@ -92,17 +92,33 @@ class Consistency(Verifier):
             raise ValueError(
                 f"noise_level is {noise_level!r}; expected a number between 0 (clean) and 1 (pure noise), such as 0.4"
             )
+        if features not in ("dino", "clip"):
+            raise ValueError(
+                f"features is {features!r}; expected 'dino' (a model of transformers) or 'clip' (open_clip)"
+            )
+        if features == "dino" and pretrained is not None:
+            raise ValueError(f"pretrained={pretrained!r} belongs to features='clip'; name the model alone")
         self.noise_level = float(noise_level)
-        self.features = _features(features, model, pretrained, device=device, precision=precision, revision=revision)
+        where: dict[str, Any] = {"device": device, "revision": revision}
+        self.source: TowerSource | Pretrained
+        if features == "dino":
+            self.source = Pretrained(model or DINO, "AutoModel", dtype=as_dtype(precision, "precision"), **where)
+        elif model is None:
+            self.source = TowerSource("ViT-L-14-quickgelu", pretrained or "openai", precision=precision, **where)
+        else:
+            self.source = TowerSource(model, pretrained, precision=precision, **where)
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]  # hashing a local model must not burden construction
         """Noise level and features; reads a local model's files once to hash them."""
-        return f"{self.noise_level:g}/{self.features.label}"
+        return f"{self.noise_level:g}/{self.source.label}"
 
     def load(self, device: torch.device | str | None = None) -> None:
-        """Load the model of the features now."""
-        self.features.load(device)
+        """Load the model now; WeightsError where it has no class token, or an input that isn't known."""
+        if isinstance(self.source, Pretrained):
+            _ = self._input, self.source.model(device)
+        else:
+            self.source.tower(device)
 
     def score(
         self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
@@ -110,49 +126,26 @@ class Consistency(Verifier):
         """Cosine of the features; NaN where the x0 prediction is not finite."""
         x0, finite = _checked(needs["x0"], images)
         # The finished images last, so that a tower that keeps its last batch has them for the next verifier.
-        before = self.features(x0.to(images.device))
-        cosine = (before * self.features(images)).sum(-1)
+        before = self._features(x0.to(images.device))
+        cosine = (before * self._features(images)).sum(-1)
         return cosine.masked_fill(~finite.to(cosine.device), torch.nan)
 
     def describe(self) -> dict[str, Any]:
         """Everything that changes scores."""
         return {**super().describe(), "noise_level": self.noise_level}
 
-
-class DinoFeatures:
-    """The class token of a vision model of transformers after its last norm, on that model's own preprocessing."""
-
-    def __init__(self, model: str | Path, precision: str = "fp32", **options: Any) -> None:
-        """Name the model, a hub id or a directory; options of `Pretrained`.
-
-        Raises:
-            ValueError: an unknown precision.
-        """
-        self.source = Pretrained(model, "AutoModel", dtype=as_dtype(precision, "precision"), **options)
-
-    @property
-    def label(self) -> str:
-        """The model's."""
-        return self.source.label
-
-    def load(self, device: torch.device | str | None) -> None:
-        """Load the model now; WeightsError where it has no class token, or an input that isn't known."""
-        assert self._input
-        self.source.model(device)
-
-    def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        """Unit class tokens, float32."""
+    def _features(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        """Unit embeddings of a tower, or unit class tokens after the last norm; float32."""
+        if isinstance(self.source, TowerSource):
+            return self.source.tower(images.device).image(images)
         model = self.source.model(images.device)
         weights = next(model.parameters())  # its device and dtype
-        return torch.cat(
-            [
-                F.normalize(model(self._input(part).to(weights)).last_hidden_state[:, 0].float(), dim=-1)
-                for part in torch.split(images, towers.MICRO_BATCH)
-            ]
-        )
+        parts = (self._input(part).to(weights) for part in torch.split(images, towers.MICRO_BATCH))
+        return torch.cat([F.normalize(model(part).last_hidden_state[:, 0].float(), dim=-1) for part in parts])
 
     @cached_property
     def _input(self) -> ClassifierInput:
+        assert isinstance(self.source, Pretrained)
         kind = str(self.source.config.model_type)
         if kind in DINO_KINDS:
             return DINO_INPUT
@@ -162,41 +155,6 @@ class DinoFeatures:
                 f"{', '.join((*DINO_KINDS, *OTHER_KINDS))}, or features='clip'"
             )
         return ClassifierInput.of_transformers(self.source.part("AutoImageProcessor"))
-
-
-class TowerFeatures:
-    """The unit image embedding of an open_clip tower."""
-
-    def __init__(self, source: TowerSource) -> None:
-        """Share a tower."""
-        self.source = source
-
-    @property
-    def label(self) -> str:
-        """The tower's."""
-        return self.source.label
-
-    def load(self, device: torch.device | str | None) -> None:
-        """Load the tower now."""
-        self.source.tower(device)
-
-    def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        """Unit embeddings, float32."""
-        return self.source.tower(images.device).image(images)
-
-
-def _features(
-    kind: str, model: str | Path | None, pretrained: str | Path | None, **options: Any
-) -> "DinoFeatures | TowerFeatures":
-    if kind == "clip":
-        if model is None:
-            model, pretrained = "ViT-L-14-quickgelu", pretrained or "openai"
-        return TowerFeatures(TowerSource(model, pretrained, **options))
-    if kind != "dino":
-        raise ValueError(f"features is {kind!r}; expected 'dino' (a model of transformers) or 'clip' (open_clip)")
-    if pretrained is not None:
-        raise ValueError(f"pretrained={pretrained!r} belongs to features='clip'; name the model alone")
-    return DinoFeatures(model or DINO, **options)
 
 
 def _checked(x0: Any, images: Tensor) -> tuple[Tensor, Tensor]:

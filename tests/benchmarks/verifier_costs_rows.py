@@ -248,7 +248,7 @@ def open_class_inception(directory: Path) -> Subject:
 
 def open_consistency(directory: Path) -> Subject:
     same = verifiers.Consistency(model=directory)
-    return Subject([same], lambda: [same.features.source.model("cpu")])
+    return Subject([same], lambda: [same.source.model("cpu")])
 
 
 def open_safety(directory: Path) -> Subject:
