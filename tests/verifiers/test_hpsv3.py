@@ -13,7 +13,7 @@ from torch import Tensor
 
 from contracts.verifier import VerifierContract
 from tiny.hpsv3 import HIDDEN, original_weights, tokens, write_base, write_weights
-from verifiers import Verifier, WeightsError, load
+from verifiers import WeightsError, load
 from verifiers.hpsv3 import CARD, PIXELS, REWARD_TOKEN, HPSv3, last, turn
 from verifiers.inputs.vlm import resized, target
 from verifiers.loading import hub as pins
@@ -43,11 +43,11 @@ def tiny(files: Files) -> HPSv3:
 
 class TestHPSv3(VerifierContract):
     @pytest.fixture
-    def verifier(self, tiny: HPSv3) -> Verifier:
+    def verifier(self, tiny):
         return tiny
 
     @pytest.fixture
-    def in_bfloat16(self, files: Files) -> Verifier:
+    def in_bfloat16(self, files):
         return HPSv3(files.weights, base=files.base, pixels=SMALL)
 
 
@@ -151,27 +151,20 @@ def test_the_instruction_is_the_published_one_to_the_byte():
     assert published.endswith("Please provide the overall ratings of this image: <|Reward|>\n\nEND\n")
 
 
-def test_half_network_scores_in_float32(files, tiny, images, prompts):
+def test_a_half_network_has_a_float32_head(files):
     half = HPSv3(files.weights, base=files.base, pixels=SMALL)
-    scores = half(images, prompts)
     model = half._model(CPU)
     assert {p.dtype for p in model.backbone.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in model.head.parameters()} == {torch.float32}
     assert {b.dtype for b in model.backbone.buffers()} == {torch.float32}  # rotary frequencies
     assert not any(p.requires_grad or p.is_meta for p in model.parameters())
     assert not any(module.training for module in model.modules())
-    assert scores.dtype == torch.float32
-    assert (scores.bfloat16().float() != scores).sum() >= 4
-    assert (scores - tiny(images, prompts)).abs().max() < 0.05
     assert half.version.endswith(f"/bfloat16/{SMALL}px")
     assert HPSv3(files.weights, base=files.base).version.endswith("/bfloat16")
 
 
 def test_dtype_by_name(files, tiny):
-    named = load("hpsv3", weights=files.weights, base=files.base, dtype="float32", pixels=SMALL)
-    assert named.version == tiny.version
-    with pytest.raises(ValueError, match="dtype is 'nonsense'; expected one of float32, bfloat16, float16"):
-        load("hpsv3", dtype="nonsense")
+    assert load("hpsv3", weights=files.weights, base=files.base, dtype="float32", pixels=SMALL).version == tiny.version
 
 
 def test_names_of_newer_files_load_too(files, tiny, tmp_path, images):
@@ -249,10 +242,12 @@ def test_files_that_do_not_fit_are_one_line(files, tmp_path):
 
 
 def test_what_is_missing_is_said_in_one_line(hub, files, tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
     arguments: list[tuple[dict[str, Any], str]] = [
         ({"base": files.base}, r"could not get HPSv3.safetensors of MizzenAI/HPSv3.*check the network"),
         ({}, r"could not load the AutoConfig of Qwen/Qwen2-VL-7B-Instruct.*check the network"),
         ({"base": files.base, "weights": tmp_path / "none.safetensors"}, "is no file"),
+        ({"base": files.base, "weights": tmp_path / "broken.safetensors"}, "could not read 'broken.safetensors'"),
         ({"base": tmp_path / "none", "weights": files.weights}, "does not exist"),
     ]
     for options, message in arguments:
@@ -261,10 +256,9 @@ def test_what_is_missing_is_said_in_one_line(hub, files, tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(WeightsError, match=r"no base model in .*none"):
         assert HPSv3(files.weights, base=tmp_path / "none").version
-    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(WeightsError, match=r"could not read 'broken.safetensors'"):
-        HPSv3(tmp_path / "broken.safetensors", base=files.base).load()
-    with pytest.raises(ValueError, match="pixels is 100; expected an area of at least 784"):
-        HPSv3(pixels=100)
-    with pytest.raises(ValueError, match="batch is 0"):
-        HPSv3(batch=0)
+    for wrong, message in [
+        ({"pixels": 100}, "pixels is 100; expected an area of at least 784"),
+        ({"batch": 0}, "batch is 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            HPSv3(**wrong)

@@ -30,22 +30,22 @@ def classifier_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestChecker(VerifierContract):
     @pytest.fixture
-    def verifier(self, checker_folder):
-        return Safety(checker_folder)
+    def folder(self, checker_folder):
+        return checker_folder
 
     @pytest.fixture
-    def in_bfloat16(self, checker_folder):
-        return Safety(checker_folder, dtype="bfloat16")
-
-
-class TestClassifier(VerifierContract):
-    @pytest.fixture
-    def verifier(self, classifier_folder):
-        return Safety(classifier_folder)
+    def verifier(self, folder):
+        return Safety(folder)
 
     @pytest.fixture
-    def in_bfloat16(self, classifier_folder):
-        return Safety(classifier_folder, dtype="bfloat16")
+    def in_bfloat16(self, folder):
+        return Safety(folder, dtype="bfloat16")
+
+
+class TestClassifier(TestChecker):
+    @pytest.fixture
+    def folder(self, classifier_folder):
+        return classifier_folder
 
 
 def through_pil(images: Tensor) -> Tensor:
