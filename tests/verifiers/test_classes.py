@@ -126,13 +126,11 @@ def test_each_row_gets_the_score_of_its_own_class():
 
 def test_logits_and_probabilities_rank_differently():
     # The second image looks more like every class; the first is clearer about the one asked for.
-    logits = [[3.0, 0.0, 0.0], [5.0, 5.0, 4.0]]
-    images, prompts = torch.zeros(2, 3, 2, 2), ["class 0"] * 2
-    scores = {output: made(logits, output=output)(images, prompts) for output in ("logit", "log-probability")}
-    assert scores["logit"].tolist() == [3.0, 5.0]
-    log_probabilities = [-log(1 + 2 * exp(-3)), -log(2 + exp(-1))]
-    torch.testing.assert_close(scores["log-probability"], torch.tensor(log_probabilities), atol=1e-6, rtol=0)
-    assert log_probabilities[0] > log_probabilities[1]
+    logits, images, prompts = [[3.0, 0.0, 0.0], [5.0, 5.0, 4.0]], torch.zeros(2, 3, 2, 2), ["class 0"] * 2
+    assert made(logits)(images, prompts).tolist() == [3.0, 5.0]
+    found = made(logits, output="log-probability")(images, prompts).tolist()
+    assert found == pytest.approx([-log(1 + 2 * exp(-3)), -log(2 + exp(-1))], abs=1e-6)
+    assert found[0] > found[1]
 
 
 def test_sure_images_tie_in_probability_alone():
@@ -186,23 +184,16 @@ def test_imagenets_classes_answer_to_wordnets_synonyms():
     from open_clip import IMAGENET_CLASSNAMES
     from torchvision.models import Inception_V3_Weights
 
+    known = {"golden retriever": 207, "white shark": 2, "Carcharodon carcharias": 2, "tench, Tinca tinca": 0}
+    known |= {"toilet paper": 999, "388": 388}
     theirs = Inception_V3_Weights.IMAGENET1K_V1.meta["categories"]
-    for names in (with_wordnet(IMAGENET_CLASSNAMES), with_wordnet(theirs)):
-        assert len(names) == 1000
-        for label, number in [
-            ("golden retriever", 207),
-            ("white shark", 2),
-            ("Carcharodon carcharias", 2),
-            ("tench, Tinca tinca", 0),
-            ("toilet paper", 999),
-            ("388", 388),
-        ]:
-            assert names.find(label) == number
-        with pytest.raises(ValueError, match=r"'crane' names 2 classes: 134 .*517"):
-            names.find("crane")
-    # Every name in use means its own class, or is refused because another class has it too.
     for published in (IMAGENET_CLASSNAMES, theirs):
         names = with_wordnet(published)
+        assert len(names) == 1000
+        assert {label: names.find(label) for label in known} == known
+        with pytest.raises(ValueError, match=r"'crane' names 2 classes: 134 .*517"):
+            names.find("crane")
+        # Every name in use means its own class, or is refused because another class has it too.
         refused = 0
         for number, name in enumerate(published):
             try:
@@ -271,19 +262,17 @@ def test_texts_are_encoded_when_needed_and_once(clip_directory, images):
 
 def test_a_long_wait_for_texts_is_said(clip_directory, images, monkeypatch, caplog):
     monkeypatch.setattr(classes_clip, "SAID_FROM", 14)
-    with caplog.at_level("INFO", "verifiers.loading"):
-        zero_shot(clip_directory)(images, OWN)
+    caplog.set_level("INFO", "verifiers.loading")
+    zero_shot(clip_directory)(images, OWN)
     assert "encoding 15 texts" in caplog.text
 
 
 def test_the_image_encoding_is_shared_with_clip(clip_directory, images):
-    clip, score = CLIPScore(clip_directory), zero_shot(clip_directory)
-    tower = clip.source.tower()
-    images = images.flip(3)  # others have not encoded
-    before = tower.images_encoded
+    clip, images = CLIPScore(clip_directory), images.flip(3)  # others have not encoded these
+    before = clip.source.tower().images_encoded
     clip(images, OWN)
-    score(images, OWN)
-    assert tower.images_encoded - before == 5
+    zero_shot(clip_directory)(images, OWN)
+    assert clip.source.tower().images_encoded - before == 5
 
 
 def test_siglips_bias_is_in_the_logit(tmp_path, images):
@@ -435,22 +424,12 @@ def test_half_models_without_a_last_linear_layer_give_what_they_give(tmp_path, i
 
 
 def test_versions_tell_what_changes_scores(clip_directory, head_folder, small_file):
+    changes: list[dict[str, Any]] = [{}, *({"output": output} for output in ("probability", "log-probability"))]
+    changes += [{"label": 1}, {"label": "star"}, {"templates": ["{}"]}, {"templates": None}, {"precision": "bf16"}]
     versions = [
-        zero_shot(clip_directory, **options).version
-        for options in (
-            {},
-            {"output": "probability"},
-            {"output": "log-probability"},
-            {"label": 1},
-            {"label": "star"},
-            {"templates": ["{}"]},
-            {"templates": None},
-            {"classes": OWN[:4]},
-            {"classes": OWN[::-1]},
-            {"precision": "bf16"},
-        )
+        zero_shot(clip_directory, **o).version for o in (*changes, {"classes": OWN[:4]}, {"classes": OWN[::-1]})
     ]
-    versions += [ClassScore("dinov2", model=head_folder, **o).version for o in ({}, {"classes": OWN})]  # type: ignore[arg-type]
+    versions += [ClassScore("dinov2", model=head_folder, **o).version for o in ({}, {"classes": OWN})]
     versions += [small(small_file, **options).version for options in ({}, {"classes": TEN[::-1]})]
     versions += [ClassScore("dinov2").version, ClassScore("dinov2", revision="0123456789").version]
     assert len(set(versions)) == len(versions)
