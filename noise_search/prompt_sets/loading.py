@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from noise_search.prompt_sets import columns, published
+from noise_search.arguments import check_counts
+from noise_search.prompt_sets import published
 from noise_search.prompt_sets.embedded import FIXED, PATTERN, embedded
-from noise_search.prompt_sets.reading import ENDINGS, Row, read
+from noise_search.prompt_sets.reading import ENDINGS, Row, prompts, read
 from noise_search.prompt_sets.set import PromptSet, SetPrompt
 from noise_search.words import printable, unknown
 
@@ -48,14 +49,14 @@ def load(
         load(["a cat", "a dog on a mat"])
 
     Args:
-        source: a file of a kind that `rows` lists; a name of `names()`, in any case, which goes before a file of that
-            name; or texts and objects themselves.
+        source: a file of a kind that `reading` lists; a name of `names()`, in any case, which goes before a file of
+            that name; or texts and objects themselves.
         path: your own copy of a published set, its file or the directory with its files; nothing is fetched then.
         limit: how many prompts at most: the first ones, or with a seed as equally many of each family as there are.
         per_family: how many of each family at most, likewise.
         seed: of these choices.
-        column: holds the prompts; default the first of `columns.PROMPT_COLUMNS` that a file has, in any case.
-        family_column: holds the categories; default the first of `columns.FAMILY_COLUMNS`, where there is one.
+        column: holds the prompts; default the first of `reading.PROMPT_COLUMNS` that a file has, in any case.
+        family_column: holds the categories; default the first of `reading.FAMILY_COLUMNS`, where there is one.
         family: of prompts that have none of their own.
         on_error: "raise" names the first row that can't be used; "skip" leaves all such rows out and says so.
         revision: commit of a published set, instead of the one that is pinned.
@@ -68,26 +69,28 @@ def load(
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error={on_error!r} must be 'raise' or 'skip'")
-    options = {"column": column, "family_column": family_column}
+    check_counts(limit=limit, per_family=per_family)
+    options = {"column": column, "family_column": family_column, "family": family, "on_error": on_error}
     name = _published(source)
     if name is None and (path is not None or revision is not None):
         given = "path" if path is not None else "revision"
         raise ValueError(f"{given}= belongs to a published set ({', '.join(published.PUBLISHED)}); source={source!r}")
     if name is not None:
-        files = published.fetch(name, revision) if path is None else published.local(name, Path(path).expanduser())
-        whole = _of_files(name, files, family, on_error, options)
-        complete = path is None or Path(path).is_dir() or len(published.PUBLISHED[name].files) == 1
-        whole = _told_count(whole, published.PUBLISHED[name].count) if complete else whole
+        whole = _of_published(name, path, revision, options)
     elif isinstance(source, PromptSet):
         whole = source
+    elif isinstance(source, str) and (own := embedded(source.strip().lower())):
+        whole = PromptSet(source.strip().lower(), tuple(own))
     elif isinstance(source, str | Path):
-        asked = source.strip().lower() if isinstance(source, str) else ""
-        own = embedded(asked)
-        whole = PromptSet(asked, tuple(own)) if own else _of_file(source, family, on_error, options)
+        file = _file(source)
+        whole = _of_files(file.stem, {file: published.family_of(file)}, options)
     else:
-        whole = _of_entries(source, family, on_error, options)
-    chosen = _chosen(whole, limit, per_family, seed)
-    return _told_duplicates(chosen)
+        whole = _of_entries(source, options)
+    if per_family is not None:
+        whole = whole.per_family(per_family, seed)
+    if limit is not None and limit < len(whole):
+        whole = whole[:limit] if seed is None else whole.sample(limit, seed)
+    return _told_duplicates(whole)
 
 
 def as_prompt_set(source: str | Path | Iterable[Entry] | PromptSet, **options: Any) -> PromptSet:
@@ -127,7 +130,7 @@ def _looks_like_file(source: str) -> bool:
     return ends or (os.sep in one_line and " " not in one_line)
 
 
-def _of_file(source: str | Path, family: str, on_error: OnError, options: Mapping[str, Any]) -> PromptSet:
+def _file(source: str | Path) -> Path:
     if isinstance(source, str) and not os.path.exists(os.path.expanduser(source)) and not _looks_like_file(source):
         shown = printable(source, 60)
         raise unknown("prompt set", shown, names(), f", a file, or prompts in a list: load([{shown!r}])")
@@ -137,67 +140,55 @@ def _of_file(source: str | Path, family: str, on_error: OnError, options: Mappin
         near = difflib.get_close_matches(file.name, beside, n=1)
         hint = f"; did you mean {str(file.with_name(near[0]))!r}?" if near else ""
         raise FileNotFoundError(f"no file of prompts at {str(file)!r}{hint}; a prompt itself goes into a list")
-    return _of_files(file.stem, {file: published.family_of(file)}, family, on_error, options)
+    return file
 
 
-def _of_files(
-    name: str, files: Mapping[Path, str], family: str, on_error: OnError, options: Mapping[str, Any]
-) -> PromptSet:
-    parts = [_used(read(file), file.name, own or family, on_error, options) for file, own in files.items()]
-    return _joined(name, parts, next(iter(files)).name)
+def _of_published(name: str, path: str | Path | None, revision: str | None, options: Mapping[str, Any]) -> PromptSet:
+    files = published.fetch(name, revision) if path is None else published.local(name, Path(path).expanduser())
+    whole, expected = _of_files(name, files, options), published.PUBLISHED[name]
+    if len(files) == len(expected.files) and len(whole) != expected.count:
+        return _noted(whole, f"{name}: {len(whole)} prompts where the published set has {expected.count}")
+    return whole
 
 
-def _of_entries(source: Iterable[Entry], family: str, on_error: OnError, options: Mapping[str, Any]) -> PromptSet:
+def _of_files(name: str, files: Mapping[Path, str], options: Mapping[str, Any]) -> PromptSet:
+    return _of_rows(name, [(file.name, read(file), family) for file, family in files.items()], **options)
+
+
+def _of_entries(source: Iterable[Entry], options: Mapping[str, Any]) -> PromptSet:
     if not isinstance(source, Iterable) or isinstance(source, bytes | Mapping):
         raise TypeError(f"source={source!r} must be a file, a name, or a list of prompts")
     entries = list(source)
     given = [one for one in entries if isinstance(one, SetPrompt)]
     if given and len(given) == len(entries):
         return PromptSet("prompts", tuple(given))
-    rows = [Row(f"item {at}", _as_entry(one)) for at, one in enumerate(entries, start=1)]
-    return _joined("prompts", [_used(rows, "the list", family, on_error, options)], "the list")
+    values = [one.to_json() if isinstance(one, SetPrompt) else one for one in entries]
+    rows = [Row(f"item {at}", value) for at, value in enumerate(values, start=1)]
+    return _of_rows("prompts", [("the list", rows, "")], **options)
 
 
-def _as_entry(one: Entry) -> Any:
-    return {"prompt": one.text, "family": one.family, **one.extra} if isinstance(one, SetPrompt) else one
-
-
-def _used(
-    rows: Sequence[Row], name: str, family: str, on_error: OnError, options: Mapping[str, Any]
-) -> tuple[list[SetPrompt], str]:
-    """Prompts of the rows that can be used, and a sentence about the others."""
-    found, problems = columns.prompts(rows, name, family=family, **options)
-    if problems and on_error == "raise":
-        more = f" ({len(problems) - 1} more like this)" if len(problems) > 1 else ""
-        raise ValueError(f"{name}: {problems[0]}{more}; correct it, or leave such rows out with on_error='skip'")
-    return found, f"{name}: left out {len(problems)} of {len(rows)} rows; {problems[0]}" if problems else ""
-
-
-def _joined(name: str, parts: Iterable[tuple[list[SetPrompt], str]], where: str) -> PromptSet:
-    listed = list(parts)
-    prompts = tuple(prompt for found, _ in listed for prompt in found)
-    notes = tuple(note for _, note in listed if note)
-    if not prompts:
-        raise ValueError(f"{where}: no prompts in it" + "".join(f"; {note}" for note in notes))
-    for note in notes:
-        log.warning(printable(note))
-    return PromptSet(name, prompts, notes)
-
-
-def _chosen(whole: PromptSet, limit: int | None, per_family: int | None, seed: int | None) -> PromptSet:
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit={limit} must be at least 1")
-    if per_family is not None:
-        whole = whole.per_family(per_family, seed)
-    if limit is None or limit >= len(whole):
-        return whole
-    return whole[:limit] if seed is None else whole.sample(limit, seed)
-
-
-def _told_count(whole: PromptSet, count: int) -> PromptSet:
-    if len(whole) == count:
-        return whole
-    return _noted(whole, f"{whole.name}: {len(whole)} prompts where the published set has {count}")
+def _of_rows(
+    name: str,
+    parts: Sequence[tuple[str, Sequence[Row], str]],
+    *,
+    family: str,
+    on_error: OnError,
+    **columns: str | None,
+) -> PromptSet:
+    """The set of all parts' prompts: of each its name, its rows, and the family that all of them have."""
+    found: list[SetPrompt] = []
+    notes: list[str] = []
+    for where, rows, own in parts:
+        usable, problems = prompts(rows, where, family=own or family, **columns)
+        found += usable
+        if problems and on_error == "raise":
+            more = f" ({len(problems) - 1} more like this)" if len(problems) > 1 else ""
+            raise ValueError(f"{where}: {problems[0]}{more}; correct it, or leave such rows out with on_error='skip'")
+        if problems:
+            notes.append(f"{where}: left out {len(problems)} of {len(rows)} rows; {problems[0]}")
+    if not found:
+        raise ValueError("; ".join([f"{parts[0][0]}: no prompts in it", *notes]))
+    return _noted(PromptSet(name, tuple(found)), *notes)
 
 
 def _told_duplicates(whole: PromptSet) -> PromptSet:
@@ -209,6 +200,7 @@ def _told_duplicates(whole: PromptSet) -> PromptSet:
     return _noted(whole, f"{whole.name}: {told}; all are kept, distinct() drops them")
 
 
-def _noted(whole: PromptSet, note: str) -> PromptSet:
-    log.warning(printable(note))
-    return replace(whole, notes=(*whole.notes, note))
+def _noted(whole: PromptSet, *notes: str) -> PromptSet:
+    for note in notes:
+        log.warning(printable(note))
+    return replace(whole, notes=(*whole.notes, *notes))

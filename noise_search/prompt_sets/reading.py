@@ -1,4 +1,4 @@
-"""Files of prompts, read into rows that know their place and what is wrong with them.
+"""Files of prompts, read into rows that know their place, and rows into prompts or what is wrong with them.
 
 Kinds, by the file's ending:
   .txt, .text, none  one prompt per line; blank lines and lines that start with "# " are passed over, while a prompt may
@@ -16,13 +16,22 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from noise_search.prompt_sets.set import RESERVED, SetPrompt
+from noise_search.words import unknown
+
 ENDINGS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet")
 """Endings that are told to users; the others are spellings of them."""
+
+PROMPT_COLUMNS = ("prompt", "prompts", "caption", "text", "captions")
+"""Names of the column with the prompt, in any case, the first that a file has."""
+
+FAMILY_COLUMNS = ("family", "category", "categories", "tag", "style", "type", "challenge")
+"""Names of the column with the category, in any case, the first that a file has."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +62,104 @@ def read(file: Path) -> list[Row]:
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
         raise ValueError(f"{file.name}: can't read {file.suffix} files; expected one of {', '.join(ENDINGS)}")
+    expected = f"expected a file of prompts ({', '.join(ENDINGS)})"
+    if file.is_dir():
+        raise ValueError(f"{str(file)!r} is a directory; {expected}")
     if not file.is_file():
-        what = "is a directory" if file.is_dir() else "does not exist"
-        error: type[Exception] = ValueError if file.is_dir() else FileNotFoundError
-        raise error(f"{str(file)!r} {what}; expected a file of prompts ({', '.join(ENDINGS)})")
+        raise FileNotFoundError(f"{str(file)!r} does not exist; {expected}")
     return list(reader(file))
 
 
-def encoding_problem(text: str) -> str:
+def prompts(
+    rows: Sequence[Row], name: str, *, column: str | None, family_column: str | None, family: str
+) -> tuple[list[SetPrompt], list[str]]:
+    """Prompts of the rows that can be used, and what is wrong with the others, each with its place.
+
+    Args:
+        rows: of a file or list.
+        name: of it, for errors.
+        column: holds the prompts; None for the first of `PROMPT_COLUMNS`.
+        family_column: holds the families; None for the first of `FAMILY_COLUMNS`, where there is one.
+        family: of rows that have none of their own.
+
+    Raises:
+        ValueError: no such column, or none that looks like prompts.
+    """
+    names = list(dict.fromkeys(key for row in rows if isinstance(row.value, Mapping) for key in row.value))
+    text_in = _column(names, column, PROMPT_COLUMNS, "column", name)
+    family_in = _column([n for n in names if n != text_in], family_column, FAMILY_COLUMNS, "family_column", name)
+    if names and text_in is None:
+        raise ValueError(
+            f"{name}: no column of prompts among {', '.join(map(repr, names))}; expected one of "
+            f"{', '.join(PROMPT_COLUMNS)} in the header or the objects, or pass column="
+        )
+    found: list[SetPrompt] = []
+    problems: list[str] = []
+    for row in rows:
+        try:
+            found.append(_prompt(row, text_in or "prompt", family_in, family))
+        except ValueError as error:
+            problems.append(f"{row.where} {error}")
+    return found, problems
+
+
+def _column(names: list[str], asked: str | None, usual: Iterable[str], option: str, name: str) -> str | None:
+    if asked is None:
+        lowered = {one.strip().lower(): one for one in reversed(names)}
+        return next((one if one in names else lowered[one] for one in usual if one in lowered), None)
+    if asked in names:
+        return asked
+    same = [one for one in names if one.lower() == asked.lower()]
+    if len(same) == 1:
+        return same[0]
+    if not names:
+        raise ValueError(f"{name}: {option}={asked!r}, but its entries are plain texts without columns")
+    raise unknown(f"{option} of {name}", asked, names)
+
+
+def _prompt(row: Row, text_in: str, family_in: str | None, family: str) -> SetPrompt:
+    """The row's prompt, or ValueError with what is wrong."""
+    if row.problem:
+        raise ValueError(row.problem)
+    if not isinstance(row.value, str | Mapping):
+        raise ValueError(f"is {_short(row.value)}; expected a text, or an object with a prompt")
+    cells = {text_in: row.value} if isinstance(row.value, str) else row.value
+    if text_in not in cells:
+        raise ValueError(f"has no {text_in!r}; it has {', '.join(map(repr, cells)) or 'nothing'}")
+    text = "" if cells[text_in] is None else cells[text_in]
+    if not isinstance(text, str):
+        raise ValueError(f"has {_short(text)} as {text_in!r}; expected a text")
+    if not text.strip():
+        raise ValueError("has an empty prompt")
+    own = _as_text(cells.get(family_in)) or row.family or family
+    extra = {key: _as_text(value) for key, value in cells.items() if key not in (text_in, family_in)}
+    for part in (text, own, *extra, *extra.values()):
+        if problem := _encoding_problem(part):
+            raise ValueError(problem)
+    # A column beside the chosen one may be named like a field.
+    return SetPrompt(text, own, {key + "_" * (key in RESERVED): value for key, value in extra.items()})
+
+
+def _as_text(value: Any) -> str:
+    if value is None or value != value:  # NaN is how tables say that nothing is there
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 40 else shown[:40] + "..."
+
+
+def _encoding_problem(text: str) -> str:
     """What is wrong with the characters of a text; "" where nothing is."""
-    for character in text:
-        if "\udc80" <= character <= "\udcff":
-            return f"is not UTF-8 (byte 0x{ord(character) - 0xDC00:02x}); save the file as UTF-8"
-        if "\ud800" <= character <= "\udfff":
-            return f"holds half a character (\\u{ord(character):04x}); write both halves, or the character itself"
-    return ""
+    half = re.search("[\ud800-\udfff]", text)
+    if half is None:
+        return ""
+    code = ord(half[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how `_text` keeps bytes
+        return f"is not UTF-8 (byte 0x{code - 0xDC00:02x}); save the file as UTF-8"
+    return f"holds half a character (\\u{code:04x}); write both halves, or the character itself"
 
 
 def _text(file: Path) -> str:
@@ -79,27 +171,30 @@ def _text(file: Path) -> str:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """(place, line without its end); only \\n, \\r\\n and \\r end lines, as prompts may hold what else Unicode has."""
+    """(place, line) where it isn't blank; only \\n, \\r\\n and \\r end lines, as prompts may hold what Unicode has."""
     for number, line in enumerate(io.StringIO(_text(file), newline=None), start=1):
-        yield f"line {number}", line.removesuffix("\n")
+        if line.strip():
+            yield f"line {number}", line.removesuffix("\n")
 
 
 def _plain(file: Path) -> Iterator[Row]:
     for where, line in _lines(file):
         text = line.strip()
-        if text and text != "#" and not text.startswith("# "):
+        if text != "#" and not text.startswith("# "):
             yield Row(where, text)
 
 
+# pandas' readers would do for a table without faults. They keep no line numbers, and end a file at its first odd row,
+# while users are told which rows can't be used, where each is and why.
 def _csv(file: Path) -> Iterator[Row]:
     text = _text(file)
     head = text.lstrip("\r\n").splitlines()[:1]
     delimiter = max(",;\t", key=head[0].count) if head else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
-    yield from _table(file, _cells(reader))
+    return _table(file, _records(reader))
 
 
-def _cells(reader: Any) -> Iterator[tuple[str, list[str] | str]]:
+def _records(reader: Any) -> Iterator[tuple[str, list[str] | str]]:
     """(place, cells, or what is wrong) of every record that isn't blank."""
     while True:
         where = f"line {reader.line_num + 1}"
@@ -124,19 +219,19 @@ def _tsv(file: Path) -> Iterator[Row]:
         quoted = _QUOTED.fullmatch(text.strip())
         return quoted[1].replace('""', '"') if quoted else text
 
-    lines = ((where, [cell(part) for part in line.split("\t")]) for where, line in _lines(file) if line.strip())
-    yield from _table(file, lines)
+    return _table(file, ((where, [cell(part) for part in line.split("\t")]) for where, line in _lines(file)))
 
 
 def _table(file: Path, records: Iterator[tuple[str, list[str] | str]]) -> Iterator[Row]:
     """Rows of records whose first is the header; a row may leave out its last columns, which are then empty."""
-    header: list[str] | None = None
+    where, cells = next(records, ("", []))
+    if isinstance(cells, str):
+        raise ValueError(f"{file.name}: {where} {cells}; expected a header line with the columns' names")
+    header = [cell.strip() or f"column {at}" for at, cell in enumerate(cells, start=1)]
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise ValueError(f"{file.name}: the header has {twice[0]!r} twice; expected distinct names")
     for where, cells in records:
-        if header is None:
-            if isinstance(cells, str):
-                raise ValueError(f"{file.name}: {where} {cells}; expected a header line with the columns' names")
-            header = _header(file, cells)
-        elif isinstance(cells, str):
+        if isinstance(cells, str):
             yield Row(where, None, cells)
         elif any(cell.strip() for cell in cells[len(header) :]):
             what = f"has {len(cells)} cells where the header has {len(header)}"
@@ -146,17 +241,9 @@ def _table(file: Path, records: Iterator[tuple[str, list[str] | str]]) -> Iterat
             yield Row(where, dict.fromkeys(header, "") | given)
 
 
-def _header(file: Path, cells: list[str]) -> list[str]:
-    names = [cell.strip() or f"column {at}" for at, cell in enumerate(cells, start=1)]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{file.name}: the header has {twice[0]!r} twice; expected distinct names")
-    return names
-
-
 def _json(file: Path) -> Iterator[Row]:
-    text = _text(file)
     try:
-        content = json.loads(text)
+        content = json.loads(_text(file))
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             yield from _jsonl(file)
@@ -164,35 +251,22 @@ def _json(file: Path) -> Iterator[Row]:
         raise ValueError(f"{file.name}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from error
     except RecursionError as error:
         raise ValueError(f"{file.name}: nested too deeply for a file of prompts") from error
-    yield from of_json(content, file.name)
-
-
-def of_json(content: Any, name: str) -> Iterator[Row]:
-    """Rows of a list, or of an object of lists by family.
-
-    Raises:
-        ValueError: anything else.
-    """
-    if isinstance(content, list):
-        for at, value in enumerate(content, start=1):
-            yield Row(f"item {at}", value)
-    elif isinstance(content, Mapping) and content and all(isinstance(part, list) for part in content.values()):
-        for family, part in content.items():
-            for at, value in enumerate(part, start=1):
-                yield Row(f"{family!r}, item {at}", value, family=family if len(content) > 1 else "")
-    else:
-        raise ValueError(f"{name}: expected a list of texts or objects, or an object of such lists by family")
+    lists = {"": content} if isinstance(content, list) else content
+    if not (isinstance(lists, Mapping) and lists and all(isinstance(part, list) for part in lists.values())):
+        raise ValueError(f"{file.name}: expected a list of texts or objects, or an object of such lists by family")
+    for family, part in lists.items():
+        place = "" if lists is not content else f"{family!r}, "
+        for at, value in enumerate(part, start=1):
+            yield Row(f"{place}item {at}", value, family=family if len(lists) > 1 else "")
 
 
 def _jsonl(file: Path) -> Iterator[Row]:
     for where, line in _lines(file):
-        if not line.strip():
-            continue
         try:
             yield Row(where, json.loads(line))
         except (json.JSONDecodeError, RecursionError) as error:
             what = f"{error.msg} in column {error.colno}" if isinstance(error, json.JSONDecodeError) else "too deep"
-            yield Row(where, None, encoding_problem(line) or f"is not JSON ({what})")
+            yield Row(where, None, _encoding_problem(line) or f"is not JSON ({what})")
 
 
 def _parquet(file: Path) -> Iterator[Row]:

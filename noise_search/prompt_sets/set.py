@@ -38,6 +38,10 @@ class SetPrompt:
             raise ValueError(f"extra has {taken[0]!r}, which is the name of a field; give the column another name")
         object.__setattr__(self, "extra", dict(self.extra))
 
+    def to_json(self) -> dict[str, str]:
+        """As one row: the text as "prompt", the family, and every further column."""
+        return {"prompt": self.text, "family": self.family, **self.extra}
+
 
 @dataclass(frozen=True, repr=False)
 class PromptSet(Sequence[SetPrompt]):
@@ -122,12 +126,9 @@ class PromptSet(Sequence[SetPrompt]):
 
     def to_jsonl(self, path: str | Path) -> Path:
         """Write one JSON object per line: prompt, family, and every further column; `load` reads it back equal."""
-        lines = [
-            json.dumps({"prompt": one.text, "family": one.family, **one.extra}, ensure_ascii=False)
-            for one in self.prompts
-        ]
         file = Path(path)
-        write_atomically(file, "".join(line + "\n" for line in lines).encode())
+        lines = [json.dumps(one.to_json(), ensure_ascii=False) + "\n" for one in self.prompts]
+        write_atomically(file, "".join(lines).encode())
         return file
 
     def to_json(self) -> dict[str, Any]:
