@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from noise_search.disk.files import write_atomically
-from verifiers.loading.hub import first_line
+from noise_search.words import first_line
 
 GITHUB = "https://raw.githubusercontent.com"
 SECONDS = 30
@@ -132,7 +132,7 @@ def fetch(name: str, revision: str | None = None) -> dict[Path, str]:
     found = {}
     for path, family in one.files.items():
         try:
-            found[_from_hub(one, path, at) if one.host == "hub" else _from_github(one, path, at)] = family
+            found[_fetched(one, path, at)] = family
         except Exception as error:  # network, hub and file system errors share no base class
             where = "hub dataset" if one.host == "hub" else "GitHub repository"
             raise PromptsUnavailable(
@@ -152,10 +152,9 @@ def local(name: str, path: Path) -> dict[Path, str]:
     one = PUBLISHED[name]
     if not path.is_dir():
         return {path: family_of(path)}
-    found: dict[Path, str] = {}
+    found = {}
     for wanted, family in one.files.items():
-        places = [path / wanted, path / Path(wanted).name]
-        here = next((place for place in places if place.is_file()), None)
+        here = next((place for place in (path / wanted, path / Path(wanted).name) if place.is_file()), None)
         if here is None:
             raise FileNotFoundError(
                 f"path={str(path)!r} has no {Path(wanted).name!r}, a file of {one.title}; "
@@ -165,15 +164,11 @@ def local(name: str, path: Path) -> dict[Path, str]:
     return found
 
 
-def _from_hub(one: PublishedSet, path: str, revision: str) -> Path:
-    from huggingface_hub import hf_hub_download
+def _fetched(one: PublishedSet, path: str, revision: str) -> Path:
+    from huggingface_hub import constants, hf_hub_download
 
-    return Path(hf_hub_download(one.repository, path, repo_type="dataset", revision=revision))
-
-
-def _from_github(one: PublishedSet, path: str, revision: str) -> Path:
-    from huggingface_hub import constants
-
+    if one.host == "hub":
+        return Path(hf_hub_download(one.repository, path, repo_type="dataset", revision=revision))
     target = Path(constants.HF_HOME) / "noise-search" / "prompt-sets" / one.repository / revision / path
     if target.is_file():
         return target
