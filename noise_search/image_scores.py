@@ -163,7 +163,7 @@ def score_images(
         print(noise_search.score_images("runs/stars/top", verifier=["clip", "aesthetic"], model="shapes-flow"))
     """
     check_counts(batch_size=batch_size)
-    aggregator = resolve_aggregator(verifier, _Declared.of(model), ensemble)
+    aggregator = resolve_aggregator(verifier, Declared.of(model), ensemble)
     _check_needs(aggregator.verifiers)
     files, skipped = find_images([images] if isinstance(images, str | Path) else images, recursive)
     seen, unreadable = _looked_at(files, prompt)
@@ -195,14 +195,14 @@ def score_images(
 
 
 @dataclass(frozen=True)
-class _Declared:
-    """A model by its name and card, not loaded."""
+class Declared:
+    """What names of verifiers are resolved for: a model by its name and card, not loaded."""
 
     name: str
     card: ModelCard
 
     @classmethod
-    def of(cls, model: str | Path | None) -> "_Declared":
+    def of(cls, model: str | Path | None) -> "Declared":
         """What a model's card declares; nothing without a model."""
         if model is None:
             return cls("images of any origin", ModelCard())

@@ -5,44 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from noise_search.diagnosis.checks import NORM_LIMIT, RISK, Heldout, NoiseCheck
-from noise_search.diagnosis.pairs import Gain
-from noise_search.diagnosis.rescoring import Rescoring
+from noise_search.diagnosis.checks import Gain, Heldout, Rescoring, WrongPrompts
+from noise_search.diagnosis.noise import NORM_LIMIT, RISK, NoiseCheck, NoiseReport
 from noise_search.diagnosis.verdict import LEAST_SHARE, LEAST_TRANSFER, MOST_WRONG, Verdict, moved
-from noise_search.diagnosis.wrong_prompt import WrongPrompts
 from noise_search.results.candidate import number
 from noise_search.words import printable
-
-
-@dataclass(frozen=True)
-class NoiseReport:
-    """The step-0 noises of the winner and of the first image.
-
-    Attributes:
-        winner, first: their checks; () where they were skipped.
-        renoised: how often new noise came into the winner after its first step, which these checks don't see.
-        skipped: why there are none, or "".
-    """
-
-    winner: tuple[NoiseCheck, ...] = ()
-    first: tuple[NoiseCheck, ...] = ()
-    renoised: int = 0
-    skipped: str = ""
-
-    @property
-    def note(self) -> str:
-        """What the checks don't see, in words, or ""."""
-        times = "once" if self.renoised == 1 else f"{self.renoised} times"
-        return f"new noise came in {times} after the first step, and isn't checked" if self.renoised else ""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {
-            "winner": [one.to_json() for one in self.winner],
-            "first": [one.to_json() for one in self.first],
-            "renoised": self.renoised,
-            "skipped": self.skipped or None,
-        }
 
 
 @dataclass(frozen=True)

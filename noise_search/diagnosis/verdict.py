@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from noise_search.diagnosis.checks import Heldout, NoiseCheck
-from noise_search.diagnosis.rescoring import Rescoring
-from noise_search.diagnosis.wrong_prompt import WrongPrompts
+from noise_search.diagnosis.checks import Heldout, Rescoring, WrongPrompts
+from noise_search.diagnosis.noise import NoiseCheck
 
 LEAST_SHARE = 0.5
 """Of the gain that must stay after flip, resize and JPEG, as a median. `reference/algorithms.md` section 9.4 says that

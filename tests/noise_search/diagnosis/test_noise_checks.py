@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from noise_search.diagnosis.checks import NORM_LIMIT, RISK, noise_checks
+from noise_search.diagnosis.noise import NORM_LIMIT, RISK, noise_checks
 from samplers.space import seeded_noise
 
 AXES = ("channel", "height", "width")

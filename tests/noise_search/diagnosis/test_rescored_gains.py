@@ -8,9 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
-from noise_search.diagnosis.pairs import Gain, PairScorer, spread
-from noise_search.diagnosis.rescoring import Rescoring, flip, jpeg, rescore, resize
-from noise_search.diagnosis.wrong_prompt import CAPTIONS, other_prompts, try_wrong
+from noise_search.diagnosis.checks import (
+    CAPTIONS,
+    Gain,
+    PairScorer,
+    Rescoring,
+    flip,
+    jpeg,
+    other_prompts,
+    rescore,
+    resize,
+    spread,
+    try_wrong,
+)
 from noise_search.shapes.captions import parse
 from noise_search.shapes.prompts import evaluation_prompts
 from verifiers import FunctionVerifier, JPEGSize
@@ -158,7 +168,7 @@ def test_pairs_are_scored_alike_in_one_batch_and_in_many(pair, monkeypatch):
     texts = [f"prompt {'x' * i}" for i in range(5)]
     together, alone = [], []
     for pixels, found in ((2**22, together), (1, alone)):
-        monkeypatch.setattr("noise_search.diagnosis.pairs._PIXELS", pixels)
+        monkeypatch.setattr("noise_search.diagnosis.checks._PIXELS", pixels)
         found += PairScorer([verifier], {verifier.key: 1.0}).gains([pair] * 5, texts)
     assert together == alone and isinstance(together[0], Gain)
 

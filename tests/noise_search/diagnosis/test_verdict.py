@@ -4,10 +4,9 @@ import math
 
 import pytest
 
-from noise_search.diagnosis.checks import Heldout, NoiseCheck
-from noise_search.diagnosis.rescoring import Rescoring
+from noise_search.diagnosis.checks import Heldout, Rescoring, WrongPrompts
+from noise_search.diagnosis.noise import NoiseCheck
 from noise_search.diagnosis.verdict import LEAST_SHARE, LEAST_TRANSFER, MOST_WRONG, judged, moved
-from noise_search.diagnosis.wrong_prompt import WrongPrompts
 
 RISES = Heldout("oracle", 1.0, 0.0, 0.5, 2.0)
 STAYS = Heldout("oracle", 1.0, 1.0, 0.5, 2.0)
