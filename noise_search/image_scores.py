@@ -32,24 +32,15 @@ _PIXELS = 2**22
 
 
 @dataclass(frozen=True)
-class ScoredImage:
-    """A picture and what it scored.
+class ScoredImage(ImageFile):
+    """A picture, what it was scored against, and what it scored.
 
     Attributes:
-        file: the picture.
-        prompt: what it was scored against; None where none was found, and none needed.
-        prompt_from: "given", "recorded in the image", or the name of the text file beside it.
-        width, height: in pixels, upright.
         value: what ranks it within all that were given, higher is better; NaN where it can't win.
         scores: raw score by verifier key, NaN where one failed.
         failure: why it has no value, or None.
     """
 
-    file: Path
-    prompt: str | None
-    prompt_from: str | None
-    width: int
-    height: int
     value: float
     scores: Mapping[str, float]
     failure: str | None
@@ -166,29 +157,33 @@ def score_images(
     aggregator = resolve_aggregator(verifier, Declared.of(model), ensemble)
     _check_needs(aggregator.verifiers)
     files, skipped = find_images([images] if isinstance(images, str | Path) else images, recursive)
-    seen, unreadable = _looked_at(files, prompt)
+    seen, unreadable = list[ImageFile](), dict[Path, str]()
+    for file in files:
+        try:
+            seen.append(look_at(file, prompt))
+        except ValueError as error:
+            unreadable[file] = str(error)
     _check_prompts(seen, aggregator.verifiers)
     place = torch.device(usable_device(device))
     for needed in aggregator.verifiers:
         needed.load(place)
         needed.check([one.prompt or "" for one in seen])
-    scorer, rows = Scorer(aggregator.verifiers), dict[Path, tuple[dict[str, float], str | None]]()
+    scorer, scored = Scorer(aggregator.verifiers), dict[Path, ScoredImage]()
     ended: BaseException | None = None
     with tqdm(total=len(seen), unit="image", disable=not progress, leave=False, file=sys.stderr) as bar:
         try:
             for batch in _batches(seen, batch_size):
-                rows |= _scored(batch, scorer, place, unreadable)
+                scored |= _scored(batch, scorer, place, unreadable)
                 bar.update(len(batch))
                 if scorer.unusable is not None:
                     raise scorer.unusable
         except (KeyboardInterrupt, Exception) as error:
-            if not rows:
+            if not scored:
                 raise
             ended = error
-    if not rows:
+    if not scored:
         raise ValueError(f"none of {len(files)} files can be read: {next(iter(unreadable.values()))}")
-    done = [one for one in seen if one.file in rows]
-    ranked = tuple(_ranked(done, rows, aggregator))
+    ranked = _ranked([scored[one.file] for one in seen if one.file in scored], aggregator)
     interrupted = isinstance(ended, KeyboardInterrupt)
     why = None if ended is None else "interrupted" if interrupted else str(ended) or type(ended).__name__
     return ScoredImages(ranked, aggregator.describe(), unreadable, tuple(skipped), interrupted, why)
@@ -217,20 +212,19 @@ class Declared:
 def _check_needs(verifiers: Sequence[Verifier]) -> None:
     for verifier in verifiers:
         if verifier.needs:
-            raise ValueError(
-                f"verifier {verifier.name!r} needs {', '.join(sorted(verifier.needs))}, which image files don't tell; "
-                "it scores within search()"
-            )
+            needs = ", ".join(sorted(verifier.needs))
+            why = "which image files don't tell; it scores within search()"
+            raise ValueError(f"verifier {verifier.name!r} needs {needs}, {why}")
 
 
 def _check_prompts(seen: Sequence[ImageFile], verifiers: Sequence[Verifier]) -> None:
     reading = [verifier.name for verifier in verifiers if reads_prompts(verifier)]
     missing = [one.file.name for one in seen if one.prompt is None]
     if reading and missing:
+        shown = ", ".join([*missing[:3], *(["..."] if len(missing) > 3 else [])])
         raise ValueError(
-            f"verifier {reading[0]!r} reads prompts, and {len(missing)} of {len(seen)} images have none "
-            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}): give a prompt, or write it into a .txt "
-            "file beside the image"
+            f"verifier {reading[0]!r} reads prompts, and {len(missing)} of {len(seen)} images have none ({shown}): "
+            "give a prompt, or write it into a .txt file beside the image"
         )
 
 
@@ -238,16 +232,6 @@ def reads_prompts(verifier: Verifier) -> bool:
     """Unless its card says that it looks at images alone."""
     card = card_of(type(verifier))
     return getattr(card, "needs", "") != "images"
-
-
-def _looked_at(files: Sequence[Path], prompt: str | None) -> tuple[list[ImageFile], dict[Path, str]]:
-    seen, unreadable = list[ImageFile](), dict[Path, str]()
-    for file in files:
-        try:
-            seen.append(look_at(file, prompt))
-        except ValueError as error:
-            unreadable[file] = str(error)
-    return seen, unreadable
 
 
 def _batches(seen: Sequence[ImageFile], batch_size: int) -> list[list[ImageFile]]:
@@ -264,37 +248,33 @@ def _batches(seen: Sequence[ImageFile], batch_size: int) -> list[list[ImageFile]
 
 def _scored(
     batch: Sequence[ImageFile], scorer: Scorer, device: torch.device, unreadable: dict[Path, str]
-) -> dict[Path, tuple[dict[str, float], str | None]]:
-    """Scores and failure by file; files that prove unreadable only now join the `unreadable`."""
+) -> dict[Path, ScoredImage]:
+    """Images by file, not ranked yet; files that prove unreadable only now join the `unreadable`."""
     pixels: dict[Path, np.ndarray] = {}
     for one in batch:
         try:
             pixels[one.file] = read_pixels(one.file)
         except ValueError as error:
             unreadable[one.file] = str(error)
-    if not pixels:
+    read = [one for one in batch if one.file in pixels]
+    if not read:
         return {}
-    prompts = [one.prompt or "" for one in batch if one.file in pixels]
-    components, failures = scorer.score(as_images(list(pixels.values()), device), prompts)
+    components, failures = scorer.score(as_images(list(pixels.values()), device), [one.prompt or "" for one in read])
+    by_row = [{key: float(scores[row]) for key, scores in components.items()} for row in range(len(read))]
     return {
-        file: ({key: float(scores[row]) for key, scores in components.items()}, failures[row])
-        for row, file in enumerate(pixels)
+        one.file: ScoredImage(**vars(one), value=float("nan"), scores=scores, failure=failure)
+        for one, scores, failure in zip(read, by_row, failures, strict=True)
     }
 
 
-def _ranked(
-    seen: Sequence[ImageFile], rows: Mapping[Path, tuple[dict[str, float], str | None]], aggregator: Aggregator
-) -> list[ScoredImage]:
+def _ranked(scored: Sequence[ScoredImage], aggregator: Aggregator) -> tuple[ScoredImage, ...]:
     keys, described = [verifier.key for verifier in aggregator.verifiers], aggregator.describe()
-    values = aggregator.combine({key: np.array([rows[one.file][0][key] for one in seen]) for key in keys})
-    found = []
-    for one, value in zip(seen, values, strict=True):
-        scores, failure = rows[one.file]
-        why = failure or ("; ".join(violations(described, scores)) or None)
-        found.append(
-            ScoredImage(one.file, one.prompt, one.prompt_from, one.width, one.height, float(value), scores, why)
-        )
-    return sorted(found, key=lambda one: -np.nan_to_num(one.value, nan=-np.inf))
+    values = aggregator.combine({key: np.array([one.scores[key] for one in scored]) for key in keys})
+    found = [
+        replace(one, value=float(value), failure=one.failure or "; ".join(violations(described, one.scores)) or None)
+        for one, value in zip(scored, values, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda one: -np.nan_to_num(one.value, nan=-np.inf)))
 
 
 def _shown(value: float) -> str:

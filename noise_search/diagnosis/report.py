@@ -87,11 +87,9 @@ class Diagnosis:
         if self.rescoring.shares:
             says = _says(not self.rescoring.share < LEAST_SHARE)
             rows.append(("median of these", _percent(self.rescoring.share), f"at least {LEAST_SHARE:.0%}", says))
-        if self.wrong.skipped:
-            rows.append(("gain under other prompts", "-", "", f"skipped: {self.wrong.skipped}"))
-        else:
-            says = _says(not self.wrong.share > MOST_WRONG)
-            rows.append(("gain under other prompts", _percent(self.wrong.share), f"at most {MOST_WRONG:.0%}", says))
+        tried = _percent(self.wrong.share), f"at most {MOST_WRONG:.0%}", _says(not self.wrong.share > MOST_WRONG)
+        skipped = "-", "", f"skipped: {self.wrong.skipped}"
+        rows.append(("gain under other prompts", *(skipped if self.wrong.skipped else tried)))
         rows += [self._noise(one) for one in self.noise.winner]
         rows += [("noise", "-", "", f"skipped: {self.noise.skipped}")] if self.noise.skipped else []
         rows += [("noise", "", "", self.noise.note)] if self.noise.note else []
@@ -104,12 +102,8 @@ class Diagnosis:
 
     def _judge(self, judge: Heldout) -> tuple[str, str, str, str]:
         ratio = f", transfer {judge.transfer:.2f}" if math.isfinite(judge.transfer) else ""
-        return (
-            f"judge {judge.name}",
-            f"{judge.gain:+.4g}",
-            f"{judge.first:.4g} -> {judge.winner:.4g}{ratio}",
-            _movement(judge),
-        )
+        scores = f"{judge.first:.4g} -> {judge.winner:.4g}{ratio}"
+        return f"judge {judge.name}", f"{judge.gain:+.4g}", scores, _movement(judge)
 
     def _noise(self, check: NoiseCheck) -> tuple[str, str, str, str]:
         first = next((f", first {one.value:.3f}" for one in self.noise.first if one.name == check.name), "")
@@ -140,7 +134,13 @@ class Diagnosis:
             "rescoring": self.rescoring.to_json(),
             "wrong_prompts": self.wrong.to_json(),
             "judges": [one.to_json() for one in self.judges],
-            "limits": dict(_LIMITS),
+            "limits": {
+                "least_share": LEAST_SHARE,
+                "most_wrong": MOST_WRONG,
+                "least_transfer": LEAST_TRANSFER,
+                "norm_sd": NORM_LIMIT,
+                "noise_risk": RISK,
+            },
         }
 
     def __str__(self) -> str:
@@ -152,15 +152,6 @@ class Diagnosis:
 
     def __repr__(self) -> str:
         return f"Diagnosis({self.prompt!r:.80}: {self.verdict.status})"
-
-
-_LIMITS: Mapping[str, float] = {
-    "least_share": LEAST_SHARE,
-    "most_wrong": MOST_WRONG,
-    "least_transfer": LEAST_TRANSFER,
-    "norm_sd": NORM_LIMIT,
-    "noise_risk": RISK,
-}
 
 
 def _listed(parts: Sequence[str]) -> str:

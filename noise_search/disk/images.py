@@ -22,19 +22,25 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _SIXTEEN_BITS_AS_I = ("PNG", "PPM")
 """Formats that have no more bits, and 16 of which Pillow may give as 32; others' are really 32, or signed."""
 
-
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture that can be opened: its file, its size when upright, and the prompt that was found for it."""
+    """A picture that can be opened.
+
+    Attributes:
+        file: the picture.
+        prompt: the one that was found for it, or None.
+        prompt_from: "given", "recorded in the image", or the name of the text file beside it.
+        width, height: in pixels, upright.
+    """
 
     file: Path
-    width: int
-    height: int
     prompt: str | None
     prompt_from: str | None
+    width: int
+    height: int
 
 
 def find_images(given: Sequence[str | Path], recursive: bool = False) -> tuple[list[Path], list[Path]]:
@@ -77,15 +83,8 @@ def look_at(file: Path, prompt: str | None = None) -> ImageFile:
         if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
             width, height = height, width
         recorded = image.info.get(CHUNK)
-    if prompt is not None:
-        return ImageFile(file, width, height, prompt, "given")
-    if (found := _recorded(recorded)) is not None:
-        return ImageFile(file, width, height, found, "recorded in the image")
-    beside = file.with_suffix(".txt")
-    if beside != file and beside.is_file():
-        text = beside.read_text(encoding="utf-8", errors="replace").strip()
-        return ImageFile(file, width, height, text, beside.name)
-    return ImageFile(file, width, height, None, None)
+    told = _prompt_of(file, recorded) if prompt is None else (prompt, "given")
+    return ImageFile(file, *told, width, height)
 
 
 def read_pixels(file: Path) -> np.ndarray:
@@ -113,14 +112,19 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _recorded(text: object) -> str | None:
-    """The prompt of a search's record; None where there is no record, or a damaged one."""
+def _prompt_of(file: Path, recorded: object) -> tuple[str | None, str | None]:
+    """The prompt of a search's record, else that beside the picture, and where it stands; a damaged record is none."""
     try:
-        record = json.loads(text) if isinstance(text, str) else None
+        record = json.loads(recorded) if isinstance(recorded, str) else None
     except (ValueError, RecursionError):
-        return None
+        record = None
     prompt = record.get("prompt") if isinstance(record, dict) else None
-    return prompt if isinstance(prompt, str) else None
+    if isinstance(prompt, str):
+        return prompt, "recorded in the image"
+    beside = file.with_suffix(".txt")
+    if beside != file and beside.is_file():
+        return beside.read_text(encoding="utf-8", errors="replace").strip(), beside.name
+    return None, None
 
 
 @contextmanager
