@@ -18,11 +18,7 @@ _DRY = 160
 
 
 def embedded(name: str) -> list[SetPrompt] | None:
-    """The prompts of an embedded set; None for other names.
-
-    Raises:
-        ValueError: a pattern that isn't "shapes:SEED:COUNT", or more prompts than the world has.
-    """
+    """The prompts of an embedded set; None for other names."""
     if name in FIXED:
         return [SetPrompt(prompt.text, prompt.family) for prompt in FIXED[name]()]
     if not name.startswith("shapes:"):
@@ -30,16 +26,13 @@ def embedded(name: str) -> list[SetPrompt] | None:
     match = _SPECIFIED.fullmatch(name)
     if match is None or int(match[2]) < 1:
         raise ValueError(f"prompt set {name!r} must be {PATTERN} with whole numbers, such as shapes:7:60")
-    return generated(int(match[1]), int(match[2]))
+    return _generated(int(match[1]), int(match[2]))
 
 
-def generated(seed: int, count: int) -> list[SetPrompt]:
+def _generated(seed: int, count: int) -> list[SetPrompt]:
     """Captions in turn from the six families, no two of one meaning and none with that of a fixed set's prompt.
 
     With one seed a longer list begins with every shorter one.
-
-    Raises:
-        ValueError: more than the smallest family has captions for.
     """
     taken = {meaning(prompt.text) for listed in FIXED.values() for prompt in listed()}
     found: list[SetPrompt] = []

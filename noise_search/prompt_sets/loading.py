@@ -70,7 +70,7 @@ def load(
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error={on_error!r} must be 'raise' or 'skip'")
     check_counts(limit=limit, per_family=per_family)
-    options = {"column": column, "family_column": family_column, "family": family, "on_error": on_error}
+    options: dict[str, Any] = {"column": column, "family_column": family_column, "family": family, "on_error": on_error}
     name = _published(source)
     if name is None and (path is not None or revision is not None):
         given = "path" if path is not None else "revision"
@@ -83,14 +83,18 @@ def load(
         whole = PromptSet(source.strip().lower(), tuple(own))
     elif isinstance(source, str | Path):
         file = _file(source)
-        whole = _of_files(file.stem, {file: published.family_of(file)}, options)
+        whole = _of_rows(file.stem, [(file.name, read(file), published.family_of(file))], **options)
     else:
         whole = _of_entries(source, options)
     if per_family is not None:
         whole = whole.per_family(per_family, seed)
     if limit is not None and limit < len(whole):
         whole = whole[:limit] if seed is None else whole.sample(limit, seed)
-    return _told_duplicates(whole)
+    if more := len(whole) - len(set(whole.texts)):
+        most, times = Counter(whole.texts).most_common(1)[0]
+        told = f"{more} of {len(whole)} prompts repeat an earlier one, such as {most!r}, {times} times"
+        whole = _noted(whole, f"{whole.name}: {told}; all are kept, distinct() drops them")
+    return whole
 
 
 def as_prompt_set(source: str | Path | Iterable[Entry] | PromptSet, **options: Any) -> PromptSet:
@@ -107,15 +111,13 @@ def as_prompt_set(source: str | Path | Iterable[Entry] | PromptSet, **options: A
     return load(source, **options)
 
 
-def _key(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
+_DASHES = str.maketrans("", "", "-_")
 
 
 def _published(source: object) -> str | None:
-    keys = {_key(name): name for name in published.PUBLISHED}
-    # Only letters, digits and dashes: "geneval.jsonl" is a file.
-    is_name = isinstance(source, str) and source.strip().replace("-", "").replace("_", "").isalnum()
-    return keys.get(_key(source)) if is_name and isinstance(source, str) else None
+    """The name of a published set, however it is written: "HPDv2", "t2i_compbench"."""
+    keys = {name.translate(_DASHES): name for name in published.PUBLISHED}
+    return keys.get(source.strip().lower().translate(_DASHES)) if isinstance(source, str) else None
 
 
 def _is_known(source: str) -> bool:
@@ -145,14 +147,11 @@ def _file(source: str | Path) -> Path:
 
 def _of_published(name: str, path: str | Path | None, revision: str | None, options: Mapping[str, Any]) -> PromptSet:
     files = published.fetch(name, revision) if path is None else published.local(name, Path(path).expanduser())
-    whole, expected = _of_files(name, files, options), published.PUBLISHED[name]
+    whole = _of_rows(name, [(file.name, read(file), family) for file, family in files.items()], **options)
+    expected = published.PUBLISHED[name]
     if len(files) == len(expected.files) and len(whole) != expected.count:
         return _noted(whole, f"{name}: {len(whole)} prompts where the published set has {expected.count}")
     return whole
-
-
-def _of_files(name: str, files: Mapping[Path, str], options: Mapping[str, Any]) -> PromptSet:
-    return _of_rows(name, [(file.name, read(file), family) for file, family in files.items()], **options)
 
 
 def _of_entries(source: Iterable[Entry], options: Mapping[str, Any]) -> PromptSet:
@@ -189,15 +188,6 @@ def _of_rows(
     if not found:
         raise ValueError("; ".join([f"{parts[0][0]}: no prompts in it", *notes]))
     return _noted(PromptSet(name, tuple(found)), *notes)
-
-
-def _told_duplicates(whole: PromptSet) -> PromptSet:
-    more = len(whole) - len(whole.distinct())
-    if not more:
-        return whole
-    most, times = Counter(whole.texts).most_common(1)[0]
-    told = f"{more} of {len(whole)} prompts repeat an earlier one, such as {most!r}, {times} times"
-    return _noted(whole, f"{whole.name}: {told}; all are kept, distinct() drops them")
 
 
 def _noted(whole: PromptSet, *notes: str) -> PromptSet:

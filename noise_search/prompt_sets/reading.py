@@ -75,13 +75,6 @@ def prompts(
 ) -> tuple[list[SetPrompt], list[str]]:
     """Prompts of the rows that can be used, and what is wrong with the others, each with its place.
 
-    Args:
-        rows: of a file or list.
-        name: of it, for errors.
-        column: holds the prompts; None for the first of `PROMPT_COLUMNS`.
-        family_column: holds the families; None for the first of `FAMILY_COLUMNS`, where there is one.
-        family: of rows that have none of their own.
-
     Raises:
         ValueError: no such column, or none that looks like prompts.
     """

@@ -1,8 +1,7 @@
 """Prompt sets from files as they are published, from the hub's cache, from a server, and from a seed."""
 
-import http.server
 import json
-import threading
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -26,19 +25,6 @@ from noise_search.shapes.captions import parse
 from noise_search.shapes.prompts import evaluation_prompts, meaning, validation_prompts
 from noise_search.shapes.scenes import FAMILIES
 
-# The first lines of each published file in its format; texts are other ones.
-DRAWBENCH = 'Prompts,Category\r\nA red pear.,Colors\r\n"A pear, and a plum.",Counting\r\nA pear.,Colors\r\n'
-PARTI = (
-    "Prompt\tCategory\tChallenge\tNote\npear\tAbstract\tBasic\tFruit\n"
-    'the word "PEAR" on a wall\tArts\tWriting & Symbols\t\n"PEAR" and more"\tArts\tBasic\t\n'
-    '"so ""it"" is"\tArts\tBasic\n'
-)
-GENEVAL = (
-    '{"tag": "single_object", "include": [{"class": "pear", "count": 1}], "prompt": "a photo of a pear"}\n'
-    '{"tag": "counting", "include": [{"class": "pear", "count": 2}], "exclude": [{"class": "pear", "count": 3}], '
-    '"prompt": "a photo of two pears"}\n'
-)
-
 
 def put(path: Path, content: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,50 +32,73 @@ def put(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def test_drawbench(tmp_path):
-    found = load(put(tmp_path / "DrawBench Prompts - Sheet1.csv", DRAWBENCH))
-    assert found.texts == ("A red pear.", "A pear, and a plum.", "A pear.")
-    assert found.families == ("Colors", "Counting", "Colors")
-    assert found.counts == {"Colors": 2, "Counting": 1}
-    assert found.name == "DrawBench Prompts - Sheet1" and found.notes == ()
+# The first lines of each published file in its format; texts are other ones.
+DRAWBENCH = 'Prompts,Category\r\nA red pear.,Colors\r\n"A pear, and a plum.",Counting\r\nA pear.,Colors\r\n'
+PARTI = (
+    "Prompt\tCategory\tChallenge\tNote\npear\tAbstract\tBasic\tFruit\n"
+    'the word "PEAR" on a wall\tArts\tWriting & Symbols\t\n"PEAR" and more"\tArts\tBasic\t\n'
+    '"so ""it"" is"\tArts\tBasic\n'  # a last column left out
+)
+GENEVAL = (
+    '{"tag": "single_object", "include": [{"class": "pear"}], "prompt": "a photo of a pear"}\n'
+    '{"tag": "counting", "include": [], "exclude": [{"count": 3}], "prompt": "a photo of two pears"}\n'
+)
+PICK = '{"id": 0, "caption": "a pear", "are_different": true}\n"a plum"\n'  # JSON lines under the other ending
+FILES = [
+    (
+        "DrawBench Prompts - Sheet1.csv",
+        DRAWBENCH,
+        [("A red pear.", "Colors"), ("A pear, and a plum.", "Counting"), ("A pear.", "Colors")],
+    ),
+    (
+        "PartiPrompts.tsv",
+        PARTI,
+        [
+            ("pear", "Abstract", {"Challenge": "Basic", "Note": "Fruit"}),
+            ('the word "PEAR" on a wall', "Arts", {"Challenge": "Writing & Symbols", "Note": ""}),
+            ('"PEAR" and more"', "Arts", {"Challenge": "Basic", "Note": ""}),
+            ('so "it" is', "Arts", {"Challenge": "Basic", "Note": ""}),
+        ],
+    ),
+    (
+        "evaluation_metadata.jsonl",
+        GENEVAL,
+        [
+            ("a photo of a pear", "single_object", {"include": '[{"class": "pear"}]'}),
+            ("a photo of two pears", "counting", {"include": "[]", "exclude": '[{"count": 3}]'}),
+        ],
+    ),
+    ("pick.json", PICK, [("a pear", "", {"id": "0", "are_different": "true"}), ("a plum",)]),
+    # T2I-CompBench and HPDv2 have their family in the name of the file, a file by family in its lists.
+    ("3d_spatial_val.txt", "a pear\n", [("a pear", "3d_spatial")]),
+    ("concept-art.json", '["a", "b"]', [("a", "concept-art"), ("b", "concept-art")]),
+    ("by.json", '{"anime": ["a"], "photo": ["b", {"prompt": "c"}]}', [("a", "anime"), ("b", "photo"), ("c", "photo")]),
+    # Plain text passes over blank lines and comments only.
+    (
+        "p.txt",
+        "\ufeff# it\n\n  a \r\n#1 dad mug\n#\nb\u2028und mehr\n",
+        [("a",), ("#1 dad mug",), ("b\u2028und mehr",)],
+    ),
+]
 
 
-def test_partiprompts_with_quotes_inside_and_a_last_column_left_out(tmp_path):
-    file = put(tmp_path / "PartiPrompts.tsv", PARTI)
-    found = load(file)
-    assert found.texts == ("pear", 'the word "PEAR" on a wall', '"PEAR" and more"', 'so "it" is')
-    assert found.families == ("Abstract", "Arts", "Arts", "Arts")
-    assert [one.extra for one in found[:2]] == [
-        {"Challenge": "Basic", "Note": "Fruit"},
-        {"Challenge": "Writing & Symbols", "Note": ""},
-    ]
-    assert found[3].extra == {"Challenge": "Basic", "Note": ""}
-    assert load(file, family_column="challenge").families == ("Basic", "Writing & Symbols", "Basic", "Basic")
+@pytest.mark.parametrize(("name", "content", "expected"), FILES, ids=[name for name, *_ in FILES])
+def test_files_as_they_are_published(tmp_path, name, content, expected):
+    found = load(put(tmp_path / name, content))
+    assert found.prompts == tuple(SetPrompt(*one) for one in expected)
+    assert found.name == Path(name).stem and found.notes == ()
+    assert found.counts == Counter(found.families)
 
 
-def test_geneval_keeps_what_its_judge_needs(tmp_path):
-    found = load(put(tmp_path / "evaluation_metadata.jsonl", GENEVAL))
-    assert found.families == ("single_object", "counting")
-    assert json.loads(found[1].extra["exclude"]) == [{"class": "pear", "count": 3}]
-
-
-def test_t2i_compbench_and_hpdv2_have_their_family_in_the_name_of_the_file(tmp_path):
-    assert load(put(tmp_path / "3d_spatial_val.txt", "a pear behind a plum\n")).families == ("3d_spatial",)
-    assert load(put(tmp_path / "concept-art.json", '["a pear", "a plum"]')).families == ("concept-art",) * 2
+def test_columns_and_families_by_name(tmp_path):
+    file = put(tmp_path / "p.csv", "prompt,long_prompt,kind,tag\na,a long one,x,t\n")
+    chosen = load(file, column="Long_Prompt", family_column="Kind")
+    assert chosen.prompts == (SetPrompt("a long one", "x", {"prompt_": "a", "tag": "t"}),)
     assert load(put(tmp_path / "own.json", '["a pear"]'), family="fruit").families == ("fruit",)
-    listed = load(put(tmp_path / "styles.json", '{"anime": ["a pear"], "photo": ["a plum", {"prompt": "a fig"}]}'))
-    assert listed.families == ("anime", "photo", "photo") and listed.texts == ("a pear", "a plum", "a fig")
-
-
-def test_pick_a_pic_by_caption(tmp_path):
-    lines = '{"id": 0, "caption": "a pear", "are_different": true}\n"a plum"\n'
-    found = load(put(tmp_path / "pick.json", lines))  # JSON lines under the other ending
-    assert found.texts == ("a pear", "a plum") and found[0].extra == {"id": "0", "are_different": "true"}
-
-
-def test_plain_text_passes_over_blank_lines_and_comments_only(tmp_path):
-    text = "\ufeff# fruit\n\n  a pear \r\n#1 dad mug\n#\nein gr\u00fcner Apfel\u2028und mehr\n"
-    assert load(put(tmp_path / "p.txt", text)).texts == ("a pear", "#1 dad mug", "ein gr\u00fcner Apfel\u2028und mehr")
+    with pytest.raises(ValueError, match=r"unknown column of p\.csv 'long_promt'; did you mean 'long_prompt'"):
+        load(file, column="long_promt")
+    with pytest.raises(ValueError, match="its entries are plain texts without columns"):
+        load(put(tmp_path / "p.txt", "a"), column="prompt")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -147,16 +156,6 @@ def test_repeated_prompts_are_kept_and_said(tmp_path, caplog):
         "prompts: 2 of 4 prompts repeat an earlier one, such as 'a', 3 times; all are kept, distinct() drops them",
     )
     assert found.notes[0] in caplog.text
-
-
-def test_columns_by_name(tmp_path):
-    file = put(tmp_path / "p.csv", "prompt,long_prompt,kind\na,a long one,x\n")
-    found = load(file, column="Long_Prompt", family_column="kind")
-    assert found.prompts == (SetPrompt("a long one", "x", {"prompt_": "a"}),)
-    with pytest.raises(ValueError, match=r"unknown column of p\.csv 'long_promt'; did you mean 'long_prompt'"):
-        load(file, column="long_promt")
-    with pytest.raises(ValueError, match="its entries are plain texts without columns"):
-        load(put(tmp_path / "p.txt", "a"), column="prompt")
 
 
 def test_parquet_without_pyarrow_is_one_clear_line(tmp_path):
@@ -256,18 +255,18 @@ def test_names_and_texts_are_told_apart(tmp_path):
     assert as_prompt_set("shapes:1:6") == load("shapes:1:6")
     assert as_prompt_set(str(file)).texts == ("a pear",)
     assert as_prompt_set(["drawbnch", "a fig"], limit=1).texts == ("drawbnch",)
-    with pytest.raises(ValueError, match="unknown prompt set 'drawbnch'; did you mean 'drawbench'"):
-        as_prompt_set("drawbnch")
-    with pytest.raises(ValueError, match=r"unknown prompt set 'a red circle'.*load\(\['a red circle'\]\)"):
-        load("a red circle")
-    with pytest.raises(FileNotFoundError, match=r"did you mean '.*prompts\.txt'"):
-        as_prompt_set(str(tmp_path / "prompt.txt"))
-    with pytest.raises(ValueError, match="is a directory"):
-        load(tmp_path)
-    with pytest.raises(TypeError, match="must be a file, a name, or a list"):
-        load(3)
-    with pytest.raises(ValueError, match="path= belongs to a published set"):
-        load("shapes", path=file)
+    refused = [
+        (as_prompt_set, "drawbnch", {}, ValueError, "unknown prompt set 'drawbnch'; did you mean 'drawbench'"),
+        (load, "a red circle", {}, ValueError, r"unknown prompt set 'a red circle'.*load\(\['a red circle'\]\)"),
+        (as_prompt_set, str(file.with_name("prompt.txt")), {}, FileNotFoundError, r"did you mean '.*prompts\.txt'"),
+        (load, tmp_path, {}, ValueError, "is a directory"),
+        (load, 3, {}, TypeError, "must be a file, a name, or a list"),
+        (load, "shapes", {"path": file}, ValueError, "path= belongs to a published set"),
+        (load, "shapes", {"revision": "0" * 40}, ValueError, "revision= belongs to a published set"),
+    ]
+    for read, source, options, error, words in refused:
+        with pytest.raises(error, match=words):
+            read(source, **options)
 
 
 def cached(monkeypatch, tmp_path, name, contents):
@@ -293,55 +292,38 @@ def test_a_published_set_from_the_cache_of_the_hub(monkeypatch, tmp_path):
 
 @pytest.fixture
 def github(monkeypatch, tmp_path):
-    """A server that stands for GitHub's, and what it was asked for."""
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            content = b"a pear\na plum\n" if "CompBench" in self.path else None
-            self.send_response(200 if content else 404)
-            self.end_headers()
-            self.wfile.write(content or b"")
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(published_module, "GITHUB", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
+    """A folder that stands for GitHub, with the files of T2I-CompBench."""
+    one = PUBLISHED["t2i-compbench"]
+    for path in one.files:
+        put(tmp_path / "github" / one.repository / one.revision / path, "a pear\na plum\n")
+    monkeypatch.setattr(published_module, "GITHUB", (tmp_path / "github").as_uri())
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    yield asked
-    server.shutdown()
-    server.server_close()
+    return tmp_path / "github"
 
 
 def test_a_published_set_from_github_is_fetched_once(github, monkeypatch):
-    found = load("t2i_compbench")
-    one = PUBLISHED["t2i-compbench"]
-    assert github == [f"/{one.repository}/{one.revision}/{path}" for path in one.files]
+    found, one = load("t2i_compbench"), PUBLISHED["t2i-compbench"]
     assert found.counts == dict.fromkeys(one.files.values(), 2)
+    shutil.rmtree(github)
+    assert load("t2i-compbench") == found == load("t2i-compbench", revision=one.revision)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert load("t2i-compbench") == found and len(github) == 8
-    assert len(load("t2i-compbench", revision=one.revision)) == 16
+    assert load("t2i-compbench") == found
     with pytest.raises(PromptsUnavailable, match="HF_HUB_OFFLINE is set"):
         load("t2i-compbench", revision="0" * 40)
 
 
-def test_a_published_set_that_cannot_be_had_says_what_to_download(github, monkeypatch, tmp_path):
-    with pytest.raises(
-        PromptsUnavailable, match=r"GenEval \(HTTP Error 404.*; check the network, or download http"
-    ) as e:
-        load("geneval")
-    assert "\n" not in str(e.value) and "load('geneval', path=...)" in str(e.value)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    for name, one in PUBLISHED.items():
-        if one.host == "hub":
-            with pytest.raises(PromptsUnavailable, match=f"hub dataset {one.repository} at {one.revision[:8]} ") as e:
-                load(name)
-            assert "\n" not in str(e.value) and one.address(next(iter(one.files))) in str(e.value)
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name != "t2i-compbench"])
+def test_a_published_set_that_cannot_be_had_says_what_to_download(github, monkeypatch, tmp_path, name):
+    one = PUBLISHED[name]
+    if one.host == "hub":
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    where = f"{one.repository} at {one.revision[:8]} for {one.title} "
+    with pytest.raises(PromptsUnavailable, match=rf"{where}\(.*; check the network, or download ") as e:
+        load(name)
+    assert "\n" not in str(e.value) and f"load({name!r}, path=...)" in str(e.value)
+    assert one.address(next(iter(one.files))) in str(e.value)
 
 
 def test_a_copy_of_ones_own(tmp_path):
