@@ -52,10 +52,6 @@ class NoiseCheck:
     passed: bool
     parts: tuple[float, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {**asdict(self), "parts": list(self.parts)}
-
 
 @dataclass(frozen=True)
 class NoiseReport:
@@ -80,8 +76,7 @@ class NoiseReport:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        checks = {"winner": [one.to_json() for one in self.winner], "first": [one.to_json() for one in self.first]}
-        return {**checks, "renoised": self.renoised, "skipped": self.skipped or None}
+        return {**asdict(self), "skipped": self.skipped or None}
 
 
 def noise_report(result: SearchResult, model: Any, model_options: Mapping[str, Any] | None) -> NoiseReport:

@@ -69,7 +69,7 @@ def load(
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error={on_error!r} must be 'raise' or 'skip'")
-    check_counts(limit=limit, per_family=per_family)
+    check_counts(limit=limit)
     options: dict[str, Any] = {"column": column, "family_column": family_column, "family": family, "on_error": on_error}
     name = _published(source)
     if name is None and (path is not None or revision is not None):

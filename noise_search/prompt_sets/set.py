@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
+from noise_search.arguments import check_counts
 from noise_search.disk.files import write_atomically
 
 RESERVED = ("prompt", "family")
@@ -112,16 +113,13 @@ class PromptSet(Sequence[SetPrompt]):
         Raises:
             ValueError: `k` is below 1.
         """
-        if k < 1:
-            raise ValueError(f"per_family={k} must be at least 1")
+        check_counts(per_family=k)
         groups = self._groups() if seed is None else self._shuffled(seed)
         return self._rows([row for rows in groups for row in rows[:k]])
 
     def distinct(self) -> "PromptSet":
         """Each text once, where it occurs first."""
-        first: dict[str, int] = {}
-        for row, text in enumerate(self.texts):
-            first.setdefault(text, row)
+        first = {text: row for row, text in reversed(list(enumerate(self.texts)))}
         return self._rows(list(first.values()))
 
     def to_jsonl(self, path: str | Path) -> Path:

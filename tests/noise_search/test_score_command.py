@@ -83,12 +83,6 @@ def test_prompts_come_from_the_call_then_the_image_then_the_text_beside_it(searc
     assert (seen.prompt, seen.prompt_from) == ("a green star", "plain.txt")
 
 
-def test_a_prompt_is_missed_only_by_what_reads_it(folder):
-    with pytest.raises(ValueError, match=r"'clip' reads prompts, and 4 of 4 images have none \(0.png, .*\.txt"):
-        score(folder, verifier="shapes-clip")
-    assert len(score(folder, verifier=[Brightness(), "shapes-aesthetic"]).images) == 4
-
-
 @pytest.mark.parametrize(
     ("image", "expected"),
     [
@@ -128,9 +122,13 @@ def test_a_failing_verifier_costs_one_image_and_a_constraint_the_ranking(folder)
     *good, bad = score(folder, prompt="", verifier=third_fails, batch_size=1).images
     assert bad.failure == "third_fails failed: no idea" and np.isnan(bad.value)
     assert len(good) == 3 and all(one.failure is None for one in good)
-    small = FunctionVerifier(lambda images, prompts: 50.0 - images.new_full((len(images),), images.shape[-1]), "small")
-    small.kind = "constraint"
+
+    def fits(images, prompts):
+        return 50.0 - images.new_full((len(images),), images.shape[-1])
+
+    small = FunctionVerifier(fits, "small", kind="constraint")
     ranked = score(folder, prompt="", verifier=[Brightness(), small])
+    assert str(ranked).splitlines()[0].split() == ["brightness", "small", "image"], "one score has one column"
     assert [one.width for one in ranked.images[:2]] == [48, 48]
     assert [one.failure for one in ranked.images[2:]] == [
         f"constraint 'small' is violated ({50 - one.width}, and 0 passes)" for one in ranked.images[2:]
@@ -155,6 +153,10 @@ def test_the_command_prints_a_ranking_and_names_what_it_could_not_read(folder):
     assert content["verifier"]["name"] == "mean-rank(clip, aesthetic)"
 
 
+NEEDY = Brightness()
+NEEDY.needs = frozenset({"x0"})
+
+
 @pytest.mark.parametrize(
     ("given", "options", "words"),
     [
@@ -166,6 +168,8 @@ def test_the_command_prints_a_ranking_and_names_what_it_could_not_read(folder):
         ("0.png", {"ensemble": "median"}, "unknown ensemble 'median'"),
         ("0.png", {"device": "gpu"}, "device 'gpu' can't be used"),
         ("broken.png", {}, "none of 1 files can be read"),
+        (".", {"prompt": None}, r"'clip' reads prompts, and 4 of 4 images have none \(0.png, .*\.txt"),
+        (".", {"verifier": NEEDY}, "'brightness' needs x0, which image files don't tell"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(folder, given, options, words):
@@ -176,17 +180,11 @@ def test_bad_input_is_refused_in_one_line(folder, given, options, words):
     assert "\n" not in str(caught.value)
 
 
-def test_what_needs_more_than_images_and_prompts_is_refused(folder):
-    verifier = Brightness()
-    verifier.needs = frozenset({"x0"})
-    with pytest.raises(ValueError, match="'brightness' needs x0, which image files don't tell"):
-        score(folder, verifier=verifier)
-
-
 def test_folders_of_folders_are_looked_into_when_asked(folder):
     (folder / "inner").mkdir()
     picture(9).save(folder / "inner" / "x.webp")
-    assert len(score(folder, verifier=Brightness()).images) == 4
+    # The two read no prompt, and so miss none.
+    assert len(score(folder, verifier=[Brightness(), "shapes-aesthetic"]).images) == 4
     assert len(score([folder, folder / "0.png"], verifier=Brightness(), recursive=True).images) == 5
 
 
@@ -280,12 +278,6 @@ Brightness.score = score
     done = subprocess.run([*command, "--batch-size", "1"], capture_output=True, text=True, check=False)
     assert done.returncode == 130 and len(done.stdout.splitlines()) == 1 + 2
     assert done.stderr.strip().splitlines()[-1] == "noise-search: interrupted; 2 images are scored, the others aren't"
-
-
-def test_one_score_under_constraints_has_one_column(folder):
-    fits = FunctionVerifier(lambda images, prompts: images.new_ones(len(images)), "fits", kind="constraint")
-    table = str(score(folder, prompt="", verifier=[Brightness(), fits]))
-    assert table.splitlines()[0].split() == ["brightness", "fits", "image"]
 
 
 def test_32_bit_pixels_are_refused_as_their_range_is_unknown(tmp_path):

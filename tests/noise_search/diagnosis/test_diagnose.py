@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import noise_search
 from noise_search import AllCandidatesFailed, search
 from noise_search.algorithms.base import Job
 from noise_search.diagnosis import Diagnosis, diagnose
@@ -70,6 +69,9 @@ def test_the_numbers_are_those_of_the_search(real, found):
     assert found.spreads[key] == pytest.approx(np.std([c.score for c in real.candidates], ddof=1))
     (oracle,) = found.judges
     assert oracle.transfer == pytest.approx(1 / oracle.spread / (found.own.by_key[key] / found.spreads[key]))
+    x = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(real.best.seed)).double()
+    assert found.noise.winner[0].value == pytest.approx(float(x.square().mean()))
+    assert found.noise.winner[-1].parts == pytest.approx(x[0].mean((1, 2)).tolist())
 
 
 def test_a_diagnosis_is_plain_json_a_short_table_and_one_sentence(found):
@@ -137,12 +139,6 @@ def test_moved_noise_is_checked_and_later_noise_is_named():
     assert found.noise.winner[0].value == pytest.approx(float(start.double().square().mean()))
     assert len(climbed.recipe.operations) > 2, "moved"
     assert diagnose(climbed).noise.winner[0].value == pytest.approx(diagnose(climbed).noise.first[0].value, abs=1e-5)
-
-
-def test_the_noise_is_the_one_that_was_drawn(real, found):
-    x = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(real.best.seed)).double()
-    assert found.noise.winner[0].value == pytest.approx(float(x.square().mean()))
-    assert found.noise.winner[-1].parts == pytest.approx(x[0].mean((1, 2)).tolist())
 
 
 def test_an_ensemble_is_diagnosed_and_only_those_that_read_prompts_are_asked_about_others():
@@ -214,7 +210,3 @@ def test_a_recorded_version_that_differs_is_not_scored_with(real):
     old = replace(real, candidates=tuple(renamed), bests=tuple(best), settings={**real.settings, "verifier": described})
     found = diagnose(old)
     assert "the search was made with clip@older" in found.rescoring.skipped["all"] and not found.rescoring.shares
-
-
-def test_it_is_there_for_whoever_imports_the_package():
-    assert noise_search.diagnosis.diagnose is diagnose

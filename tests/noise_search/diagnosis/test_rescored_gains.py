@@ -23,13 +23,13 @@ from noise_search.diagnosis.checks import (
 )
 from noise_search.shapes.captions import parse
 from noise_search.shapes.prompts import evaluation_prompts
+from tiny.search import brightness
 from verifiers import FunctionVerifier, JPEGSize
 
 PROMPT = "a red circle"
 
 
-def brightness(images, prompts):
-    return images.mean((1, 2, 3))
+BOARD = (torch.arange(32)[:, None] + torch.arange(48)) % 2 * 2.0 - 1
 
 
 def leftness(images, prompts):
@@ -40,8 +40,7 @@ def leftness(images, prompts):
 
 def board(images, prompts):
     """How much of a checkerboard of single pixels there is."""
-    signs = (torch.arange(images.shape[-2])[:, None] + torch.arange(images.shape[-1])) % 2 * 2.0 - 1
-    return (images * signs).mean((1, 2, 3))
+    return (images * BOARD).mean((1, 2, 3))
 
 
 def by_length(images, prompts):
@@ -74,14 +73,10 @@ def test_a_flip_turns_what_only_one_side_has(pair):
     assert scored(brightness, pair)[2].shares["flip"] == pytest.approx(1, abs=1e-5)
 
 
-def test_a_pixel_pattern_does_not_survive_and_brightness_does(pair):
-    signs = (torch.arange(32)[:, None] + torch.arange(48)) % 2 * 2.0 - 1
-    hacked = torch.full((2, 3, 32, 48), 0.5)
-    hacked[0] += 0.03 * signs
-    assert scored(board, hacked)[2].share < 0.3
-    bright = torch.full((2, 3, 32, 48), 0.5)
-    bright[0] += 0.03
-    assert scored(brightness, bright)[2].share == pytest.approx(1, abs=0.05)
+def test_a_pixel_pattern_does_not_survive_and_brightness_does():
+    grey = torch.full((3, 32, 48), 0.5)
+    assert scored(board, torch.stack([grey + 0.03 * BOARD, grey]))[2].share < 0.3
+    assert scored(brightness, torch.stack([grey + 0.03, grey]))[2].share == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("prompt", ["a cat left of a dog", "The RIGHT shoe", "the leftmost door", "a right-hand glove"])
