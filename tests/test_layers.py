@@ -41,8 +41,6 @@ ROWS = {  # from the ground up: a room imports rooms of lower rows, and of its o
         "__init__",
     ],
 }
-NOT_YET = set((Path(__file__).parent / "layers_not_yet.txt").read_text(encoding="utf-8").split())
-"""Files that have no room yet; the list may only shrink."""
 
 
 def files() -> dict[str, Path]:
@@ -82,10 +80,10 @@ def row(name: str) -> tuple[str, int]:
     return room, rooms[room]
 
 
-@pytest.mark.parametrize("name", sorted(FILES.keys() - NOT_YET))
+@pytest.mark.parametrize("name", sorted(FILES))
 def test_a_room_imports_only_lower_rooms(name):
     room, level = row(name)
-    for other in IMPORTS[name] & FILES.keys() - NOT_YET:
+    for other in IMPORTS[name] & FILES.keys():
         package = name.split(".")[0]
         if other.split(".")[0] != package:
             assert package == "noise_search", f"{name} imports {other}"
@@ -104,7 +102,7 @@ def test_no_circle_of_files():
 
 def test_only_pipelines_name_diffusers():
     for name, found in IMPORTS.items():
-        if name.startswith("samplers.") and not name.startswith("samplers.pipelines") and name not in NOT_YET:
+        if name.startswith("samplers.") and not name.startswith("samplers.pipelines"):
             assert not any(other.split(".")[0] == "diffusers" for other in found), name
 
 
@@ -112,7 +110,7 @@ def test_algorithms_never_touch_a_model():
     allowed = ("noise_search.algorithms", "noise_search.arguments", "samplers.space", "samplers.state")
     for name in (name for name in FILES if name.startswith("noise_search.algorithms")):
         ours = {other for other in IMPORTS[name] if other.split(".")[0] in {*ROWS, "torch"}}
-        assert all(other.startswith(allowed) or other in NOT_YET for other in ours), (name, ours)
+        assert all(other.startswith(allowed) for other in ours), (name, ours)
 
 
 def test_there_is_no_attic():
