@@ -120,9 +120,9 @@ class Comparison(ComparisonData):
 
     def table(self) -> str:
         """Scores with intervals, differences to random search, best-of-N equivalents, judges and alarms, as text."""
-        from noise_search.comparison.views.text import table
+        from noise_search.comparison.views.tables import text_table
 
-        return table(self)
+        return text_table(self)
 
     def __str__(self) -> str:
         return f"{self!r}\n{self.table()}" if self.records else repr(self)

@@ -12,8 +12,7 @@ from noise_search.comparison.statistics.means import Difference, differences, me
 from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
 from noise_search.comparison.statistics.multiplier import multipliers
 from noise_search.comparison.statistics.transfer import LEAST_PROMPTS, Alarm, Transfer, alarms, transfers
-from noise_search.comparison.views.numbers import words
-from noise_search.comparison.views.scores import own_label
+from noise_search.comparison.views.wording import listed, named, own_label, words
 
 
 def answer(comparison: ComparisonData) -> list[str]:
@@ -45,17 +44,6 @@ def leader(comparison: ComparisonData) -> str:
         apart = {one.algorithm: one.difference.value for one in _differences(comparison, OWN) if one.budget == budget}
         values = {RANDOM: 0.0, **apart}
     return max(values, key=lambda name: (np.nan_to_num(values[name], nan=-np.inf), name == RANDOM))
-
-
-def named(algorithm: str) -> str:
-    """An algorithm in a sentence."""
-    return "random search" if algorithm == RANDOM else algorithm
-
-
-def listed(names: Sequence[object]) -> str:
-    """Names in words: a, b and c."""
-    *most, last = map(str, names)
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _asked(comparison: ComparisonData) -> str:

@@ -1,7 +1,6 @@
-"""How a comparison was made: its settings and versions, and the call that makes it again."""
+"""How a comparison was made: its settings in short, and the call that makes it again."""
 
 import ast
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,14 +8,13 @@ from typing import Any
 import verifiers
 from noise_search.algorithms import ALGORITHMS
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.views.page import code, definitions, folded, paragraph
 from noise_search.resolve import resolve_algorithm
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS
 from noise_search.words import printable
 
 
-def settings(comparison: ComparisonData) -> str:
-    """What was compared, in short, and everything that was recorded."""
+def settings(comparison: ComparisonData) -> list[tuple[str, object]]:
+    """What was compared, in short: names and values."""
     known = comparison.settings
     model = known.get("model", {})
     short = [
@@ -37,25 +35,7 @@ def settings(comparison: ComparisonData) -> str:
         ("families", _joined(dict.fromkeys(one.family for one in comparison.records if one.family))),
         ("records", len(comparison.records)),
     ]
-    everything = json.dumps(known, indent=2, ensure_ascii=False, default=str)
-    return definitions((name, value) for name, value in short if value not in (None, "")) + folded(
-        "All settings", code(everything)
-    )
-
-
-def versions(comparison: ComparisonData) -> str:
-    """Versions and hardware."""
-    known = comparison.settings.get("environment", {})
-    if not known:
-        return paragraph("No versions were recorded.")
-    return definitions((name.replace("_", " "), value) for name, value in known.items())
-
-
-def reproduction(comparison: ComparisonData) -> str:
-    """The command that was given, where one was, and the call that makes the comparison again."""
-    command = comparison.settings.get("command")
-    given = [code(command)] if command else []
-    return "".join([*given, code(call(comparison))])
+    return [(name, value) for name, value in short if value not in (None, "")]
 
 
 def call(comparison: ComparisonData) -> str:

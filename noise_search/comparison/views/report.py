@@ -1,18 +1,29 @@
 """The report of a comparison: one HTML file with the answer, tables, figures, images and how it was made."""
 
+import base64
+import importlib.resources
+import io
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
 
 from noise_search.comparison.data import ComparisonData
+from noise_search.comparison.records import Record
 from noise_search.comparison.statistics.means import SECONDS
 from noise_search.comparison.views import tables
-from noise_search.comparison.views.answer import answer, found_alarms, leader, listed
-from noise_search.comparison.views.grid_page import images
-from noise_search.comparison.views.made import reproduction, settings, versions
-from noise_search.comparison.views.page import bullets, figure, page, paragraph, text
+from noise_search.comparison.views.answer import answer, found_alarms, leader
+from noise_search.comparison.views.figures import Plot, figure_svg
+from noise_search.comparison.views.grid import arrange, caption, image_alt, thumbnail
+from noise_search.comparison.views.made import call, settings
 from noise_search.comparison.views.plots import figures
-from noise_search.comparison.views.tables import diagnoses_table
+from noise_search.comparison.views.wording import listed
 from noise_search.disk.files import check_writable, write_atomically
+from noise_search.words import printable
 
 _CAPTIONS = {
     "score": "Bands are 95 % intervals over prompts and seeds. The dotted line is the mean of random candidates.",
@@ -23,26 +34,17 @@ _CAPTIONS = {
     "there are; random search with a larger budget would raise it.",
     "pareto": f"Bars are 95 % intervals of the score. {SECONDS} They were measured where it ran, without judges.",
 }
-
-
-_HOW_TO_READ = (
-    "NFE, the number of function evaluations, counts the denoiser's evaluations of one candidate at one step; guidance "
-    "doesn't double it. Verifiers, decoding and text encoding aren't counted. All algorithms got at most the same "
-    "NFE, and their first noises are those of random search.",
-    "Random search, the best of N samples, is the baseline: a score above that of one plain sample is no merit of an "
-    "algorithm, as random search has it too.",
-    "The own score is what was searched by, so that it rises whether or not images get better. That is for judges to "
-    "say, which no search has seen.",
-    "An interval [a, b] would hold the truth in about 95 of 100 comparisons with other prompts and seeds like these; "
-    "with a dozen prompts of one seed or fewer it is too narrow. Each is of one number by itself: of many rows, some "
-    "miss the truth by chance, and the best of many rows looks better than it is.",
-    "'Higher' and 'lower' mean that the interval of the difference lies on one side of 0. 'No clear difference' "
-    "doesn't mean equal: more prompts may tell.",
-    "A number behind ≥ or ≤ is a bound: the score lies beyond that of all random candidates there are. A larger budget "
-    "of random search would tell more.",
-    "An alarm means that the verifier was pleased more than a held-out judge can confirm, beyond chance. Look at the "
-    "images then, and search by several verifiers.",
-)
+_TABLES = {
+    "scores": tables.means_table,
+    "differences": tables.differences_table,
+    "multipliers": tables.multipliers_table,
+    "transfer": tables.transfer_table,
+    "diagnoses": tables.diagnoses_table,
+    "diversity": tables.diversity_table,
+}
+_CONTROLS = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_SMALL = 128
+"""Sides of images up to which pixels are shown as such and kept exactly."""
 
 
 def write_report(comparison: ComparisonData, file: str | Path) -> Path:
@@ -71,58 +73,97 @@ def report_html(comparison: ComparisonData) -> str:
     """
     if not comparison.records:
         raise ValueError("the comparison has no records yet; run compare() further")
-    model = comparison.settings.get("model", {}).get("name", "")
+    known = comparison.settings
+    model = known.get("model", {}).get("name", "")
     title = f"{listed(comparison.algorithms)} compared at equal budgets" + (f" with {model}" if model else "")
-    return page(
-        title[:1].upper() + title[1:],
-        [
-            ("answer", "Answer", _answer(comparison)),
-            ("figures", "Figures", _figures(comparison)),
-            ("scores", "Scores", _or_reason(lambda: tables.means_table(comparison))),
-            (
-                "differences",
-                "Differences to random search",
-                _or_reason(lambda: tables.differences_table(comparison)),
-            ),
-            ("multipliers", "Worth in random candidates", _or_reason(lambda: tables.multipliers_table(comparison))),
-            ("transfer", "Do held-out judges agree?", _or_reason(lambda: tables.transfer_table(comparison))),
-            ("diagnoses", "Do the gains hold up?", _or_reason(lambda: diagnoses_table(comparison))),
-            ("diversity", "Diversity of winners", _or_reason(lambda: tables.diversity_table(comparison))),
-            ("images", "Images", _images(comparison)),
-            ("reading", "How to read this", bullets(_HOW_TO_READ)),
-            ("settings", "Settings", settings(comparison)),
-            ("versions", "Versions", versions(comparison)),
-            ("again", "How to make it again", reproduction(comparison)),
-        ],
+    drawn, undrawn = figures(comparison)
+    sections: dict[str, Callable[[ComparisonData], Any]] = {**_TABLES, "images": _grids}
+    found, missing = {}, {}
+    for name, make in sections.items():
+        try:
+            found[name] = make(comparison)
+        except ValueError as error:
+            missing[name] = error
+    return _template().render(
+        title=title[:1].upper() + title[1:],
+        answer=answer(comparison),
+        alarms=[one.sentence for one in found_alarms(comparison)],
+        figures=[_figure(drawn[kind], told) for kind, told in _CAPTIONS.items() if kind in drawn],
+        undrawn={kind: undrawn[kind] for kind in _CAPTIONS if kind in undrawn},
+        grids=found.pop("images", []),
+        tables=found,
+        missing=missing,
+        settings=settings(comparison),
+        everything=json.dumps(known, indent=2, ensure_ascii=False, default=str),
+        versions=[(name.replace("_", " "), value) for name, value in known.get("environment", {}).items()],
+        command=known.get("command"),
+        call=call(comparison),
     )
 
 
-def _answer(comparison: ComparisonData) -> str:
-    told = f'<div class="answer">{"".join(map(paragraph, answer(comparison)))}</div>'
-    warned = found_alarms(comparison)
-    if not warned:
-        return told
-    lines = bullets(one.sentence for one in warned)
-    return f'{told}\n<div class="alarm" role="note"><strong>{text("Alarms of verifier hacking")}</strong>{lines}</div>'
-
-
-def _figures(comparison: ComparisonData) -> str:
-    drawn, reasons = figures(comparison)
-    shown = [figure(drawn[kind], caption) for kind, caption in _CAPTIONS.items() if kind in drawn]
-    left = [f"No figure '{kind}': {reasons[kind]}." for kind in _CAPTIONS if kind in reasons]
-    return "\n".join([*shown, *(paragraph(one, "soft") for one in left)])
-
-
-def _images(comparison: ComparisonData) -> str:
-    """Winners of all algorithms, and those of the best one at every budget."""
-    return _or_reason(
-        lambda: images(comparison) + (images(comparison, leader(comparison)) if len(comparison.budgets) > 1 else "")
+def _template() -> jinja2.Template:
+    """The page, in which all texts are escaped and characters that HTML forbids become U+FFFD."""
+    page = importlib.resources.files(__package__).joinpath("report.html.j2").read_text("utf-8")
+    environment = jinja2.Environment(
+        autoescape=True,
+        finalize=_allowed,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
     )
+    return environment.from_string(page)
 
 
-def _or_reason(make: Callable[[], str]) -> str:
-    """HTML, or why there is none."""
-    try:
-        return make()
-    except ValueError as error:
-        return paragraph(f"Not available: {error}.", "soft")
+def _allowed(value: object) -> object:
+    return value if isinstance(value, Markup) else _CONTROLS.sub("\ufffd", printable(str(value)))
+
+
+def _figure(drawn: Plot, told: str) -> dict[str, object]:
+    """A figure as SVG; as an image of its own, so that its ids meet no other figure's."""
+    return {
+        "source": _data_uri(figure_svg(drawn).encode(), "image/svg+xml"),
+        "alt": drawn.alt,
+        "width": round(96 * drawn.get_size_inches()[0]),
+        "caption": f"{drawn.heading}. {told}",
+    }
+
+
+def _grids(comparison: ComparisonData) -> list[dict[str, Any]]:
+    """Winners of all algorithms, and those of the best one at every budget.
+
+    Raises:
+        ValueError: no images were kept, or one can't be read.
+    """
+    grids = [arrange(comparison)]
+    if len(comparison.budgets) > 1:
+        grids.append(arrange(comparison, leader(comparison)))
+    return [
+        {
+            "what": grid.what,
+            "columns": grid.columns,
+            "rows": [
+                (prompt, [one if isinstance(one, str) else _picture(comparison, one) for one in cells])
+                for prompt, cells in zip(grid.prompts, grid.cells, strict=True)
+            ],
+        }
+        for grid in grids
+    ]
+
+
+def _picture(comparison: ComparisonData, record: Record) -> dict[str, object]:
+    image = thumbnail(comparison, record)
+    small = max(image.size) <= _SMALL
+    stream = io.BytesIO()
+    image.save(stream, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88}))
+    return {
+        "source": _data_uri(stream.getvalue(), "image/png" if small else "image/jpeg"),
+        "small": small,
+        "alt": image_alt(record),
+        "width": image.width,
+        "height": image.height,
+        "lines": caption(record).split("\n"),
+    }
+
+
+def _data_uri(content: bytes, kind: str) -> Markup:
+    return Markup(f"data:{kind};base64,{base64.b64encode(content).decode()}")

@@ -24,26 +24,16 @@ from noise_search.comparison.views.figures import (
     shown,
     title,
 )
+from noise_search.comparison.views.wording import measure_label, short_label
 
 Curves = dict[str, list[tuple[float, Interval]]]
 """Of each algorithm: x and the interval there, in order of x."""
-
-
-def own_label(comparison: ComparisonData) -> str:
-    """What the own score is."""
-    names = comparison.verifiers
-    return names[0] if len(names) == 1 else f"mean z-score of {', '.join(names)}"
 
 
 def nfe_label(comparison: ComparisonData) -> str:
     """The axis of budgets, and what an image takes."""
     each = {one.nfe for one in comparison.pools}
     return f"NFE (log scale; one image takes {each.pop()})" if len(each) == 1 else "NFE (log scale)"
-
-
-def measure_label(comparison: ComparisonData, measure: str) -> str:
-    """A measure with its part in the comparison."""
-    return f"{own_label(comparison)} (searched by)" if measure == OWN else f"{measure} (held-out judge)"
 
 
 def score_plot(comparison: ComparisonData) -> Plot:
@@ -122,11 +112,6 @@ def plain_scores(comparison: ComparisonData, asked: Sequence[str] = ()) -> dict[
 
 def _means(comparison: ComparisonData, measure: str) -> tuple[Mean, ...]:
     return means(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)
-
-
-def short_label(comparison: ComparisonData, measure: str) -> str:
-    """A measure by name."""
-    return own_label(comparison) if measure == OWN else measure
 
 
 def by_algorithm(comparison: ComparisonData, found: Sequence[tuple[str, float, Interval]]) -> Curves:

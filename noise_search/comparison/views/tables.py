@@ -1,66 +1,89 @@
-"""The tables of a report: scores, paired differences, best-of-N equivalents, transfer to judges, diversity."""
+"""The tables of a comparison: one in plain text that says it all, and those of a report, one per question."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
+from noise_search.comparison.records import Record
 from noise_search.comparison.statistics.bootstrap import Interval
 from noise_search.comparison.statistics.coverage import Coverage
-from noise_search.comparison.statistics.diversity import diversities
-from noise_search.comparison.statistics.means import SECONDS, differences, means, spent
+from noise_search.comparison.statistics.means import SECONDS, spent
 from noise_search.comparison.statistics.measures import OWN, by_cell
-from noise_search.comparison.statistics.multiplier import multipliers
-from noise_search.comparison.statistics.transfer import LEAST_PROMPTS, transfers
-from noise_search.comparison.views.numbers import bounded, cell, mean_count
-from noise_search.comparison.views.page import table
-from noise_search.comparison.views.scores import measure_label
+from noise_search.comparison.statistics.transfer import LEAST_PROMPTS, alarms
+from noise_search.comparison.views.wording import bounded, cell, mean_count, measure_label
+
+Row = Mapping[str, object]
+"""Cells by their headings, the same ones in all rows of a table."""
 
 
-def means_table(comparison: ComparisonData) -> str:
-    """Mean scores of the winners, own and by each judge, NFE spent where some is left over, seconds and counts."""
-    measures = (OWN, *comparison.judges)
-    found = {
-        measure: {
-            (one.algorithm, one.budget): one.score
-            for one in means(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)
-        }
-        for measure in measures
-    }
-    cells = by_cell(comparison.records)
-    nfe, whole = spent(comparison.records), comparison.coverage.is_whole
-    rows = [
-        (
-            name, budget, *([mean_count(nfe[name, budget])] if nfe else []),
-            *(cell(found[measure][name, budget]) for measure in measures),
-            f"{np.mean([one.seconds for one in cells[name, budget]]):.3g}",
-            *([] if whole else [Coverage.of(cells[name, budget]).prompts[1]]), _count(found[OWN][name, budget]),
+@dataclass(frozen=True)
+class Table:
+    """Rows whose first cell names them, and what they show."""
+
+    caption: str
+    rows: Sequence[Row]
+
+
+def text_table(comparison: ComparisonData) -> str:
+    """One line per algorithm and budget; differences are to random search, paired; 95 % bootstrap intervals."""
+    verifiers = comparison.verifiers
+    own_name = verifiers[0] if len(verifiers) == 1 else f"{OWN} (z of {', '.join(verifiers)})"
+    apart, times = _by_place(comparison.differences()), _by_place(comparison.multipliers())
+    judged = {judge: _by_place(comparison.means(judge)) for judge in comparison.judges}
+    searches, nfe = by_cell(comparison.records), spent(comparison.records)
+    rows: list[Row] = []
+    for one in sorted(_ordered(comparison, comparison.means()), key=lambda one: one.budget):
+        place, found = (one.algorithm, one.budget), Coverage.of(searches[one.algorithm, one.budget])
+        counts = {"prompts": found.prompts[1], "searches": found.searches[1]}
+        rows.append(
+            {
+                "algorithm": one.algorithm,
+                "NFE": one.budget,
+                **({"NFE spent": mean_count(nfe[place])} if nfe else {}),
+                **({} if comparison.coverage.is_whole else counts),
+                own_name: _wide(one.score),
+                f"less {RANDOM}": "" if one.algorithm == RANDOM else _wide(apart[place].difference),
+                "best-of-N worth": _wide(times[place].times, " x"),
+                **{judge: _wide(means[place].score) for judge, means in judged.items()},
+                "seconds*": f"{_seconds(searches[place]):.2f}",
+            }
         )
-        for name, budget in _ordered(comparison, cells)
-    ]  # fmt: skip
-    labels = [measure_label(comparison, measure) for measure in measures]
-    return table(
+    warnings = [one.sentence for one in alarms(comparison.transfers())] if comparison.judges else []
+    return "\n".join([_aligned(rows), f"* {SECONDS}", *filter(None, [comparison.coverage.warning]), *warnings])
+
+
+def means_table(comparison: ComparisonData) -> Table:
+    """Mean scores of the winners, own and by each judge, NFE spent where some is left over, seconds and counts."""
+    found = {measure: _by_place(comparison.means(measure)) for measure in (OWN, *comparison.judges)}
+    searches, nfe = by_cell(comparison.records), spent(comparison.records)
+    rows: list[Row] = []
+    for one in _ordered(comparison, comparison.means()):
+        place = one.algorithm, one.budget
+        prompts = Coverage.of(searches[place]).prompts[1]
+        rows.append(
+            {
+                "algorithm": one.algorithm,
+                "NFE": one.budget,
+                **({"NFE spent": mean_count(nfe[place])} if nfe else {}),
+                **{measure_label(comparison, measure): cell(means[place].score) for measure, means in found.items()},
+                "seconds": f"{_seconds(searches[place]):.3g}",
+                **({} if comparison.coverage.is_whole else {"prompts": prompts}),
+                "searches": f"{one.score.searches}" + (f" ({one.score.missing} missing)" if one.score.missing else ""),
+            }
+        )
+    spending = "NFE is what was allowed; some algorithms can't spend the last of it." if nfe else ""
+    caption = (
         "Mean score of the winners with 95 % intervals over prompts and seeds, and mean seconds of a search. Intervals "
-        "of different rows share prompts and noises: to hold algorithms against each other, use the differences below. "
-        + " ".join(
-            [
-                *(["NFE is what was allowed; some algorithms can't spend the last of it."] if nfe else []),
-                *filter(None, [SECONDS, comparison.coverage.warning]),
-            ]
-        ),
-        [
-            "algorithm",
-            "NFE",
-            *(["NFE spent"] if nfe else []),
-            *labels,
-            "seconds",
-            *([] if whole else ["prompts"]),
-            "searches",
-        ],
-        rows,
+        "of different rows share prompts and noises: to hold algorithms against each other, use the differences below."
     )
+    return Table(" ".join(filter(None, [caption, spending, SECONDS, comparison.coverage.warning])), rows)
 
 
-def differences_table(comparison: ComparisonData) -> str:
+def differences_table(comparison: ComparisonData) -> Table:
     """Paired differences to random search, own and by each judge.
 
     Raises:
@@ -68,85 +91,114 @@ def differences_table(comparison: ComparisonData) -> str:
     """
     if comparison.algorithms == (RANDOM,):
         raise ValueError("random search is the only algorithm")
-    rows = []
-    for measure in (OWN, *comparison.judges):
-        found = differences(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)
-        by = {(one.algorithm, one.budget): one.difference for one in found}
-        rows += [
-            (measure_label(comparison, measure), name, budget, cell(by[name, budget]), _verdict(by[name, budget]))
-            for name, budget in _ordered(comparison, by)
-        ]
-    return table(
+    caption = (
         "Score less random search's, at equal prompt, noise and budget, with 95 % intervals. An interval that holds 0 "
-        "is no clear difference; scores that agree within 1e-4 count as equal.",
-        ["score", "algorithm", "NFE", "difference", "which is"],
-        rows,
-        words=(1, 4),
+        "is no clear difference; scores that agree within 1e-4 count as equal."
     )
+    rows = [
+        {
+            "score": measure_label(comparison, measure),
+            "algorithm": one.algorithm,
+            "NFE": one.budget,
+            "difference": cell(one.difference),
+            "which is": _verdict(one.difference),
+        }
+        for measure in (OWN, *comparison.judges)
+        for one in _ordered(comparison, comparison.differences(measure))
+    ]
+    return Table(caption, rows)
 
 
-def multipliers_table(comparison: ComparisonData) -> str:
+def multipliers_table(comparison: ComparisonData) -> Table:
     """Best-of-N equivalents.
 
     Raises:
         ValueError: as `multipliers`.
     """
-    found = {
-        (one.algorithm, one.budget): one
-        for one in multipliers(comparison.records, comparison.pools, verifiers=comparison.verifiers)
-    }
-    rows = [
-        (
-            name, budget, bounded(found[name, budget].candidates, found[name, budget].times),
-            found[name, budget].bought, cell(found[name, budget].times), cell(found[name, budget].seconds),
-        )
-        for name, budget in _ordered(comparison, found)
-    ]  # fmt: skip
-    return table(
+    caption = (
         "How many random candidates have the same expected best score, over how many the NFE would have bought: above "
         "1 a search beats random search. 'times as fast' compares seconds at equal score. ≥ and ≤ mark bounds, where "
-        f"the score lies beyond all random candidates there are for these prompts and seeds. {SECONDS}",
-        ["algorithm", "NFE", "worth candidates", "NFE buys", "times", "times as fast"],
-        rows,
+        f"the score lies beyond all random candidates there are for these prompts and seeds. {SECONDS}"
     )
+    rows = [
+        {
+            "algorithm": one.algorithm,
+            "NFE": one.budget,
+            "worth candidates": bounded(one.candidates, one.times),
+            "NFE buys": one.bought,
+            "times": cell(one.times),
+            "times as fast": cell(one.seconds),
+        }
+        for one in _ordered(comparison, comparison.multipliers())
+    ]
+    return Table(caption, rows)
 
 
-def transfer_table(comparison: ComparisonData) -> str:
+def transfer_table(comparison: ComparisonData) -> Table:
     """Transfer ratios of held-out judges.
 
     Raises:
-        ValueError: as `transfers`, or there are no judges.
+        ValueError: as `transfers`, or there is no held-out judge.
     """
     if not comparison.judges:
         raise ValueError("no judge looked at the winners; give compare() judges=")
-    found = {
-        (one.algorithm, one.budget, one.judge): one
-        for one in transfers(comparison.records, comparison.pools, verifiers=comparison.verifiers)
-    }
-    held = dict.fromkeys(judge for _, _, judge in found)
-    rows = []
-    for judge in held:
-        for name, budget in _ordered(comparison, {(a, b): None for a, b, j in found if j == judge}):
-            one = found[name, budget, judge]
-            alarm = ", ".join(a.kind for a in one.alarms) or "none"
-            rows.append(
-                (
-                    judge, name, budget, cell(one.own_gain), cell(one.judge_gain), cell(one.ratio),
-                    f"{one.random_ratio:.3g}" if np.isfinite(one.random_ratio) else "-", alarm,
-                )
-            )  # fmt: skip
-    return table(
+    caption = (
         "Gains over a mean random candidate, in standard deviations within prompts, and how much of the own gain the "
         "judge sees (ratio). The last number is random search's ratio at equal own gain, which falls short of 1 even "
         f"without any hacking. With {LEAST_PROMPTS} prompts or more, less than half of it, or a judge's gain below 0, "
-        "is an alarm where it is beyond chance.",
-        ["judge", "algorithm", "NFE", "own gain", "judge's gain", "ratio", "random search's", "alarm"],
-        rows,
-        words=(1, 7),
+        "is an alarm where it is beyond chance."
     )
+    found = _ordered(comparison, comparison.transfers())
+    rows = [
+        {
+            "judge": one.judge,
+            "algorithm": one.algorithm,
+            "NFE": one.budget,
+            "own gain": cell(one.own_gain),
+            "judge's gain": cell(one.judge_gain),
+            "ratio": cell(one.ratio),
+            "random search's": f"{one.random_ratio:.3g}" if np.isfinite(one.random_ratio) else "-",
+            "alarm": ", ".join(alarm.kind for alarm in one.alarms) or "none",
+        }
+        for judge in sorted({one.judge for one in found})
+        for one in found
+        if one.judge == judge
+    ]
+    if not rows:
+        raise ValueError("every judge was searched by too")
+    return Table(caption, rows)
 
 
-def diversity_table(comparison: ComparisonData) -> str:
+def diagnoses_table(comparison: ComparisonData) -> Table:
+    """Diagnoses of the winners together.
+
+    Raises:
+        ValueError: no winner was diagnosed.
+    """
+    caption = (
+        "Diagnoses of the winners of each run's largest budget, held against one plain sample. 'Kept': how much of the "
+        "gain stays when the images are flipped, resized and saved as JPEG; a gain that is real keeps nearly all. "
+        "'Other prompts': how much of it is there under prompts that ask for something else; near 0 is good, 1 means "
+        "that the prompt is of no account. 'Unusual noise': share of winners whose first noise fails a check of norm, "
+        "spectrum, correlation or means; 0.005 of white noise do. Verdicts are of one search each."
+    )
+    rows = [
+        {
+            "algorithm": one.algorithm,
+            "NFE": one.budget,
+            "kept": cell(one.kept),
+            "other prompts": cell(one.wrong),
+            "unusual noise": cell(one.unusual),
+            "verdicts": ", ".join(f"{count} {verdict}" for verdict, count in one.verdicts.items()),
+        }
+        for one in _ordered(comparison, comparison.diagnoses())
+    ]
+    if not rows:
+        raise ValueError("no winner was diagnosed; compare() does it unless diagnosed=0")
+    return Table(caption, rows)
+
+
+def diversity_table(comparison: ComparisonData) -> Table:
     """Diversity of winners across seeds.
 
     Raises:
@@ -154,20 +206,37 @@ def diversity_table(comparison: ComparisonData) -> str:
     """
     if len(comparison.seeds) < 2:
         raise ValueError("one seed gives one winner per prompt; give compare() seeds=2 or more")
-    found = {(one.algorithm, one.budget): one for one in diversities(comparison.records)}
-    rows = [
-        (name, budget, found[name, budget].seeds, cell(found[name, budget].vendi), cell(found[name, budget].distance))
-        for name, budget in _ordered(comparison, found)
-    ]
-    return table(
+    caption = (
         "How different the winners of one prompt are across seeds, by "
         f"{comparison.settings.get('features', 'their features')}: the Vendi score is the effective number of "
         "different images, from 1 to the number of seeds; the distance is 1 - cosine, mean over pairs. Of prompts with "
         "more seeds than others only the first are taken, as the score grows with their number. Where these features "
-        "are those of a verifier that was searched by, they see what it sees.",
-        ["algorithm", "NFE", "seeds", "different images (Vendi)", "distance"],
-        rows,
+        "are those of a verifier that was searched by, they see what it sees."
     )
+    rows = [
+        {
+            "algorithm": one.algorithm,
+            "NFE": one.budget,
+            "seeds": one.seeds,
+            "different images (Vendi)": cell(one.vendi),
+            "distance": cell(one.distance),
+        }
+        for one in _ordered(comparison, comparison.diversities())
+    ]
+    return Table(caption, rows)
+
+
+def _ordered(comparison: ComparisonData, found: Iterable[Any]) -> list[Any]:
+    """Statistics by algorithm in the comparison's order, then by budget."""
+    return sorted(found, key=lambda one: (comparison.algorithms.index(one.algorithm), one.budget))
+
+
+def _by_place(found: Iterable[Any]) -> dict[tuple[str, int], Any]:
+    return {(one.algorithm, one.budget): one for one in found}
+
+
+def _seconds(records: Sequence[Record]) -> float:
+    return float(np.mean([one.seconds for one in records]))
 
 
 def _verdict(one: Interval) -> str:
@@ -176,41 +245,21 @@ def _verdict(one: Interval) -> str:
     return "higher" if one.low > 0 else "lower" if one.high < 0 else "no clear difference"
 
 
-def _count(one: Interval) -> str:
-    return f"{one.searches}" + (f" ({one.missing} missing)" if one.missing else "")
+def _wide(one: Interval, unit: str = "") -> str:
+    """For a table in plain text: "2.24 [2.08, 2.35]"; bounds with >= or <=."""
+    if np.isnan(one.value):
+        return "-"
+    sign = ">= " if "value" in one.at_least else "<= " if "value" in one.at_most else ""
+    value = f"{sign}{one.value:.4g}"
+    return (value if np.isnan(one.low) else f"{value} [{one.low:.3g}, {one.high:.3g}]") + unit
 
 
-def _ordered(comparison: ComparisonData, cells: object) -> list[tuple[str, int]]:
-    """Cells of algorithm and budget: by algorithm in the comparison's order, then by budget."""
-    assert isinstance(cells, dict)
-    return sorted(cells, key=lambda place: (comparison.algorithms.index(place[0]), place[1]))
-
-
-def diagnoses_table(comparison: ComparisonData) -> str:
-    """Diagnoses of the winners together.
-
-    Raises:
-        ValueError: no winner was diagnosed.
-    """
-    found = comparison.diagnoses()
-    if not found:
-        raise ValueError("no winner was diagnosed; compare() does it unless diagnosed=0")
-    rows = [
-        (
-            one.algorithm, one.budget, cell(one.kept), cell(one.wrong), cell(one.unusual),
-            ", ".join(f"{count} {verdict}" for verdict, count in one.verdicts.items()),
-        )
-        for name in comparison.algorithms
-        for one in found
-        if one.algorithm == name
-    ]  # fmt: skip
-    return table(
-        "Diagnoses of the winners of each run's largest budget, held against one plain sample. 'Kept': how much of the "
-        "gain stays when the images are flipped, resized and saved as JPEG; a gain that is real keeps nearly all. "
-        "'Other prompts': how much of it is there under prompts that ask for something else; near 0 is good, 1 means "
-        "that the prompt is of no account. 'Unusual noise': share of winners whose first noise fails a check of norm, "
-        "spectrum, correlation or means; 0.005 of white noise do. Verdicts are of one search each.",
-        ["algorithm", "NFE", "kept", "other prompts", "unusual noise", "verdicts"],
-        rows,
-        words=(5,),
-    )
+def _aligned(rows: Sequence[Row]) -> str:
+    """Rows in columns below their headings, the first to the left and the others to the right."""
+    cells = [[str(one) for one in row] for row in (rows[0].keys(), *(row.values() for row in rows))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        [row[0].ljust(widths[0]), *(one.rjust(width) for one, width in zip(row[1:], widths[1:], strict=True))]
+        for row in cells
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in lines)

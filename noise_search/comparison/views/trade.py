@@ -26,7 +26,8 @@ from noise_search.comparison.views.figures import (
     shown,
     title,
 )
-from noise_search.comparison.views.scores import nfe_label, own_label
+from noise_search.comparison.views.scores import nfe_label
+from noise_search.comparison.views.wording import own_label
 
 Cells = dict[tuple[str, int], Interval]
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections import Counter
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -24,11 +25,10 @@ from noise_search.comparison.statistics.means import differences, means
 from noise_search.comparison.statistics.multiplier import multipliers
 from noise_search.comparison.statistics.transfer import transfers
 from noise_search.comparison.views.answer import answer, leader
-from noise_search.comparison.views.grid_page import images
-from noise_search.comparison.views.made import call, reproduction
-from noise_search.comparison.views.numbers import cell, mean_count, words
+from noise_search.comparison.views.made import call
 from noise_search.comparison.views.report import report_html, write_report
 from noise_search.comparison.views.tables import differences_table, means_table
+from noise_search.comparison.views.wording import cell, mean_count, words
 from noise_search.prompt_sets import as_prompt_set
 from tiny.drawn import COUNTS, SETTINGS, comparison, uneven
 from tiny.made_up import NFE, pool, record
@@ -116,15 +116,16 @@ def test_every_image_has_words_and_can_be_read(html):
 def test_large_images_are_reduced_to_jpeg(better, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 800, 3), dtype=np.uint8)).save(tmp_path / "x.png")
     found = replace(better, directory=tmp_path, records=tuple(replace(one, image="x.png") for one in better.records))
-    sources = [one["src"] for one in Page(images(found)).of("img") if "jpeg" in one["src"]]
+    sources = [one["src"] for one in Page(report_html(found)).of("img") if "image/jpeg" in one["src"]]
     with Image.open(io.BytesIO(base64.b64decode(sources[0].split(",")[1]))) as image:
         assert (image.format, image.size) == ("JPEG", (256, 192))
 
 
 def rows(html, caption):
     """The cells of the table with this caption, a list per row."""
-    (found,) = [one for one in re.findall(r"<table.*?</table>", html, re.DOTALL) if caption in one]
-    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", one) for one in re.findall(r"<tr.*?</tr>", found)][1:]
+    (found,) = [one for one in re.findall(r"<table.*?</table>", unescape(html), re.DOTALL) if caption in one]
+    body = found.partition("<tbody>")[2]
+    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", one) for one in body.split("</tr>")[:-1]]
 
 
 def test_the_tables_hold_what_the_statistics_say(better, html):
@@ -138,7 +139,7 @@ def test_the_tables_hold_what_the_statistics_say(better, html):
     apart = [
         one for measure in ("own", "oracle") for one in differences(records, pools, measure)
     ]  # better alone, so in order
-    found = rows(html, "Score less random search&#x27;s")
+    found = rows(html, "Score less random search's")
     assert [row[3] for row in found] == [cell(one.difference) for one in apart]
     assert [row[4] for row in found] == [
         "higher" if one.difference.low > 0 else "lower" if one.difference.high < 0 else "no clear difference"
@@ -205,7 +206,7 @@ def test_what_is_unclear_is_called_so():
     found = comparison(own=0.2, judge=2.0, noise=0.8, prompts=8)
     apart = [one.difference for one in differences(found.records, found.pools)]
     assert any(one.value > 0 > one.low for one in apart) and any(one.value < 0 < one.high for one in apart)
-    verdicts = [row[4] for row in rows(differences_table(found), "Score less random search")][: len(apart)]
+    verdicts = [row["which is"] for row in differences_table(found).rows][: len(apart)]
     assert verdicts == ["higher" if one.low > 0 else "no clear difference" for one in apart]
     assert "no algorithm is clearly better" in said(found) and "Clearly worse" not in said(found)
 
@@ -254,9 +255,9 @@ def test_searches_that_are_missing_are_counted_and_warned_of():
     assert (
         told.startswith("10 prompts with up to 2 seeds were searched") and warning in told and "each with" not in told
     )
-    assert warning in Page(means_table(found)).text
-    counts = {(row[0], row[1]): row[-2:] for row in rows(means_table(found), "Mean score of the winners")}
-    assert counts["better", "80"] == ["7", "14"] and counts["random", "80"] == ["10", "20"]
+    assert warning in means_table(found).caption
+    counts = {(row["algorithm"], row["NFE"]): (row["prompts"], row["searches"]) for row in means_table(found).rows}
+    assert counts["better", 80] == (7, "14") and counts["random", 80] == (10, "20")
     assert warning in found.table()
     line = next(one.split() for one in found.table().splitlines() if one.split()[:2] == ["better", "80"])
     assert line[2:4] == ["7", "14"]
@@ -274,11 +275,11 @@ def test_the_leader_is_not_the_one_with_the_easiest_prompts():
 
 
 def test_nfe_that_were_left_over_are_told(better):
-    assert "NFE spent" not in means_table(better) and "NFE spent" not in better.table()
+    assert "NFE spent" not in means_table(better).rows[0] and "NFE spent" not in better.table()
     left = [replace(one, nfe=one.nfe - 3) if one.algorithm == "better" else one for one in better.records]
     found = replace(better, records=tuple(left))
-    spent = {(row[0], row[1]): row[2] for row in rows(means_table(found), "Mean score of the winners")}
-    assert spent["better", "80"] == "77" and spent["random", "80"] == "80"
+    spent = {(row["algorithm"], row["NFE"]): row["NFE spent"] for row in means_table(found).rows}
+    assert spent["better", 80] == "77" and spent["random", 80] == "80"
     line = next(one.split() for one in found.table().splitlines() if one.split()[:2] == ["better", "80"])
     assert line[2] == "77"
     assert "All algorithms got at most the same NFE" in Page(report_html(found)).text
@@ -286,10 +287,8 @@ def test_nfe_that_were_left_over_are_told(better):
 
 def test_seconds_are_said_to_be_shares_of_a_run_wherever_they_are_shown(better, html):
     told = "a search's share of a batched run"
-    captions = [
-        caption for caption in re.findall(r"<(?:fig)?caption>(.*?)</(?:fig)?caption>", html) if "econds" in caption
-    ]
-    assert len(captions) == 3 and all(told.replace("'", "&#x27;") in one for one in captions)
+    captions = [text for tag, text in Page(html).texts if tag in ("caption", "figcaption") and "econds" in text]
+    assert len(captions) == 3 and all(told in one for one in captions)
     assert told in better.table() and told in better.plot("pareto").alt
 
 
@@ -349,11 +348,11 @@ def test_prompts_and_labels_are_texts_and_nothing_else(tmp_path):
     )
 
 
-def test_the_command_that_was_given_is_shown_beside_the_call(better):
+def test_the_command_that_was_given_is_shown_beside_the_call(better, html):
     command = "noise-search compare --prompts <file> --seeds 2"
-    page = Page(reproduction(replace(better, settings={**SETTINGS, "command": command})))
+    page = Page(report_html(replace(better, settings={**SETTINGS, "command": command})))
     assert ("code", command) in page.texts and ("code", call(better)) in page.texts
-    assert ("code", command) not in Page(reproduction(better)).texts
+    assert ("code", command) not in Page(html).texts
 
 
 def test_the_call_repeats_what_was_asked_beyond_the_defaults(better):

@@ -1,8 +1,39 @@
-"""Numbers of a report, as precise as their intervals are."""
+"""How numbers, measures and algorithms are told: in sentences, in tables, and at the axes of figures."""
 
 import math
+from collections.abc import Sequence
 
+from noise_search.comparison.cells import RANDOM
+from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.measures import OWN
+
+
+def named(algorithm: str) -> str:
+    """An algorithm in a sentence."""
+    return "random search" if algorithm == RANDOM else algorithm
+
+
+def listed(names: Sequence[object]) -> str:
+    """Names in words: a, b and c."""
+    *most, last = map(str, names)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def own_label(comparison: ComparisonData) -> str:
+    """What the own score is."""
+    names = comparison.verifiers
+    return names[0] if len(names) == 1 else f"mean z-score of {', '.join(names)}"
+
+
+def short_label(comparison: ComparisonData, measure: str) -> str:
+    """A measure by name."""
+    return own_label(comparison) if measure == OWN else measure
+
+
+def measure_label(comparison: ComparisonData, measure: str) -> str:
+    """A measure with its part in the comparison."""
+    return f"{own_label(comparison)} (searched by)" if measure == OWN else f"{measure} (held-out judge)"
 
 
 def cell(one: Interval) -> str:
