@@ -16,18 +16,7 @@ from noise_search.comparison.records import Record
 from noise_search.comparison.statistics.bootstrap import Interval
 from noise_search.comparison.statistics.means import differences, means
 from noise_search.comparison.statistics.measures import by_cell
-from noise_search.comparison.views.figures import (
-    Plot,
-    label,
-    legend_below,
-    looks,
-    new_plot,
-    nice_log_ticks,
-    panel_size,
-    panels,
-    save_figure,
-    title,
-)
+from noise_search.comparison.views.figures import Plot, label, legend_below, log_axis, looks, new_panels, save_figure
 from noise_search.comparison.views.scores import Curves, curves_told, draw_curves
 
 
@@ -109,8 +98,7 @@ def _numbers(found: Interval | None) -> tuple[float, float, float]:
 
 def figure(axis: Axis, found: Sequence[Point]) -> Plot:
     """A panel per measure: mean score against cost, with 95 % bands."""
-    drawn = new_plot(*panel_size(len(axis.measures), columns=2), axis.title)
-    axes = panels(drawn, len(axis.measures), columns=2)
+    drawn, axes = new_panels(axis.title, len(axis.measures), columns=2)
     names = list(dict.fromkeys(one.curve for one in found))
     told = []
     for panel, measure in zip(axes, axis.measures, strict=True):
@@ -122,9 +110,8 @@ def figure(axis: Axis, found: Sequence[Point]) -> Plot:
             for name in names
         }
         draw_curves(panel, curves, looks(names))
-        nice_log_ticks(panel, "x")
-        label(panel, f"{axis.unit} (log scale)", f"mean {measure}")
-        title(panel, f"{axis.title}: {measure}")
+        log_axis(panel, "x")
+        label(panel, f"{axis.title}: {measure}", f"{axis.unit} (log scale)", f"mean {measure}")
         told.append(curves_told(measure, curves, axis.unit))
     legend_below(drawn, axes)
     drawn.alt = f"{axis.title}. Mean scores of the winners against {axis.unit}, with 95 % intervals. " + " ".join(told)

@@ -5,15 +5,16 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
 from noise_search.disk.files import check_writable, write_atomically
 from noise_search.results.plots import drawable as drawable_line
@@ -80,91 +81,62 @@ def new_plot(width: float, height: float, heading: str) -> Plot:
     return figure
 
 
-def panels(figure: Plot, count: int, columns: int = 3) -> list[Axes]:
-    """So many axes, in rows of `columns` at most."""
+def new_panels(
+    heading: str, count: int, *, columns: int = 3, width: float = 4.2, height: float = 3.3
+) -> tuple[Plot, list[Axes]]:
+    """A figure with so many axes of so many inches, in rows of `columns` at most, and room for a legend below."""
     across = min(count, columns)
     down = -(-count // across)
+    figure = new_plot(max(width * across, 5.2), height * down + 0.4, heading)
     axes = list(figure.subplots(down, across, squeeze=False).ravel())
+    for panel in axes[:count]:
+        panel.grid(True, color=LIGHT, linewidth=0.7)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.spines[["left", "bottom"]].set_color(GREY)
+        panel.tick_params(colors=GREY, labelcolor=INK, labelsize=8)
     for spare in axes[count:]:
         spare.set_axis_off()
-    for panel in axes[:count]:
-        light_grid(panel)
-    return axes[:count]
+    return figure, axes[:count]
 
 
-def panel_size(count: int, columns: int = 3, width: float = 4.2, height: float = 3.3) -> tuple[float, float]:
-    """Inches of a figure with so many panels and a legend below."""
-    across = min(count, columns)
-    return max(width * across, 5.2), height * -(-count // across) + 0.4
+def log_axis(
+    panel: Axes, axis: str, values: Iterable[float] = (), *, base: float = 10, digits: Sequence[float] = (1, 2, 5)
+) -> None:
+    """A log axis of what is drawn, in plain numbers, marked at these values, or at digits times powers of a base.
 
-
-def light_grid(panel: Axes) -> None:
-    """A grid behind what is drawn, and no box around it."""
-    panel.grid(True, which="major", color=LIGHT, linewidth=0.7)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.spines[["left", "bottom"]].set_color(GREY)
-    panel.tick_params(colors=GREY, labelcolor=INK, labelsize=8)
-
-
-def log_ticks(panel: Axes, values: Iterable[float], axis: str = "x") -> None:
-    """A log axis that is marked at these values, in plain numbers; some are left out where they would touch."""
-    marked = spaced(sorted(set(values)))
+    Round numbers it is where there are no values, or so close ones that their labels would touch.
+    """
     (panel.set_xscale if axis == "x" else panel.set_yscale)("log")
     line = panel.xaxis if axis == "x" else panel.yaxis
-    line.set_major_locator(FixedLocator(marked))
-    line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    at = sorted(set(values))
+    # Nine labels fit side by side.
+    fit = bool(at) and all(b / a >= (at[-1] / at[0]) ** (1 / 9) * (1 - 1e-9) for a, b in pairwise(at))
+    low, high = line.get_view_interval()
+    line.set_major_locator(FixedLocator(at) if fit else LogLocator(base, digits if high < 1000 * low else (1,)))
+    line.set_major_formatter(StrMethodFormatter("{x:g}"))
     line.set_minor_locator(NullLocator())
-    line.set_minor_formatter(NullFormatter())
-
-
-def nice_log_ticks(panel: Axes, axis: str) -> None:
-    """A log axis marked at 1, 2 and 5 times powers of ten within its limits, or closer where those are too few."""
-    (panel.set_xscale if axis == "x" else panel.set_yscale)("log")
-    low, high = panel.get_xlim() if axis == "x" else panel.get_ylim()
-    for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
-        powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-        marked = [float(f"{d * p:.6g}") for p in powers for d in digits if low <= d * p <= high]
-        if len(marked) >= 4:
-            break
-    else:
-        marked = [float(f"{one:.6g}") for one in MaxNLocator(5).tick_values(low, high) if low <= one <= high]
-    log_ticks(panel, marked, axis)
-
-
-def spaced(values: Sequence[float], most: int = 9) -> list[float]:
-    """Ascending values thinned out, so that on a log axis no two labels touch: the last one stays."""
-    if len(values) < 2:
-        return list(values)
-    least = (values[-1] / values[0]) ** (1 / most) if values[0] > 0 else 1.0
-    kept = [values[-1]]
-    for value in reversed(values[:-1]):
-        if kept[-1] / value >= least * (1 - 1e-9):
-            kept.append(value)
-    return kept[::-1]
 
 
 def legend_below(figure: Plot, axes: Sequence[Axes]) -> None:
-    """One legend for all panels, below them, with every label once."""
-    known: dict[str, Any] = {}
+    """One legend for all panels, below them, with every label once: in one line where it fits, else in columns."""
+    known: dict[str, Artist] = {}
     for panel in axes:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            known.setdefault(label, handle)
-    if known:
-        width = figure.get_size_inches()[0]
-        widths = [0.75 + 0.065 * len(name) for name in known]  # inches of a line, a gap and letters
-        columns = len(known) if sum(widths) < width else max(1, int(width / max(widths)))
-        figure.legend(
-            known.values(),
-            known.keys(),
-            loc="outside lower center",
-            ncols=columns,
-            frameon=False,
-            fontsize=8,
-            handlelength=3.2,
-        )
-        for text in figure.legends[0].get_texts():
-            text.set_parse_math(False)
+        handles, labels = panel.get_legend_handles_labels()
+        known |= dict(zip(labels, handles, strict=True))
+    width = figure.get_size_inches()[0]
+    widths = [0.75 + 0.065 * len(name) for name in known]  # inches of a line, a gap and letters
+    legend = figure.legend(
+        list(known.values()),
+        list(known),
+        loc="outside lower center",
+        ncols=len(known) if sum(widths) < width else max(1, int(width / max(widths))),
+        frameon=False,
+        fontsize=8,
+        handlelength=3.2,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def drawable(text: str) -> str:
@@ -177,15 +149,11 @@ def shown(name: str) -> str:
     return f" {drawable(name)}" if name.startswith("_") else drawable(name)
 
 
-def label(panel: Axes, x: str, y: str) -> None:
-    """What the axes are; dollar signs are no formulas."""
+def label(panel: Axes, title: str, x: str, y: str, width: int = 48) -> None:
+    """A panel's title, in lines of so many letters, and what its axes are; dollar signs are no formulas."""
     for line, text in ((panel.xaxis, x), (panel.yaxis, y)):
         line.set_label_text(drawable(text), fontsize=9, color=INK, parse_math=False)
-
-
-def title(panel: Axes, text: str, width: int = 48) -> None:
-    """A panel's title at its left; dollar signs are no formulas."""
-    panel.set_title(textwrap.fill(drawable(text), width), fontsize=9, loc="left", color=INK, parse_math=False)
+    panel.set_title(textwrap.fill(drawable(title), width), fontsize=9, loc="left", color=INK, parse_math=False)
 
 
 def figure_alt(figure: Figure) -> str:
@@ -216,11 +184,7 @@ def figure_svg(figure: Plot) -> str:
     before, tag, after = stream.getvalue().partition("<svg ")
     attributes, end, content = after.partition(">")
     told = f"\n <title>{escape(figure.heading)}</title>\n <desc>{escape(figure.alt)}</desc>"
-    return f'{before}{tag}role="img" aria-label={_quoted(figure.heading)} {attributes}{end}{told}{content}'
-
-
-def _quoted(text: str) -> str:
-    return '"' + escape(text, quote=True) + '"'
+    return f'{before}{tag}role="img" aria-label="{escape(figure.heading)}" {attributes}{end}{told}{content}'
 
 
 def save_figure(figure: Figure, stem: str | Path) -> dict[str, Path]:

@@ -9,18 +9,7 @@ from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.statistics.bootstrap import Interval, interval, nothing, resampled
 from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
 from noise_search.comparison.views import paper_curves as paper
-from noise_search.comparison.views.figures import (
-    GREY,
-    Plot,
-    label,
-    legend_below,
-    log_ticks,
-    looks,
-    new_plot,
-    panel_size,
-    panels,
-    title,
-)
+from noise_search.comparison.views.figures import GREY, Plot, label, legend_below, log_axis, looks, new_panels
 from noise_search.comparison.views.scores import Curves, by_algorithm, curves_told, draw_curves, plain_scores
 
 _COMPARABLE = 4.0
@@ -51,19 +40,16 @@ def paper_plot(comparison: ComparisonData, name: str) -> Plot:
             f"random candidates have a mean score of 0 or less by {left}, over which there is no gain in %: draw "
             "plot('difference') instead"
         )
-    figure = new_plot(*panel_size(len(drawn), width=5.2, height=3.8), f"Gain over one plain sample, and {name}")
-    axes = panels(figure, len(drawn))
+    figure, axes = new_panels(f"Gain over one plain sample, and {name}", len(drawn), width=5.2, height=3.8)
     told, legends = [], list(axes)
     for panel, (measure, curves) in zip(axes, drawn.items(), strict=True):
         draw_curves(panel, curves, looks(comparison.algorithms))
         theirs = _of_measure(published, measure, measure in comparison.judges)
         legends.append(_published(panel, theirs, curves))
-        compute = {x for points in curves.values() for x, _ in points}
-        log_ticks(panel, [*compute, *(x / one.xs[0] for one in theirs for x in one.xs)])
-        label(panel, "compute in plain samples (log scale)", "gain over one plain sample (%)")
-        part = "held-out judge" if measure in comparison.judges else "searched by"
-        title(panel, f"{measure} ({part})")
-        told.append(curves_told(f"{measure} ({part}), gain in %", curves, "plain samples"))
+        log_axis(panel, "x", base=2, digits=(1,))
+        heading = f"{measure} ({'held-out judge' if measure in comparison.judges else 'searched by'})"
+        label(panel, heading, "compute in plain samples (log scale)", "gain over one plain sample (%)")
+        told.append(curves_told(f"{heading}, gain in %", curves, "plain samples"))
     legend_below(figure, legends)
     ends = "; ".join(f"{_paper_label(one)} ends at {one.ys[-1]:.3g} %" for one in published)
     figure.alt = (

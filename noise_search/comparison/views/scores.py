@@ -1,6 +1,6 @@
 """Scores against NFE: as they are, and as paired differences to random search."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.statistics.bootstrap import Interval
-from noise_search.comparison.statistics.means import Mean, differences, means
 from noise_search.comparison.statistics.measures import OWN, Measures, mean_of_known
 from noise_search.comparison.views.figures import (
     GREY,
@@ -16,13 +15,10 @@ from noise_search.comparison.views.figures import (
     Plot,
     label,
     legend_below,
-    log_ticks,
+    log_axis,
     looks,
-    new_plot,
-    panel_size,
-    panels,
+    new_panels,
     shown,
-    title,
 )
 from noise_search.comparison.views.wording import measure_label, short_label
 
@@ -30,31 +26,17 @@ Curves = dict[str, list[tuple[float, Interval]]]
 """Of each algorithm: x and the interval there, in order of x."""
 
 
-def nfe_label(comparison: ComparisonData) -> str:
-    """The axis of budgets, and what an image takes."""
-    each = {one.nfe for one in comparison.pools}
-    return f"NFE (log scale; one image takes {each.pop()})" if len(each) == 1 else "NFE (log scale)"
-
-
 def score_plot(comparison: ComparisonData) -> Plot:
     """Mean score of the winners against NFE with 95 % bands: the own score, and a panel per judge."""
     measures = (OWN, *comparison.judges)
-    figure = new_plot(*panel_size(len(measures)), "Score against NFE")
-    axes = panels(figure, len(measures))
-    told = []
+    figure, axes = new_panels("Score against NFE", len(measures))
     plain = plain_scores(comparison)
+    told = []
     for panel, measure in zip(axes, measures, strict=True):
-        curves = by_algorithm(
-            comparison, [(one.algorithm, one.budget, one.score) for one in _means(comparison, measure)]
-        )
+        found = [(one.algorithm, one.budget, one.score) for one in comparison.means(measure)]
+        told.append(_measure(comparison, panel, measure, "mean score", found))
         if measure in plain:
             panel.axhline(plain[measure], color=GREY, linewidth=1, linestyle=(0, (1, 2)), label="mean random candidate")
-        draw_curves(panel, curves, looks(comparison.algorithms))
-        log_ticks(panel, comparison.budgets)
-        label(panel, nfe_label(comparison), f"mean score: {short_label(comparison, measure)}")
-        title(panel, measure_label(comparison, measure))
-        told.append(curves_told(measure_label(comparison, measure), curves, "NFE"))
-        if measure in plain:
             told[-1] += f" One random candidate has {plain[measure]:.3g} on average."
     legend_below(figure, axes)
     figure.alt = (
@@ -73,24 +55,41 @@ def difference_plot(comparison: ComparisonData) -> Plot:
     if comparison.algorithms == (RANDOM,):
         raise ValueError("random search is the only algorithm; there is nothing to hold against it")
     measures = (OWN, *comparison.judges)
-    figure = new_plot(*panel_size(len(measures)), "Difference to random search at equal budgets")
-    axes = panels(figure, len(measures))
+    figure, axes = new_panels("Difference to random search at equal budgets", len(measures))
     told = []
     for panel, measure in zip(axes, measures, strict=True):
-        found = differences(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)
-        curves = by_algorithm(comparison, [(one.algorithm, one.budget, one.difference) for one in found])
+        found = [(one.algorithm, one.budget, one.difference) for one in comparison.differences(measure)]
+        told.append(_measure(comparison, panel, measure, "score less random search's", found, barred=True))
         panel.axhline(0, color=looks(comparison.algorithms)[RANDOM].colour, linewidth=1, label="random search")
-        _bars(panel, curves, looks(comparison.algorithms))
-        log_ticks(panel, comparison.budgets)
-        label(panel, nfe_label(comparison), f"score less random search's: {short_label(comparison, measure)}")
-        title(panel, measure_label(comparison, measure))
-        told.append(curves_told(measure_label(comparison, measure), curves, "NFE"))
     legend_below(figure, axes)
     figure.alt = (
         "Paired differences of each algorithm to random search at equal prompt, seed and budget, with 95 % intervals; "
         "0 is random search. " + " ".join(told)
     )
     return figure
+
+
+def _measure(
+    comparison: ComparisonData,
+    panel: Axes,
+    measure: str,
+    what: str,
+    found: Sequence[tuple[str, float, Interval]],
+    barred: bool = False,
+) -> str:
+    """Draw one measure against NFE; returns its numbers in words."""
+    curves = by_algorithm(comparison, found)
+    draw_curves(panel, curves, looks(comparison.algorithms), barred=barred)
+    log_axis(panel, "x", comparison.budgets)
+    heading = measure_label(comparison, measure)
+    label(panel, heading, nfe_label(comparison), f"{what}: {short_label(comparison, measure)}")
+    return curves_told(heading, curves, "NFE")
+
+
+def nfe_label(comparison: ComparisonData) -> str:
+    """The axis of budgets, and what an image takes."""
+    each = {one.nfe for one in comparison.pools}
+    return f"NFE (log scale; one image takes {each.pop()})" if len(each) == 1 else "NFE (log scale)"
 
 
 def plain_scores(comparison: ComparisonData, asked: Sequence[str] = ()) -> dict[str, float]:
@@ -110,43 +109,31 @@ def plain_scores(comparison: ComparisonData, asked: Sequence[str] = ()) -> dict[
     return {measure: value for measure, value in found.items() if np.isfinite(value)}
 
 
-def _means(comparison: ComparisonData, measure: str) -> tuple[Mean, ...]:
-    return means(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)
-
-
-def by_algorithm(comparison: ComparisonData, found: Sequence[tuple[str, float, Interval]]) -> Curves:
+def by_algorithm(comparison: ComparisonData, found: Iterable[tuple[str, float, Interval]]) -> Curves:
     """Points of (algorithm, x, interval) as curves."""
-    return {
-        name: sorted(((x, one) for algorithm, x, one in found if algorithm == name), key=lambda point: point[0])
-        for name in comparison.algorithms
-        if any(algorithm == name for algorithm, _, _ in found)
-    }
+    curves: Curves = {name: [] for name in comparison.algorithms}
+    for algorithm, x, one in sorted(found, key=lambda point: point[1]):
+        curves[algorithm].append((x, one))
+    return {name: points for name, points in curves.items() if points}
 
 
-def draw_curves(panel: Axes, curves: Curves, known: dict[str, Look]) -> None:
-    """Lines with bands; bars where an algorithm has one point only, which has no band."""
-    _each(panel, curves, known, lambda points: len(points) < 2)
-
-
-def _bars(panel: Axes, curves: Curves, known: dict[str, Look]) -> None:
-    """Lines with error bars, moved apart a little so that none hides another."""
-    _each(panel, curves, known, lambda points: True)
-
-
-def _each(panel: Axes, curves: Curves, known: dict[str, Look], barred: Callable[[Sequence[object]], bool]) -> None:
+def draw_curves(panel: Axes, curves: Curves, known: Mapping[str, Look], *, barred: bool = False) -> None:
+    """Lines with bands, or with error bars that are moved apart so that none hides another; one point has a bar."""
     for position, (name, points) in enumerate(curves.items()):
-        look = known[name]
-        bars = barred(points)
-        apart = 1.025 ** (position - (len(curves) - 1) / 2) if bars else 1.0
-        x = np.array([x for x, _ in points]) * apart
+        look, bars = known[name], barred or len(points) < 2
+        x = np.array([x for x, _ in points]) * (apart(position, len(curves)) if bars else 1.0)
         y, low, high = (np.array([getattr(one, end) for _, one in points]) for end in ("value", "low", "high"))
         panel.plot(x, y, **look.style, markersize=5, linewidth=1.6, label=shown(name), zorder=3)
         if bars:
             panel.vlines(x, low, high, color=look.colour, linewidth=1.1, zorder=2)
         else:
             panel.fill_between(x, low, high, color=look.colour, alpha=0.09, linewidth=0, zorder=1)
-            for edge in (low, high):
-                panel.plot(x, edge, color=look.colour, linestyle=look.line, linewidth=0.5, alpha=0.6, zorder=1)
+            panel.plot(x, np.stack([low, high], 1), color=look.colour, linestyle=look.line, linewidth=0.5, alpha=0.6)
+
+
+def apart(position: int, count: int) -> float:
+    """By what to multiply x of one of so many curves on a log axis, so that bars stand side by side."""
+    return float(1.025 ** (position - (count - 1) / 2))
 
 
 def curves_told(what: str, curves: Curves, unit: str) -> str:

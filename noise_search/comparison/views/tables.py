@@ -256,7 +256,7 @@ def _wide(one: Interval, unit: str = "") -> str:
 
 def _aligned(rows: Sequence[Row]) -> str:
     """Rows in columns below their headings, the first to the left and the others to the right."""
-    cells = [[str(one) for one in row] for row in (rows[0].keys(), *(row.values() for row in rows))]
+    cells = [[str(one) for one in row] for row in (list(rows[0]), *(row.values() for row in rows))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         [row[0].ljust(widths[0]), *(one.rjust(width) for one, width in zip(row[1:], widths[1:], strict=True))]
