@@ -49,24 +49,16 @@ class Comparison(ComparisonData):
         return stream.getvalue()
 
     def to_pandas(self) -> Any:
-        """The rows as a pandas DataFrame.
+        """The rows as a pandas DataFrame."""
+        import pandas
 
-        Raises:
-            ImportError: pandas isn't installed.
-        """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError(
-                "to_pandas() needs pandas: pip install 'noise-search[tables]', or use rows() or to_csv()"
-            ) from error
         return pandas.DataFrame(self.rows())
 
     def to_parquet(self, file: str | Path) -> Path:
         """Write the rows as Parquet.
 
         Raises:
-            ImportError: pandas or pyarrow isn't installed.
+            ImportError: pyarrow isn't installed.
         """
         try:
             import pyarrow  # noqa: F401

@@ -13,18 +13,10 @@ from noise_search.results.data import ResultData
 from noise_search.words import printable
 
 _TOP = 8
-
-
 LARGE, _SMALL = 192, 96
 """Widths of pictures on the screen, in pixels."""
-
-
 _LONGEST = 400
-
-
 _FIGURE = "margin:0;display:inline-block;vertical-align:top;text-align:left"
-
-
 _QUIET = "opacity:.75;font-size:85%;line-height:1.35"
 
 
@@ -47,10 +39,10 @@ def result_html(result: ResultData) -> str:
 
 
 def data_url(pixels: np.ndarray, longest: int) -> str:
-    """A picture no larger than `longest` pixels, or as it is where that is small: PNG below 128 pixels, else JPEG."""
+    """A picture no larger than `longest` pixels, or as it is where that is small: PNG up to 128 pixels, else JPEG."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((longest, longest))
-    kind = "PNG" if max(picture.size) < 128 else "JPEG"
+    kind = "PNG" if max(picture.size) <= 128 else "JPEG"
     stream = io.BytesIO()
     picture.save(stream, kind, **({} if kind == "PNG" else {"quality": 88}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"

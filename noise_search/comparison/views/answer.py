@@ -8,10 +8,9 @@ from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.statistics.bootstrap import Interval, mean_interval, turned
 from noise_search.comparison.statistics.coverage import number
-from noise_search.comparison.statistics.means import Difference, differences, means
+from noise_search.comparison.statistics.means import Difference
 from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
-from noise_search.comparison.statistics.multiplier import multipliers
-from noise_search.comparison.statistics.transfer import LEAST_PROMPTS, Alarm, Transfer, alarms, transfers
+from noise_search.comparison.statistics.transfer import LEAST_PROMPTS, Alarm, Transfer, alarms
 from noise_search.comparison.views.wording import listed, named, own_label, words
 
 
@@ -38,8 +37,7 @@ def leader(comparison: ComparisonData) -> str:
     Where random search has that budget, scores are held against its, as others may have been searched on fewer prompts.
     """
     budget = comparison.budgets[-1]
-    found = means(comparison.records, comparison.pools, verifiers=comparison.verifiers)
-    values = {one.algorithm: one.score.value for one in found if one.budget == budget}
+    values = {one.algorithm: one.score.value for one in comparison.means() if one.budget == budget}
     if RANDOM in values:
         apart = {one.algorithm: one.difference.value for one in _differences(comparison, OWN) if one.budget == budget}
         values = {RANDOM: 0.0, **apart}
@@ -63,48 +61,38 @@ def _asked(comparison: ComparisonData) -> str:
 def _best(comparison: ComparisonData) -> list[str]:
     budget = comparison.budgets[-1]
     best = leader(comparison)
-    scores = {
-        one.algorithm: one.score
-        for one in means(comparison.records, comparison.pools, verifiers=comparison.verifiers)
-        if one.budget == budget
-    }
+    scores = {one.algorithm: one.score for one in comparison.means() if one.budget == budget}
     own = own_label(comparison)
     if RANDOM not in scores or len(scores) == 1:
         return [f"At {budget} NFE, {named(best)} has the highest mean score by {own}: {words(scores[best])}."]
     found = [one for one in _differences(comparison, OWN) if one.budget == budget]
     better = sorted((one for one in found if one.difference.low > 0), key=lambda one: -one.difference.value)
     worse = [one for one in found if one.difference.high < 0]
-    told = []
     if better:
-        first = better[0]
-        told.append(
+        first, *others = better
+        told = [
             f"At {budget} NFE, {first.algorithm} is better than random search by {own}: its winners score "
             f"{words(scores[first.algorithm])}, which is {words(first.difference)} more than random search's on the "
             "same prompts and noises."
-        )
-        told += [f"{one.algorithm} is better than random search too, by {words(one.difference)}." for one in better[1:]]
+        ]
+        told += [f"{one.algorithm} is better than random search too, by {words(one.difference)}." for one in others]
     else:
         nearest = max(found, key=lambda one: np.nan_to_num(one.difference.value, nan=-np.inf))
-        told.append(
+        nearly = f"; the nearest, {nearest.algorithm}, differs by {words(nearest.difference)}"
+        told = [
             f"At {budget} NFE, no algorithm is clearly better by {own} than random search, whose winners score "
-            f"{words(scores[RANDOM])}"
-            + (
-                "."
-                if nearest in worse
-                else f"; the nearest, {nearest.algorithm}, differs by {words(nearest.difference)}."
-            )
-        )
+            f"{words(scores[RANDOM])}{'' if nearest in worse else nearly}."
+        ]
     if worse:
-        told.append(
-            "Clearly worse: " + listed([f"{one.algorithm} by {words(turned(one.difference))}" for one in worse]) + "."
-        )
+        below = [f"{one.algorithm} by {words(turned(one.difference))}" for one in worse]
+        told.append(f"Clearly worse: {listed(below)}.")
     return told
 
 
 def _most(comparison: ComparisonData) -> list[str]:
     """The highest best-of-N equivalent of cells that are surely better than random search, and those beyond telling."""
     try:
-        found = multipliers(comparison.records, comparison.pools, verifiers=comparison.verifiers)
+        found = comparison.multipliers()
     except ValueError:
         return []
     clear = {(one.algorithm, one.budget) for one in _differences(comparison, OWN) if one.difference.low > 0}
@@ -169,23 +157,20 @@ def _opinion(comparison: ComparisonData, judge: str, best: str) -> str:
     gain = _gain(comparison, judge, best, budget)
     if gain is None or np.isnan(gain.low):
         return f"The held-out judge {judge} can't tell: too few winners or random candidates have its score."
-    told = f"The held-out judge {judge} "
+    winners, plain = f"the winners of {named(best)}", "a mean random candidate"
     if gain.low > 0:
-        told += f"confirms that the winners of {named(best)} are better than a mean random candidate, by {words(gain)}"
+        told = f"confirms that {winners} are better than {plain}, by {words(gain)}"
     elif gain.high < 0:
-        told += f"rates the winners of {named(best)} below a mean random candidate, by {words(turned(gain))}"
+        told = f"rates {winners} below {plain}, by {words(turned(gain))}"
     else:
-        told += (
-            f"sees no clear difference between the winners of {named(best)} and a mean random candidate: {words(gain)}"
-        )
-    apart = next(
-        (one for one in _differences(comparison, judge) if (one.algorithm, one.budget) == (best, budget)), None
-    )
-    if apart is None:
-        return told + "."
-    found = apart.difference
-    side = "better" if found.low > 0 else "worse" if found.high < 0 else "not clearly better or worse"
-    return f"{told}. It finds them {side} than random search's winners at an equal budget: {words(found)}."
+        told = f"sees no clear difference between {winners} and {plain}: {words(gain)}"
+    told = f"The held-out judge {judge} {told}."
+    for one in _differences(comparison, judge):
+        if (one.algorithm, one.budget) == (best, budget):
+            found = one.difference
+            side = "better" if found.low > 0 else "worse" if found.high < 0 else "not clearly better or worse"
+            told += f" It finds them {side} than random search's winners at an equal budget: {words(found)}."
+    return told
 
 
 def _gain(comparison: ComparisonData, judge: str, algorithm: str, budget: int) -> Interval | None:
@@ -198,24 +183,18 @@ def _gain(comparison: ComparisonData, judge: str, algorithm: str, budget: int) -
 
 
 def _warned(comparison: ComparisonData) -> list[str]:
-    found = found_alarms(comparison)
     told = []
-    if found:
-        told.append(
-            f"But there {'is an alarm' if len(found) == 1 else f'are {len(found)} alarms'} of verifier hacking, below."
-        )
+    if count := len(found_alarms(comparison)):
+        alarmed = "is an alarm" if count == 1 else f"are {count} alarms"
+        told.append(f"But there {alarmed} of verifier hacking, below.")
     if not comparison.complete and comparison.coverage.is_whole:
         told.append("The comparison isn't complete: some searches are missing.")
     return told
 
 
 def _transfers(comparison: ComparisonData) -> tuple[Transfer, ...]:
-    if not comparison.judges:
-        return ()
-    return transfers(comparison.records, comparison.pools, verifiers=comparison.verifiers)
+    return comparison.transfers() if comparison.judges else ()
 
 
 def _differences(comparison: ComparisonData, measure: str) -> tuple[Difference, ...]:
-    if RANDOM not in comparison.algorithms:
-        return ()
-    return differences(comparison.records, comparison.pools, measure, verifiers=comparison.verifiers)
+    return comparison.differences(measure) if RANDOM in comparison.algorithms else ()

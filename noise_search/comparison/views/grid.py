@@ -14,8 +14,6 @@ from noise_search.comparison.views.figures import GREY, INK, Plot, drawable, new
 from noise_search.words import printable, unknown
 
 MOST_PROMPTS = 8
-
-
 SIDE = 256
 """Pixels of an image at most; larger ones are reduced."""
 

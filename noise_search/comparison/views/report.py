@@ -2,7 +2,6 @@
 
 import base64
 import importlib.resources
-import io
 import json
 import re
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from noise_search.comparison.data import ComparisonData
@@ -23,6 +23,7 @@ from noise_search.comparison.views.made import call, settings
 from noise_search.comparison.views.plots import figures
 from noise_search.comparison.views.wording import listed
 from noise_search.disk.files import check_writable, write_atomically
+from noise_search.results.html import data_url
 from noise_search.words import printable
 
 _CAPTIONS = {
@@ -43,8 +44,6 @@ _TABLES = {
     "diversity": tables.diversity_table,
 }
 _CONTROLS = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_SMALL = 128
-"""Sides of images up to which pixels are shown as such and kept exactly."""
 
 
 def write_report(comparison: ComparisonData, file: str | Path) -> Path:
@@ -121,7 +120,7 @@ def _allowed(value: object) -> object:
 def _figure(drawn: Plot, told: str) -> dict[str, object]:
     """A figure as SVG; as an image of its own, so that its ids meet no other figure's."""
     return {
-        "source": _data_uri(figure_svg(drawn).encode(), "image/svg+xml"),
+        "source": Markup(f"data:image/svg+xml;base64,{base64.b64encode(figure_svg(drawn).encode()).decode()}"),
         "alt": drawn.alt,
         "width": round(96 * drawn.get_size_inches()[0]),
         "caption": f"{drawn.heading}. {told}",
@@ -152,18 +151,12 @@ def _grids(comparison: ComparisonData) -> list[dict[str, Any]]:
 
 def _picture(comparison: ComparisonData, record: Record) -> dict[str, object]:
     image = thumbnail(comparison, record)
-    small = max(image.size) <= _SMALL
-    stream = io.BytesIO()
-    image.save(stream, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88}))
+    source = data_url(np.asarray(image), max(image.size))
     return {
-        "source": _data_uri(stream.getvalue(), "image/png" if small else "image/jpeg"),
-        "small": small,
+        "source": Markup(source),
+        "small": source.startswith("data:image/png"),  # pixels are shown as such
         "alt": image_alt(record),
         "width": image.width,
         "height": image.height,
         "lines": caption(record).split("\n"),
     }
-
-
-def _data_uri(content: bytes, kind: str) -> Markup:
-    return Markup(f"data:{kind};base64,{base64.b64encode(content).decode()}")
