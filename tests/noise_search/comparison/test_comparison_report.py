@@ -20,10 +20,7 @@ from PIL import Image
 import noise_search
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.statistics.bootstrap import Interval
-from noise_search.comparison.statistics.diversity import diversities
-from noise_search.comparison.statistics.means import differences, means
-from noise_search.comparison.statistics.multiplier import multipliers
-from noise_search.comparison.statistics.transfer import transfers
+from noise_search.comparison.statistics.means import means
 from noise_search.comparison.views.answer import answer, leader
 from noise_search.comparison.views.made import call
 from noise_search.comparison.views.report import report_html, write_report
@@ -129,120 +126,134 @@ def rows(html, caption):
 
 
 def test_the_tables_hold_what_the_statistics_say(better, html):
-    records, pools = better.records, better.pools
-    order = [("random", count * NFE) for count in COUNTS] + [("better", count * NFE) for count in COUNTS]
-    own = {(one.algorithm, one.budget): one.score for one in means(records, pools)}
-    held = {(one.algorithm, one.budget): one.score for one in means(records, pools, "oracle")}
+    order = [(name, str(count * NFE)) for name in better.algorithms for count in COUNTS]
+
+    def each(found, *values):
+        """Values of a statistic, in the order of the rows."""
+        told = {(one.algorithm, str(one.budget)): [value(one) for value in values] for one in found}
+        return [[*place, *told[place]] for place in order if place in told]
+
+    own, held = (
+        each(better.means(), lambda one: cell(one.score)),
+        each(better.means("oracle"), lambda one: cell(one.score)),
+    )
     assert rows(html, "Mean score of the winners") == [
-        [name, str(budget), cell(own[name, budget]), cell(held[name, budget]), "1", "20"] for name, budget in order
+        [*one, judged[-1], "1", "20"] for one, judged in zip(own, held, strict=True)
     ]
-    apart = [
-        one for measure in ("own", "oracle") for one in differences(records, pools, measure)
-    ]  # better alone, so in order
-    found = rows(html, "Score less random search's")
-    assert [row[3] for row in found] == [cell(one.difference) for one in apart]
-    assert [row[4] for row in found] == [
-        "higher" if one.difference.low > 0 else "lower" if one.difference.high < 0 else "no clear difference"
-        for one in apart
+    assert rows(html, "Score less random search's") == [
+        [label, *row]
+        for measure, label in (("own", "clip (searched by)"), ("oracle", "oracle (held-out judge)"))
+        for row in each(
+            better.differences(measure), lambda one: cell(one.difference), lambda one: str(one).rpartition(", ")[2]
+        )
     ]
-    worth = {(one.algorithm, one.budget): one for one in multipliers(records, pools)}
-    found = rows(html, "How many random candidates")
-    assert [row[4] for row in found] == [cell(worth[place].times) for place in order]
-    assert [row[3] for row in found] == [str(budget // NFE) for _, budget in order]
-    ratios = {(one.algorithm, one.budget): one for one in transfers(records, pools)}
-    assert [row[5] for row in rows(html, "Gains over a mean random")] == [cell(ratios[place].ratio) for place in order]
-    distances = {(one.algorithm, one.budget): one for one in diversities(records)}
-    assert [row[3:] for row in rows(html, "How different the winners")] == [
-        [cell(distances[place].vendi), cell(distances[place].distance)] for place in order
-    ]
+    found = [[*row[:2], *row[3:5]] for row in rows(html, "How many random candidates")]
+    assert found == each(better.multipliers(), lambda one: str(one.budget // NFE), lambda one: cell(one.times))
+    found = [[*row[1:3], row[5]] for row in rows(html, "Gains over a mean random")]
+    assert found == each(better.transfers(), lambda one: cell(one.ratio))
+    found = [[*row[:2], *row[3:]] for row in rows(html, "How different the winners")]
+    assert found == each(better.diversities(), lambda one: cell(one.vendi), lambda one: cell(one.distance))
 
 
 def said(found):
     return " ".join(answer(found))
 
 
+@pytest.mark.parametrize(
+    ("given", "told", "untold"),
+    [
+        (
+            {"own": 1.5, "judge": -10.0, "prompts": 30},
+            [
+                "At 80 NFE, better is better than random search by clip",
+                "The held-out judge oracle rates the winners of better below a mean random candidate, by 10",
+                "It finds them worse than random search's winners",
+                " of verifier hacking, below",
+            ],
+            ["No sign"],
+        ),
+        (
+            {"own": 0.2, "prompts": 30},
+            [
+                "At 80 NFE, no algorithm is clearly better by clip than random search",
+                "Clearly worse: better by 0.1",
+                "the winners of random search are better than a mean random candidate",  # it is the leader
+            ],
+            ["the nearest", "is worth"],
+        ),
+        ({"own": 0.2, "judge": 2.0, "noise": 0.8, "prompts": 8}, ["no algorithm is clearly better"], ["Clearly worse"]),
+        ({"prompts": 7}, ["Too few prompts to sound an alarm of verifier hacking: 7 prompts, where 8 are needed."], []),
+    ],
+)
+def test_the_answer(given, told, untold):
+    found = comparison(**given)
+    text = said(found)
+    assert [one for one in told if one not in text] == [one for one in untold if one in text] == []
+
+
 def test_the_answer_when_an_algorithm_is_better_and_the_judge_agrees(better):
-    told = said(better)
-    assert told.startswith(
-        "10 prompts and 2 seeds per prompt were searched with shapes-flow by random search and better, each"
-    )
-    (apart,) = [one.difference for one in differences(better.records, better.pools) if one.budget == 80]
+    text = said(better)
+    (apart,) = [one.difference for one in better.differences() if one.budget == 80]
+    worth = next(one for one in better.multipliers() if one.algorithm == "better")
     assert apart.low > 0
-    assert "At 80 NFE, better is better than random search by clip" in told
-    assert f"which is {words(apart)} more than random search's" in told
-    assert (
-        "The held-out judge oracle confirms that the winners of better are better than a mean random candidate" in told
-    )
-    assert "It finds them better than random search's winners at an equal budget" in told
-    worth = next(one for one in multipliers(better.records, better.pools) if one.algorithm == "better")
-    assert f"better at 20 NFE is worth {words(worth.times)} times the random candidates" in told
-    assert (
-        "The mean scores of better at 40 NFE and better at 80 NFE lie beyond that of the best of the 8 random" in told
-    )
-    assert told.endswith("No sign of verifier hacking was found.")
+    for told in (
+        "10 prompts and 2 seeds per prompt were searched with shapes-flow by random search and better, each",
+        "At 80 NFE, better is better than random search by clip",
+        f"which is {words(apart)} more than random search's",
+        "The held-out judge oracle confirms that the winners of better are better than a mean random candidate",
+        "It finds them better than random search's winners at an equal budget",
+        f"better at 20 NFE is worth {words(worth.times)} times the random candidates",
+        "The mean scores of better at 40 NFE and better at 80 NFE lie beyond that of the best of the 8 random",
+    ):
+        assert told in text
+    assert text.endswith("No sign of verifier hacking was found.")
 
 
-def test_the_answer_when_the_verifier_was_exploited():
-    found = comparison(own=1.5, judge=-10.0, prompts=30)
-    told = said(found)
-    assert "At 80 NFE, better is better than random search by clip" in told
-    assert "The held-out judge oracle rates the winners of better below a mean random candidate, by 10" in told
-    assert "It finds them worse than random search's winners" in told
-    assert re.search(r"But there (is an alarm|are \d alarms) of verifier hacking, below", told)
-    html = report_html(found)
-    alarms = [alarm for one in transfers(found.records, found.pools) for alarm in one.alarms]
-    assert alarms and all(one.sentence in Page(html).text for one in alarms)
+def blind(found, judged=()):
+    """Records without a value of the judge, of other prompts than these."""
+    nothing = {"oracle": float("nan")}
+    return tuple(one if one.prompt in judged else replace(one, judges=nothing) for one in found)
 
 
-def test_the_answer_when_random_search_is_not_beaten():
-    told = said(comparison(own=0.2, prompts=30))
-    assert "At 80 NFE, no algorithm is clearly better by clip than random search" in told
-    assert "Clearly worse: better by 0.1" in told and "the nearest" not in told
-    assert "is worth" not in told
-    assert "the winners of random search are better than a mean random candidate" in told  # the leader is random search
-
-
-def test_what_is_unclear_is_called_so():
-    found = comparison(own=0.2, judge=2.0, noise=0.8, prompts=8)
-    apart = [one.difference for one in differences(found.records, found.pools)]
-    assert any(one.value > 0 > one.low for one in apart) and any(one.value < 0 < one.high for one in apart)
-    verdicts = [row["which is"] for row in differences_table(found).rows][: len(apart)]
-    assert verdicts == ["higher" if one.low > 0 else "no clear difference" for one in apart]
-    assert "no algorithm is clearly better" in said(found) and "Clearly worse" not in said(found)
-
-
-@pytest.mark.parametrize("judge", [-12.0, 4.0])
-def test_the_answer_when_a_judge_sees_nothing(judge):
-    told = said(comparison(own=1.5, judge=judge, noise=0.8, prompts=8))
-    assert "The held-out judge oracle sees no clear difference between the winners of better and a mean random" in told
-
-
-def test_no_alarm_says_nothing_where_none_could_sound(better):
-    few = comparison(prompts=7)
-    assert said(few).endswith("Too few prompts to sound an alarm of verifier hacking: 7 prompts, where 8 are needed.")
-    unpooled = said(replace(better, pools=better.pools[1:]))
-    assert "can't be told: no pool for prompt 'p000' and seed 0" in unpooled and "No sign" not in unpooled
-    seen = {one.prompt for one in better.records if one.algorithm == "better"} - set(better.prompts[:3])
-    blind = [
-        one if one.algorithm != "better" or one.prompt in seen else replace(one, judges={"oracle": float("nan")})
-        for one in better.records
-    ]
-    assert "oracle can tell of too few prompts of better: 8 are needed" in said(replace(better, records=tuple(blind)))
+def test_the_answer_names_what_it_can_not_know(better):
+    unjudged = [tuple(replace(one, judges={}) for one in some) for some in (better.records, better.pools)]
+    for changes, told in (
+        ({"records": unjudged[0], "pools": unjudged[1]}, "No held-out judge looked at the winners"),
+        ({"records": blind(better.records)}, "The held-out judge oracle can't tell"),
+        ({"records": blind(better.records, better.prompts[:3])}, "Too few prompts to sound an alarm"),
+        ({"complete": False}, "some searches are missing"),
+        ({"pools": better.pools[1:]}, "can't be told: no pool for prompt 'p000' and seed 0"),
+    ):
+        assert told in said(replace(better, **changes)), told
+        assert "No sign" not in said(replace(better, **changes)) or "complete" in changes
+    kept = [one for one in better.records if one.algorithm == "random"]
+    others = [one for one in better.records if one.algorithm != "random"]
+    few = replace(better, records=(*kept, *blind(others, better.prompts[:3])))
+    assert "oracle can tell of too few prompts of better: 8 are needed" in said(few)
 
 
 @pytest.mark.parametrize(("judge", "noise"), [(-12.0, 0.8), (4.0, 0.8), (0.0, 0.3)])
 def test_no_sign_of_hacking_is_not_claimed_after_a_judge_that_sees_no_gain(judge, noise):
-    found = comparison(own=1.5, judge=judge, noise=noise, prompts=8)
-    told = said(found)
-    assert "No sign" not in told
+    told = said(comparison(own=1.5, judge=judge, noise=noise, prompts=8))
+    doubt = "The held-out judge oracle sees no clear difference between the winners of better and a mean random"
+    assert "No sign" not in told and (judge == 0 or doubt in told)
     assert ("as oracle can't confirm a gain, it isn't ruled out" in told) != ("of verifier hacking, below" in told)
 
 
-def test_a_judge_that_rates_winners_below_a_mean_candidate_is_an_alarm():
+def test_alarms_are_told_in_the_report():
     found = comparison(own=1.5, judge=-10.0, prompts=10)
-    told = said(found)
-    assert "rates the winners of better below a mean random candidate" in told and "No sign" not in told
-    assert "judge falls" in Page(report_html(found)).text
+    alarms = [alarm for one in found.transfers() for alarm in one.alarms]
+    text = Page(report_html(found)).text
+    assert re.search(r"But there (is an alarm|are \d alarms) of verifier hacking, below", text)
+    assert alarms and all(one.sentence in text for one in alarms) and "judge falls" in text
+
+
+def test_what_is_unclear_is_called_so():
+    found = comparison(own=0.2, judge=2.0, noise=0.8, prompts=8)
+    apart = [one.difference for one in found.differences()]
+    assert any(one.value > 0 > one.low for one in apart) and any(one.value < 0 < one.high for one in apart)
+    verdicts = [row["which is"] for row in differences_table(found).rows][: len(apart)]
+    assert verdicts == ["higher" if one.low > 0 else "no clear difference" for one in apart]
 
 
 def test_searches_that_are_missing_are_counted_and_warned_of():
@@ -252,13 +263,10 @@ def test_searches_that_are_missing_are_counted_and_warned_of():
         "Only 114 of 120 combinations of prompt, seed, algorithm and NFE were searched: from 7 to 10 prompts and from "
         "14 to 20 searches per algorithm and NFE. Rows with fewer searches are means over other prompts"
     )
-    assert (
-        told.startswith("10 prompts with up to 2 seeds were searched") and warning in told and "each with" not in told
-    )
-    assert warning in means_table(found).caption
+    assert told.startswith("10 prompts with up to 2 seeds were searched") and "each with" not in told
+    assert warning in told and warning in means_table(found).caption and warning in found.table()
     counts = {(row["algorithm"], row["NFE"]): (row["prompts"], row["searches"]) for row in means_table(found).rows}
     assert counts["better", 80] == (7, "14") and counts["random", 80] == (10, "20")
-    assert warning in found.table()
     line = next(one.split() for one in found.table().splitlines() if one.split()[:2] == ["better", "80"])
     assert line[2:4] == ["7", "14"]
     assert "all 120 combinations, of which 114" in call(found)
@@ -296,18 +304,6 @@ def test_counts_of_one_are_singular_and_what_is_unknown_has_no_unit():
     one = Comparison((record(score=1.0, judge=1.0),), (pool([1.0, 1.0], judge=[1.0, 2.0]),), {})
     assert repr(one) == "Comparison(1 record: random; 1 prompt, budget 10 NFE, 1 seed)"
     assert "- x" not in one.table() and "nan" not in one.table()
-
-
-def test_the_answer_names_what_it_can_not_know():
-    found = comparison()
-    unjudged = replace(
-        found, records=tuple(replace(one, judges={}) for one in found.records),
-        pools=tuple(replace(one, judges={}) for one in found.pools),
-    )  # fmt: skip
-    assert "No held-out judge looked at the winners" in said(unjudged)
-    assert "some searches are missing" in said(replace(found, complete=False))
-    blind = replace(found, records=tuple(replace(one, judges={"oracle": float("nan")}) for one in found.records))
-    assert "The held-out judge oracle can't tell" in said(blind)
 
 
 def test_one_search_is_reported_with_the_reasons_for_what_is_missing():
@@ -355,30 +351,24 @@ def test_the_command_that_was_given_is_shown_beside_the_call(better, html):
     assert ("code", command) not in Page(html).texts
 
 
-def test_the_call_repeats_what_was_asked_beyond_the_defaults(better):
+def keywords(text):
+    """Arguments of the call, as Python."""
+    return {one.arg: ast.unparse(one.value) for one in ast.parse(text).body[-1].value.keywords}
+
+
+def test_the_call_is_python_with_the_same_arguments(better):
     asked = {"guidance": 3.5, "negative_prompt": "blue", "dtype": "torch.bfloat16", "ensemble": "min-z"}
-    found = replace(better, settings={**SETTINGS, "asked": asked})
-    made = ast.parse(call(found)).body[-1]
-    keywords = {one.arg: ast.unparse(one.value) for one in made.value.keywords}
-    assert {name: keywords[name] for name in asked} == {
-        "guidance": "3.5", "negative_prompt": "'blue'", "dtype": "torch.bfloat16", "ensemble": "'min-z'"
+    text = call(replace(better, settings={**SETTINGS, "asked": asked}))
+    assert text.startswith("import torch\n") and not call(better).startswith("import torch")
+    plain = {
+        "model": "'shapes-flow'", "algorithms": "['random', 'better']", "budgets": str([c * NFE for c in COUNTS]),
+        "verifier": "['clip']", "judges": "['oracle']", "seeds": "[0, 1]", "steps": str(NFE),
     }  # fmt: skip
-    assert "import torch" in call(found)
-
-
-def test_the_call_that_is_made_up_is_python_with_the_same_arguments(better):
-    prompts, made = ast.parse(call(better)).body[1:]
-    assert ast.literal_eval(prompts.value) == list(better.prompts)
-    keywords = {one.arg: one.value for one in made.value.keywords}
-    assert ast.literal_eval(keywords["budgets"]) == [count * NFE for count in COUNTS]
-    assert ast.literal_eval(keywords["seeds"]) == [0, 1]
-    assert ast.literal_eval(keywords["judges"]) == ["oracle"]
-    assert ast.literal_eval(keywords["steps"]) == NFE
-    own = {"random": "RandomSearch()", "better": "ZeroOrderSearch(neighbours=2)"}
-    _, imported, _, made = ast.parse(call(replace(better, settings={**SETTINGS, "algorithms": own}))).body
-    assert [one.name for one in imported.names] == ["RandomSearch", "ZeroOrderSearch"]
-    named = next(one.value for one in made.value.keywords if one.arg == "algorithms")
-    assert {ast.literal_eval(k): ast.unparse(v) for k, v in zip(named.keys, named.values, strict=True)} == own
+    assert keywords(call(better)) == plain
+    assert keywords(text) == {
+        **plain, "guidance": "3.5", "negative_prompt": "'blue'", "dtype": "torch.bfloat16", "ensemble": "'min-z'"
+    }  # fmt: skip
+    assert ast.literal_eval(ast.parse(call(better)).body[1].value) == list(better.prompts)
 
 
 def test_the_call_says_in_comments_what_it_can_not_name(better):
@@ -388,10 +378,9 @@ def test_the_call_says_in_comments_what_it_can_not_name(better):
     held = [{"name": "oracle", "version": "1"}, {"name": "jpeg", "version": "89abcdef"}]
     changed = {"algorithms": own, "verifier": {"verifiers": searched}, "judges": held}
     text = call(replace(better, settings={**SETTINGS, **changed, "model": {"name": "FluxPipeline"}}))
-    made = ast.parse(text).body[-1]
-    keywords = {one.arg: ast.literal_eval(one.value) for one in made.value.keywords}
-    assert (keywords["algorithms"], keywords["verifier"], keywords["judges"]) == (
-        ["random"], ["clip", "safety"], ["oracle"]
+    found = keywords(text)
+    assert (found["algorithms"], found["verifier"], found["judges"]) == (
+        "['random']", "['clip', 'safety']", "['oracle']"
     )  # fmt: skip
     assert "import Mine" not in text
     for line in (
@@ -410,7 +399,7 @@ def test_the_call_runs_where_all_can_be_named(better):
     given = {}
     records = tuple(replace(one, algorithm="few") if one.algorithm == "better" else one for one in better.records)
     text = call(replace(better, records=records, settings={**SETTINGS, "algorithms": asked}))
-    assert "#" not in text
+    assert "#" not in text and "from noise_search.algorithms import RandomSearch, ZeroOrderSearch\n" in text
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noise_search, "compare", lambda prompts, **options: given.update(options, prompts=prompts))
         exec(text, {})
@@ -431,27 +420,38 @@ def test_families_are_kept_by_the_call(better):
     ]  # fmt: skip
 
 
-def test_where_it_can_not_be_written(better, tmp_path):
-    with pytest.raises(ValueError, match=r"must end in \.html"):
-        write_report(better, tmp_path / "report.txt")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("report.txt", r"must end in \.html"), ("a.html", "is a directory"), ("b.html", "no records yet")],
+)
+def test_where_it_can_not_be_written(better, tmp_path, name, message):
     (tmp_path / "a.html").mkdir()
-    with pytest.raises(ValueError, match="is a directory"):
-        write_report(better, tmp_path / "a.html")
-    with pytest.raises(ValueError, match="no records yet"):
-        write_report(Comparison((), (), {}), tmp_path / "report.html")
+    with pytest.raises(ValueError, match=message):
+        write_report(better if name != "b.html" else Comparison((), (), {}), tmp_path / name)
 
 
-def test_numbers_are_as_precise_as_their_intervals():
-    nan = float("nan")
-    assert cell(Interval(3.59e-05, -0.117, 0.106, 8, 16)) == "0.00 [-0.12, 0.11]"
-    assert cell(Interval(-0.001, -0.117, 0.106, 8, 16)) == "0.00 [-0.12, 0.11]"
-    assert cell(Interval(1234.5, 1100.0, 1400.0, 8, 16)) == "1234 [1100, 1400]"
-    assert cell(Interval(1.0, 1 - 1e-16, 1.0, 8, 16)) == "1 [1, 1]"
-    assert cell(Interval(0.0, 0.0, 0.0, 8, 16)) == "0 [0, 0]"
-    assert cell(Interval(2.34567, nan, nan, 1, 1)) == "2.35 [no interval]"
-    assert cell(Interval(nan, nan, nan, 0, 0)) == "-"
-    assert [mean_count(one) for one in (71.0, 154.8, 12345678.04)] == ["71", "154.8", "12345678"]
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "told"),
+    [
+        (3.59e-05, -0.117, 0.106, "0.00 [-0.12, 0.11]"),
+        (-0.001, -0.117, 0.106, "0.00 [-0.12, 0.11]"),
+        (1234.5, 1100.0, 1400.0, "1234 [1100, 1400]"),
+        (1.0, 1 - 1e-16, 1.0, "1 [1, 1]"),
+        (0.0, 0.0, 0.0, "0 [0, 0]"),
+        (2.34567, NAN, NAN, "2.35 [no interval]"),
+        (NAN, NAN, NAN, "-"),
+    ],
+)
+def test_numbers_are_as_precise_as_their_intervals(value, low, high, told):
+    assert cell(Interval(value, low, high, 8, 16)) == told
+
+
+def test_bounds_and_mean_counts_in_words():
     assert words(Interval(4.0, 2.0, 4.0, 8, 16, at_least=("value", "high"))) == "≥ 4.0 (95 % interval 2.0 to ≥ 4.0)"
+    assert [mean_count(one) for one in (71.0, 154.8, 12345678.04)] == ["71", "154.8", "12345678"]
 
 
 @given(st.floats(-10, 10), st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
