@@ -70,15 +70,19 @@ class Comparison(ComparisonData):
         return Path(file)
 
     def plot(self, kind: str = "score", *, paper: str | None = None, algorithm: str | None = None) -> "Figure":
-        """A figure: "score", "difference", "judge", "multiplier", "pareto" or "grid".
+        """A figure, which notebooks show.
 
         Args:
-            kind: which.
-            paper: with "score", a published curve to draw over it, such as "flux-drawbench".
+            kind: "score" (own score and judges against NFE), "difference" (paired, to random search), "judge" (judges
+                against own score), "multiplier" (best-of-N equivalent), "pareto" (score against seconds), "grid"
+                (images).
+            paper: with "score", a published curve to draw gains over (a name of `views.paper_curves.names()`), or
+                several by the beginning of their names, such as "flux-drawbench".
             algorithm: with "grid", whose winners to show at every budget; all algorithms' at the largest if not given.
 
         Raises:
-            ValueError: no such figure, curve or algorithm, or no images to show.
+            ValueError: no such figure, curve or algorithm; or the comparison lacks what it shows: records, judges,
+                pools or images.
         """
         from noise_search.comparison.views.plots import draw
 

@@ -68,11 +68,7 @@ def arrange(comparison: ComparisonData, algorithm: str | None = None) -> Grid:
 
 
 def grid_plot(comparison: ComparisonData, algorithm: str | None = None) -> Plot:
-    """Images of winners, a row per prompt, with their scores and what the judges gave.
-
-    Raises:
-        ValueError: as `arrange`.
-    """
+    """Images of winners, a row per prompt, with their scores and what the judges gave; errors as of `arrange`."""
     grid = arrange(comparison, algorithm)
     rows, columns = len(grid.prompts), len(grid.columns)
     lines = 1 + len(comparison.judges) + len(comparison.verifiers) - 1
@@ -101,11 +97,7 @@ def has_image(comparison: ComparisonData, record: Record) -> bool:
 
 
 def thumbnail(comparison: ComparisonData, record: Record) -> Image.Image:
-    """The winner's image in RGB, `SIDE` pixels at most.
-
-    Raises:
-        ValueError: it can't be read.
-    """
+    """The winner's image in RGB, `SIDE` pixels at most; ValueError where it can't be read."""
     assert comparison.directory is not None
     file = comparison.directory / record.image
     try:

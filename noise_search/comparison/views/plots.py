@@ -19,8 +19,6 @@ _DRAWN: dict[str, Callable[[ComparisonData], Plot]] = {
     "pareto": pareto_plot,
     "grid": grid_plot,
 }
-
-
 KINDS = tuple(_DRAWN)
 """What can be drawn."""
 
@@ -28,15 +26,7 @@ KINDS = tuple(_DRAWN)
 def draw(
     comparison: ComparisonData, kind: str = "score", *, paper: str | None = None, algorithm: str | None = None
 ) -> Plot:
-    """A figure of a comparison; `save_figure` writes it, `figure_alt` says what it shows.
-
-    Args:
-        comparison: which.
-        kind: "score" (own score and judges against NFE), "difference" (paired, to random search), "judge" (judges
-            against own score), "multiplier" (best-of-N equivalent), "pareto" (score against seconds), "grid" (images).
-        paper: with "score", a published curve to draw gains over (a name of `views.paper_curves.names()`),
-            or several by the beginning of their names.
-        algorithm: with "grid", whose winners to show at every budget; all algorithms at the largest when not given.
+    """A figure of a comparison, as of `Comparison.plot`; `save_figure` writes it, `figure_alt` says what it shows.
 
     Raises:
         ValueError: no such kind, curve or algorithm; or the comparison lacks what the figure shows: records, judges,
@@ -46,15 +36,12 @@ def draw(
         raise unknown("kind", kind, KINDS)
     if not comparison.records:
         raise ValueError("the comparison has no records yet; run compare() further")
+    for name, given, wanted in (("paper", paper, "score"), ("algorithm", algorithm, "grid")):
+        if given is not None and kind != wanted:
+            raise ValueError(f"{name}={given!r} goes with kind={wanted!r} alone, not with {kind!r}")
     if paper is not None:
-        if kind != "score":
-            raise ValueError(f"paper={paper!r} goes with kind='score' alone, not with {kind!r}")
         return paper_plot(comparison, paper)
-    if algorithm is not None:
-        if kind != "grid":
-            raise ValueError(f"algorithm={algorithm!r} goes with kind='grid' alone, not with {kind!r}")
-        return grid_plot(comparison, algorithm)
-    return _DRAWN[kind](comparison)
+    return grid_plot(comparison, algorithm) if kind == "grid" else _DRAWN[kind](comparison)
 
 
 def figures(comparison: ComparisonData) -> tuple[dict[str, Plot], dict[str, str]]:
@@ -69,13 +56,6 @@ def figures(comparison: ComparisonData) -> tuple[dict[str, Plot], dict[str, str]
 
 
 def save_figures(comparison: ComparisonData, directory: Path) -> dict[str, Path]:
-    """Write every figure that there is data for as PNG and SVG; returns their paths by "score.png" and so on.
-
-    Raises:
-        ValueError: the directory can't be written to.
-    """
-    paths = {}
-    for kind, figure in figures(comparison)[0].items():
-        for suffix, file in save_figure(figure, directory / kind).items():
-            paths[f"{kind}.{suffix}"] = file
-    return paths
+    """Write every figure that there is data for as PNG and SVG; returns their paths by "score.png" and so on."""
+    saved = {kind: save_figure(figure, directory / kind) for kind, figure in figures(comparison)[0].items()}
+    return {f"{kind}.{suffix}": file for kind, paths in saved.items() for suffix, file in paths.items()}

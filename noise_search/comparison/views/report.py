@@ -65,11 +65,7 @@ def write_report(comparison: ComparisonData, file: str | Path) -> Path:
 
 
 def report_html(comparison: ComparisonData) -> str:
-    """The report as HTML.
-
-    Raises:
-        ValueError: there are no records.
-    """
+    """The report as HTML; ValueError without records."""
     if not comparison.records:
         raise ValueError("the comparison has no records yet; run compare() further")
     known = comparison.settings
@@ -128,11 +124,7 @@ def _figure(drawn: Plot, told: str) -> dict[str, object]:
 
 
 def _grids(comparison: ComparisonData) -> list[dict[str, Any]]:
-    """Winners of all algorithms, and those of the best one at every budget.
-
-    Raises:
-        ValueError: no images were kept, or one can't be read.
-    """
+    """Winners of all algorithms, and those of the best one at every budget; errors as of `arrange` and `thumbnail`."""
     grids = [arrange(comparison)]
     if len(comparison.budgets) > 1:
         grids.append(arrange(comparison, leader(comparison)))

@@ -47,11 +47,7 @@ def score_plot(comparison: ComparisonData) -> Plot:
 
 
 def difference_plot(comparison: ComparisonData) -> Plot:
-    """Paired differences to random search at equal budget, prompt and seed, with 95 % intervals; above 0 is better.
-
-    Raises:
-        ValueError: random search is the only algorithm, or isn't among them.
-    """
+    """Paired differences to random search at equal budget, prompt and seed, with 95 % intervals; above 0 is better."""
     if comparison.algorithms == (RANDOM,):
         raise ValueError("random search is the only algorithm; there is nothing to hold against it")
     measures = (OWN, *comparison.judges)

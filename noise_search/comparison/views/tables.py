@@ -84,11 +84,7 @@ def means_table(comparison: ComparisonData) -> Table:
 
 
 def differences_table(comparison: ComparisonData) -> Table:
-    """Paired differences to random search, own and by each judge.
-
-    Raises:
-        ValueError: there is no other algorithm, or no random search.
-    """
+    """Paired differences to random search, own and by each judge; ValueError without it or another algorithm."""
     if comparison.algorithms == (RANDOM,):
         raise ValueError("random search is the only algorithm")
     caption = (
@@ -110,11 +106,7 @@ def differences_table(comparison: ComparisonData) -> Table:
 
 
 def multipliers_table(comparison: ComparisonData) -> Table:
-    """Best-of-N equivalents.
-
-    Raises:
-        ValueError: as `multipliers`.
-    """
+    """Best-of-N equivalents; ValueError without pools."""
     caption = (
         "How many random candidates have the same expected best score, over how many the NFE would have bought: above "
         "1 a search beats random search. 'times as fast' compares seconds at equal score. ≥ and ≤ mark bounds, where "
@@ -135,11 +127,7 @@ def multipliers_table(comparison: ComparisonData) -> Table:
 
 
 def transfer_table(comparison: ComparisonData) -> Table:
-    """Transfer ratios of held-out judges.
-
-    Raises:
-        ValueError: as `transfers`, or there is no held-out judge.
-    """
+    """Transfer ratios of held-out judges; ValueError without judges or pools."""
     if not comparison.judges:
         raise ValueError("no judge looked at the winners; give compare() judges=")
     caption = (
@@ -170,11 +158,7 @@ def transfer_table(comparison: ComparisonData) -> Table:
 
 
 def diagnoses_table(comparison: ComparisonData) -> Table:
-    """Diagnoses of the winners together.
-
-    Raises:
-        ValueError: no winner was diagnosed.
-    """
+    """Diagnoses of the winners together; ValueError where none was diagnosed."""
     caption = (
         "Diagnoses of the winners of each run's largest budget, held against one plain sample. 'Kept': how much of the "
         "gain stays when the images are flipped, resized and saved as JPEG; a gain that is real keeps nearly all. "
@@ -199,11 +183,7 @@ def diagnoses_table(comparison: ComparisonData) -> Table:
 
 
 def diversity_table(comparison: ComparisonData) -> Table:
-    """Diversity of winners across seeds.
-
-    Raises:
-        ValueError: as `diversities`, or one seed alone.
-    """
+    """Diversity of winners across seeds; ValueError of one seed alone."""
     if len(comparison.seeds) < 2:
         raise ValueError("one seed gives one winner per prompt; give compare() seeds=2 or more")
     caption = (

@@ -26,11 +26,7 @@ from noise_search.comparison.views.wording import own_label
 
 
 def judge_plot(comparison: ComparisonData) -> Plot:
-    """A judge's mean score against the own one, a path over budgets per algorithm and a panel per judge.
-
-    Raises:
-        ValueError: nothing was judged.
-    """
+    """A judge's mean score against the own one, a path over budgets per algorithm and a panel per judge."""
     judges = comparison.judges
     if not judges:
         raise ValueError("no judge looked at the winners; give compare() judges=, such as judges=['oracle']")
@@ -57,11 +53,7 @@ def judge_plot(comparison: ComparisonData) -> Plot:
 
 
 def multiplier_plot(comparison: ComparisonData) -> Plot:
-    """How many random candidates a search is worth, over how many its NFE would buy, against NFE.
-
-    Raises:
-        ValueError: as `multipliers`.
-    """
+    """How many random candidates a search is worth, over how many its NFE would buy, against NFE."""
     others = [name for name in comparison.algorithms if name != RANDOM] or list(comparison.algorithms)
     found = [one for one in comparison.multipliers() if one.algorithm in others]
     figure, (panel,) = new_panels("Best-of-N equivalent against NFE", 1, width=6.0, height=3.6)
