@@ -64,9 +64,9 @@ def _draw_curves(result: ResultData, panels: Sequence[Axes]) -> None:
 
 
 def drawable(text: str) -> str:
-    """The text with a box for what the font lacks, such as emoji, which matplotlib would warn of."""
+    """The text with a box for what the font lacks, such as emoji, which matplotlib would warn of; lines stay lines."""
     font = get_font(findfont(FontProperties()))
-    return "".join(c if font.get_char_index(ord(c)) else "\u25a1" for c in printable(text))
+    return "".join(c if c == "\n" or font.get_char_index(ord(c)) else "\u25a1" for c in printable(text))
 
 
 def contact_sheet(result: ResultData, count: int = 8) -> Figure:

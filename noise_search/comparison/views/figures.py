@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
 from noise_search.disk.files import check_writable, write_atomically
-from noise_search.results.plots import drawable as drawable_line
+from noise_search.results.plots import drawable
 
 INK, GREY, LIGHT = "#202124", "#5f6368", "#dadce0"
 
@@ -137,11 +137,6 @@ def legend_below(figure: Plot, axes: Sequence[Axes]) -> None:
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
-
-
-def drawable(text: str) -> str:
-    """The text with a box for what the font lacks; lines stay lines."""
-    return "\n".join(drawable_line(line) for line in text.split("\n"))
 
 
 def shown(name: str) -> str:

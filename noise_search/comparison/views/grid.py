@@ -10,7 +10,8 @@ from PIL import Image
 
 from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.records import Record
-from noise_search.comparison.views.figures import GREY, INK, Plot, drawable, new_plot
+from noise_search.comparison.views.figures import GREY, INK, Plot, new_plot
+from noise_search.results.plots import drawable
 from noise_search.words import printable, unknown
 
 MOST_PROMPTS = 8

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import verifiers
@@ -48,43 +48,37 @@ def call(comparison: ComparisonData) -> str:
     algorithms = {name: one for name, one in recorded.items() if _is_known(name, one)}
     plain = all(_is_default(name, one) for name, one in algorithms.items())
     named = repr(list(algorithms)) if plain else "{" + ", ".join(f"{n!r}: {one}" for n, one in algorithms.items()) + "}"
-    searched = _described(known.get("verifier", {}).get("verifiers", []), comparison.verifiers)
-    judged = _described(known.get("judges", []), comparison.judges)
-    drafts = known.get("drafts", {})
+    searched, own_verifiers = _by_name(known.get("verifier", {}).get("verifiers", []), comparison.verifiers)
+    judged, own_judges = _by_name(known.get("judges", []), comparison.judges)
     arguments = {
         "model": repr(known.get("model", {}).get("name", "")),
         "algorithms": named,
         "budgets": repr(list(comparison.budgets)),
-        "verifier": repr([name for name, version in searched.items() if _is_by_name(name, version)]),
-        "judges": repr([name for name, version in judged.items() if _is_by_name(name, version)]),
+        "verifier": repr(searched),
+        "judges": repr(judged),
         "seeds": repr(list(comparison.seeds)),
         **({"steps": repr(known["steps"])} if "steps" in known else {}),
-        **{f"draft_{name}": repr(value) for name, value in drafts.items() if value is not None},
-        **{name: _literal(value) for name, value in known.get("asked", {}).items()},
+        **{f"draft_{name}": repr(value) for name, value in known.get("drafts", {}).items() if value is not None},
+        # A dtype was recorded by its name.
+        **{name: one if str(one).startswith("torch.") else repr(one) for name, one in known.get("asked", {}).items()},
     }
     own = {
         "algorithms": [f"{name!r}: {one}" for name, one in recorded.items() if name not in algorithms],
-        "verifier": [repr(name) for name, version in searched.items() if not _is_by_name(name, version)],
-        "judges": [repr(name) for name, version in judged.items() if not _is_by_name(name, version)],
+        "verifier": map(repr, own_verifiers),
+        "judges": map(repr, own_judges),
     }
     given = "".join(f"    {name}={value},\n" for name, value in arguments.items())
     kinds = sorted({one.partition("(")[0] for one in algorithms.values() if not one.startswith(("'", '"'))})
     imports = "import torch\n\n" if any(one.startswith("torch.") for one in arguments.values()) else ""
     imports += "import noise_search\n" + ("" if plain else f"from noise_search.algorithms import {', '.join(kinds)}\n")
-    rows = f"prompts = [\n{_prompts(comparison)}]\n"
-    return f"{imports}\n{rows}{_comments(comparison, own)}table = noise_search.compare(\n    prompts,\n{given})\n"
-
-
-def _prompts(comparison: ComparisonData) -> str:
-    """A line each, with their families where there are any."""
     families = {one.prompt: one.family for one in comparison.records}
-    if not any(families.values()):
-        return "".join(f"    {prompt!r},\n" for prompt in families)
-    rows = ({"prompt": prompt, "family": family} for prompt, family in families.items())
-    return "".join(f"    {row!r},\n" for row in rows)
+    prompts = [{"prompt": one, "family": of} if any(families.values()) else one for one, of in families.items()]
+    rows = "".join(f"    {one!r},\n" for one in prompts)
+    comments = _comments(comparison, own)
+    return f"{imports}\nprompts = [\n{rows}]\n{comments}table = noise_search.compare(\n    prompts,\n{given})\n"
 
 
-def _comments(comparison: ComparisonData, own: Mapping[str, Sequence[str]]) -> str:
+def _comments(comparison: ComparisonData, own: Mapping[str, Iterable[str]]) -> str:
     """Lines about what the call can't say: objects of the user's own, and searches that weren't made."""
     lines = [f"{name} had one of your own, {one}: add it below" for name, found in own.items() for one in found]
     model = str(comparison.settings.get("model", {}).get("name", ""))
@@ -96,16 +90,13 @@ def _comments(comparison: ComparisonData, own: Mapping[str, Sequence[str]]) -> s
     return "".join(f"# {' '.join(printable(line, 300).split())}\n" for line in lines)
 
 
-def _described(recorded: Iterable[Mapping[str, Any]], names: Iterable[str]) -> dict[str, str]:
-    """Versions of verifiers by name, constraints among them; of the names alone where nothing was recorded."""
-    found = {str(one.get("name")): str(one.get("version", "")) for one in recorded}
-    return found or dict.fromkeys(names, "")
-
-
-def _is_by_name(name: str, version: str) -> bool:
-    """Whether a verifier's name gives it again; a function has the hash of its source for a version."""
+def _by_name(recorded: Iterable[Mapping[str, Any]], names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Names that give verifiers again, constraints among them, and those of objects of the user's own."""
     known = {*verifiers.available(), *EMBEDDED_VERIFIERS, "oracle"}
-    return name in known and not re.fullmatch("[0-9a-f]{8}", version)
+    versions = {str(one.get("name")): str(one.get("version", "")) for one in recorded} or dict.fromkeys(names, "")
+    # A function has the hash of its source for a version.
+    ours = [name for name, version in versions.items() if name in known and not re.fullmatch("[0-9a-f]{8}", version)]
+    return ours, [name for name in versions if name not in ours]
 
 
 def _is_known(name: str, settings: str) -> bool:
@@ -125,11 +116,6 @@ def _kind(settings: str) -> str:
     return "" if named else made.func.id
 
 
-def _literal(value: Any) -> str:
-    """As Python; a dtype was recorded by its name."""
-    return value if isinstance(value, str) and value.startswith("torch.") else repr(value)
-
-
 def _is_default(name: str, settings: str) -> bool:
     """Whether the label alone gives this algorithm."""
     try:
@@ -139,9 +125,7 @@ def _is_default(name: str, settings: str) -> bool:
 
 
 def _named(described: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [
-        f"{one.get('name')} ({one['version']})" if one.get("version") else f"{one.get('name')}" for one in described
-    ]
+    return [f"{one.get('name')}" + (f" ({one['version']})" if one.get("version") else "") for one in described]
 
 
 def _joined(values: Iterable[object]) -> str:

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.statistics.bootstrap import Interval
-from noise_search.comparison.statistics.measures import OWN, Measures, mean_of_known
+from noise_search.comparison.statistics.bootstrap import Interval, mean_interval
+from noise_search.comparison.statistics.measures import OWN, Measures
 from noise_search.comparison.views.figures import (
     GREY,
     Look,
@@ -96,12 +96,11 @@ def plain_scores(comparison: ComparisonData, asked: Sequence[str] = ()) -> dict[
     if not comparison.pools:
         return {}
     measures = Measures.of(comparison.records, comparison.pools, comparison.verifiers)
+    pools = sorted(comparison.pools, key=lambda one: one.prompt)
     found = {}
     for measure in asked or (OWN, *comparison.judges):
-        by_prompt: dict[str, list[float]] = {}
-        for one in comparison.pools:
-            by_prompt.setdefault(one.prompt, []).append(measures.mean_candidate(one, measure))
-        found[measure] = mean_of_known(np.array([mean_of_known(np.array(values)) for values in by_prompt.values()]))
+        values = np.array([measures.mean_candidate(one, measure) for one in pools])
+        found[measure] = mean_interval(values, [one.prompt for one in pools]).value
     return {measure: value for measure, value in found.items() if np.isfinite(value)}
 
 
