@@ -1,7 +1,7 @@
 """A grid of winners: prompts by algorithms at the largest budget, or by budgets for one algorithm."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,15 +25,13 @@ class Grid:
 
     Attributes:
         what: the grid in one line.
-        prompts: of the rows.
         columns: headings.
-        cells: a record per prompt and column, or why it has no image.
+        rows: of each prompt a record per column, or why it has no image.
     """
 
     what: str
-    prompts: tuple[str, ...]
-    columns: tuple[str, ...]
-    cells: tuple[tuple[Record | str, ...], ...]
+    columns: Sequence[str]
+    rows: Mapping[str, Sequence[Record | str]]
 
 
 def arrange(comparison: ComparisonData, algorithm: str | None = None) -> Grid:
@@ -57,38 +55,32 @@ def arrange(comparison: ComparisonData, algorithm: str | None = None) -> Grid:
         )
     seed = min(one.seed for one in wanted)
     found = {(one.prompt, one.algorithm, one.budget): one for one in comparison.records if one.seed == seed}
-    prompts = tuple(dict.fromkeys(one.prompt for one in wanted if one.seed == seed))[:MOST_PROMPTS]
+    prompts = list(dict.fromkeys(one.prompt for one in wanted if one.seed == seed))[:MOST_PROMPTS]
     if algorithm is None:
-        places = [(name, largest) for name in comparison.algorithms]
-        what, columns = f"Winners at {largest} NFE, seed {seed}", tuple(name for name, _ in places)
+        what, columns = f"Winners at {largest} NFE", {name: (name, largest) for name in comparison.algorithms}
     else:
-        places = [(algorithm, budget) for budget in comparison.budgets]
-        what, columns = f"Winners of {algorithm}, seed {seed}", tuple(f"{budget} NFE" for _, budget in places)
-    cells = tuple(tuple(_pictured(comparison, found.get((p, *place))) for place in places) for p in prompts)
-    return Grid(what, prompts, columns, cells)
+        what, columns = f"Winners of {algorithm}", {f"{nfe} NFE": (algorithm, nfe) for nfe in comparison.budgets}
+    rows = {one: [_pictured(comparison, found.get((one, *place))) for place in columns.values()] for one in prompts}
+    return Grid(f"{what}, seed {seed}", list(columns), rows)
 
 
 def grid_plot(comparison: ComparisonData, algorithm: str | None = None) -> Plot:
     """Images of winners, a row per prompt, with their scores and what the judges gave; errors as of `arrange`."""
     grid = arrange(comparison, algorithm)
-    rows, columns = len(grid.prompts), len(grid.columns)
-    lines = 1 + len(comparison.judges) + len(comparison.verifiers) - 1
+    rows, columns = len(grid.rows), len(grid.columns)
+    lines = len(comparison.judges) + len(comparison.verifiers)
     figure = new_plot(1.5 + 1.5 * columns, 0.5 + rows * (1.4 + 0.13 * lines), grid.what)
-    axes = np.asarray(
-        figure.subplots(rows, columns + 1, squeeze=False, width_ratios=[1.0, *[1.0] * columns]), dtype=object
-    )
-    for row, prompt, cells in zip(axes, grid.prompts, grid.cells, strict=True):
-        row[0].set_axis_off()
+    axes = figure.subplots(rows, columns + 1, squeeze=False)
+    for (first, *others), (prompt, cells) in zip(axes, grid.rows.items(), strict=True):
+        first.set_axis_off()
         wrapped = textwrap.fill(drawable(textwrap.shorten(prompt, 110)), 20)
-        row[0].text(
-            1.0, 0.5, wrapped, ha="right", va="center", fontsize=8, color=INK, transform=row[0].transAxes,
-            parse_math=False,
-        )  # fmt: skip
-        for panel, record in zip(row[1:], cells, strict=True):
+        first.text(1.0, 0.5, wrapped, ha="right", va="center", fontsize=8, color=INK, parse_math=False)
+        for panel, record in zip(others, cells, strict=True):
             _cell(comparison, panel, record)
     for panel, heading in zip(axes[0][1:], grid.columns, strict=True):
         panel.set_title(textwrap.fill(drawable(heading), 22), fontsize=9, color=INK, parse_math=False)
-    figure.alt = f"{grid.what}: a grid of images, {rows} prompts by {columns} columns. " + " ".join(_told(grid))
+    told = [f"{image_alt(one)}." for cells in grid.rows.values() for one in cells if isinstance(one, Record)]
+    figure.alt = f"{grid.what}: a grid of images, {rows} prompts by {columns} columns. " + " ".join(told)
     return figure
 
 
@@ -135,12 +127,8 @@ def _cell(comparison: ComparisonData, panel: Axes, record: Record | str) -> None
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set_visible(False)
     if isinstance(record, str):
-        panel.text(0.5, 0.5, record, ha="center", va="center", fontsize=7, color=GREY, transform=panel.transAxes)
+        panel.text(0.5, 0.5, record, ha="center", va="center", fontsize=7, color=GREY)
         return
     pixels = np.asarray(thumbnail(comparison, record))
     panel.imshow(pixels, interpolation="nearest" if pixels.shape[0] < 128 else "antialiased")
     panel.set_xlabel(caption(record), fontsize=7, color=INK, labelpad=2, parse_math=False)
-
-
-def _told(grid: Grid) -> Sequence[str]:
-    return [f"{image_alt(one)}." for cells in grid.cells for one in cells if isinstance(one, Record)]

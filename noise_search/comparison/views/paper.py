@@ -51,7 +51,7 @@ def paper_plot(comparison: ComparisonData, name: str) -> Plot:
         label(panel, heading, "compute in plain samples (log scale)", "gain over one plain sample (%)")
         told.append(curves_told(f"{heading}, gain in %", curves, "plain samples"))
     legend_below(figure, legends)
-    ends = "; ".join(f"{_paper_label(one)} ends at {one.ys[-1]:.3g} %" for one in published)
+    ends = "; ".join(f"paper {one.figure}: {one.name} ends at {one.ys[-1]:.3g} %" for one in published)
     figure.alt = (
         "Relative gain in % over one plain sample against compute in plain samples on a log axis, with the published "
         f"curves of {paper.CITATION}: {ends}. " + " ".join(told)
@@ -85,7 +85,7 @@ def _published(panel: Axes, published: Sequence[paper.PaperCurve], curves: Curve
             marker=marker,
             markersize=5,
             markerfacecolor="white",
-            label=f"{_paper_label(one)}{side}",
+            label=f"paper {one.figure}: {one.name}{side}",
         )
     if not shared:
         target.set_ylabel("the paper's gain (%)", fontsize=9, color=GREY)
@@ -105,10 +105,6 @@ def _align_zeros(panel: Axes, other: Axes) -> None:
     for axes, down, up in ((panel, low, high), (other, other_low, other_high)):
         height = max(up / (1 - below), -down / below if below else 0.0)
         axes.set_ylim(-below * height, (1 - below) * height)
-
-
-def _paper_label(one: paper.PaperCurve) -> str:
-    return f"paper {one.figure}: {one.name or one.label}"
 
 
 def _gains(comparison: ComparisonData, measure: str) -> Curves:

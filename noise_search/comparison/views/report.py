@@ -134,7 +134,7 @@ def _grids(comparison: ComparisonData) -> list[dict[str, Any]]:
             "columns": grid.columns,
             "rows": [
                 (prompt, [one if isinstance(one, str) else _picture(comparison, one) for one in cells])
-                for prompt, cells in zip(grid.prompts, grid.cells, strict=True)
+                for prompt, cells in grid.rows.items()
             ],
         }
         for grid in grids
