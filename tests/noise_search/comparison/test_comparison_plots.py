@@ -17,8 +17,6 @@ from matplotlib.text import Annotation
 from PIL import Image
 
 from noise_search.comparison.comparison import Comparison
-from noise_search.comparison.statistics.means import differences, means
-from noise_search.comparison.statistics.multiplier import multipliers
 from noise_search.comparison.views import paper_curves as paper
 from noise_search.comparison.views.figures import (
     DPI,
@@ -46,6 +44,20 @@ def better():
 @pytest.fixture
 def pictured(tmp_path):
     return comparison(directory=tmp_path, prompts=3)
+
+
+def scores(found, measure="own", name="better"):
+    return [one.score for one in found.means(measure) if one.algorithm == name]
+
+
+def times(found):
+    return [one.times for one in found.multipliers() if one.algorithm == "better"]
+
+
+def arrows(panel, up=True):
+    """Arrows up, or down."""
+    found = [one for one in panel.texts if isinstance(one, Annotation)]
+    return [one for one in found if one.get_position()[1] == (16 if up else -16)]
 
 
 def line(panel, label):
@@ -81,7 +93,7 @@ def test_scores_are_drawn_at_their_means_with_bands_of_their_intervals(better):
     own, judge = figure.axes
     for panel, measure in ((own, "own"), (judge, "oracle")):
         for name in better.algorithms:
-            expected = [one.score for one in means(better.records, better.pools, measure) if one.algorithm == name]
+            expected = scores(better, measure, name)
             drawn = line(panel, name)
             np.testing.assert_allclose(drawn.get_xdata(), BUDGETS)
             np.testing.assert_allclose(drawn.get_ydata(), [one.value for one in expected])
@@ -99,7 +111,7 @@ def test_scores_are_drawn_at_their_means_with_bands_of_their_intervals(better):
 
 def test_differences_are_the_paired_ones(better):
     panel = draw(better, "difference").axes[0]
-    expected = [one.difference for one in differences(better.records, better.pools)]
+    expected = [one.difference for one in better.differences()]
     np.testing.assert_allclose(line(panel, "better").get_ydata(), [one.value for one in expected])
     (bars,) = [one for one in panel.collections if isinstance(one, LineCollection)]
     drawn = [(segment[0, 1], segment[1, 1]) for segment in bars.get_segments()]
@@ -108,8 +120,7 @@ def test_differences_are_the_paired_ones(better):
 
 def test_the_judge_is_drawn_against_the_own_score(better):
     (panel,) = draw(better, "judge").axes
-    own = [one.score.value for one in means(better.records, better.pools) if one.algorithm == "better"]
-    held = [one.score.value for one in means(better.records, better.pools, "oracle") if one.algorithm == "better"]
+    own, held = ([one.value for one in scores(better, measure)] for measure in ("own", "oracle"))
     paths = [(list(one.get_xdata()), list(one.get_ydata())) for one in panel.lines]
     assert (pytest.approx(own), pytest.approx(held)) in paths
     markers = [one for one in panel.collections if isinstance(one, PathCollection)][-1]
@@ -120,20 +131,17 @@ def test_the_judge_is_drawn_against_the_own_score(better):
 @pytest.mark.parametrize(("own", "up"), [(3.0, True), (-3.0, False)])
 def test_a_multiplier_beyond_the_pool_has_an_arrow(own, up):
     found = comparison(own=own)
-    (panel,) = draw(found, "multiplier").axes
-    expected = [one for one in multipliers(found.records, found.pools) if one.algorithm == "better"]
-    told = [np.nan if one.times.at_least or one.times.at_most else one.times.value for one in expected]
-    np.testing.assert_allclose(line(panel, "better").get_ydata(), told)
+    figure = draw(found, "multiplier")
+    (panel,), expected = figure.axes, times(found)
+    known = [np.nan if one.at_least or one.at_most else one.value for one in expected]
+    np.testing.assert_allclose(line(panel, "better").get_ydata(), known)
     hollow = [one.get_ydata()[0] for one in panel.lines if one.get_markerfacecolor() == "white"]
-    np.testing.assert_allclose(hollow, [one.times.value for one in expected if one.times.at_least or one.times.at_most])
+    np.testing.assert_allclose(hollow, [one.value for one in expected if one.at_least or one.at_most])
     np.testing.assert_allclose(line(panel, "most that could be told").get_ydata(), [8 / 2, 8 / 4, 8 / 8])
-    arrows = [one for one in panel.texts if isinstance(one, Annotation)]
     ends = {"value", "high" if up else "low"}
-    bounds = [one for one in expected if ends & set(one.times.at_least if up else one.times.at_most)]
-    assert len(bounds) >= 2 and len(arrows) >= len(bounds)
-    heads = [one.get_position()[1] for one in arrows]
-    assert heads.count(16 if up else -16) == len(bounds)
-    assert ">= " in draw(found, "multiplier").alt if up else "<= " in draw(found, "multiplier").alt
+    bounds = [one for one in expected if ends & set(one.at_least if up else one.at_most)]
+    assert len(arrows(panel, up)) == len(bounds) >= 2
+    assert (">= " if up else "<= ") in figure.alt
 
 
 def test_the_most_that_could_be_told_is_that_of_each_budget():
@@ -143,19 +151,13 @@ def test_the_most_that_could_be_told_is_that_of_each_budget():
     assert (list(limit.get_xdata()), list(limit.get_ydata())) == ([NFE, 2 * NFE, 8 * NFE], [2, 1, 1])
 
 
-def test_an_interval_that_reaches_beyond_the_pool_has_an_arrow():
+def test_an_interval_that_reaches_beyond_the_pool_has_an_arrow_and_one_within_has_none():
     found = comparison(own=0.4, noise=0.6, prompts=8)
-    (panel,) = draw(found, "multiplier").axes
-    times = [one.times for one in multipliers(found.records, found.pools) if one.algorithm == "better"]
-    reaching = [one for one in times if "high" in one.at_least]
+    reaching = [one for one in times(found) if "high" in one.at_least]
     assert [one for one in reaching if "value" not in one.at_least]
-    arrows = [one for one in panel.texts if isinstance(one, Annotation) and one.get_position()[1] > 0]
-    assert [one.xy[1] for one in arrows] == pytest.approx([one.high for one in reaching])
-
-
-def test_a_multiplier_within_the_pool_has_no_arrow():
-    (panel,) = draw(comparison(own=0.2, prompts=60), "multiplier").axes
-    assert not [one for one in panel.texts if isinstance(one, Annotation) and one.get_position()[1] > 0]
+    drawn = [one.xy[1] for one in arrows(draw(found, "multiplier").axes[0])]
+    assert drawn == pytest.approx([one.high for one in reaching])
+    assert not arrows(draw(comparison(own=0.2, prompts=60), "multiplier").axes[0])
 
 
 points = st.lists(st.tuples(st.integers(1, 9).map(float), st.integers(0, 9).map(float)), min_size=1, max_size=12)
@@ -180,18 +182,16 @@ def test_the_front_leaves_out_what_has_no_value():
 def test_the_paper_is_drawn_over_gains_in_plain_samples():
     # Own scores far above 0, so that their gains in % are of the paper's size.
     found = lifted(comparison(correlation=0.5), own=5.0)
-    records, pools = found.records, found.pools
     figure = draw(found, "score", paper="flux-drawbench-clip")
     panel = figure.axes[0]
     published = paper.gain(paper.curve("flux-drawbench-clip"))
     drawn = line(panel, "paper Fig1: flux-drawbench-clip")
     np.testing.assert_allclose(drawn.get_xdata(), np.array(published.xs) / 30)
     np.testing.assert_allclose(drawn.get_ydata(), published.ys)
-    plain = np.mean([np.mean(one.scores["clip"]) for one in pools])
-    expected = [one.score.value for one in means(records, pools) if one.algorithm == "better"]
+    plain = np.mean([np.mean(one.scores["clip"]) for one in found.pools])
     ours = line(panel, "better")
     np.testing.assert_allclose(ours.get_xdata(), [1, *COUNTS])
-    np.testing.assert_allclose(ours.get_ydata(), [0, *(100 * (one - plain) / plain for one in expected)])
+    np.testing.assert_allclose(ours.get_ydata(), [0, *(100 * (one.value - plain) / plain for one in scores(found))])
     assert paper.CITATION in figure.alt
 
 
@@ -227,19 +227,6 @@ def test_the_papers_own_axis_shares_the_zero():
         assert low <= np.nanmin(values) and high >= np.nanmax(values)
 
 
-def test_a_curve_that_the_paper_lacks(better):
-    with pytest.raises(ValueError, match="the paper has no curve 'flux-drawbench-clap'; did you mean"):
-        draw(better, "score", paper="flux-drawbench-clap")
-    with pytest.raises(ValueError, match="goes with kind='score' alone, not with 'judge'"):
-        draw(better, "judge", paper="flux-drawbench-clip")
-
-
-def test_no_gain_over_nothing():
-    flat = Comparison((record(score=1.0), record("p", "b", score=2.0)), (pool([0.0, 0.0]),), {})
-    with pytest.raises(ValueError, match=r"a mean score of 0 or less by clip, .*: draw plot\('difference'\)"):
-        draw(flat, "score", paper="flux-drawbench-clip")
-
-
 def test_a_measure_without_a_zero_has_no_gain_in_percent():
     found = lifted(comparison(), own=5, judge=-9)
     figure = draw(found, "score", paper="flux-drawbench-clip")
@@ -248,10 +235,6 @@ def test_a_measure_without_a_zero_has_no_gain_in_percent():
     ]
     assert figure.alt.endswith("scores 0 or less, over which no gain in % counts: oracle.")
     assert "Left out" not in draw(lifted(found, judge=99), "score", paper="flux-drawbench-clip").alt
-    with pytest.raises(ValueError, match="0 or less by clip, oracle, over which"):
-        draw(lifted(found, own=-9), "score", paper="flux-drawbench-clip")
-    with pytest.raises(ValueError, match="no random candidates were kept"):
-        draw(replace(found, pools=()), "score", paper="flux-drawbench-clip")
 
 
 def test_the_grid_shows_each_winner_with_its_scores(pictured):
@@ -276,9 +259,7 @@ def test_large_images_are_reduced(pictured, tmp_path):
     assert largest == (128, 256, 3)
 
 
-def test_images_that_are_gone_or_broken(pictured, better, tmp_path):
-    with pytest.raises(ValueError, match=r"no images of winners were kept; give compare\(\) a directory"):
-        draw(better, "grid")
+def test_images_that_are_gone_or_broken(pictured, tmp_path):
     one = next(one for one in pictured.records if one.budget == BUDGETS[-1] and one.seed == 0)
     (tmp_path / one.image).unlink()
     notes = [text.get_text() for panel in draw(pictured, "grid").axes for text in panel.texts]
@@ -300,14 +281,33 @@ def test_what_a_comparison_lacks_is_said():
     assert "give compare() judges=" in reasons["judge"]
     assert "random search is the only algorithm" in reasons["difference"]
     assert "no images" in reasons["grid"]
-    with pytest.raises(ValueError, match="no records yet"):
-        draw(Comparison((), (), {}), "score")
-    with pytest.raises(ValueError, match="unknown kind 'scores'; did you mean 'score'"):
-        draw(alone, "scores")
-    with pytest.raises(ValueError, match="algorithm='random' goes with kind='grid' alone"):
-        draw(alone, "score", algorithm="random")
-    with pytest.raises(ValueError, match="unknown algorithm 'beam'"):
-        draw(alone, "grid", algorithm="beam")
+
+
+CLIP = {"kind": "score", "paper": "flux-drawbench-clip"}
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "message"),
+    [
+        (lambda: Comparison((), (), {}), {}, "no records yet"),
+        (comparison, {"kind": "scores"}, "unknown kind 'scores'; did you mean 'score'"),
+        (comparison, {"algorithm": "random"}, "algorithm='random' goes with kind='grid' alone"),
+        (comparison, {"kind": "grid", "algorithm": "beam"}, "unknown algorithm 'beam'"),
+        (comparison, {"kind": "grid"}, r"no images of winners were kept; give compare\(\) a directory"),
+        (comparison, {"paper": "flux-drawbench-clap"}, "the paper has no curve 'flux-drawbench-clap'; did you mean"),
+        (comparison, {**CLIP, "kind": "judge"}, "goes with kind='score' alone, not with 'judge'"),
+        (lambda: replace(comparison(), pools=()), CLIP, "no random candidates were kept"),
+        (lambda: lifted(comparison(), own=-9, judge=-9), CLIP, "0 or less by clip, oracle, over which"),
+        (
+            lambda: Comparison((record(score=1.0), record("p", "b", score=2.0)), (pool([0.0, 0.0]),), {}),
+            CLIP,
+            r"a mean score of 0 or less by clip, .*: draw plot\('difference'\)",
+        ),
+    ],
+)
+def test_what_can_not_be_drawn(made, asked, message):
+    with pytest.raises(ValueError, match=message):
+        draw(made(), **asked)
 
 
 def test_several_verifiers_are_one_own_score(better):
@@ -319,8 +319,7 @@ def test_several_verifiers_are_one_own_score(better):
     found = replace(better, records=tuple(records), pools=tuple(pools))
     panel = draw(found, "score").axes[0]
     assert panel.get_ylabel() == "mean score: mean z-score of clip, aesthetic"
-    expected = [one.score.value for one in means(records, pools) if one.algorithm == "better"]
-    np.testing.assert_allclose(line(panel, "better").get_ydata(), expected)
+    np.testing.assert_allclose(line(panel, "better").get_ydata(), [one.value for one in scores(found)])
 
 
 def test_names_that_matplotlib_would_read_otherwise(tmp_path):
