@@ -48,7 +48,7 @@ def test_its_report_shows_the_command(compared):
     given = ["--prompts", "two yellow stars", "--candidates", "1,2", "--seeds", "2"]
     shown = json.loads((out / "settings.json").read_text(encoding="utf-8"))["command"]
     assert set(given) <= set(shlex.split(shown)) and shlex.split(shown)[:2] == ["noise-search", "compare"]
-    assert "&#x27;two yellow stars&#x27;" in (out / "report.html").read_text(encoding="utf-8")
+    assert "&#39;two yellow stars&#39;" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_is_there_is_not_run_again(patch, compared):
