@@ -1,9 +1,7 @@
 """Flow matching (Esser et al., 2024, 2403.03206): Euler's rule on x = (1 - sigma) x0 + sigma n."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -45,15 +43,6 @@ class FlowMatching(StepRule):
 def shift_sigmas(sigmas: Sequence[float], shift: float) -> list[float]:
     """Static shift: s' = shift s / (1 + (shift - 1) s); a larger shift spends more steps at high noise."""
     return [shift * s / (1 + (shift - 1) * s) for s in sigmas]
-
-
-def dynamic_shift_sigmas(
-    sigmas: Sequence[float], mu: float, kind: Literal["exponential", "linear"] = "exponential"
-) -> list[float]:
-    """Resolution-dependent shift: a static shift by e^mu ("exponential") or by mu ("linear")."""
-    if kind not in ("exponential", "linear"):
-        raise ValueError(f"kind must be 'exponential' or 'linear', got {kind!r}")
-    return shift_sigmas(sigmas, math.exp(mu) if kind == "exponential" else mu)
 
 
 def uniform_sigmas(steps: int) -> list[float]:

@@ -86,7 +86,3 @@ class State:
             recipes=tuple(r for s in states for r in s.recipes),
             conditions=tuple(c for s in states for c in s.conditions),
         )
-
-    def with_conditions(self, condition: int) -> "State":
-        """The same rows under one other condition."""
-        return replace(self, conditions=(condition,) * len(self))

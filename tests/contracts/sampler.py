@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -122,7 +123,7 @@ class SamplerContract:
         with pytest.raises(ValueError, match="grid"):
             sampler.run(State(noise.x, 0, None, noise.recipes, noise.conditions, "another"), 1)
         with pytest.raises(ValueError, match="conditions"):
-            sampler.run(noise.with_conditions(99), 1)
+            sampler.run(replace(noise, conditions=(99,) * len(noise)), 1)
 
     def test_each_prompt_has_one_index_and_one_encoding(self, sampler, noise):
         indices = [sampler.condition(p) for p in ("a cat", "two dogs", "a cat")]

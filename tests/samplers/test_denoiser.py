@@ -46,8 +46,7 @@ def test_prompts_reach_their_rows():
     space = flow_space(3)
     sampler = DenoiserSampler(Counted(mixture_denoiser(MEANS, 0.4)), space)
     short, long = sampler.condition("a"), sampler.condition("a" * 40)
-    noise = space.fresh([1])
-    ends = [sampler.run(noise.with_conditions(c), space.end).final for c in (short, long)]
+    ends = [sampler.run(space.fresh([1], c), space.end).final for c in (short, long)]
     assert (ends[1].x - ends[0].x).mean() > 0.1
 
 

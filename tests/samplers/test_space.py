@@ -89,7 +89,6 @@ def test_state_rows():
     assert len(rows) == 3 and len(rows[0]) == 1 and rows[-1].recipes[0].seed == 3
     assert [r.seed for r in rows[1:].recipes] == [2, 3] and [r.seed for r in rows[[2, 2]].recipes] == [3, 3]
     assert State.cat([rows[0], rows[[2]]]).recipes == rows[[0, 2]].recipes
-    assert rows.with_conditions(4).conditions == (4, 4, 4)
     with pytest.raises(IndexError):
         rows[3]
     with pytest.raises(ValueError, match="one step of one grid"):
