@@ -13,15 +13,10 @@ import torch
 from torch import Tensor, nn
 
 NAMES = re.compile(r"(unet|transformer|prior|denoiser|dit)(_\d+)?")
-
-
 CLASSES = re.compile(r"UNet|DiT|Transformer\w*Model")
 """Of models of diffusers, for pipelines that name theirs otherwise (Stable Cascade's decoder)."""
 
-
 _guard = threading.Lock()
-
-
 _owners: WeakKeyDictionary[nn.Module, weakref.ref[object]] = WeakKeyDictionary()
 
 

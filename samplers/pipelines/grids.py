@@ -19,10 +19,7 @@ from samplers.rule import StepRule
 from samplers.space import SAME
 
 ALPHA_TABLE = {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"}
-
-
 SCALED_BY_SIGMA = {"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "LMSDiscreteScheduler"}
-
 
 SIGMA_TABLE = SCALED_BY_SIGMA | {
     "DPMSolverMultistepScheduler",
@@ -31,9 +28,7 @@ SIGMA_TABLE = SCALED_BY_SIGMA | {
     "DEISMultistepScheduler",
 }
 
-
 FLOW = {"FlowMatchEulerDiscreteScheduler"}
-
 
 REPEATING = {  # their timesteps repeat or interleave: rebuilt from their configuration
     "PNDMScheduler",
@@ -43,13 +38,8 @@ REPEATING = {  # their timesteps repeat or interleave: rebuilt from their config
     "DPMSolverSDEScheduler",
 }
 
-
 REPEATING_FLOW = {"FlowMatchHeunDiscreteScheduler"}
-
-
 SUPPORTED = ALPHA_TABLE | SIGMA_TABLE | FLOW | REPEATING | REPEATING_FLOW
-
-
 FIRST_ORDER = {"DDIMScheduler", "DDIMParallelScheduler", "EulerDiscreteScheduler"} | FLOW
 
 

@@ -16,8 +16,6 @@ from samplers.base import NotDrivable
 from samplers.pipelines.randn import Randn, replaced
 
 Inlet = Literal["packed", "drawn", "randn", "noised"]
-
-
 AXES = {1: ("feature",), 2: ("token", "feature"), 3: ("channel", "height", "width")}
 
 

@@ -25,7 +25,6 @@ OWNED = (
     "return_dict",
 )
 
-
 NAMED = ("steps", "guidance", "guidance_argument", "negative_prompt", "height", "width")
 
 
@@ -140,12 +139,10 @@ INDEX_KEYED = {  # options that count loop steps: right only for whole runs
     "callback_on_step_end",
 }
 
-
 SPLITTING = {  # options that run a part of the grid only
     "denoising_start",
     "denoising_end",
 }
-
 
 COPYING = re.compile(r"\w+_scheduler\w* = (copy\.)?deepcopy\(self\.scheduler\)")
 

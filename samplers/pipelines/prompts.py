@@ -15,8 +15,6 @@ from samplers.pipelines import denoisers
 from samplers.pipelines.view import parameters
 
 PROMPT = re.compile(r"(negative_)?prompt(_\d+)?")
-
-
 PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 
@@ -142,8 +140,6 @@ def _join(values: list[Any]) -> Any:
 
 
 ASKING = ("prompt", "class_labels", "batch_size")
-
-
 CLASS_COUNTS = ("num_embeds_ada_norm", "num_class_embeds")
 
 

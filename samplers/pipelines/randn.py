@@ -14,13 +14,8 @@ from samplers.base import NotDrivable
 Randn = Callable[..., Tensor]
 """`randn_tensor`, or what replaces it: that takes the original first, then the same arguments."""
 
-
 _guard = threading.Lock()
-
-
 _replacements: dict[int, Randn] = {}
-
-
 _installed: dict[ModuleType, tuple[Randn, int]] = {}
 
 

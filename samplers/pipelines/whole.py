@@ -16,8 +16,6 @@ from samplers.pipelines.scheduler import Walk, check_injected
 from samplers.recipe import Recipe
 
 KEPT = "scheduler='keep'"
-
-
 _seeding = threading.RLock()
 
 
