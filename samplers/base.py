@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from samplers.rule import Point, rho_from_eta
+from samplers.rule import Batch, Point, rho_from_eta
 from samplers.space import NoiseSpace
 from samplers.state import State
 
@@ -112,10 +112,27 @@ class Sampler(ABC):
         self.close()
 
 
+def row_prompts(known: Sequence[str], states: State) -> list[str]:
+    """One prompt per row. Raises ValueError for conditions that `Sampler.condition` did not return."""
+    unknown = sorted({c for c in states.conditions if not 0 <= c < len(known)})
+    if unknown:
+        raise ValueError(f"conditions {unknown} are not indices that condition() returned ({len(known)} so far)")
+    return [known[c] for c in states.conditions]
+
+
+def clean_latent(states: State, space: NoiseSpace) -> Batch:
+    """What there is to decode: x at the end, x0 before it. Raises ValueError where there is none."""
+    _check_grid(states, space)
+    if states.step == space.end:
+        return states.x
+    if states.x0 is None:
+        raise ValueError(f"nothing to decode at grid point {states.step}: no x0 prediction yet; run at least one step")
+    return states.x0
+
+
 def check_run(space: NoiseSpace, states: State, stop: int, rho: float | None, keep: Sequence[int]) -> None:
     """Raise ValueError unless `run(states, stop, rho=rho, keep=keep)` is well formed over `space`."""
-    if states.grid != space.id:
-        raise ValueError(f"the states belong to grid {states.grid}, the sampler runs {space.id}: use sampler.space()")
+    _check_grid(states, space)
     if len(states) == 0:
         raise ValueError("run needs at least one row, got none")
     if not states.step <= stop <= space.end:
@@ -125,6 +142,11 @@ def check_run(space: NoiseSpace, states: State, stop: int, rho: float | None, ke
     outside = [k for k in keep if not states.step <= k <= stop]
     if outside:
         raise ValueError(f"keep must lie in [{states.step}, {stop}] (the states' step, stop), got {outside}")
+
+
+def _check_grid(states: State, space: NoiseSpace) -> None:
+    if states.grid != space.id:
+        raise ValueError(f"the states belong to grid {states.grid}, the sampler runs {space.id}: use sampler.space()")
 
 
 def step_rho(space: NoiseSpace, step: int, rho: float | None, eta: float) -> float:

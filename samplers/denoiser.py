@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samplers.base import Run, Sampler, arrived, check_run, step_rho
+from samplers.base import Run, Sampler, arrived, check_run, clean_latent, row_prompts, step_rho
 from samplers.ddim import DDIM
 from samplers.flow_matching import FlowMatching
 from samplers.rule import Batch, Point, StepRule
@@ -87,7 +87,7 @@ class DenoiserSampler(Sampler):
         space = self._space_of(states)
         check_run(space, states, stop, rho, keep)
         x, x0, points = states.x, states.x0, {states.step: states}
-        prompts = self._row_prompts(states)
+        prompts = row_prompts(self._prompts or [""], states)  # without prompts, any condition 0
         for step in range(states.step, stop):
             x, x0 = self._step(space, x, step, step_rho(space, step, rho, self._eta), states, prompts)
             if step + 1 in (*keep, stop):
@@ -131,12 +131,6 @@ class DenoiserSampler(Sampler):
         z = step_noise([r.stream for r in states.recipes], step, space.shape).to(x.device) if rho < 1 else None
         return self._rule.step(x, output, here, there, rho, z)
 
-    def _row_prompts(self, states: State) -> list[str]:
-        unknown = [c for c in states.conditions if not 0 <= c < max(len(self._prompts), 1)]
-        if unknown:
-            raise ValueError(f"conditions {unknown} are not indices from condition() ({len(self._prompts)} so far)")
-        return [self._prompts[c] if self._prompts else "" for c in states.conditions]
-
 
 def only(space: NoiseSpace) -> SpaceMaker:
     """A maker that hands out `space` alone; ValueError where it has not the steps or levels asked for."""
@@ -153,17 +147,6 @@ def only(space: NoiseSpace) -> SpaceMaker:
         return space
 
     return make
-
-
-def clean_latent(states: State, space: NoiseSpace) -> Batch:
-    """What there is to decode: x at the end, x0 before it. Raises ValueError where there is none."""
-    if states.grid != space.id:
-        raise ValueError(f"the states belong to grid {states.grid}, the sampler runs {space.id}: use sampler.space()")
-    if states.step == space.end:
-        return states.x
-    if states.x0 is None:
-        raise ValueError(f"nothing to decode at grid point {states.step}: no x0 prediction yet; run at least one step")
-    return states.x0
 
 
 def _rule(prediction: DenoiserPrediction) -> StepRule:

@@ -1,131 +1,203 @@
-"""`run_batch`: some rows through a pipeline, as one call."""
+"""Rows of one grid through one call of a pipeline: by our steps, or whole, by the user's own scheduler."""
 
-from collections.abc import Sequence
+import copy
+import hashlib
+import inspect
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from samplers.base import Run, arrived, step_rho
 from samplers.pipelines.calls import PipelineCalls
-from samplers.pipelines.inlet import Handed, Undecoded
+from samplers.pipelines.layout import Handed
 from samplers.pipelines.probe import Probed
-from samplers.pipelines.scheduler import SearchScheduler, Walk
-from samplers.pipelines.whole import keeping, row_generators, undisturbed
+from samplers.pipelines.scheduler import SearchScheduler, StepOutput, Walk, check_injected
+from samplers.recipe import Recipe
 from samplers.space import step_noise
 from samplers.state import State
 
 CHANGING = {"callback_on_step_end", "mask_image"}
 """Options by which x changes after its last step: there the pipeline's output is x."""
 
+_seeding = threading.RLock()
+
 
 @dataclass(frozen=True)
-class How:
-    """How rows are run: rho (None for what eta means), eta, and whether the user's own scheduler is kept."""
+class BatchCall:
+    """The call that takes some rows to `stop`, with one prompt for each.
 
+    Attributes:
+        rho: None for what `eta` means.
+        kept: whether the user's own scheduler is kept.
+    """
+
+    calls: PipelineCalls
+    probed: Probed
+    states: State
+    prompts: list[str]
+    stop: int
+    keep: Sequence[int]
     rho: float | None
     eta: float
     kept: bool
 
+    def run(self) -> Run:
+        """Advance the rows; see `Sampler.run`."""
+        calls, probed, states, stop = self.calls, self.probed, self.states, self.stop
+        handed = self._handed()
+        walk = self._walk(handed)
+        before = calls.denoiser_rows
+        output = self._output(walk, handed)
+        if (self.kept or CHANGING & calls.options.keys()) and probed.latent_output:
+            walk.seen[stop] = (output.float(), walk.seen.get(stop, (None, None))[1])
+        points = {states.step: states}
+        for step in {*self.keep, stop} - {states.step}:
+            x, x0 = walk.seen[step]
+            x0 = None if x0 is None else probed.layout.unpack(x0)
+            points[step] = arrived(states, probed.space, step, probed.layout.unpack(x), x0, (self.rho, self.eta))
+        rows = calls.denoiser_rows - before
+        return Run(points[stop], MappingProxyType({k: points[k] for k in self.keep}), rows)
 
-def run_batch(
-    calls: PipelineCalls,
-    probed: Probed,
-    states: State,
-    prompts: list[str],
-    stop: int,
-    keep: Sequence[int],
-    how: How,
-) -> Run:
-    """Advance the rows to `stop`, one prompt each; see `Sampler.run`."""
-    handed = _handed(states, probed)
-    walk = _walk(calls, probed, states, handed, stop, keep, how)
-    before = calls.denoiser_rows
-    output = _called(calls, probed, states, prompts, walk, handed, how)
-    if (how.kept or CHANGING & calls.options.keys()) and probed.latent_output:
-        walk.seen[stop] = (output.float(), walk.seen.get(stop, (None, None))[1])
-    points = {states.step: states}
-    for step in {*keep, stop} - {states.step}:
-        x, x0 = walk.seen[step]
-        x0 = None if x0 is None else probed.layout.unpack(x0)
-        points[step] = arrived(states, probed.space, step, probed.layout.unpack(x), x0, (how.rho, how.eta))
-    rows = calls.denoiser_rows - before
-    return Run(points[stop], MappingProxyType({k: points[k] for k in keep}), rows)
+    @property
+    def _pure(self) -> list[bool]:
+        """Which rows are pure noise; one that was re-noised to step 0 has its signal already."""
+        return [self.states.step == 0 and not recipe.grid_bound for recipe in self.states.recipes]
+
+    def _handed(self) -> Handed:
+        """What the pipeline is handed: pure noise in the scheduler's scale, anything else as it is."""
+        x = self.states.x
+        scales = [self.probed.grid.start_scale if pure else 1.0 for pure in self._pure]
+        scale = torch.tensor(scales, dtype=x.dtype, device=x.device)
+        return Handed(self.probed.layout, x * scale.reshape(-1, *[1] * (x.ndim - 1)))
+
+    def _walk(self, handed: Handed) -> Walk:
+        space, layout, states = self.probed.space, self.probed.layout, self.states
+        streams, noised = [r.stream for r in states.recipes], layout.inlet == "noised"
+        return Walk(
+            states.step,
+            self.stop,
+            injected=layout.pack(handed.x).to(self.calls.device, layout.dtype),
+            rho=partial(step_rho, space, rho=self.rho, eta=self.eta),
+            noise=lambda step: layout.pack(step_noise(streams, step, space.shape)),
+            keep=frozenset(self.keep),
+            pack=layout.pack,
+            noised=not noised,
+            pure=torch.tensor(self._pure) if noised and states.step == 0 else None,
+        )
+
+    def _output(self, walk: Walk, handed: Handed) -> Any:
+        """The pipeline's first output."""
+        calls, probed, recipes = self.calls, self.probed, self.states.recipes
+        noised = probed.layout.inlet == "noised"
+        scheduler: Any = SearchScheduler(calls.scheduler, walk, probed.builder)
+        if self.kept:
+            scheduler = keeping(calls.scheduler, walk, noised)
+        # An image that noise is added to is encoded to the same sample for every row: candidates differ by noise alone.
+        generators = row_generators(recipes, probed.space.shape) if self.kept or not noised else None
+
+        def prepare(view: Any) -> None:
+            if not probed.latent_output and getattr(view, "vae", None) is not None:
+                vars(view)["vae"] = Undecoded(view.vae)
+
+        options = probed.options | {"output_type": "latent"}
+        call = partial(calls.call, handed=handed, generators=generators, prepare=prepare)
+        if not self.kept:
+            return call(scheduler, self.prompts, options)
+        with undisturbed(recipes) as drawn:
+            output = call(scheduler, self.prompts, options)
+        calls.draws = calls.draws or drawn.globally
+        return output
 
 
-def _handed(states: State, probed: Probed) -> Handed:
-    """What the pipeline is handed: pure noise in the scheduler's scale, anything else as it is."""
-    scales = [probed.grid.start_scale if pure else 1.0 for pure in _pure(states)]
-    scale = torch.tensor(scales, dtype=states.x.dtype, device=states.x.device)
-    return Handed(probed.layout, states.x * scale.reshape(-1, *[1] * (states.x.ndim - 1)))
+class Undecoded:
+    """Stands in for a VAE whose images nobody will look at: decodes to what it is given."""
+
+    def __init__(self, vae: Any) -> None:
+        self._vae = vae
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vae, name)
+
+    def decode(self, latents: Tensor, *args: Any, **kwargs: Any) -> StepOutput:
+        """The latents."""
+        return StepOutput(sample=latents)
 
 
-def _pure(states: State) -> list[bool]:
-    """Which rows are pure noise; one that was re-noised to step 0 has its signal already."""
-    return [states.step == 0 and not recipe.grid_bound for recipe in states.recipes]
+def keeping(user: Any, walk: Walk, noised: bool = False) -> Any:
+    """A copy of the user's scheduler for one whole run of `walk`, of a subclass made for it.
+
+    Its first step checks the x that was handed to the pipeline (but for one that was `noised` on the way), and
+    the last x that it returns is recorded. A subclass, not a wrapped method, so that a pipeline may deep-copy it.
+    """
+    scheduler, cls = copy.deepcopy(user), type(user)
+    started: list[bool] = []
+
+    @wraps(cls.step)
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self is scheduler and not started and walk.injected is not None and not noised:
+            sample = inspect.signature(cls.step).bind(self, *args, **kwargs).arguments["sample"][: len(walk.injected)]
+            scaled = not torch.equal(sample, walk.injected.to(sample.dtype))
+            check_injected(sample, walk.injected, float(self.init_noise_sigma) if scaled else 1.0)
+        if self is scheduler:
+            started.append(True)
+        output = cls.step(self, *args, **kwargs)
+        after = output[0] if isinstance(output, tuple) else output.prev_sample
+        if self is scheduler and walk.injected is not None and after.shape[1:] == walk.injected.shape[1:]:
+            walk.seen[walk.stop] = (after[: len(walk.injected)].float().clone(), None)
+        return output
+
+    scheduler.__class__ = type(cls.__name__, (cls,), {"step": step, "__module__": cls.__module__})
+    return scheduler
 
 
-def _walk(
-    calls: PipelineCalls,
-    probed: Probed,
-    states: State,
-    handed: Handed,
-    stop: int,
-    keep: Sequence[int],
-    how: How,
-) -> Walk:
-    space, layout, streams = probed.space, probed.layout, [r.stream for r in states.recipes]
-    walk = Walk(
-        states.step,
-        stop,
-        injected=layout.pack(handed.x).to(calls.device, layout.dtype),
-        rho=partial(step_rho, space, rho=how.rho, eta=how.eta),
-        noise=lambda step: layout.pack(step_noise(streams, step, space.shape)),
-        keep=frozenset(keep),
-        pack=layout.pack,
-        noised=layout.inlet != "noised",
-    )
-    if layout.inlet == "noised" and states.step == 0:
-        walk.pure = torch.tensor(_pure(states))
-    return walk
+def row_generators(recipes: Sequence[Recipe], shape: tuple[int, ...]) -> list[torch.Generator]:
+    """One CPU generator per row, keyed by its recipe, for schedulers and pipelines that draw while they run.
+
+    A row that starts from a plain `fresh(seed)` gets the generator of that seed after its first draw, so that
+    the plain pipeline draws the same.
+    """
+    generators = []
+    for recipe in recipes:
+        seed = _hashed(f"whole:{recipe.stream}") if recipe.seed is None else recipe.seed
+        generators.append(torch.Generator().manual_seed(seed))
+        if recipe.seed is not None:
+            torch.randn((1, *shape), generator=generators[-1])
+    return generators
 
 
-def _called(
-    calls: PipelineCalls,
-    probed: Probed,
-    states: State,
-    prompts: list[str],
-    walk: Walk,
-    handed: Handed,
-    how: How,
-) -> Any:
-    """The pipeline's first output."""
-    noised = probed.layout.inlet == "noised"
-    scheduler: Any = SearchScheduler(calls.scheduler, walk, probed.builder)
-    if how.kept:
-        scheduler = keeping(calls.scheduler, walk, noised)
-    # An image that noise is added to is encoded to the same sample for every row: candidates differ by noise alone.
-    drawing = how.kept or not noised
-    generators = row_generators(states.recipes, probed.space.shape) if drawing else None
+def _hashed(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
 
-    def prepare(view: Any) -> None:
-        if not probed.latent_output and getattr(view, "vae", None) is not None:
-            vars(view)["vae"] = Undecoded(view.vae)
 
-    call = partial(
-        calls.call,
-        scheduler,
-        prompts,
-        probed.options | {"output_type": "latent"},
-        handed=handed,
-        generators=generators,
-        prepare=prepare,
-    )
-    if not how.kept:
-        return call()
-    with undisturbed(states.recipes) as drawn:
-        output = call()
-    calls.draws = calls.draws or drawn.globally
-    return output
+@dataclass
+class Drawn:
+    """Whether a call drew from the global generators; known when it has ended."""
+
+    globally: bool = False
+
+
+@contextmanager
+def undisturbed(recipes: Sequence[Recipe]) -> Iterator[Drawn]:
+    """Seed the global generators by `recipes` for schedulers that draw from them, then restore them.
+
+    One thread at a time: the generators are everyone's.
+    """
+    drawn = Drawn()
+    with _seeding, torch.random.fork_rng():
+        torch.manual_seed(_hashed("".join(recipe.stream for recipe in recipes)))
+        before = _global_states()
+        yield drawn
+        drawn.globally = not all(map(torch.equal, before, _global_states()))
+
+
+def _global_states() -> list[Tensor]:
+    on_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    on_mps = [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else []
+    return [torch.get_rng_state(), *on_cuda, *on_mps]

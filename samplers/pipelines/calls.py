@@ -14,10 +14,9 @@ from torch import Tensor
 from samplers.contents import recorded
 from samplers.pipelines import denoisers
 from samplers.pipelines.grids import Builder, whole_run
-from samplers.pipelines.inlet import Handed
+from samplers.pipelines.layout import Handed
 from samplers.pipelines.prompts import PromptMemo, asked
 from samplers.pipelines.scheduler import SearchScheduler, Walk
-from samplers.pipelines.slicing import walk_as_given
 from samplers.pipelines.view import call_view, make_view, parameters
 from samplers.space import NoiseSpace
 
@@ -117,8 +116,7 @@ class PipelineCalls:
             around.enter_context(denoisers.processors_restored(self.modules))
             counter = around.enter_context(denoisers.RowCounter(self.modules))
             if handed is not None:
-                options |= handed.options(self.device)
-                around.enter_context(handed.replacing(type(self.pipe)))
+                options |= around.enter_context(handed.entering(type(self.pipe), self.device))
             try:
                 return call_view(view, options)
             finally:
@@ -162,6 +160,17 @@ class PipelineCalls:
             yield
         finally:
             self._busy.release()
+
+
+def walk_as_given(view: Any) -> None:
+    """Make `get_timesteps` on the view return the scheduler's slice: it starts where the walk does."""
+    if hasattr(view, "get_timesteps"):
+        scheduler = view.scheduler
+
+        def given(*args: Any, **kwargs: Any) -> tuple[Tensor, int]:
+            return scheduler.timesteps, max(len(scheduler.timesteps), 1)  # some refuse 0, and count with it only
+
+        vars(view)["get_timesteps"] = given
 
 
 def as_images(output: Any) -> Float[Tensor, " batch *frames 3 height width"]:

@@ -1,4 +1,4 @@
-"""How a pipeline lays out its latents and takes noise: found by watching a call without steps."""
+"""How a pipeline lays out its latents and takes noise: found by watching a call without steps; and noise handed in."""
 
 import inspect
 import math
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samplers.base import NotDrivable
-from samplers.pipelines.randn import Randn, replaced
+from samplers.pipelines.randn import Randn, first_draw, replaced
 
 Inlet = Literal["packed", "drawn", "randn", "noised"]
 AXES = {1: ("feature",), 2: ("token", "feature"), 3: ("channel", "height", "width")}
@@ -60,9 +60,23 @@ class Layout:
         back[self.order] = torch.arange(len(self.order))
         return loop.flatten(1)[:, back.to(loop.device)].reshape(len(loop), *self.shape)
 
-    def given(self, drawn: Float[Tensor, " batch *latent"], device: torch.device) -> Tensor:
-        """Rows as the pipeline takes them."""
-        return (self.pack(drawn) if self.inlet == "packed" else drawn).to(device, self.dtype)
+
+@dataclass(frozen=True)
+class Handed:
+    """Rows of x in the drawn layout, to be handed to one call of a pipeline of this layout."""
+
+    layout: Layout
+    x: Float[Tensor, " batch *latent"]
+
+    @contextmanager
+    def entering(self, cls: type, device: torch.device) -> Iterator[dict[str, Tensor]]:
+        """Around the call: x is in the options given, or takes the place of the first draw of its shape."""
+        layout, x = self.layout, self.x
+        if layout.inlet in ("packed", "drawn"):
+            yield {"latents": (layout.pack(x) if layout.inlet == "packed" else x).to(device, layout.dtype)}
+            return
+        with first_draw(cls, x):
+            yield {}
 
 
 @dataclass

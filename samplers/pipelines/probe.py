@@ -1,7 +1,10 @@
 """`probe`: what one call of a pipeline without steps shows of it."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +14,6 @@ from samplers.base import NotDrivable
 from samplers.pipelines.calls import PipelineCalls
 from samplers.pipelines.grids import Builder, Grid, with_levels
 from samplers.pipelines.layout import Layout, LayoutProbe
-from samplers.pipelines.slicing import SliceProbe
 from samplers.pipelines.view import parameters
 from samplers.space import NoiseSpace, check_levels
 
@@ -53,6 +55,39 @@ class Probes:
     def known(self, grid: str) -> Probed | None:
         """What was found for the grid of this id; None for a grid that was never asked for."""
         return next((p for p in self._found.values() if p.space.id == grid), None)
+
+
+class SliceProbe:
+    """Watches `get_timesteps`, by which image-to-image pipelines leave out their first steps, in a call without steps.
+
+    Attributes:
+        skipped: how many are left out.
+    """
+
+    def __init__(self) -> None:
+        self.skipped = 0
+
+    def install(self, view: Any) -> None:
+        """Shadow `get_timesteps` on the view, where the pipeline has it."""
+        method = getattr(type(view), "get_timesteps", None)
+        if method is not None:
+            vars(view)["get_timesteps"] = partial(self._ask, view.scheduler, MethodType(method, view))
+
+    def _ask(self, scheduler: Any, method: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, int]:
+        """Its answer over the whole grid; the pipeline gets no steps, as for the rest of the call."""
+        none, whole = scheduler.timesteps, scheduler.walk.grid.timesteps
+        scheduler.timesteps = whole.to(none.device)
+        bound = inspect.signature(method).bind(*args, **kwargs)
+        if bound.arguments.get("num_inference_steps") == 0:  # where it was counted by the timesteps handed out
+            bound.arguments["num_inference_steps"] = len(whole)
+        left = method(*bound.args, **bound.kwargs)[0].cpu()
+        scheduler.timesteps = none
+        self.skipped = len(whole) - len(left)
+        if not torch.equal(left, whole[self.skipped :]):
+            raise NotDrivable("get_timesteps gives other timesteps than the last ones of the grid")
+        if not len(left):
+            raise ValueError(f"get_timesteps leaves none of {len(whole)} steps: raise strength, or the steps")
+        return none, 1
 
 
 @torch.no_grad()

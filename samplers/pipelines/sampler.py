@@ -8,13 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samplers.base import Run, check_run, joined
-from samplers.denoiser import clean_latent
+from samplers.base import Run, Sampler, check_run, clean_latent, joined, row_prompts
 from samplers.pipelines import denoisers, grids
-from samplers.pipelines.batch import How, run_batch
-from samplers.pipelines.calling import CallingSampler
+from samplers.pipelines.batch import BatchCall
 from samplers.pipelines.calls import PipelineCalls, as_images
-from samplers.pipelines.inlet import Handed
+from samplers.pipelines.layout import Handed
 from samplers.pipelines.options import (
     call_options,
     check_drivable,
@@ -23,11 +21,62 @@ from samplers.pipelines.options import (
     warn_of_overrides,
 )
 from samplers.pipelines.probe import Probed, Probes
-from samplers.pipelines.prompts import UnequalPrompts, any_prompt
+from samplers.pipelines.prompts import UnequalPrompts, any_prompt, check_prompt
 from samplers.pipelines.view import as_pipeline
-from samplers.pipelines.whole import KEPT, check_whole
 from samplers.space import NoiseSpace
 from samplers.state import State
+
+KEPT = "scheduler='keep'"
+
+
+class CallingSampler(Sampler):
+    """A sampler over calls of a diffusers pipeline; how rows are run is the subclass's."""
+
+    def __init__(self, calls: PipelineCalls) -> None:
+        self._calls = calls
+        self._prompts: list[str] = []
+
+    @property
+    def denoiser_rows(self) -> int:  # type: ignore[override]
+        """Rows that went through the denoiser modules so far, those of calls that failed included."""
+        return self._calls.denoiser_rows
+
+    @property
+    def text_encodings(self) -> int:  # type: ignore[override]
+        """How often a prompt given to `condition` was encoded: at most once each until `close`."""
+        return sum(prompt in self._prompts for prompt in self._calls.memo.encoded)
+
+    def condition(self, prompt: str) -> int:
+        """The index of a prompt; it is encoded, once, when first run.
+
+        A class-conditional pipeline takes the name of a label, or its number as text.
+        """
+        check_prompt(self._calls.pipe, prompt)
+        if prompt not in self._prompts:
+            self._prompts.append(prompt)
+        return self._prompts.index(prompt)
+
+    def close(self) -> None:
+        """Release the denoiser, forget the encodings and, under model offload, free its hooks."""
+        self._calls.close()
+
+    def __enter__(self) -> "CallingSampler":
+        self._calls.hold()  # until `close`, so that no other search can start on it
+        return self
+
+    def _checked(
+        self, space: NoiseSpace, states: State, stop: int, rho: float | None, keep: Sequence[int]
+    ) -> list[str]:
+        """One prompt per row. Raises ValueError for a run that is malformed, or partial where only whole ones are."""
+        check_run(space, states, stop, rho, keep)
+        end = space.end
+        ends = (states.step, stop) in ((0, end), (end, end)) and all(k in (0, end) for k in keep)
+        if not self.can_stop and not ends:
+            raise ValueError(
+                f"{self.limitation} allows whole runs from 0 to {end} only, got {states.step} to {stop}, "
+                f"keep={list(keep)}"
+            )
+        return row_prompts(self._prompts, states)
 
 
 class PipelineSampler(CallingSampler):
@@ -121,10 +170,7 @@ class PipelineSampler(CallingSampler):
         where `can_stop` is False, RuntimeError where another search uses the denoiser.
         """
         probed = self._probed(states)
-        check_run(probed.space, states, stop, rho, keep)
-        prompts = self._prompts_of(states)
-        if not self.can_stop:
-            check_whole(self.limitation, (states.step, stop, probed.space.end), keep)
+        prompts = self._checked(probed.space, states, stop, rho, keep)
         if self._keep_scheduler and rho is not None:
             raise ValueError(f"rho = {rho} needs the sampler's own steps, not {KEPT}: leave it None")
         if stop == states.step:
@@ -135,8 +181,8 @@ class PipelineSampler(CallingSampler):
             groups = [[row] for row in rows] if self._calls.draws else [rows[:1], rows[1:]]
             return joined([self.run(states[g], stop, keep=keep) for g in groups], groups)
         try:
-            how = How(rho, self._eta, self._keep_scheduler)
-            result = run_batch(self._calls, probed, states, prompts, stop, keep, how)
+            kept = self._keep_scheduler
+            result = BatchCall(self._calls, probed, states, prompts, stop, keep, rho, self._eta, kept).run()
         except UnequalPrompts as unequal:
             groups = unequal.groups
             result = joined([self.run(states[g], stop, rho=rho, keep=keep) for g in groups], groups)
@@ -148,7 +194,7 @@ class PipelineSampler(CallingSampler):
         """Images, or clips, of x at the end, of x0 before it, by the pipeline's own decoder: a call without steps."""
         probed = self._probed(states)
         latent = clean_latent(states, probed.space)
-        prompts = self._prompts_of(states)[:1] * len(states)  # without steps any prompt will do
+        prompts = row_prompts(self._prompts, states)[:1] * len(states)  # without steps any prompt will do
         handed = Handed(probed.layout, latent)
         options = probed.options | {"output_type": "pt"}
         return as_images(self._calls.call(self._calls.standing(), prompts, options, handed=handed))

@@ -12,16 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samplers import flow_matching
-from samplers.base import Run, arrived, check_run
-from samplers.denoiser import clean_latent
+from samplers.base import Run, arrived, clean_latent
 from samplers.pipelines import denoisers
-from samplers.pipelines.calling import CallingSampler
+from samplers.pipelines.batch import undisturbed
 from samplers.pipelines.calls import PipelineCalls, as_images
 from samplers.pipelines.grids import whole_run
 from samplers.pipelines.options import call_options, estimated_rows
 from samplers.pipelines.prompts import any_prompt
+from samplers.pipelines.sampler import CallingSampler
 from samplers.pipelines.view import as_pipeline, parameters
-from samplers.pipelines.whole import check_whole, undisturbed
 from samplers.space import NoiseSpace
 from samplers.state import State
 
@@ -103,11 +102,9 @@ class WholeCallSampler(CallingSampler):
     def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
         """Call the pipeline once per row; x at the end are the images. See `Sampler.run`."""
         steps, space = self._space_of(states)
-        check_run(space, states, stop, rho, keep)
-        check_whole(self.limitation, (states.step, stop, space.end), keep)
+        prompts = self._checked(space, states, stop, rho, keep)
         if rho is not None:
             raise ValueError(f"rho = {rho} needs the sampler's own steps, and {self.limitation}: leave it None")
-        prompts = self._prompts_of(states)
         if stop == states.step:
             return Run(states, {k: states for k in keep}, 0)
         before, options = self.denoiser_rows, self._calls.with_steps(steps)
