@@ -10,7 +10,7 @@ from torch import Tensor
 from samplers.base import Run, Sampler, arrived, check_run, clean_latent, row_prompts, step_rho
 from samplers.ddim import DDIM
 from samplers.flow_matching import FlowMatching
-from samplers.rule import Batch, Point, StepRule
+from samplers.rule import Point, StepRule
 from samplers.space import SAME, NoiseSpace, check_levels, step_noise
 from samplers.state import State
 
@@ -89,7 +89,12 @@ class DenoiserSampler(Sampler):
         x, x0, points = states.x, states.x0, {states.step: states}
         prompts = row_prompts(self._prompts or [""], states)  # without prompts, any condition 0
         for step in range(states.step, stop):
-            x, x0 = self._step(space, x, step, step_rho(space, step, rho, self._eta), states, prompts)
+            here, there = (Point(space.alphas[i], space.sigmas[i]) for i in (step, step + 1))
+            self.denoiser_rows += len(x)
+            output = self._fn(x, here.alpha, here.sigma, prompts)
+            mixed = step_rho(space, step, rho, self._eta)
+            z = step_noise([r.stream for r in states.recipes], step, space.shape).to(x.device) if mixed < 1 else None
+            x, x0 = self._rule.step(x, output, here, there, mixed, z)
             if step + 1 in (*keep, stop):
                 points[step + 1] = arrived(states, space, step + 1, x, x0, (rho, self._eta))
         rows = len(states) * (stop - states.step)
@@ -121,15 +126,6 @@ class DenoiserSampler(Sampler):
 
     def _space_of(self, states: State) -> NoiseSpace:
         return self._spaces.get(states.grid, self._default)
-
-    def _step(
-        self, space: NoiseSpace, x: Batch, step: int, rho: float, states: State, prompts: list[str]
-    ) -> tuple[Batch, Batch]:
-        here, there = (Point(space.alphas[i], space.sigmas[i]) for i in (step, step + 1))
-        self.denoiser_rows += len(x)
-        output = self._fn(x, here.alpha, here.sigma, prompts)
-        z = step_noise([r.stream for r in states.recipes], step, space.shape).to(x.device) if rho < 1 else None
-        return self._rule.step(x, output, here, there, rho, z)
 
 
 def only(space: NoiseSpace) -> SpaceMaker:

@@ -26,13 +26,7 @@ class FlowMatching(StepRule):
         return Prediction(x - point.sigma * output, x + (1 - point.sigma) * output)
 
     def step(
-        self,
-        x: Batch,
-        output: Batch,
-        point: Point,
-        following: Point,
-        rho: float = 1.0,
-        z: Batch | None = None,
+        self, x: Batch, output: Batch, point: Point, following: Point, rho: float = 1.0, z: Batch | None = None
     ) -> tuple[Batch, Batch]:
         """Step from `point` to `following`; return x there and the x0 prediction."""
         if rho < 1:

@@ -30,18 +30,12 @@ class Operation(Mapping[str, Any]):
         return cls(tuple(frozen.items()))
 
     def __getitem__(self, name: str) -> Any:
-        """A field by name."""
-        for key, value in self.entries:
-            if key == name:
-                return value
-        raise KeyError(name)
+        return dict(self.entries)[name]
 
     def __iter__(self) -> Iterator[str]:
-        """The names, in order."""
         return (key for key, _ in self.entries)
 
     def __len__(self) -> int:
-        """How many fields there are."""
         return len(self.entries)
 
 

@@ -47,13 +47,7 @@ class StepRule(ABC):
         """Raise ValueError where the rule cannot start at `start`."""
 
     def step(
-        self,
-        x: Batch,
-        output: Batch,
-        point: Point,
-        following: Point,
-        rho: float = 1.0,
-        z: Batch | None = None,
+        self, x: Batch, output: Batch, point: Point, following: Point, rho: float = 1.0, z: Batch | None = None
     ) -> tuple[Batch, Batch]:
         """Step from `point` to `following`: x there and the x0 prediction. `z` is needed where rho < 1."""
         x0, noise = self.predict(x, output, point)

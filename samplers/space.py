@@ -47,7 +47,6 @@ class NoiseSpace:
     sigmas: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a grid that does not run from noise to clean."""
         if len(self.shape) != len(self.axes):
             raise ValueError(f"axes {self.axes} must name each axis of shape {self.shape}")
         if len(self.alphas) != len(self.sigmas) or len(self.alphas) < 2:
@@ -159,12 +158,7 @@ class NoiseSpace:
         return replace(state, x0=None, grid=self.id)
 
     def _derive(
-        self,
-        state: State,
-        seeds: Sequence[int],
-        move: Callable[[Row, Row], Row],
-        op: str,
-        fields: dict[str, Any],
+        self, state: State, seeds: Sequence[int], move: Callable[[Row, Row], Row], op: str, fields: dict[str, Any]
     ) -> State:
         """Apply `move(row, its noise)` row by row in float64, and record it."""
         self._check(state)

@@ -25,40 +25,36 @@ OWNED = (
     "return_dict",
 )
 
-NAMED = ("steps", "guidance", "guidance_argument", "negative_prompt", "height", "width")
 
-
-def call_options(pipe: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """`given`, with `NAMED` under the pipeline's names and without those that are None.
+def call_options(
+    pipe: Any,
+    *,
+    steps: int | None = None,
+    guidance: float | int | None = None,
+    guidance_argument: str | None = None,
+    negative_prompt: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """The options by the pipeline's own names, without ours that are None.
 
     Raises:
         TypeError: `pipe` is no pipeline, or does not take one of the options.
-        ValueError: an option the sampler owns, or guidance without effect.
+        ValueError: an option the sampler owns or that is given by two names, or guidance without effect.
     """
-    _check_pipeline(pipe)
-    twice = {"steps": "num_inference_steps", "guidance": given.get("guidance_argument") or "guidance_scale"}
-    both = [f"{ours} and {theirs}" for ours, theirs in twice.items() if given.get(ours) is not None and theirs in given]
-    if both:
-        raise ValueError(f"{', '.join(both)} are one option by two names; give {', '.join(twice)} alone")
-    named = {name: given.get(name) for name in NAMED}
-    renamed = {"num_inference_steps": named["steps"], named["guidance_argument"] or "guidance_scale": named["guidance"]}
-    renamed |= {name: named[name] for name in ("negative_prompt", "height", "width")}
-    options = {k: v for k, v in renamed.items() if v is not None}
-    options |= {k: v for k, v in given.items() if k not in NAMED}
-    _check_options(pipe, options)
-    check_guidance(pipe, options)
-    return options
-
-
-def _check_pipeline(pipe: Any) -> None:
     from diffusers import DiffusionPipeline
 
     if not isinstance(pipe, DiffusionPipeline | ModularFace):
         raise TypeError(f"pipe must be a loaded diffusers DiffusionPipeline, got {type(pipe).__name__}: {pipe!r:.80}")
-
-
-def _check_options(pipe: Any, options: dict[str, Any]) -> None:
-    """Raise ValueError for options the sampler owns, TypeError for options the pipeline does not know."""
+    scale = guidance_argument or "guidance_scale"
+    twice = [("steps", steps, "num_inference_steps"), ("guidance", guidance, scale)]
+    both = [f"{ours} and {theirs}" for ours, value, theirs in twice if value is not None and theirs in more]
+    if both:
+        raise ValueError(f"{', '.join(both)} are one option by two names; give steps, guidance alone")
+    named: dict[str, Any] = {"num_inference_steps": steps, scale: guidance}
+    named |= {"negative_prompt": negative_prompt, "height": height, "width": width}
+    options = {k: v for k, v in named.items() if v is not None} | more
     owned = [k for k in OWNED if k in options]
     if owned:
         raise ValueError(
@@ -69,9 +65,11 @@ def _check_options(pipe: Any, options: dict[str, Any]) -> None:
     unknown = [k for k in options if k not in known]
     if unknown:
         raise TypeError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
+    _check_guidance(pipe, options)
+    return options
 
 
-def check_guidance(pipe: Any, options: dict[str, Any]) -> None:
+def _check_guidance(pipe: Any, options: dict[str, Any]) -> None:
     """Raise ValueError for true CFG without a negative prompt, and warn of a scale that the model ignores.
 
     Pipelines say nothing of either.
@@ -83,13 +81,8 @@ def check_guidance(pipe: Any, options: dict[str, Any]) -> None:
         )
     scale, configs = options.get("guidance_scale"), [getattr(p, "config", None) for p in pipe.components.values()]
     embeds = [c.guidance_embeds for c in configs if c is not None and hasattr(c, "guidance_embeds")]
-    if (
-        isinstance(scale, int | float)
-        and scale > 1
-        and "true_cfg_scale" in parameters(pipe)
-        and embeds
-        and not any(embeds)
-    ):
+    given = isinstance(scale, int | float) and scale > 1
+    if given and "true_cfg_scale" in parameters(pipe) and embeds and not any(embeds):
         warnings.warn(
             f"guidance_scale = {scale} is ignored by this model, which has no embedded guidance: guide it by "
             "true_cfg_scale and a negative_prompt",
@@ -139,10 +132,8 @@ INDEX_KEYED = {  # options that count loop steps: right only for whole runs
     "callback_on_step_end",
 }
 
-SPLITTING = {  # options that run a part of the grid only
-    "denoising_start",
-    "denoising_end",
-}
+SPLITTING = {"denoising_start", "denoising_end"}
+"""Options that run a part of the grid only."""
 
 COPYING = re.compile(r"\w+_scheduler\w* = (copy\.)?deepcopy\(self\.scheduler\)")
 
@@ -170,11 +161,8 @@ def check_drivable(pipe: Any, options: Mapping[str, Any], kept: bool) -> None:
 
 def warn_of_overrides(pipe: Any) -> None:
     """Warn of methods that a tool replaced on the object by functions that cannot be bound to a copy of it."""
-    replaced = [
-        name
-        for name, value in vars(pipe).items()
-        if inspect.isfunction(value) and inspect.isfunction(getattr(type(pipe), name, None))
-    ]
+    functions = [name for name, value in vars(pipe).items() if inspect.isfunction(value)]
+    replaced = [name for name in functions if inspect.isfunction(getattr(type(pipe), name, None))]
     if replaced:
         warnings.warn(
             f"{', '.join(replaced)} of this {type(pipe).__name__} was replaced by a function that may work on this "

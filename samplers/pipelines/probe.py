@@ -133,10 +133,7 @@ def _extended(build: Builder, skipped: int, levels: tuple[float, ...]) -> Builde
     def extended(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
         grid = build(scheduler, asked)
         left = replace(
-            grid,
-            timesteps=grid.timesteps[skipped:],
-            alphas=grid.alphas[skipped:],
-            sigmas=grid.sigmas[skipped:],
+            grid, timesteps=grid.timesteps[skipped:], alphas=grid.alphas[skipped:], sigmas=grid.sigmas[skipped:]
         )
         return with_levels(left, levels, scheduler)
 

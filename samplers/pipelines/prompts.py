@@ -5,8 +5,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,13 +24,11 @@ class UnequalPrompts(BaseException):
     """
 
     def __init__(self, groups: list[list[int]]) -> None:
-        """Carry the groups."""
         super().__init__(groups)
         self.groups = groups
 
 
-@dataclass(frozen=True)
-class _Encoding:
+class _Encoding(NamedTuple):
     """What `encode_prompt` returned for one row, and what it may share a batch with."""
 
     value: Any
@@ -46,7 +43,6 @@ class PromptMemo:
     """
 
     def __init__(self) -> None:
-        """Start empty."""
         self._rows: dict[str, _Encoding] = {}
         self.encoded: list[Any] = []
 

@@ -130,10 +130,17 @@ class PipelineSampler(CallingSampler):
         """
         if scheduler not in ("first-order", "keep"):
             raise ValueError(f"scheduler must be 'first-order' or 'keep', got {scheduler!r}")
-        given = {"steps": steps, "guidance": guidance, "guidance_argument": guidance_argument}
-        given |= {"negative_prompt": negative_prompt, "height": height, "width": width}
         pipe = as_pipeline(pipe)
-        options = call_options(pipe, given | call_kwargs)
+        options = call_options(
+            pipe,
+            steps=steps,
+            guidance=guidance,
+            guidance_argument=guidance_argument,
+            negative_prompt=negative_prompt,
+            height=height,
+            width=width,
+            **call_kwargs,
+        )
         check_drivable(pipe, options, kept=scheduler == "keep")
         warn_of_overrides(pipe)
         self._keep_scheduler, self._eta = scheduler == "keep", eta

@@ -74,7 +74,6 @@ class SearchScheduler:
     init_noise_sigma = 1.0
 
     def __init__(self, user: Any, walk: Walk, builder: Builder = build) -> None:
-        """Stand in for `user` (a private copy) over `walk`."""
         self._user, self.walk, self._build = user, walk, builder
         self.config = user.config
         self._done = 0
@@ -112,12 +111,7 @@ class SearchScheduler:
         **kwargs: Any,
     ) -> None:
         """Build the whole grid as the user's scheduler would, then slice it."""
-        asked = {
-            "num_inference_steps": num_inference_steps,
-            "timesteps": timesteps,
-            "sigmas": sigmas,
-            "mu": mu,
-        }
+        asked = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
         self.walk.asked = asked
         self.walk.grid = grid = self._build(self._user, asked)
         first, last = self.walk.start, self.walk.stop
@@ -184,8 +178,10 @@ class SearchScheduler:
         assert grid is not None
         at, self._done = walk.start + self._done, self._done + 1
         rows = len(sample) if walk.injected is None else len(walk.injected)
-        doubled = len(sample) == 2 * rows  # some pipelines keep both guidance halves in the loop; they are equal
-        x, output = sample[:rows].float(), _without_variance(model_output, sample)[:rows].float()
+        halves = 2 if len(sample) == 2 * rows else 1  # some pipelines keep both guidance halves; they are equal
+        if model_output.shape[1] == 2 * sample.shape[1]:  # the second half of the channels is a learned variance
+            model_output = model_output[:, : sample.shape[1]]
+        x, output = sample[:rows].float(), model_output[:rows].float()
         self._arrive(at, sample[:rows])
         rho = walk.rho(at)
         z = walk.noise(at).to(x.device) if rho < 1 and walk.noise is not None else None
@@ -194,7 +190,6 @@ class SearchScheduler:
         self._x0 = x0
         if at + 1 == walk.stop:
             walk.seen[at + 1] = (prev.to(sample.dtype).float().clone(), x0)
-        halves = 2 if doubled else 1
         return torch.cat([prev] * halves), torch.cat([x0] * halves)
 
     def _arrive(self, at: int, sample: Tensor) -> None:
@@ -214,13 +209,6 @@ def check_injected(sample: Tensor, injected: Tensor, scale: float = 1.0) -> None
             f"the pipeline changed the latents it was given (shape {tuple(injected.shape)}) before its first "
             f"step (shape {tuple(sample.shape)})"
         )
-
-
-def _without_variance(output: Tensor, sample: Tensor) -> Tensor:
-    """Drop a learned variance: the second half of the channels."""
-    if output.shape[1] == 2 * sample.shape[1]:
-        return output[:, : sample.shape[1]]
-    return output
 
 
 def _point(grid: Grid, at: int) -> Point:

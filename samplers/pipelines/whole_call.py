@@ -82,7 +82,7 @@ class WholeCallSampler(CallingSampler):
             ValueError: an option the sampler owns, or a pipeline without a denoiser.
         """
         pipe = as_pipeline(pipe)
-        super().__init__(PipelineCalls(pipe, call_options(pipe, options), whole_run))
+        super().__init__(PipelineCalls(pipe, call_options(pipe, **options), whole_run))
         self._spaces: dict[int | None, SeedSpace] = {}
         self.limitation = reason
         self.rows_per_evaluation = estimated_rows(pipe, self._calls.options)
