@@ -8,7 +8,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from samplers import PipelineSampler, Run, State
-from tiny.pipelines import snapshot
+from samplers import PipelineSampler, Run, Sampler, State
+from tiny.pipelines import snapshot, tiny
 
 CAT, DOGS = "a cat", "two dogs on a red sofa"
 PROMPTS, SEEDS = [CAT, CAT, DOGS], [1, 2, 1]
@@ -26,33 +26,44 @@ STEPS = 3
 
 @dataclass(frozen=True)
 class Family:
-    """A pipeline with its call, and what is known of it.
+    """A tiny pipeline with its call, and what is known of it.
 
     Attributes:
-        make: the pipeline with the scheduler it is published with.
+        name: of the tiny pipeline.
         options: arguments of its call, but for guidance.
-        guidance: (argument, value), or nothing.
         shape: of one row of noise.
+        guidance: (argument, value), or nothing.
         calls: the rows of each denoiser call of one step, per candidate: (2,) batched, (1, 1) sequential.
         encodings: text encoder calls for two prompts, per text encoder.
-        reference: the pipeline with a first-order scheduler on the same grid, where `make` has none.
+        scheduler: the one it is published with, where the tiny pipeline has another.
+        first_order: one of the first order on the same grid, where that has none.
+        fields: of the pipeline.
         tolerance: of images in [0, 1]; the plain pipeline's batch is padded and grouped otherwise than ours.
     """
 
-    make: Callable[[], Any]
+    name: str
     options: dict[str, Any]
     shape: tuple[int, ...]
     guidance: tuple[str, float] | None = None
     calls: tuple[int, ...] = (2,)
     encodings: int = 4
-    reference: Callable[[], Any] | None = None
+    scheduler: Callable[[], Any] | None = None
+    first_order: Callable[[], Any] | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-5
-    _cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
+    def make(self) -> Any:
+        """The pipeline."""
+        return tiny(self.name, self.scheduler and self.scheduler(), **self.fields)
+
+    def reference(self) -> Any:
+        """The pipeline whose own images are those of the first order."""
+        return tiny(self.name, self.first_order(), **self.fields) if self.first_order else self.make()
+
+    @cached_property
     def run(self) -> "FamilyRun":
         """The runs that the tests share."""
-        return self._cache.setdefault("run", FamilyRun(self))
+        return FamilyRun(self)
 
     def plain(self, pipe: Any, prompts: list[str], seeds: list[int], **more: Any) -> torch.Tensor:
         """What the plain pipeline gives, in [0, 1]."""
@@ -61,16 +72,29 @@ class Family:
         if "negative_prompt" in options:
             options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
         generators = [torch.Generator().manual_seed(s) for s in seeds]
-        return pipe(prompt=list(prompts), generator=generators, output_type="pt", **options)[0]
+        return self.called(pipe, prompts, generator=generators, output_type="pt", **options)
 
-    def half(self, reference: bool = False) -> Any:
-        """The pipeline with bfloat16 weights of its own."""
-        pipe = (self.reference if reference and self.reference else self.make)()
-        parts = {k: copy.deepcopy(v) if isinstance(v, torch.nn.Module) else v for k, v in pipe.components.items()}
-        view = copy.copy(pipe)
-        for name, part in parts.items():
-            setattr(view, name, part.to(torch.bfloat16) if isinstance(part, torch.nn.Module) else part)
-        return view
+    def called(self, pipe: Any, prompts: list[str], **options: Any) -> torch.Tensor:
+        """The images of a call."""
+        return pipe(prompt=list(prompts), **options)[0]
+
+
+def half(pipe: Any) -> Any:
+    """The pipeline with bfloat16 weights of its own."""
+    pipe = own(pipe)
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.to(torch.bfloat16)
+    return pipe
+
+
+def own(pipe: Any) -> Any:
+    """The pipeline with modules that no other test shares."""
+    view = copy.copy(pipe)
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module):
+            setattr(view, name, copy.deepcopy(part))
+    return view
 
 
 class FamilyRun:
@@ -78,11 +102,12 @@ class FamilyRun:
 
     def __init__(self, family: Family, pipe: Any = None) -> None:
         self.pipe = pipe or family.make()
-        guidance = {} if family.guidance is None else {"guidance_argument": family.guidance[0]}
-        guidance |= {} if family.guidance is None else {"guidance": family.guidance[1]}
+        argument, value = family.guidance or (None, None)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*first-order")
-            self.sampler = PipelineSampler(self.pipe, steps=STEPS, **guidance, **family.options)
+            self.sampler = PipelineSampler(
+                self.pipe, steps=STEPS, guidance=value, guidance_argument=argument, **family.options
+            )
         self.estimated = self.sampler.rows_per_evaluation
         self.family = family
 
@@ -121,6 +146,32 @@ def hooked(modules: list[torch.nn.Module], hook: Callable[[int], None]) -> Itera
         yield
 
 
+@contextmanager
+def failing(pipe: Any, error: type[BaseException] | None, at: int = 2) -> Iterator[list[int]]:
+    """The rows of every call of the denoisers, of which one raises the error, where there is one."""
+    calls: list[int] = []
+
+    def fail(rows: int) -> None:
+        calls.append(rows)
+        if error is not None and len(calls) == at:
+            raise error("in the middle")
+
+    with hooked(denoisers(pipe), fail):
+        yield calls
+
+
+def fresh(sampler: Sampler, seeds: list[int], prompt: str = CAT) -> State:
+    """Noises of a sampler's default space."""
+    condition = sampler.condition(prompt)
+    return sampler.space().fresh(seeds, condition)
+
+
+def images(sampler: Sampler, seeds: list[int], prompt: str = CAT) -> torch.Tensor:
+    """Of whole runs from these seeds."""
+    noise = fresh(sampler, seeds, prompt)
+    return sampler.decode(sampler.run(noise, sampler.space().end).final)
+
+
 def gap(left: torch.Tensor, right: torch.Tensor) -> float:
     """The largest difference of two batches of images."""
     assert left.shape == right.shape
@@ -133,21 +184,27 @@ def relative(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 class FamilyContract:
-    """Fixture to give: `family`."""
+    """Fixture to give: `family`; `snapshot` and `drawing_module` may be another's."""
+
+    snapshot = staticmethod(snapshot)
+
+    def drawing_module(self, pipe: Any) -> Any:
+        """Where the pipeline draws its noise."""
+        return sys.modules[type(pipe).__module__]
 
     @pytest.fixture
     def run(self, family: Family) -> FamilyRun:
         return family.run
 
     def test_images_are_the_plain_pipelines(self, family, run, record_property):
-        expected = family.plain((family.reference or family.make)(), PROMPTS, SEEDS)
+        expected = family.plain(family.reference(), PROMPTS, SEEDS)
         record_property("parity", gap(run.images, expected))
         assert run.images.dtype == torch.float32 and expected.std() > 0.02
         assert gap(run.images, expected) <= family.tolerance
         assert gap(run.images[0], run.images[2]) > 20 * family.tolerance, "one seed, two prompts: two images"
 
     def test_fresh_is_the_pipelines_own_draw(self, family, run, monkeypatch):
-        module, draws = sys.modules[type(run.pipe).__module__], []
+        module, draws = self.drawing_module(run.pipe), []
         original = module.randn_tensor
 
         def see(*args: Any, **kwargs: Any) -> torch.Tensor:
@@ -192,15 +249,15 @@ class FamilyContract:
         """The grid of fewer steps, shifted as the pipeline would: FLUX.2's shift depends on their number."""
         space = run.sampler.space(steps=STEPS - 1)
         noise = space.fresh([4], run.sampler.condition(CAT))
-        expected = family.plain((family.reference or family.make)(), [CAT], [4], num_inference_steps=STEPS - 1)
+        expected = family.plain(family.reference(), [CAT], [4], num_inference_steps=STEPS - 1)
         assert space.end == STEPS - 1 and space.id != run.noise.grid
         assert gap(run.sampler.decode(run.sampler.run(noise, space.end).final), expected) <= family.tolerance
 
     def test_half_precision_weights(self, family):
         """As people load them; noise stays float32, and each x is what the plain pipeline's dtype makes of it."""
-        run = FamilyRun(family, family.half())
+        run = FamilyRun(family, half(family.make()))
         images = run.sampler.decode(run.sampler.run(run.noise, STEPS).final)
-        expected = family.plain(family.half(reference=True), PROMPTS, SEEDS).float()
+        expected = family.plain(half(family.reference()), PROMPTS, SEEDS).float()
         assert run.noise.x.dtype == images.dtype == torch.float32
         assert float((images - expected).abs().mean()) <= 5e-3 and gap(images, expected) <= 0.2
 
@@ -214,18 +271,12 @@ class FamilyContract:
 
     @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
     def test_the_users_pipeline_is_untouched(self, family, error):
-        run, calls = FamilyRun(family), []
-        before, expected = snapshot(run.pipe), family.plain(family.make(), [DOGS], [5])
-
-        def fail(rows: int) -> None:
-            calls.append(rows)
-            if error is not None and len(calls) == 2 * len(family.calls):
-                raise error("in the second step")
-
-        with hooked(denoisers(run.pipe), fail):
-            hooks = snapshot(run.pipe)
-            with run.sampler, pytest.raises(error) if error else ExitStack():
+        run = FamilyRun(family)
+        before, expected = self.snapshot(run.pipe), family.plain(family.make(), [DOGS], [5])
+        with failing(run.pipe, error, at=2 * len(family.calls)) as calls:
+            hooks = self.snapshot(run.pipe)
+            with run.sampler, pytest.raises(error) if error else nullcontext():
                 run.sampler.decode(run.sampler.run(run.noise[[0, 1]], STEPS).final)
-            assert snapshot(run.pipe) == hooks and len(calls) >= 2
-        assert snapshot(run.pipe) == before
+            assert self.snapshot(run.pipe) == hooks and len(calls) >= 2
+        assert self.snapshot(run.pipe) == before
         assert torch.equal(family.plain(run.pipe, [DOGS], [5]), expected)

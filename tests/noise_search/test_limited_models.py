@@ -10,9 +10,7 @@ import torch
 
 import noise_search
 from noise_search.algorithms.base import Job
-from tiny import other_pipelines as other
-from tiny import pipelines as tiny
-from tiny.other_pipelines import by_itself
+from tiny.pipelines import SD_BETAS, stock_images, tiny
 from tiny.search import ParticleSearch
 
 SIZES = {"steps": 3, "batch_size": 2, "progress": False, "judges": []}
@@ -41,7 +39,7 @@ def search(model, **options):
 
 
 def lcm():
-    return tiny.stable_diffusion(diffusers.LCMScheduler(**tiny.SD_BETAS))
+    return tiny("sd", diffusers.LCMScheduler(**SD_BETAS))
 
 
 @pytest.mark.parametrize("algorithm", ["random", TurnOnce()])
@@ -51,12 +49,12 @@ def test_an_unknown_scheduler_runs_whole(algorithm):
     ledger = result.ledger
     assert ledger.denoiser_rows == 2 * (ledger.nfe + ledger.nfe_waste) == 2 * 2 * 3
     first = result.candidates[0]
-    expected = tiny.stock_images(lcm(), ["a cat"], [first.recipe.seed], num_inference_steps=3)
+    expected = stock_images(lcm(), ["a cat"], [first.recipe.seed], num_inference_steps=3)
     assert first.score == pytest.approx(float(redness(expected, [])), abs=1e-5)
 
 
 def test_noise_of_its_own_is_searched_by_seeds():
-    pipe = by_itself()
+    pipe = tiny("by-itself")
     with pytest.warns(UserWarning, match="searching over seeds of whole calls"):
         result = search(pipe, seed=3)
     seed = result.recipe.seed
@@ -66,12 +64,12 @@ def test_noise_of_its_own_is_searched_by_seeds():
 
 
 def test_class_labels_are_prompts():
-    result = noise_search.search("golden retriever", model=other.dit(), verifier=redness, candidates=2, **SIZES)
+    result = noise_search.search("golden retriever", model=tiny("dit"), verifier=redness, candidates=2, **SIZES)
     seed = torch.Generator().manual_seed(result.recipe.seed)
-    expected = other.dit()([207], generator=seed, num_inference_steps=3, output_type="pt").images
+    expected = tiny("dit")([207], generator=seed, num_inference_steps=3, output_type="pt").images
     assert result.score == pytest.approx(float(redness(expected, [])), abs=1e-5)
     with pytest.raises(ValueError, match="'a dog' is no class of this pipeline"):
-        noise_search.search("a dog", model=other.dit(), verifier=redness, candidates=2, **SIZES)
+        noise_search.search("a dog", model=tiny("dit"), verifier=redness, candidates=2, **SIZES)
 
 
 def test_what_needs_more_than_there_is_names_the_reason():
@@ -80,4 +78,4 @@ def test_what_needs_more_than_there_is_names_the_reason():
         with pytest.raises(ValueError, match=r"only run them whole \(LCMScheduler has no first-order rule here\)"):
             search(lcm(), algorithm=ParticleSearch())
         with pytest.raises(ValueError, match=r"'stub-turn' moves noises.*\(DrawsByItself.* draws its noise by itself"):
-            search(by_itself(), algorithm=TurnOnce())
+            search(tiny("by-itself"), algorithm=TurnOnce())

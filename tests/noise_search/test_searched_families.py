@@ -1,36 +1,37 @@
 """Searches over tiny pipelines of several families: exact ledgers, and a winner that plain diffusers repeats."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 import noise_search
-from tiny import llm_pipelines as llm
-from tiny import t5_pipelines as t5
+from tiny.pipelines import tiny
 
 SIZE = {"height": 16, "width": 16}
 PROMPTS = ["a cat", "two dogs on a red sofa"]
 FAMILIES = {  # how to call search(), and the plain pipeline, and denoiser rows per NFE
     "sd3": (
-        t5.stable_diffusion_3,
+        partial(tiny, "sd3"),
         {"guidance": 5.0, "model_options": {"max_sequence_length": 12}},
         {"guidance_scale": 5.0, "max_sequence_length": 12},
         2,
     ),
     "qwen-image": (
-        llm.qwen_image,
+        partial(tiny, "qwen-image"),
         {"negative_prompt": " ", "model_options": {"true_cfg_scale": 4.0}},
         {"negative_prompt": " ", "true_cfg_scale": 4.0},
         2,
     ),
     "z-image": (
-        llm.z_image,
+        partial(tiny, "z-image"),
         {"guidance": 0.5, "model_options": {"max_sequence_length": 64}},
         {"guidance_scale": 0.5, "max_sequence_length": 64},
         2,
     ),
     "flux2": (
-        llm.flux2,
+        partial(tiny, "flux2"),
         {"model_options": {"max_sequence_length": 32, "text_encoder_out_layers": (0, 1, 2)}},
         {"max_sequence_length": 32, "text_encoder_out_layers": (0, 1, 2)},
         1,

@@ -10,7 +10,7 @@ from PIL import Image
 import noise_search
 from noise_search.engine.scoring import Scorer
 from samplers import PipelineSampler
-from tiny import t5_pipelines as t5
+from tiny.pipelines import tiny
 from tiny.search import CountingSampler, brightness
 from verifiers import FunctionVerifier, Verifier
 
@@ -32,11 +32,11 @@ class Motion(Verifier):
 
 
 def found(verifier, **options):
-    return noise_search.search("a cat", model=t5.wan(), verifier=verifier, model_options=OPTIONS, **CALL, **options)
+    return noise_search.search("a cat", model=tiny("wan"), verifier=verifier, model_options=OPTIONS, **CALL, **options)
 
 
 def clips_of(seeds):
-    sampler = PipelineSampler(t5.wan(), steps=2, guidance=3.0, height=16, width=16, **OPTIONS)
+    sampler = PipelineSampler(tiny("wan"), steps=2, guidance=3.0, height=16, width=16, **OPTIONS)
     noise = sampler.space().fresh(seeds, sampler.condition("a cat"))
     return sampler.decode(sampler.run(noise, 2).final)
 
@@ -79,14 +79,15 @@ def test_a_verifier_of_frames_is_refused_for_a_model_of_images_before_anything_i
             noise_search.search("a cat", model=sampler, candidates=2, progress=False, **options)
     with pytest.raises(ValueError, match="needs frames"):
         noise_search.search(
-            "a cat", model=t5.wan(), verifier=motion, model_options={**OPTIONS, "num_frames": 1}, **CALL
+            "a cat", model=tiny("wan"), verifier=motion, model_options={**OPTIONS, "num_frames": 1}, **CALL
         )
     assert sampler.rows == 0 and not motion.seen
 
 
 def test_wan_with_one_frame_makes_images():
+    options = {**OPTIONS, "num_frames": 1}
     result = noise_search.search(
-        "a cat", model=t5.wan(), verifier=brightness, candidates=1, model_options={**OPTIONS, "num_frames": 1}, **CALL
+        "a cat", model=tiny("wan"), verifier=brightness, candidates=1, model_options=options, **CALL
     )
     assert result.image.size == (16, 16) and result.frames is None
 

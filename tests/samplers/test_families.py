@@ -1,84 +1,89 @@
 """The families people use, each with the scheduler it is published with."""
 
 from contextlib import contextmanager
+from functools import partial
 
 import diffusers
 import pytest
 
-from contracts.pipeline_family import CAT, STEPS, Family, FamilyContract, FamilyRun, denoisers, gap, hooked
+from contracts.pipeline_family import (
+    CAT,
+    DOGS,
+    STEPS,
+    Family,
+    FamilyContract,
+    FamilyRun,
+    denoisers,
+    fresh,
+    hooked,
+)
 from contracts.sampler import SamplerContract
 from samplers import PipelineSampler
-from tiny import llm_pipelines as llm
-from tiny import pipelines as tiny
-from tiny import t5_pipelines as t5
+from tiny.pipelines import EULER, FLUX, ddim, image_latents, picture, tiny
 
 SIZE = {"height": 16, "width": 16}
-SHORT = SIZE | {"max_sequence_length": 12}
-SD = SIZE | {"negative_prompt": "bad"}
-PIXART = SHORT | {"use_resolution_binning": False, "clean_caption": False, "negative_prompt": "bad"}
+BAD = {"negative_prompt": "bad"}
+PIXART = FLUX | BAD | {"use_resolution_binning": False, "clean_caption": False}
 INSTRUCTION = {"complex_human_instruction": ["draw", "well", "this"]}  # as many lines as rows: they are no prompts
 SANA = {"height": 32, "width": 32, "max_sequence_length": 24, "use_resolution_binning": False, **INSTRUCTION}
-FLUX2 = SHORT | {"text_encoder_out_layers": (0, 1, 2)}
-WAN = SHORT | {"num_frames": 5, "negative_prompt": "bad"}
+FLUX2 = FLUX | {"text_encoder_out_layers": (0, 1, 2)}
+Z_IMAGE = SIZE | {"max_sequence_length": 64}
+WAN = FLUX | BAD | {"num_frames": 5}
 FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+IMAGE = {"image": picture()}
 SCALE = ("guidance_scale", 5.0)
 TRUE_CFG = ("true_cfg_scale", 4.0)
+DPM = diffusers.DPMSolverMultistepScheduler
+FLOW_DPM = partial(DPM, **FLOW)
+PNDM = partial(diffusers.PNDMScheduler, skip_prk_steps=True, **EULER)
+UNIPC = partial(diffusers.UniPCMultistepScheduler, **FLOW)
+UNIPC_1 = partial(UNIPC, solver_order=1, disable_corrector=list(range(STEPS)))
 
 
-def dpm(order: int, **fields) -> diffusers.DPMSolverMultistepScheduler:
-    return diffusers.DPMSolverMultistepScheduler(solver_order=order, **fields)
+class LabelFamily(Family):
+    """A family that takes class labels for prompts."""
+
+    def called(self, pipe, prompts, **options):
+        return pipe([{CAT: 0, DOGS: 1}[p] for p in prompts], **options)[0]
 
 
-def unipc(**fields) -> diffusers.UniPCMultistepScheduler:
-    return diffusers.UniPCMultistepScheduler(**FLOW, **fields)
-
-
-def pndm() -> diffusers.PNDMScheduler:
-    return diffusers.PNDMScheduler(skip_prk_steps=True, steps_offset=1, **tiny.SD_BETAS)
-
-
-UNIPC_1 = {"solver_order": 1, "disable_corrector": list(range(STEPS))}
-
+SD, VIDEO = (4, 8, 8), (16, 2, 2, 2)
 FAMILIES = {
-    "sd15-pndm": Family(lambda: tiny.stable_diffusion(pndm()), SD, (4, 8, 8), SCALE, reference=tiny.stable_diffusion),
-    "sd15-unguided": Family(tiny.stable_diffusion, SIZE, (4, 8, 8), ("guidance_scale", 1.0), (1,), encodings=2),
-    "sdxl": Family(tiny.stable_diffusion_xl, SD, (4, 8, 8), SCALE),
-    "sd3": Family(t5.stable_diffusion_3, SHORT | {"negative_prompt": "bad"}, (4, 8, 8), SCALE),
-    "flux": Family(lambda: tiny.flux(True), SHORT, (4, 8, 8), SCALE, (1,), encodings=2),
-    "flux-true-cfg": Family(tiny.flux, SHORT | {"negative_prompt": "bad"}, (4, 8, 8), TRUE_CFG, (1, 1), encodings=3),
-    "flux2": Family(llm.flux2, FLUX2, (16, 4, 4), SCALE, (1,), encodings=2),
-    "flux2-klein": Family(llm.flux2_klein, FLUX2, (16, 4, 4), SCALE, (1, 1), encodings=3),
+    "sd15-pndm": Family("sd", SIZE | BAD, SD, SCALE, scheduler=PNDM, first_order=ddim),
+    "sd15-unguided": Family("sd", SIZE, SD, ("guidance_scale", 1.0), (1,), encodings=2),
+    "sdxl": Family("sdxl", SIZE | BAD, SD, SCALE),
+    "sd3": Family("sd3", FLUX | BAD, SD, SCALE),
+    "flux": Family("flux-guided", FLUX, SD, SCALE, (1,), encodings=2),
+    "flux-true-cfg": Family("flux", FLUX | BAD, SD, TRUE_CFG, (1, 1), encodings=3),
+    "flux2": Family("flux2", FLUX2, (16, 4, 4), SCALE, (1,), encodings=2),
+    "flux2-klein": Family("flux2-klein", FLUX2, (16, 4, 4), SCALE, (1, 1), encodings=3),
     "pixart-sigma": Family(
-        lambda: t5.pixart_sigma(dpm(2)), PIXART, (4, 8, 8), SCALE, reference=lambda: t5.pixart_sigma(dpm(1))
+        "pixart", PIXART, SD, SCALE, scheduler=partial(DPM, solver_order=2), first_order=partial(DPM, solver_order=1)
     ),
-    "sana": Family(
-        lambda: llm.sana(dpm(2, **FLOW)), SANA, (4, 16, 16), SCALE, reference=lambda: llm.sana(dpm(1, **FLOW))
-    ),
-    "qwen-image": Family(llm.qwen_image, SIZE | {"negative_prompt": " "}, (1, 4, 8, 8), TRUE_CFG, (1, 1), encodings=3),
-    "qwen-image-unguided": Family(llm.qwen_image, SIZE, (1, 4, 8, 8), ("true_cfg_scale", 1.0), (1,), encodings=2),
-    "z-image": Family(llm.z_image, SIZE | {"max_sequence_length": 64}, (4, 8, 8), SCALE),
-    "z-image-weakly-guided": Family(
-        llm.z_image, SIZE | {"max_sequence_length": 64}, (4, 8, 8), ("guidance_scale", 0.5)
-    ),
-    "z-image-turbo": Family(
-        llm.z_image, SIZE | {"max_sequence_length": 64}, (4, 8, 8), ("guidance_scale", 0.0), (1,), encodings=2
-    ),
-    "wan": Family(
-        lambda: t5.wan(scheduler=unipc()),
-        WAN,
-        (16, 2, 2, 2),
-        SCALE,
-        (1, 1),
-        reference=lambda: t5.wan(scheduler=unipc(**UNIPC_1)),
-    ),
-    "wan-expanded-timesteps": Family(lambda: t5.wan(expand_timesteps=True), WAN, (16, 2, 2, 2), SCALE, (1, 1)),
-    "wan-two-denoisers": Family(lambda: t5.wan(0.875), WAN, (16, 2, 2, 2), SCALE, (1, 1)),
+    "sana": Family("sana", SANA, (4, 16, 16), SCALE, scheduler=FLOW_DPM, first_order=partial(FLOW_DPM, solver_order=1)),
+    "qwen-image": Family("qwen-image", SIZE | {"negative_prompt": " "}, (1, *SD), TRUE_CFG, (1, 1), encodings=3),
+    "qwen-image-unguided": Family("qwen-image", SIZE, (1, *SD), ("true_cfg_scale", 1.0), (1,), encodings=2),
+    "z-image": Family("z-image", Z_IMAGE, SD, SCALE),
+    "z-image-weakly-guided": Family("z-image", Z_IMAGE, SD, ("guidance_scale", 0.5)),
+    "z-image-turbo": Family("z-image", Z_IMAGE, SD, ("guidance_scale", 0.0), (1,), encodings=2),
+    "wan": Family("wan", WAN, VIDEO, SCALE, (1, 1), scheduler=UNIPC, first_order=UNIPC_1),
+    "wan-expanded-timesteps": Family("wan", WAN, VIDEO, SCALE, (1, 1), fields={"expand_timesteps": True}),
+    "wan-two-denoisers": Family("wan-two-denoisers", WAN, VIDEO, SCALE, (1, 1)),
+    "dit": LabelFamily("dit", {}, SD, ("guidance_scale", 4.0)),
+    "dit-unguided": LabelFamily("dit", {}, SD, ("guidance_scale", 1.0), (1,)),
+    "controlnet": Family("sd-controlnet", IMAGE | BAD, SD, SCALE),
+    "controlnet-guess": Family("sd-controlnet", IMAGE | {"guess_mode": True}, SD, SCALE),
+    "image-to-image": Family("sd-image", {"image": image_latents(), "strength": 1.0}, SD, SCALE),
 }
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 class TestFamilies(FamilyContract):
-    pass
+    def test_text_is_encoded_once_per_prompt(self, family):
+        if isinstance(family, LabelFamily):
+            assert family.run.sampler.text_encodings == 0, "labels need no encoder"
+        else:
+            super().test_text_is_encoded_once_per_prompt(family)
 
 
 class TestSampling(SamplerContract):
@@ -107,42 +112,21 @@ class TestSampling(SamplerContract):
 
 def test_the_first_order_replacement_is_said_once():
     with pytest.warns(UserWarning, match="UniPCMultistepScheduler is replaced by its first-order"):
-        PipelineSampler(t5.wan(scheduler=unipc()), steps=STEPS, **WAN)
-
-
-def test_a_guidance_scale_that_the_model_ignores_is_told():
-    with pytest.warns(UserWarning, match=r"guidance_scale = 4\.0 is ignored by this model.*true_cfg_scale"):
-        PipelineSampler(llm.qwen_image(), guidance=4.0, **SIZE)
-
-
-def test_skip_layer_guidance_counts_steps_so_only_whole_runs_are_offered():
-    skip = {"skip_guidance_layers": [0], "skip_layer_guidance_start": 0.01, "skip_layer_guidance_stop": 0.7}
-    options, pipe = SHORT | skip, t5.stable_diffusion_3()
-    expected = tiny.stock_images(pipe, [CAT], [1], num_inference_steps=STEPS, guidance_scale=5.0, **options)
-    sampler = PipelineSampler(pipe, steps=STEPS, guidance=5.0, **options)
-    noise = sampler.space().fresh([1], sampler.condition(CAT))
-    assert not sampler.can_stop
-    with pytest.raises(ValueError, match=f"skip_guidance_layers.* allows whole runs from 0 to {STEPS} only"):
-        sampler.run(noise, 1)
-    assert gap(sampler.decode(sampler.run(noise, STEPS).final), expected) <= 1e-5
+        PipelineSampler(tiny("wan", UNIPC()), steps=STEPS, **WAN)
 
 
 def test_a_tokenizer_pads_on_its_own_side_again():
-    pipe = llm.sana()
+    pipe = tiny("sana")
     pipe.tokenizer.padding_side = "left"  # Sana sets "right" on the shared object
     sampler = PipelineSampler(pipe, steps=STEPS, **SANA)
-    sampler.run(sampler.space().fresh([1], sampler.condition(CAT)), 1)
+    sampler.run(fresh(sampler, [1]), 1)
     assert pipe.tokenizer.padding_side == "left"
 
 
-def test_prompts_of_unequal_lengths_share_a_batch_where_encodings_are_lists():
-    run = FAMILIES["z-image"].run
-    rows: list[int] = []
+@pytest.mark.parametrize(("name", "calls"), [("z-image", [2 * 3]), ("qwen-image", [2, 2, 1, 1])])
+def test_prompts_of_unequal_lengths_share_a_batch_where_encodings_are_lists(name, calls):
+    """Tensors of unequal lengths run in groups."""
+    run, rows = FAMILIES[name].run, []
     with hooked(denoisers(run.pipe), rows.append):
         run.sampler.run(run.noise, 1)
-    assert rows == [2 * 3]
-    rows.clear()
-    qwen = FAMILIES["qwen-image"].run
-    with hooked(denoisers(qwen.pipe), rows.append):
-        qwen.sampler.run(qwen.noise, 1)
-    assert rows == [2, 2, 1, 1], "tensors of unequal lengths run in groups"
+    assert rows == calls

@@ -1,56 +1,47 @@
-from contextlib import contextmanager
+"""What every sampler must do, on the two main families; and on pipelines that encode or lay out differently."""
 
+from contextlib import contextmanager
+from dataclasses import replace
+
+import diffusers
 import pytest
 import torch
 
+from contracts.pipeline_family import CAT, DOGS, denoisers, fresh, gap, half, hooked
 from contracts.sampler import SamplerContract
-from samplers import PipelineSampler
-from tiny import pipelines as tiny
+from samplers import PipelineSampler, State
+from samplers.pipelines.calls import as_images
+from tiny.pipelines import FLUX, SD_BETAS, stock_images, tiny
 
-FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
 CASES = {
-    "sd-guided": (tiny.stable_diffusion, {"guidance": 5.0, "negative_prompt": "bad"}),
-    "sd-unguided": (tiny.stable_diffusion, {"guidance": 1.0}),
-    "sdxl": (tiny.stable_diffusion_xl, {"guidance": 5.0}),
-    "flux": (tiny.flux, FLUX),
+    "sd-guided": ("sd", {"guidance": 5.0, "negative_prompt": "bad"}),
+    "sd-unguided": ("sd", {"guidance": 1.0}),
+    "sdxl": ("sdxl", {"guidance": 5.0}),
+    "flux": ("flux", FLUX),
     "flux-true-cfg": (
-        tiny.flux,
+        "flux",
         FLUX | {"guidance": 4.0, "guidance_argument": "true_cfg_scale", "negative_prompt": "bad"},
     ),
 }
-
-
-@contextmanager
-def counted(pipe):
-    """Rows of each denoiser call, by a forward hook of the test's own."""
-    rows: list[int] = []
-
-    def count(module, args, kwargs):
-        rows.append(len(kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]))
-
-    denoiser = getattr(pipe, "unet", None) or pipe.transformer
-    handle = denoiser.register_forward_pre_hook(count, with_kwargs=True)
-    try:
-        yield rows
-    finally:
-        handle.remove()
 
 
 class TestPipelineSampler(SamplerContract):
     tolerance = 5e-5
 
     @pytest.fixture(params=CASES)
-    def case(self, request):
-        make, options = CASES[request.param]
-        return make(), options
+    def sampler(self, request):
+        name, options = CASES[request.param]
+        return PipelineSampler(tiny(name), steps=3, **options)
 
     @pytest.fixture
-    def sampler(self, case):
-        return PipelineSampler(case[0], steps=3, **case[1])
+    def counting(self, sampler):
+        @contextmanager
+        def counted():
+            rows: list[int] = []
+            with hooked(denoisers(sampler._calls.pipe), rows.append):
+                yield rows
 
-    @pytest.fixture
-    def counting(self, case):
-        return lambda: counted(case[0])
+        return counted
 
     def test_rows_per_evaluation_is_known_before_the_first_run(self, sampler, noise):
         estimated = sampler.rows_per_evaluation
@@ -71,26 +62,87 @@ class TestPipelineSampler(SamplerContract):
         assert space.shape == (4, 8, 8) and space.axes == ("channel", "height", "width") and space.end == 3
 
 
-def _bfloat16_draw(shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.bfloat16)
-
-
 def test_a_bfloat16_pipeline_keeps_its_noise_in_float32():
-    pipe = tiny.flux()
-    parts = {k: v for k, v in pipe.components.items() if isinstance(v, torch.nn.Module)}
-    try:
-        for part in parts.values():
-            part.to(torch.bfloat16)
-        sampler = PipelineSampler(pipe, steps=3, **FLUX)
-        noise = sampler.space().fresh([1, 2], sampler.condition("a cat"))
-        end = sampler.run(noise, 3).final
-        images = sampler.decode(end)
-        stock = tiny.stock_images(pipe, ["a cat"] * 2, [1, 2], num_inference_steps=3, **FLUX)
-    finally:
-        for part in parts.values():
-            part.to(torch.float32)
-    assert noise.x.dtype == end.x.dtype == images.dtype == torch.float32
-    assert sampler.describe()["dtype"] == "bfloat16"
-    if not torch.equal(noise.x[:1].bfloat16(), _bfloat16_draw(noise.x[:1].shape)):
+    pipe = half(tiny("flux"))
+    sampler = PipelineSampler(pipe, steps=3, **FLUX)
+    noise = fresh(sampler, [1, 2])
+    end = sampler.run(noise, 3).final
+    found = sampler.decode(end)
+    assert noise.x.dtype == end.x.dtype == found.dtype == torch.float32 and sampler.describe()["dtype"] == "bfloat16"
+    first = noise.x[:1]
+    drawn = torch.randn(first.shape, generator=torch.Generator().manual_seed(1), dtype=torch.bfloat16)
+    if not torch.equal(first.bfloat16(), drawn):
         pytest.skip("this torch draws bfloat16 noise that is not its rounded float32 noise: a seed means another image")
-    torch.testing.assert_close(images, stock.float(), atol=2e-2, rtol=0)
+    assert gap(found, stock_images(pipe, [CAT] * 2, [1, 2], num_inference_steps=3, **FLUX).float()) <= 2e-2
+
+
+class UnequalText(diffusers.FluxPipeline):
+    """Text as long as its prompt, as Qwen-Image and others have it."""
+
+    def encode_prompt(self, prompt, *args, **kwargs):
+        text, pooled, ids = super().encode_prompt(prompt, *args, **kwargs)
+        length = len(prompt[0])
+        return text[:, :length], pooled, ids[:length]
+
+
+class UnpackedInput(diffusers.FluxPipeline):
+    """Takes `latents=` as drawn and packs them inside, as FLUX.2 does."""
+
+    def prepare_latents(self, batch_size, channels, height, width, dtype, device, generator, latents=None):
+        if latents is not None:
+            latents = self._pack_latents(latents, batch_size, channels, *latents.shape[-2:])
+        return super().prepare_latents(batch_size, channels, height, width, dtype, device, generator, latents)
+
+
+def test_prompts_of_unequal_encodings_run_in_groups_and_keep_their_order():
+    pipe = tiny("flux", cls=UnequalText)
+    sampler = PipelineSampler(pipe, steps=3, **FLUX)
+    rows = [fresh(sampler, [s], p) for s, p in ((1, CAT), (2, DOGS), (3, CAT), (4, DOGS))]
+    run = sampler.run(State.cat(rows), 3, keep=[2])
+    assert run.denoiser_rows == 4 * 3 == sampler.denoiser_rows and sampler.text_encodings == 2
+    for i, row in enumerate(rows):
+        alone = sampler.run(row, 3, keep=[2])
+        assert gap(run.final[i].x, alone.final.x) < 1e-5 and gap(run.kept[2][i].x0, alone.kept[2].x0) < 1e-5
+        assert run.final[i].conditions == row.conditions
+    stock = stock_images(pipe, [DOGS], [2], num_inference_steps=3, **FLUX)
+    assert gap(sampler.decode(run.final)[1:2], stock) < 1e-5
+
+
+def test_a_pipeline_that_packs_given_latents_itself():
+    sampler = PipelineSampler(tiny("flux", cls=UnpackedInput), steps=3, **FLUX)
+    stock = stock_images(tiny("flux"), [CAT] * 2, [1, 2], num_inference_steps=3, **FLUX)
+    middle = sampler.run(fresh(sampler, [1, 2]), 1).final
+    assert gap(sampler.decode(sampler.run(middle, 3).final), stock) <= 1e-6
+
+
+def test_a_row_gone_bad_does_not_stop_the_others():
+    sampler = PipelineSampler(tiny("sd"), steps=3)
+    stopped = sampler.run(fresh(sampler, [1, 2]), 1).final
+    broken = stopped.x.clone()
+    broken[0] = float("nan")
+    ends = [sampler.run(s, 3).final.x for s in (stopped, replace(stopped, x=broken))]
+    assert ends[1][0].isnan().any() and gap(ends[1][1], ends[0][1]) < 1e-5
+
+
+def test_images_of_every_kind_are_read():
+    drawn = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    eight = (drawn * 255).round() / 255
+    pil = diffusers.image_processor.VaeImageProcessor.numpy_to_pil(eight.movedim(1, -1).numpy())
+    for given in (eight, eight.movedim(1, -1).numpy(), pil):
+        assert gap(as_images(given), eight) < 1e-6
+    with pytest.raises(ValueError, match="expected images of shape"):
+        as_images(torch.zeros(2, 4, 4, 4))
+
+
+def test_only_pure_noise_is_brought_to_the_schedulers_scale():
+    """Euler with trailing spacing starts a little below its first sigma; what was re-noised there is there already."""
+    pipe = tiny("sd", diffusers.EulerDiscreteScheduler(timestep_spacing="trailing", **SD_BETAS))
+    sampler, entered = PipelineSampler(pipe, steps=3, guidance=1.0), []
+    noise = fresh(sampler, [1])
+    again = sampler.space().renoise(sampler.run(noise, 3).final, 0, [2])
+    handle = pipe.unet.register_forward_pre_hook(lambda module, args: entered.append(args[0].clone()))
+    for state in (noise, again):
+        sampler.run(state, 1)
+    handle.remove()
+    assert 0.99 < float((entered[0] / noise.x).mean()) < 0.999
+    assert torch.equal(entered[1], again.x)

@@ -4,93 +4,69 @@ import diffusers
 import pytest
 import torch
 
+from contracts.pipeline_family import CAT, DOGS, denoisers, fresh, gap, hooked, images
 from samplers import PipelineSampler, State
-from tiny import pipelines as tiny
+from tiny.pipelines import EULER, FLUX, SD_BETAS, ddim, stock_images, tiny
 
-FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
-EULER = {"steps_offset": 1, **tiny.SD_BETAS}
-CUT = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "solver_order": 1}
+GUIDED = {"guidance": 5.0}
+BAD = {"negative_prompt": "bad"}
+SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "solver_order": 1}
 
 
-def compare(pipe, ours: dict, stock: dict, steps: int = 4, tolerance: float = 1e-5) -> None:
-    """Three images, two prompts: whole run, and stopped, forked and resumed."""
-    prompts, seeds = ["a cat", "a cat", "two dogs"], [1, 2, 3]
-    expected = tiny.stock_images(pipe, prompts, seeds, num_inference_steps=steps, **stock)
-    sampler = PipelineSampler(pipe, steps=steps, **ours)
-    space, cat, dogs = sampler.space(), sampler.condition("a cat"), sampler.condition("two dogs")
-    noise = State.cat([space.fresh([1, 2], cat), space.fresh([3], dogs)])
-    whole = sampler.run(noise, space.end).final
-    torch.testing.assert_close(sampler.decode(whole), expected, atol=tolerance, rtol=0)
+def euler(**fields):
+    return lambda: diffusers.EulerDiscreteScheduler(**fields, **EULER)
+
+
+def flow(**fields):
+    return lambda: diffusers.FlowMatchEulerDiscreteScheduler(**fields)
+
+
+SHIFTS = {"dynamic": {"use_dynamic_shifting": True}, "3": {"shift": 3.0}, "1": {"shift": 1.0}}
+CASES = {  # pipeline, scheduler, options, steps
+    **{f"ddim-{steps}": ("sd", ddim, GUIDED | BAD, steps) for steps in (1, 5, 50)},
+    **{
+        kind: ("sd", lambda kind=kind: ddim(prediction_type=kind), GUIDED | {"guidance_rescale": 0.7}, 4)
+        for kind in ("v_prediction", "sample")
+    },
+    "clipped": ("sd", lambda: ddim(clip_sample=True), GUIDED, 4),
+    "thresholded": ("sd", lambda: ddim(thresholding=True, sample_max_value=1.2), GUIDED, 4),
+    "zero-snr": ("sd", lambda: ddim(prediction_type="v_prediction", **SNR), GUIDED, 5),
+    **{
+        f"euler-{spacing}": ("sd", euler(timestep_spacing=spacing), GUIDED, 4)
+        for spacing in ("leading", "linspace", "trailing")
+    },
+    "euler-karras": ("sd", euler(use_karras_sigmas=True), GUIDED, 4),
+    "dpm++-1": ("sd", lambda: diffusers.DPMSolverMultistepScheduler(solver_order=1, **EULER), GUIDED, 4),
+    "sdxl": ("sdxl", None, GUIDED, 4),
+    **{
+        f"flux-shift-{shift}-{size}": ("flux", flow(**fields), FLUX | {"height": size}, 4)
+        for shift, fields in SHIFTS.items()
+        for size in (16, 24)
+    },
+    "flux-embedded-guidance": ("flux-guided", None, FLUX | {"guidance": 7.0}, 4),
+    "flux-true-cfg": ("flux", None, FLUX | BAD | {"guidance": 4.0, "guidance_argument": "true_cfg_scale"}, 4),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*first-order")
+@pytest.mark.parametrize("name", CASES)
+def test_whole_stopped_forked_and_resumed(name):
+    """Three images, two prompts."""
+    pipeline, scheduler, options, steps = CASES[name]
+    pipe, tolerance = tiny(pipeline, scheduler and scheduler()), 1e-6 if pipeline.startswith("flux") else 1e-5
+    named = {options.get("guidance_argument", "guidance_scale"): options["guidance"]} if "guidance" in options else {}
+    stock = {k: v for k, v in options.items() if k not in ("guidance", "guidance_argument")} | named
+    expected = stock_images(pipe, [CAT, CAT, DOGS], [1, 2, 3], num_inference_steps=steps, **stock)
+    sampler = PipelineSampler(pipe, steps=steps, **options)
+    space, noise = sampler.space(), State.cat([fresh(sampler, [1, 2]), fresh(sampler, [3], DOGS)])
+    assert gap(sampler.decode(sampler.run(noise, space.end).final), expected) <= tolerance
     middle = sampler.run(noise, space.end // 2).final
-    resumed = sampler.decode(sampler.run(middle[[2, 0]], space.end).final)
-    torch.testing.assert_close(resumed, expected[[2, 0]], atol=tolerance, rtol=0)
-
-
-@pytest.mark.parametrize("steps", [1, 5, 50])
-def test_stable_diffusion_ddim(steps):
-    options = {"negative_prompt": "bad"}
-    compare(tiny.stable_diffusion(), options | {"guidance": 5.0}, options | {"guidance_scale": 5.0}, steps)
-
-
-@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
-def test_stable_diffusion_other_predictions(prediction):
-    pipe = tiny.stable_diffusion(tiny.ddim(prediction_type=prediction))
-    compare(pipe, {"guidance": 5.0, "guidance_rescale": 0.7}, {"guidance_scale": 5.0, "guidance_rescale": 0.7})
-
-
-def test_stable_diffusion_clipping_is_honoured():
-    pipe = tiny.stable_diffusion()
-    pipe.scheduler = tiny.ddim(clip_sample=True)
-    compare(pipe, {"guidance": 5.0}, {"guidance_scale": 5.0})
-    pipe.scheduler = tiny.ddim(thresholding=True, sample_max_value=1.2)
-    compare(pipe, {"guidance": 5.0}, {"guidance_scale": 5.0})
-
-
-def test_zero_terminal_snr_with_v_prediction():
-    scheduler = tiny.ddim(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
-    compare(tiny.stable_diffusion(scheduler), {"guidance": 5.0}, {"guidance_scale": 5.0}, steps=5)
-
-
-@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
-def test_stable_diffusion_euler(spacing):
-    pipe = tiny.stable_diffusion(diffusers.EulerDiscreteScheduler(timestep_spacing=spacing, **EULER))
-    compare(pipe, {"guidance": 5.0}, {"guidance_scale": 5.0})
-
-
-def test_stable_diffusion_euler_karras():
-    pipe = tiny.stable_diffusion(diffusers.EulerDiscreteScheduler(use_karras_sigmas=True, **EULER))
-    compare(pipe, {"guidance": 5.0}, {"guidance_scale": 5.0})
-
-
-def test_first_order_dpm_solver_is_our_rule():
-    solver = diffusers.DPMSolverMultistepScheduler(solver_order=1, **EULER)
-    with pytest.warns(UserWarning, match="first-order"):
-        compare(tiny.stable_diffusion(solver), {"guidance": 5.0}, {"guidance_scale": 5.0})
-
-
-def test_sdxl():
-    compare(tiny.stable_diffusion_xl(), {"guidance": 5.0}, {"guidance_scale": 5.0})
-
-
-@pytest.mark.parametrize("size", [16, 24])
-@pytest.mark.parametrize("shift", [{"use_dynamic_shifting": True}, {"shift": 3.0}, {"shift": 1.0}])
-def test_flux(shift, size):
-    pipe = tiny.flux(scheduler=diffusers.FlowMatchEulerDiscreteScheduler(**shift))
-    options = FLUX | {"height": size}
-    compare(pipe, options, options, tolerance=1e-6)
-
-
-def test_flux_embedded_guidance():
-    compare(tiny.flux(True), FLUX | {"guidance": 7.0}, FLUX | {"guidance_scale": 7.0}, tolerance=1e-6)
-
-
-def test_flux_true_cfg():
-    ours = FLUX | {"guidance": 4.0, "guidance_argument": "true_cfg_scale", "negative_prompt": "bad"}
-    compare(tiny.flux(), ours, FLUX | {"true_cfg_scale": 4.0, "negative_prompt": "bad"}, tolerance=1e-6)
+    assert gap(sampler.decode(sampler.run(middle[[2, 0]], space.end).final), expected[[2, 0]]) <= tolerance
 
 
 def test_flux_with_a_flow_multistep_scheduler_walks_its_sigmas():
-    pipe = tiny.flux(scheduler=diffusers.UniPCMultistepScheduler(**CUT, flow_shift=3.0))
+    pipe = tiny("flux", diffusers.UniPCMultistepScheduler(**FLOW, flow_shift=3.0))
     with pytest.warns(UserWarning, match="first-order"):
         sampler = PipelineSampler(pipe, steps=4, **FLUX)
     pipe.scheduler.set_timesteps(4)
@@ -102,49 +78,60 @@ def test_flux_with_a_flow_multistep_scheduler_walks_its_sigmas():
     ["PNDMScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "EulerAncestralDiscreteScheduler"],
 )
 def test_a_second_order_scheduler_is_replaced_by_ddim_on_its_grid(name):
-    extra = {"skip_prk_steps": True} if name == "PNDMScheduler" else {}
+    extra, final = ({"skip_prk_steps": True}, {}) if name == "PNDMScheduler" else ({}, {"set_alpha_to_one": True})
     scheduler = getattr(diffusers, name)(timestep_spacing="leading", **EULER, **extra)
     with pytest.warns(UserWarning, match=f"{name} is replaced"):
-        ours = PipelineSampler(tiny.stable_diffusion(scheduler), steps=5, guidance=5.0)
-    final = {} if name == "PNDMScheduler" else {"set_alpha_to_one": True}
-    expected = tiny.stock_images(
-        tiny.stable_diffusion(tiny.ddim(**final)), ["a cat"], [1], num_inference_steps=5, guidance_scale=5.0
-    )
-    images = ours.decode(ours.run(ours.space().fresh([1], ours.condition("a cat")), 5).final)
-    torch.testing.assert_close(images, expected, atol=1e-5, rtol=0)
+        ours = PipelineSampler(tiny("sd", scheduler), steps=5, **GUIDED)
+    expected = stock_images(tiny("sd", ddim(**final)), [CAT], [1], num_inference_steps=5, guidance_scale=5.0)
+    assert gap(images(ours, [1]), expected) <= 1e-5
 
 
-def test_fresh_is_the_pipelines_own_draw():
-    for pipe, options in ((tiny.stable_diffusion(), {}), (tiny.flux(), FLUX)):
-        seen = []
+KEPT = {
+    "pndm": lambda: diffusers.PNDMScheduler(skip_prk_steps=True, **EULER),
+    "heun": lambda: diffusers.HeunDiscreteScheduler(**EULER),
+    "dpm++": lambda: diffusers.DPMSolverMultistepScheduler(**EULER),
+    "euler": euler(),
+    "euler-ancestral": lambda: diffusers.EulerAncestralDiscreteScheduler(**EULER),
+    "lcm": lambda: diffusers.LCMScheduler(**SD_BETAS),
+}
 
-        def see(p, step, t, given, seen=seen):
-            seen.append(given["latents"])
-            return {}
 
-        sampler = PipelineSampler(pipe, steps=2, callback_on_step_end=see, **options)
-        noise = sampler.space().fresh([11], sampler.condition("a cat"))
+@pytest.mark.parametrize("name", KEPT)
+def test_the_users_own_scheduler_runs_whole(name):
+    pipe = tiny("sd", KEPT[name]())
+    expected = stock_images(pipe, [CAT, DOGS], [1, 2], num_inference_steps=4, guidance_scale=5.0)
+    sampler = PipelineSampler(pipe, steps=4, scheduler="keep", **GUIDED)
+    space, rows = sampler.space(), [fresh(sampler, [1], CAT), fresh(sampler, [2], DOGS)]
+    run = sampler.run(State.cat(rows), space.end)
+    assert gap(sampler.decode(run.final), expected) <= 1e-5
+    assert run.denoiser_rows == 2 * 2 * space.end == sampler.rows_per_evaluation * 2 * space.end
+    assert gap(sampler.decode(sampler.run(rows[1], space.end).final), expected[1:]) <= 1e-5
+
+
+def test_the_users_own_scheduler_takes_no_other_runs():
+    sampler = PipelineSampler(tiny("sd"), steps=4, scheduler="keep")
+    noise = fresh(sampler, [1])
+    assert not sampler.can_stop
+    with pytest.raises(ValueError, match="scheduler='keep' allows whole runs from 0 to 4 only"):
         sampler.run(noise, 2)
-        pipe(
-            "a cat",
-            generator=torch.Generator().manual_seed(11),
-            num_inference_steps=2,
-            callback_on_step_end=see,
-            output_type="latent",
-            **options,
-        )
-        assert len(seen) == 4 and (seen[0] - seen[2]).abs().max() < 1e-5
+    with pytest.raises(ValueError, match=r"rho = 0\.5 needs the sampler's own steps"):
+        sampler.run(noise, 4, rho=0.5)
 
 
-def test_a_users_callback_may_change_the_latents():
-    def halve(pipe, step, t, given):
-        return {"latents": given["latents"] * 0.5}
+def test_a_row_does_not_depend_on_its_batch_where_the_scheduler_draws_from_the_global_generator():
+    sampler = PipelineSampler(tiny("flux", flow(stochastic_sampling=True)()), steps=4, scheduler="keep", **FLUX)
+    noise = fresh(sampler, [1, 2, 3])
+    together = sampler.run(noise, 4)
+    assert together.denoiser_rows == 3 * 4 and together.final.recipes[2].seed == 3
+    alone = [sampler.run(noise[i], 4).final.x for i in range(3)]
+    assert gap(torch.cat(alone), together.final.x) <= 1e-5
 
-    pipe = tiny.stable_diffusion()
-    options = {"callback_on_step_end": halve}
-    stock = tiny.stock_images(pipe, ["a cat"], [1], num_inference_steps=4, guidance_scale=5.0, **options)
-    sampler = PipelineSampler(pipe, steps=4, guidance=5.0, **options)
-    noise = sampler.space().fresh([1], sampler.condition("a cat"))
-    torch.testing.assert_close(sampler.decode(sampler.run(noise, 4).final), stock, atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="callback_on_step_end allows whole runs from 0 to 4 only"):
-        sampler.run(noise, 2)  # it would count the steps of the part as if they were all
+
+def test_a_scheduler_that_draws_nothing_runs_its_rows_together():
+    pipe = tiny("sd", KEPT["dpm++"]())
+    sampler = PipelineSampler(pipe, steps=2, guidance=1.0, scheduler="keep")
+    noise, calls = fresh(sampler, [1, 2, 3]), []
+    with hooked(denoisers(pipe), calls.append):
+        for _ in range(2):
+            sampler.run(noise, 2)
+    assert calls == [1, 1, 2, 2, 3, 3], "one row tells, and then all go together"

@@ -1,107 +1,84 @@
-"""The user's pipeline is the same object in the same state after success, error and Ctrl-C."""
+"""The user's pipeline is the same object in the same state after success, error and Ctrl-C; one search at a time."""
 
 import gc
 import threading
+from contextlib import contextmanager
 
 import diffusers
 import pytest
 import torch
 
-from samplers import PipelineSampler, State
-from tiny import pipelines as tiny
-from tiny.pipelines import snapshot
+from contracts.pipeline_family import CAT, denoisers, failing, fresh, gap, images, own
+from samplers import PipelineSampler, WholeCallSampler
+from tiny.pipelines import FLUX, SD_BETAS, quiet, snapshot, stock_images, tiny
 
-FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
+STEPS = 3
+CALLS = {"sd": {"guidance": 5.0}, "flux": FLUX}
 
 
 def make(name):
-    pipe = tiny.stable_diffusion() if name == "sd" else tiny.flux()
-    options = {"guidance": 5.0} if name == "sd" else FLUX
-    return pipe, PipelineSampler(pipe, steps=3, **options)
+    pipe = tiny(name)
+    return pipe, PipelineSampler(pipe, steps=STEPS, **CALLS[name])
 
 
-@pytest.mark.parametrize("name", ["sd", "flux"])
+@pytest.mark.parametrize("name", CALLS)
 def test_after_success(name):
     pipe, sampler = make(name)
+    stock = {"num_inference_steps": STEPS, **({} if name == "sd" else FLUX)}
+    expected = stock_images(pipe, [CAT], [5], **stock)
     before = snapshot(pipe)
     with sampler:
-        noise = sampler.space().fresh([1], sampler.condition("a cat"))
-        sampler.decode(sampler.run(noise, 3, rho=0.5, keep=[1]).final)
+        sampler.decode(sampler.run(fresh(sampler, [1]), STEPS, rho=0.5, keep=[1]).final)
         sampler.describe()
     assert snapshot(pipe) == before
+    assert torch.equal(stock_images(pipe, [CAT], [5], **stock), expected), "the next plain call is as ever"
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, torch.OutOfMemoryError])
-@pytest.mark.parametrize("name", ["sd", "flux"])
+@pytest.mark.parametrize("name", CALLS)
 def test_after_an_error_in_the_model(name, error):
     pipe, sampler = make(name)
-    noise = sampler.space().fresh([1, 2], sampler.condition("a cat"))
-    expected = sampler.run(noise, 3).final.x
-    rows, denoiser = sampler.denoiser_rows, getattr(pipe, "unet", None) or pipe.transformer
-    calls = []
-
-    def fail(module, args, kwargs):
-        calls.append(1)
-        if len(calls) == 2:
-            raise error("in the second step")
-
-    handle = denoiser.register_forward_pre_hook(fail, with_kwargs=True)
-    before = snapshot(pipe)
-    with pytest.raises(error):
-        sampler.run(noise, 3)
-    after = snapshot(pipe)
-    handle.remove()
-    assert after == before
+    noise = fresh(sampler, [1, 2])
+    expected, rows = sampler.run(noise, STEPS).final.x, sampler.denoiser_rows
+    with failing(pipe, error):
+        before = snapshot(pipe)
+        with pytest.raises(error):
+            sampler.run(noise, STEPS)
+        assert snapshot(pipe) == before
     per = sampler.rows_per_evaluation * 2
     assert sampler.denoiser_rows - rows in (per, 2 * per), "what ran before the error is paid for"
-    assert torch.equal(sampler.run(noise, 3).final.x, expected)
-
-
-@pytest.mark.parametrize("name", ["sd", "flux"])
-def test_the_next_plain_call_is_as_ever(name):
-    pipe, sampler = make(name)
-    options = {"num_inference_steps": 3, **({} if name == "sd" else FLUX)}
-    before = tiny.stock_images(pipe, ["a cat"], [5], **options)
-    sampler.run(sampler.space().fresh([1], sampler.condition("a cat")), 2)
-    assert torch.equal(tiny.stock_images(pipe, ["a cat"], [5], **options), before)
+    assert torch.equal(sampler.run(noise, STEPS).final.x, expected)
 
 
 def test_later_changes_of_the_users_scheduler_do_not_reach_the_sampler():
     pipe, sampler = make("sd")
-    noise = sampler.space().fresh([1], sampler.condition("a cat"))
-    before = sampler.run(noise, 3).final.x
+    noise = fresh(sampler, [1])
+    before = sampler.run(noise, STEPS).final.x
     pipe.scheduler = diffusers.EulerDiscreteScheduler()
-    assert torch.equal(sampler.run(noise, 3).final.x, before)
-
-
-def test_text_is_encoded_once_per_prompt():
-    for name, per_prompt in (("sd", 2), ("flux", 1)):  # SD's guidance encodes the empty prompt along
-        pipe, sampler = make(name)
-        calls = []
-        handle = pipe.text_encoder.register_forward_pre_hook(
-            lambda m, a, k, calls=calls: calls.append(len(a[0] if a else k["input_ids"])), with_kwargs=True
-        )
-        cat, dogs = sampler.condition("a cat"), sampler.condition("two dogs")
-        space = sampler.space()
-        noise = State.cat([space.fresh([1, 2], cat), space.fresh([3, 4], dogs)])
-        for state in (noise, noise[[0, 3]], noise[1]):
-            sampler.decode(sampler.run(state, 2, keep=[1]).final)
-        handle.remove()
-        assert calls == [1] * (2 * per_prompt) and sampler.text_encodings == 2
+    assert torch.equal(sampler.run(noise, STEPS).final.x, before)
 
 
 def test_progress_bars_stay_silent_and_the_safety_checker_is_dropped(capsys):
     pipe, sampler = make("sd")
     pipe.set_progress_bar_config()
-    pipe.safety_checker = lambda **_: pytest.fail("the safety checker ran")
-    checker = pipe.safety_checker
-    sampler.decode(sampler.run(sampler.space().fresh([1], sampler.condition("a cat")), 3).final)
+    pipe.safety_checker = checker = lambda **_: pytest.fail("the safety checker ran")
+    images(sampler, [1])
     assert pipe.safety_checker is checker and capsys.readouterr().err == ""
+
+
+def test_model_offload_hooks_are_freed_once_at_the_end():
+    (pipe, sampler), freed = make("sd"), []
+    pipe.maybe_free_model_hooks = lambda: freed.append(1)
+    pipe._all_hooks = ["a hook"]
+    with sampler:
+        images(sampler, [1])
+        assert freed == []
+    assert freed == [1]
 
 
 def test_one_search_per_denoiser():
     pipe, first = make("sd")
-    second = PipelineSampler(pipe, steps=3)
+    second = PipelineSampler(pipe, steps=STEPS)
     with first, pytest.raises(RuntimeError, match="already in use by another search"):
         second.space()
     with first:
@@ -116,36 +93,122 @@ def test_a_search_that_was_dropped_frees_its_denoiser():
     first.__enter__()
     del first
     gc.collect()
-    PipelineSampler(pipe, steps=3).space()
+    PipelineSampler(pipe, steps=STEPS).space()
 
 
-def test_two_threads_on_one_sampler_are_told():
-    pipe, sampler = make("sd")
-    noise = sampler.space().fresh([1], sampler.condition("a cat"))
+@contextmanager
+def meanwhile(sampler, noise):
+    """While another thread runs the noise by one step and is inside its denoiser."""
     inside, go = threading.Event(), threading.Event()
 
     def wait(module, args):
         inside.set()
         go.wait(20)
 
-    handle = pipe.unet.register_forward_pre_hook(wait)
+    handle = denoisers(sampler._calls.pipe)[0].register_forward_pre_hook(wait)
     thread = threading.Thread(target=lambda: sampler.run(noise, 1))
     thread.start()
     inside.wait(20)
-    with pytest.raises(RuntimeError, match="another thread"):
+    try:
+        yield
+    finally:
+        go.set()
+        thread.join()
+        handle.remove()
+
+
+def in_threads(*jobs):
+    """Run the jobs at the same time; their results, or what they raised."""
+    found = [None] * len(jobs)
+    ready = threading.Barrier(len(jobs))
+
+    def work(index, job):
+        ready.wait(20)
+        try:
+            found[index] = job()
+        except Exception as error:
+            found[index] = error
+
+    threads = [threading.Thread(target=work, args=item) for item in enumerate(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return found
+
+
+def test_two_threads_on_one_sampler_are_told():
+    _, sampler = make("sd")
+    noise = fresh(sampler, [1])
+    with meanwhile(sampler, noise), pytest.raises(RuntimeError, match="another thread"):
         sampler.run(noise, 1)
-    go.set()
-    thread.join()
-    handle.remove()
 
 
-def test_model_offload_hooks_are_freed_once_at_the_end():
-    pipe, sampler = make("sd")
-    freed = []
-    pipe.maybe_free_model_hooks = lambda: freed.append(1)
-    pipe._all_hooks = ["a hook"]
-    with sampler:
-        noise = sampler.space().fresh([1], sampler.condition("a cat"))
-        sampler.decode(sampler.run(noise, 3).final)
-        assert freed == []
-    assert freed == [1]
+def test_two_searches_of_one_denoiser_in_two_threads_are_told():
+    pipe = own(tiny("sd"))
+    first, second = (PipelineSampler(pipe, steps=STEPS) for _ in range(2))
+    noise = fresh(first, [1])
+    fresh(second, [1])
+    told = pytest.raises(RuntimeError, match="UNet2DConditionModel is already in use by another search")
+    with meanwhile(first, noise), told:
+        second.run(noise, 1)
+    assert gap(second.run(noise, 1).final.x, first.run(noise, 1).final.x) == 0
+
+
+def test_a_plain_call_in_another_thread_draws_for_itself():
+    """While one thread's draws are replaced, the same pipeline class in another draws as ever."""
+    searched, plain = PipelineSampler(own(tiny("dit")), steps=STEPS), own(tiny("dit"))
+
+    def call():
+        generator = torch.Generator().manual_seed(5)
+        return plain([0], num_inference_steps=STEPS, generator=generator, output_type="pt").images
+
+    expected = call()
+    with meanwhile(searched, fresh(searched, [1])):
+        found = call()
+    assert torch.equal(found, expected)
+
+
+def test_pipelines_in_threads_of_their_own_do_not_meet():
+    lcm = diffusers.LCMScheduler(**SD_BETAS)
+    makers = {  # latents=, two that draw by the same randn_tensor, one that uses the global generator
+        "sd": lambda: PipelineSampler(own(tiny("sd")), steps=STEPS),
+        "dit": lambda: PipelineSampler(own(tiny("dit")), steps=STEPS),
+        "dit-too": lambda: PipelineSampler(own(tiny("dit")), steps=STEPS),
+        "kept": lambda: PipelineSampler(own(tiny("sd", lcm)), steps=STEPS, scheduler="keep"),
+    }
+    seeds = {name: [i, i + 10] for i, name in enumerate(makers)}
+    serial = [images(make(), seeds[name]) for name, make in makers.items()]
+    randn = diffusers.pipelines.dit.pipeline_dit.randn_tensor
+    for _ in range(3):
+        jobs = [lambda make=make, name=name: images(make(), seeds[name]) for name, make in makers.items()]
+        for found, expected in zip(in_threads(*jobs), serial, strict=True):
+            assert isinstance(found, torch.Tensor), found
+            assert gap(found, expected) < 1e-5
+    assert diffusers.pipelines.dit.pipeline_dit.randn_tensor is randn
+
+
+def test_a_look_at_a_pipeline_that_another_search_has_touches_no_denoiser(monkeypatch):
+    """The look ends at the first forward, whosever it is: it may put its hooks only on what it has claimed."""
+    pipe, hooks = own(tiny("sd")), []
+    register = pipe.unet.register_forward_pre_hook
+    monkeypatch.setattr(
+        pipe.unet, "register_forward_pre_hook", lambda *args, **how: hooks.append(args) or register(*args, **how)
+    )
+    second = WholeCallSampler(pipe, steps=STEPS)
+    with PipelineSampler(pipe, steps=STEPS), pytest.raises(RuntimeError, match="already in use by another search"):
+        second.space()
+    assert not hooks and second.space().end == STEPS and hooks
+
+
+def test_a_look_ends_no_plain_call_in_another_thread():
+    found = []
+
+    class Meanwhile(diffusers.DDIMPipeline):
+        def __call__(self, *args, **how):
+            found.extend(in_threads(lambda: self.unet(torch.zeros(1, 3, 8, 8), 1).sample))
+            return super().__call__(*args, **how)
+
+    pipe = own(tiny("unconditional"))
+    assert WholeCallSampler(quiet(Meanwhile(pipe.unet, pipe.scheduler)), steps=STEPS).space().end == STEPS
+    assert isinstance(found[0], torch.Tensor)

@@ -1,19 +1,18 @@
 """What cannot be taken step by step is still searched: whole runs with noise handed in, or seeds of whole calls."""
 
 import copy
+from dataclasses import replace
+from functools import partial
 
 import diffusers
 import pytest
 import torch
 
 import noise_search
-from contracts.pipeline_family import CAT, DOGS, denoisers, gap, hooked
+from contracts.pipeline_family import CAT, DOGS, denoisers, failing, fresh, gap, hooked, images
 from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
 from samplers.pipelines.view import make_view
-from tiny import other_pipelines as other
-from tiny import pipelines as tiny
-from tiny.other_pipelines import DrawsByItself, by_itself
-from tiny.pipelines import snapshot
+from tiny.pipelines import EULER, SD_BETAS, DrawsByItself, snapshot, stock_images, tiny
 
 STEPS = 3
 
@@ -57,18 +56,17 @@ class Combined(diffusers.DiffusionPipeline):
 
 
 def combined():
-    return tiny.quiet(Combined(other.unconditional().unet, diffusers.DDIMScheduler()))
+    return tiny("unconditional", cls=Combined)
 
 
+LCM = partial(diffusers.LCMScheduler, **SD_BETAS)
 PIPELINES = {
-    "sd-euler-ancestral": lambda: tiny.stable_diffusion(
-        diffusers.EulerAncestralDiscreteScheduler(steps_offset=1, **tiny.SD_BETAS)
-    ),
-    "sd-lcm": lambda: tiny.stable_diffusion(diffusers.LCMScheduler(**tiny.SD_BETAS)),
-    "sd-heun": lambda: tiny.stable_diffusion(diffusers.HeunDiscreteScheduler(steps_offset=1, **tiny.SD_BETAS)),
-    "draws-by-itself": by_itself,
+    "sd-euler-ancestral": lambda: tiny("sd", diffusers.EulerAncestralDiscreteScheduler(**EULER)),
+    "sd-lcm": lambda: tiny("sd", LCM()),
+    "sd-heun": lambda: tiny("sd", diffusers.HeunDiscreteScheduler(**EULER)),
+    "draws-by-itself": partial(tiny, "by-itself"),
     "combined": combined,
-    "dit": other.dit,
+    "dit": partial(tiny, "dit"),
 }
 
 
@@ -136,10 +134,9 @@ def test_pipelines_inside_are_used_as_copies():
 
     before, bars = state(), [dict(inner._progress_bar_config), inner.watermark]
     sampler = WholeCallSampler(pipe, steps=STEPS)
-    space = sampler.space()
-    found = sampler.decode(sampler.run(space.fresh([1], sampler.condition(CAT)), space.end).final)
+    found = images(sampler, [1])
     assert state() == before and [dict(inner._progress_bar_config), inner.watermark] == bars and not used
-    assert space.end == STEPS and gap(found, stock(pipe, CAT, 1)) < 1e-6
+    assert sampler.space().end == STEPS and gap(found, stock(pipe, CAT, 1)) < 1e-6
 
 
 def test_prompts_reach_their_rows_and_are_encoded_once():
@@ -154,25 +151,20 @@ def test_prompts_reach_their_rows_and_are_encoded_once():
 
 
 def test_what_is_no_seed_is_refused():
-    sampler = WholeCallSampler(by_itself(), steps=STEPS, reason="it draws its noise by itself")
+    sampler = WholeCallSampler(tiny("by-itself"), steps=STEPS, reason="it draws its noise by itself")
     space = sampler.space()
     seeds = space.fresh([1], sampler.condition(""))
-    moves = {
-        "neighbour": lambda: space.neighbour(seeds, [1], 0.9),
-        "pcn": lambda: space.pcn(seeds, [1], 0.1),
-        "renoise": lambda: space.renoise(seeds, 0, [1]),
-        "branch": lambda: space.branch(seeds, [1]),
-    }
-    for name, move in moves.items():
+    for name, arguments in {"neighbour": ([1], 0.9), "pcn": ([1], 0.1), "renoise": (0, [1]), "branch": ([1],)}.items():
         with pytest.raises(ValueError, match=f"{name} needs noise that can be handed in.*draws its noise by itself"):
-            move()
-    with pytest.raises(ValueError, match="draws its noise by itself allows whole runs"):
-        sampler.run(seeds, 1)
-    with pytest.raises(ValueError, match=r"rho = 0\.5"):
-        sampler.run(seeds, space.end, rho=0.5)
-    with pytest.raises(ValueError, match="allows whole runs only"):
-        sampler.space(levels=[0.5])
-    moved = State(seeds.x, 0, None, (seeds.recipes[0].then("neighbour", seed=1, cosine=0.9),), (0,), space.id)
+            getattr(space, name)(seeds, *arguments)
+    for use, message in [
+        (lambda: sampler.run(seeds, 1), "draws its noise by itself allows whole runs"),
+        (lambda: sampler.run(seeds, space.end, rho=0.5), r"rho = 0\.5"),
+        (lambda: sampler.space(levels=[0.5]), "allows whole runs only"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            use()
+    moved = replace(seeds, recipes=(seeds.recipes[0].then("neighbour", seed=1, cosine=0.9),))
     with pytest.raises(ValueError, match="a candidate here is a seed"):
         sampler.run(moved, space.end)
     assert sampler.space(2).end == 2
@@ -180,43 +172,30 @@ def test_what_is_no_seed_is_refused():
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_call_that_fails_is_paid_for_and_leaves_the_pipeline_as_it_was(error):
-    pipe, calls = PIPELINES["sd-lcm"](), []
+    pipe = PIPELINES["sd-lcm"]()
     sampler = WholeCallSampler(pipe, steps=STEPS)
-    seeds = sampler.space().fresh([1], sampler.condition(CAT))
+    seeds = fresh(sampler, [1])
     before, paid = snapshot(pipe), sampler.denoiser_rows
-
-    def fail(rows):
-        calls.append(rows)
-        if len(calls) == 2:
-            raise error("in the second step")
-
-    with hooked(denoisers(pipe), fail), pytest.raises(error):
+    with failing(pipe, error) as calls, pytest.raises(error):
         sampler.run(seeds, STEPS)
     assert snapshot(pipe) == before and sampler.denoiser_rows - paid == sum(calls[:1]), "the second forward never began"
 
 
-def made(cls, scheduler):
-    return tiny.quiet(cls(**tiny.stable_diffusion(scheduler).components, requires_safety_checker=False))
-
-
 def test_a_scheduler_that_is_copied_inside_runs_whole_with_noise_handed_in():
-    pipe = made(CopiesItsScheduler, diffusers.EulerDiscreteScheduler(steps_offset=1, **tiny.SD_BETAS))
+    pipe = tiny("sd", diffusers.EulerDiscreteScheduler(**EULER), cls=CopiesItsScheduler)
     with pytest.raises(NotDrivable, match=r"copies its scheduler.*scheduler='keep'"):
         PipelineSampler(pipe)
     with pytest.warns(UserWarning, match=r"copies its scheduler.*: running it whole; random and zero-order search"):
         sampler = sampler_for(pipe, steps=STEPS, guidance=5.0)
     assert sampler.can_move and not sampler.can_stop and "copies its scheduler" in sampler.limitation
-    generators = [torch.Generator().manual_seed(s) for s in (1, 2)]
-    options = {"num_inference_steps": STEPS, "guidance_scale": 5.0, "output_type": "pt"}
-    expected = pipe([CAT] * 2, generator=generators, **options).images
-    noise = sampler.space().fresh([1, 2], sampler.condition(CAT))
-    assert gap(sampler.decode(sampler.run(noise, STEPS).final), expected) < 1e-5
+    expected = stock_images(pipe, [CAT] * 2, [1, 2], num_inference_steps=STEPS, guidance_scale=5.0)
+    assert gap(images(sampler, [1, 2]), expected) < 1e-5
     with pytest.raises(ValueError, match=r"copies its scheduler.* allows whole runs"):
-        sampler.run(noise, 1)
+        sampler.run(fresh(sampler, [1]), 1)
 
 
 def test_a_copy_that_no_source_shows_is_refused_when_it_is_made():
-    pipe = made(StepsCopies, tiny.ddim())
+    pipe = tiny("sd", cls=StepsCopies)
     with pytest.raises(NotDrivable, match="copies its scheduler"):
         PipelineSampler(pipe, steps=STEPS).space()
 
@@ -248,27 +227,25 @@ SEEN_BY_A_CALL = {  # they take latents, and only a call shows what they make of
 @pytest.mark.parametrize("name", SEEN_BY_A_CALL)
 def test_what_only_a_call_shows_is_found_while_choosing(name):
     cls, reason, left = SEEN_BY_A_CALL[name]
-    pipe = made(cls, tiny.ddim())
+    pipe = tiny("sd", cls=cls)
     with pytest.warns(UserWarning, match=f"{reason}.*{left}") as warned:
         sampler = sampler_for(pipe, steps=STEPS)
     assert len(warned) == 1 and reason in sampler.limitation
-    space = sampler.space()
-    found = sampler.decode(sampler.run(space.fresh([1], sampler.condition(CAT)), space.end).final)
-    assert gap(found, tiny.stock_images(pipe, [CAT], [1], num_inference_steps=STEPS)) < 1e-5
+    assert gap(images(sampler, [1]), stock_images(pipe, [CAT], [1], num_inference_steps=STEPS)) < 1e-5
 
 
 def test_what_only_a_call_shows_ends_no_search():
-    pipe = made(CopiesByAnotherName, tiny.ddim())
+    pipe = tiny("sd", cls=CopiesByAnotherName)
     how = {"steps": STEPS, "candidates": 2, "progress": False, "judges": []}
     with pytest.warns(UserWarning, match=r"copies its scheduler .*: running it whole; random and zero-order"):
         result = noise_search.search(CAT, model=pipe, verifier=lambda images, prompts: images.mean((1, 2, 3)), **how)
     first = result.candidates[0]
-    expected = tiny.stock_images(pipe, [CAT], [first.recipe.seed], num_inference_steps=STEPS)
+    expected = stock_images(pipe, [CAT], [first.recipe.seed], num_inference_steps=STEPS)
     assert first.score == pytest.approx(float(expected.mean()), abs=1e-5)
 
 
 def test_choosing_costs_one_encoding_and_no_forward():
-    pipe, rows, encoded = tiny.stable_diffusion(), [], []
+    pipe, rows, encoded = tiny("sd"), [], []
     handle = pipe.text_encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
     with hooked(denoisers(pipe), rows.append):
         sampler = sampler_for(pipe, steps=STEPS, guidance=5.0)
@@ -283,32 +260,31 @@ def test_choosing_costs_one_encoding_and_no_forward():
 
 
 UNKNOWN = {
-    "LCMScheduler": lambda: diffusers.LCMScheduler(**tiny.SD_BETAS),
-    "TCDScheduler": lambda: diffusers.TCDScheduler(**tiny.SD_BETAS),
-    "CogVideoXDDIMScheduler": lambda: diffusers.CogVideoXDDIMScheduler(
-        **tiny.SD_BETAS | {"rescale_betas_zero_snr": False}, clip_sample=False
+    "LCMScheduler": LCM,
+    "TCDScheduler": partial(diffusers.TCDScheduler, **SD_BETAS),
+    "CogVideoXDDIMScheduler": partial(
+        diffusers.CogVideoXDDIMScheduler, **SD_BETAS, rescale_betas_zero_snr=False, clip_sample=False
     ),
-    "EDMEulerScheduler": lambda: diffusers.EDMEulerScheduler(),
+    "EDMEulerScheduler": diffusers.EDMEulerScheduler,
 }
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_an_unknown_scheduler_is_run_whole(name):
-    pipe = tiny.stable_diffusion(UNKNOWN[name]())
+    pipe = tiny("sd", UNKNOWN[name]())
     with pytest.warns(UserWarning, match=f"^{name} has no first-order rule here: running it whole") as warned:
         sampler = sampler_for(pipe, steps=STEPS, guidance=5.0)
     assert len(warned) == 1 and sampler.limitation == f"{name} has no first-order rule here"
-    space = sampler.space()
-    pivot = space.fresh([1], sampler.condition(CAT))
+    space, pivot = sampler.space(), fresh(sampler, [1])
     near = space.neighbour(pivot, [1], 0.99999)
     ends = [sampler.decode(sampler.run(s, space.end).final) for s in (pivot, near)]
     if name not in ("LCMScheduler", "TCDScheduler"):  # those draw while they run
         assert gap(*ends) < 0.1, "noise is handed in, so a neighbour is near"
-    expected = tiny.stock_images(pipe, [CAT], [1], num_inference_steps=STEPS, guidance_scale=5.0)
+    expected = stock_images(pipe, [CAT], [1], num_inference_steps=STEPS, guidance_scale=5.0)
     assert gap(ends[0], expected) < 1e-5
 
 
-@pytest.mark.parametrize("make", [by_itself, combined])
+@pytest.mark.parametrize("make", [partial(tiny, "by-itself"), combined])
 def test_a_pipeline_that_takes_no_noise_is_searched_by_seeds(make):
     with pytest.warns(UserWarning, match="searching over seeds of whole calls; random search works") as warned:
         sampler = sampler_for(make(), steps=STEPS)
@@ -319,13 +295,13 @@ def test_a_pipeline_that_takes_no_noise_is_searched_by_seeds(make):
 
 @pytest.mark.filterwarnings("error")
 def test_what_can_be_driven_is_driven_in_silence():
-    for pipe in (tiny.stable_diffusion(), other.dit()):
+    for pipe in (tiny("sd"), tiny("dit")):
         sampler = sampler_for(pipe, steps=STEPS)
         assert isinstance(sampler, PipelineSampler) and sampler.can_stop and not sampler.limitation
 
 
 def test_the_callers_mistakes_are_no_reason_to_fall_back():
     with pytest.raises(TypeError, match="takes no argument wrong"):
-        sampler_for(by_itself(), wrong=1)
+        sampler_for(tiny("by-itself"), wrong=1)
     with pytest.raises(ValueError, match="cannot be passed"):
-        sampler_for(by_itself(), generator=None)
+        sampler_for(tiny("by-itself"), generator=None)

@@ -1,35 +1,51 @@
-"""Tiny real pipelines, built from configurations with random weights: float32, CPU, a second each at most."""
+"""Tiny real pipelines with random weights, `tiny(name)`: float32, CPU, a second each at most."""
 
-import inspect
 import sys
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    EulerDiscreteScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    FluxPipeline,
-    FluxTransformer2DModel,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+import transformers
 from tokenizers import pre_tokenizers
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    T5Config,
-    T5EncoderModel,
-    T5Tokenizer,
-)
 
 LENGTH = 12
+LABELS = {0: "a cat, tabby", 1: "two dogs on a red sofa", 207: "golden retriever"}
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SD_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+EULER = {"steps_offset": 1, **SD_BETAS}
+FLUX = {"height": 16, "width": 16, "max_sequence_length": LENGTH}
+"""Options of FLUX's call that keep it small."""
+
+CLIP = {
+    "vocab_size": 514,
+    "hidden_size": 32,
+    "intermediate_size": 37,
+    "projection_dim": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": LENGTH,
+    "bos_token_id": 512,
+    "eos_token_id": 513,
+    "pad_token_id": 513,
+}
+T5 = {"vocab_size": 30, "d_model": 32, "d_kv": 8, "d_ff": 37, "num_heads": 4}
+T5 |= {"num_layers": 1, "is_encoder_decoder": False, "use_cache": False}
+DECODER = {
+    "vocab_size": 262,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "bos_token_id": 256,
+    "eos_token_id": 256,
+    "pad_token_id": 256,
+}
+CHAT = "{% set said = messages[-1].content %}{{ said if said is string else said[0].text }}<|im_end|>"
+PAIR = {"num_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2}
 
 
 def seeded(build: Any) -> Any:
@@ -44,64 +60,6 @@ def seeded(build: Any) -> Any:
     return same_weights
 
 
-def clip_tokenizer() -> CLIPTokenizer:
-    """Byte-level CLIP without merges: a letter is a token."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    names = [*alphabet, *(a + "</w>" for a in alphabet), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={n: i for i, n in enumerate(names)}, merges=[], model_max_length=LENGTH)
-
-
-def t5_tokenizer() -> T5Tokenizer:
-    """A Unigram tokenizer of single letters."""
-    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -2.0), ("▁", -3.0)]
-    return T5Tokenizer(vocab=vocab + [(c, -4.0) for c in "abcdefghijklmnopqrstuvwxyz"], extra_ids=0)
-
-
-def clip_config(hidden: int = 32) -> CLIPTextConfig:
-    """The configuration of every tiny CLIP text encoder."""
-    return CLIPTextConfig(
-        vocab_size=514,
-        hidden_size=hidden,
-        intermediate_size=37,
-        projection_dim=hidden,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=LENGTH,
-        bos_token_id=512,
-        eos_token_id=513,
-        pad_token_id=513,
-    )
-
-
-def vae(channels: int = 4, **fields: Any) -> AutoencoderKL:
-    """Two levels: 2 pixels to a latent."""
-    return AutoencoderKL(
-        block_out_channels=[8, 16],
-        down_block_types=["DownEncoderBlock2D"] * 2,
-        up_block_types=["UpDecoderBlock2D"] * 2,
-        latent_channels=channels,
-        norm_num_groups=4,
-        **fields,
-    )
-
-
-def unet(cross: int = 32, **fields: Any) -> UNet2DConditionModel:
-    """A UNet for 4 x 8 x 8 latents."""
-    return UNet2DConditionModel(
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=cross,
-        norm_num_groups=4,
-        attention_head_dim=(2, 4),
-        **fields,
-    )
-
-
 def quiet(pipe: Any) -> Any:
     """Evaluation mode, no bar."""
     for part in pipe.components.values():
@@ -111,98 +69,357 @@ def quiet(pipe: Any) -> Any:
     return pipe
 
 
-def ddim(**fields: Any) -> DDIMScheduler:
-    """Stable Diffusion's DDIM."""
-    fixed = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, **SD_BETAS}
-    return DDIMScheduler(**(fixed | fields))
+def clip_tokenizer() -> transformers.CLIPTokenizer:
+    """Byte-level CLIP without merges: a letter is a token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = [*alphabet, *(a + "</w>" for a in alphabet), "<|startoftext|>", "<|endoftext|>"]
+    return transformers.CLIPTokenizer(vocab={n: i for i, n in enumerate(names)}, merges=[], model_max_length=LENGTH)
 
 
-@cache
-@seeded
-def _sd_parts() -> dict[str, Any]:
-    return {
-        "unet": unet(),
-        "vae": vae(),
-        "text_encoder": CLIPTextModel(clip_config()),
-        "tokenizer": clip_tokenizer(),
-    }
+def t5_tokenizer() -> transformers.T5Tokenizer:
+    """A Unigram tokenizer of single letters."""
+    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -2.0), ("▁", -3.0)]
+    return transformers.T5Tokenizer(vocab=vocab + [(c, -4.0) for c in LETTERS], extra_ids=0)
 
 
-def stable_diffusion(scheduler: Any = None) -> StableDiffusionPipeline:
-    """A StableDiffusionPipeline of 16 x 16 pixels; the weights are the same at each call."""
-    parts = _sd_parts() | {
-        "scheduler": scheduler or ddim(),
-        "safety_checker": None,
-        "feature_extractor": None,
-    }
-    return quiet(StableDiffusionPipeline(**parts, requires_safety_checker=False))
+def byte_tokenizer() -> transformers.Qwen2Tokenizer:
+    """Qwen's byte-level BPE without merges, with a chat template: a byte is a token."""
+    names = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    return transformers.Qwen2Tokenizer(vocab={n: i for i, n in enumerate(names)}, merges=[], chat_template=CHAT)
 
 
-@cache
-@seeded
-def _sdxl_parts() -> dict[str, Any]:
+def gemma_tokenizer() -> transformers.GemmaTokenizer:
+    """Gemma's BPE of single letters."""
+    names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *LETTERS]
+    return transformers.GemmaTokenizer(vocab={n: i for i, n in enumerate(names)}, merges=[])
+
+
+def clip_config() -> transformers.CLIPTextConfig:
+    """The configuration of every tiny CLIP text encoder."""
+    return transformers.CLIPTextConfig(**CLIP)
+
+
+def clip(projected: bool = False) -> Any:
+    """A CLIP text encoder."""
+    return (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(clip_config())
+
+
+def t5(layers: int = 1) -> transformers.T5EncoderModel:
+    """A T5 encoder."""
+    return transformers.T5EncoderModel(transformers.T5Config(**T5 | {"num_layers": layers}))
+
+
+def vae(flow: bool = False) -> diffusers.AutoencoderKL:
+    """Two levels, 4 channels: 2 pixels to a latent."""
+    flows = {"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.06, "scaling_factor": 1.5}
+    return diffusers.AutoencoderKL(
+        block_out_channels=[8, 16],
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        **(flows if flow else {}),
+    )
+
+
+UNET = {
+    "block_out_channels": (16, 32),
+    "layers_per_block": 1,
+    "in_channels": 4,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "cross_attention_dim": 32,
+    "norm_num_groups": 4,
+    "attention_head_dim": (2, 4),
+}
+
+
+def unet(**fields: Any) -> diffusers.UNet2DConditionModel:
+    """A UNet for 4 x 8 x 8 latents."""
+    up = ("CrossAttnUpBlock2D", "UpBlock2D")
+    return diffusers.UNet2DConditionModel(**UNET | {"sample_size": 8, "out_channels": 4, "up_block_types": up} | fields)
+
+
+def _sd() -> dict[str, Any]:
+    return {"unet": unet(), "vae": vae(), "text_encoder": clip(), "tokenizer": clip_tokenizer()}
+
+
+def _sdxl() -> dict[str, Any]:
     net = unet(
-        64,
+        cross_attention_dim=64,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         transformer_layers_per_block=(1, 2),
         projection_class_embeddings_input_dim=80,
         use_linear_projection=True,
     )
-    return {
-        "unet": net,
-        "vae": vae(),
-        "text_encoder": CLIPTextModel(clip_config()),
-        "tokenizer": clip_tokenizer(),
-        "text_encoder_2": CLIPTextModelWithProjection(clip_config()),
-        "tokenizer_2": clip_tokenizer(),
-    }
+    first = {"unet": net, "vae": vae(), "text_encoder": clip(), "tokenizer": clip_tokenizer()}
+    return first | {"text_encoder_2": clip(projected=True), "tokenizer_2": clip_tokenizer()}
 
 
-def stable_diffusion_xl(scheduler: Any = None) -> StableDiffusionXLPipeline:
-    """A StableDiffusionXLPipeline with SDXL's Euler scheduler."""
-    euler = EulerDiscreteScheduler(**SD_BETAS, steps_offset=1, timestep_spacing="leading")
-    return quiet(StableDiffusionXLPipeline(**_sdxl_parts(), scheduler=scheduler or euler, add_watermarker=False))
+def _sd3() -> dict[str, Any]:
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        caption_projection_dim=32,
+        joint_attention_dim=32,
+        pooled_projection_dim=64,
+        pos_embed_max_size=8,
+    )
+    parts = {"transformer": transformer, "vae": vae(flow=True), "text_encoder": clip(projected=True)}
+    parts |= {"text_encoder_2": clip(projected=True), "text_encoder_3": t5()}
+    return parts | {"tokenizer": clip_tokenizer(), "tokenizer_2": clip_tokenizer(), "tokenizer_3": t5_tokenizer()}
+
+
+def _flux(guidance_embeds: bool = False) -> dict[str, Any]:
+    dims = {"in_channels": 16, "joint_attention_dim": 32, "pooled_projection_dim": 32, "axes_dims_rope": (4, 4, 8)}
+    transformer = diffusers.FluxTransformer2DModel(**PAIR, **dims, num_single_layers=1, guidance_embeds=guidance_embeds)
+    parts = {"transformer": transformer, "vae": vae(flow=True), "text_encoder": clip(), "tokenizer": clip_tokenizer()}
+    return parts | {"text_encoder_2": t5(layers=2), "tokenizer_2": t5_tokenizer()}
+
+
+def _flux2(klein: bool = False) -> dict[str, Any]:
+    dims = {"in_channels": 16, "joint_attention_dim": 48, "axes_dims_rope": (4, 4, 4, 4)}
+    transformer = diffusers.Flux2Transformer2DModel(
+        **PAIR, **dims, num_single_layers=1, timestep_guidance_channels=32, guidance_embeds=not klein
+    )
+    vae = diffusers.AutoencoderKLFlux2(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+    )
+    vae.bn.running_mean.normal_()
+    vae.bn.running_var.uniform_(0.5, 2)
+    encoder = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**DECODER)) if klein else _mistral()
+    return {"transformer": transformer, "vae": vae, "text_encoder": encoder, "tokenizer": byte_tokenizer()}
+
+
+def _mistral() -> transformers.Mistral3ForConditionalGeneration:
+    vision = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    config = transformers.Mistral3Config(text_config={"model_type": "mistral", **DECODER}, vision_config=vision)
+    return transformers.Mistral3ForConditionalGeneration(config)
+
+
+def _qwen_image() -> dict[str, Any]:
+    text = {**DECODER, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 16}
+    dims = {"patch_size": 2, "in_channels": 16, "out_channels": 4, "joint_attention_dim": 16}
+    transformer = diffusers.QwenImageTransformer2DModel(**PAIR, **dims, axes_dims_rope=(8, 4, 4))
+    vae = diffusers.AutoencoderKLQwenImage(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.5, 0.8, 1.0, 1.2],
+    )
+    encoder = transformers.Qwen2_5_VLForConditionalGeneration(
+        transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    )
+    return {"transformer": transformer, "vae": vae, "text_encoder": encoder, "tokenizer": byte_tokenizer()}
+
+
+def _z_image() -> dict[str, Any]:
+    transformer = diffusers.ZImageTransformer2DModel(
+        all_patch_size=(2,),
+        all_f_patch_size=(1,),
+        in_channels=4,
+        dim=32,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[8, 4, 4],
+        axes_lens=[256, 32, 32],
+    )
+    for token in (transformer.x_pad_token, transformer.cap_pad_token):
+        torch.nn.init.normal_(token)  # left as memory was by the constructor
+    parts = {"transformer": transformer, "vae": vae(flow=True), "tokenizer": byte_tokenizer()}
+    return parts | {"text_encoder": transformers.Qwen3Model(transformers.Qwen3Config(**DECODER))}
+
+
+def _sana() -> dict[str, Any]:
+    transformer = diffusers.SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        num_attention_heads=2,
+        attention_head_dim=4,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=4,
+        cross_attention_dim=8,
+        caption_channels=16,
+        sample_size=32,
+        patch_size=1,
+    )
+    levels = {"block_out_channels": (8, 8), "block_types": ("ResBlock", "EfficientViTBlock")}
+    levels |= {"layers_per_block": (1, 1), "qkv_multiscales": ((), (5,))}
+    both = {f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in levels.items()}
+    vae = diffusers.AutoencoderDC(latent_channels=4, attention_head_dim=2, **both, scaling_factor=0.41)
+    encoder = transformers.Gemma2Model(transformers.Gemma2Config(**DECODER, sliding_window=512))
+    return {"transformer": transformer, "vae": vae, "text_encoder": encoder, "tokenizer": gemma_tokenizer()}
+
+
+def _pixart() -> dict[str, Any]:
+    transformer = diffusers.PixArtTransformer2DModel(
+        sample_size=8,
+        num_layers=1,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        caption_channels=32,
+        in_channels=4,
+        cross_attention_dim=32,
+        out_channels=8,  # a variance too
+        use_additional_conditions=False,
+    )
+    return {"transformer": transformer, "vae": vae(), "text_encoder": t5(), "tokenizer": t5_tokenizer()}
+
+
+def _wan_transformer() -> diffusers.WanTransformer3DModel:
+    return diffusers.WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=32,
+        freq_dim=32,
+        ffn_dim=32,
+        num_layers=1,
+        rope_max_seq_len=32,
+    )
+
+
+def _wan() -> dict[str, Any]:
+    vae = diffusers.AutoencoderKLWan(
+        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    parts = {"transformer": _wan_transformer(), "transformer_2": _wan_transformer(), "vae": vae}
+    encoder = transformers.UMT5EncoderModel(transformers.UMT5Config(**T5))
+    return parts | {"text_encoder": encoder, "tokenizer": t5_tokenizer()}
+
+
+def _dit() -> dict[str, Any]:
+    transformer = diffusers.DiTTransformer2DModel(
+        sample_size=8,
+        num_layers=2,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        in_channels=4,
+        out_channels=8,  # a variance too
+        num_embeds_ada_norm=1000,
+    )
+    return {"transformer": transformer, "vae": vae()}
+
+
+def _controlnet() -> dict[str, Any]:
+    net = diffusers.ControlNetModel(**UNET, conditioning_embedding_out_channels=(8, 16))  # halves the size once
+    for block in (*net.controlnet_down_blocks, net.controlnet_mid_block):  # zero at birth: it would say nothing
+        torch.nn.init.normal_(block.weight, std=0.5)
+    return parts(_sd) | {"controlnet": net}
+
+
+def _unconditional() -> dict[str, Any]:
+    net = diffusers.UNet2DModel(
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+    )
+    return {"unet": net}
+
+
+class DrawsByItself(diffusers.DiffusionPipeline):
+    """An unconditional pipeline that draws by torch alone."""
+
+    def __init__(self, unet, scheduler):
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+    @torch.no_grad()
+    def __call__(self, batch_size=1, num_inference_steps=3, generator=None, output_type="pt", return_dict=True):
+        generators = generator if isinstance(generator, list) else [generator] * batch_size
+        x = torch.cat([torch.randn(1, 3, 8, 8, generator=g) for g in generators])
+        self.scheduler.set_timesteps(num_inference_steps)
+        for t in self.scheduler.timesteps:
+            x = self.scheduler.step(self.unet(x, t).sample, t, x).prev_sample
+        return ((x / 2 + 0.5).clamp(0, 1),)
+
+
+def ddim(**fields: Any) -> diffusers.DDIMScheduler:
+    """Stable Diffusion's DDIM."""
+    fixed = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, **SD_BETAS}
+    return diffusers.DDIMScheduler(**(fixed | fields))
+
+
+def _euler() -> diffusers.EulerDiscreteScheduler:
+    return diffusers.EulerDiscreteScheduler(**EULER, timestep_spacing="leading")
+
+
+DDIM = partial(diffusers.DDIMScheduler, clip_sample=False)
+SHIFTED = partial(diffusers.FlowMatchEulerDiscreteScheduler, shift=3.0)
+DYNAMIC = partial(diffusers.FlowMatchEulerDiscreteScheduler, use_dynamic_shifting=True)
+UNCHECKED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+PIPELINES: dict[str, tuple[type, Any, Any, dict[str, Any]]] = {  # class, parts, scheduler, other fields
+    "sd": (diffusers.StableDiffusionPipeline, _sd, ddim, UNCHECKED),
+    "sd-image": (diffusers.StableDiffusionImg2ImgPipeline, _sd, ddim, UNCHECKED),
+    "sd-controlnet": (diffusers.StableDiffusionControlNetPipeline, _controlnet, ddim, UNCHECKED),
+    "sdxl": (diffusers.StableDiffusionXLPipeline, _sdxl, _euler, {"add_watermarker": False}),
+    "sd3": (diffusers.StableDiffusion3Pipeline, _sd3, SHIFTED, {}),
+    "flux": (diffusers.FluxPipeline, _flux, DYNAMIC, {}),
+    "flux-guided": (diffusers.FluxPipeline, partial(_flux, True), DYNAMIC, {}),
+    "flux-image": (diffusers.FluxImg2ImgPipeline, _flux, SHIFTED, {}),
+    "flux2": (diffusers.Flux2Pipeline, _flux2, DYNAMIC, {}),
+    "flux2-klein": (diffusers.Flux2KleinPipeline, partial(_flux2, True), DYNAMIC, {"is_distilled": False}),
+    "qwen-image": (diffusers.QwenImagePipeline, _qwen_image, partial(DYNAMIC, shift_terminal=0.02), {}),
+    "z-image": (diffusers.ZImagePipeline, _z_image, SHIFTED, {}),
+    "sana": (diffusers.SanaPipeline, _sana, SHIFTED, {}),
+    "pixart": (diffusers.PixArtSigmaPipeline, _pixart, partial(DDIM, beta_end=0.02, steps_offset=1), {}),
+    "wan": (diffusers.WanPipeline, _wan, SHIFTED, {"transformer_2": None}),
+    "wan-two-denoisers": (diffusers.WanPipeline, _wan, SHIFTED, {"boundary_ratio": 0.875}),
+    "dit": (diffusers.DiTPipeline, _dit, DDIM, {"id2label": LABELS}),
+    "unconditional": (diffusers.DDIMPipeline, _unconditional, diffusers.DDIMScheduler, {}),
+    "by-itself": (DrawsByItself, _unconditional, DDIM, {}),
+}
 
 
 @cache
 @seeded
-def _flux_parts(guidance_embeds: bool) -> dict[str, Any]:
-    transformer = FluxTransformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=32,
-        pooled_projection_dim=32,
-        guidance_embeds=guidance_embeds,
-        axes_dims_rope=(4, 4, 8),
-    )
-    t5 = T5Config(
-        vocab_size=30,
-        d_model=32,
-        d_kv=8,
-        d_ff=37,
-        num_layers=2,
-        num_heads=4,
-        is_encoder_decoder=False,
-        use_cache=False,
-    )
-    return {
-        "transformer": transformer,
-        "vae": vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5),
-        "text_encoder": CLIPTextModel(clip_config()),
-        "tokenizer": clip_tokenizer(),
-        "text_encoder_2": T5EncoderModel(t5),
-        "tokenizer_2": t5_tokenizer(),
-    }
+def parts(build: Any) -> dict[str, Any]:
+    """The components that pipelines share: the weights are the same at each call."""
+    return build()
 
 
-def flux(guidance_embeds: bool = False, scheduler: Any = None) -> FluxPipeline:
-    """A FluxPipeline; pass `max_sequence_length` to keep T5 short."""
-    scheduler = scheduler or FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    return quiet(FluxPipeline(**_flux_parts(guidance_embeds), scheduler=scheduler))
+def tiny(name: str, scheduler: Any = None, cls: type | None = None, **fields: Any) -> Any:
+    """The pipeline of this name, with another scheduler, fields, or (sub)class where given."""
+    own, shared, default, fixed = PIPELINES[name]
+    return quiet((cls or own)(**parts(shared) | fixed | {"scheduler": scheduler or default()} | fields))
+
+
+def image_latents() -> torch.Tensor:
+    """One encoded image, of the size of latents."""
+    return torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(77)) * 0.7
+
+
+def picture() -> torch.Tensor:
+    """One image of 16 x 16 pixels."""
+    return torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(78))
 
 
 def stock_images(pipe: Any, prompts: list[str], seeds: list[int], **options: Any) -> torch.Tensor:
@@ -210,7 +427,6 @@ def stock_images(pipe: Any, prompts: list[str], seeds: list[int], **options: Any
     generators = [torch.Generator().manual_seed(s) for s in seeds]
     if "negative_prompt" in options:
         options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
-    assert "generator" in inspect.signature(pipe.__call__).parameters
     return pipe(prompts, generator=generators, output_type="pt", **options).images
 
 

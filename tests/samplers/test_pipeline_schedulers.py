@@ -6,20 +6,13 @@ import diffusers
 import pytest
 import torch
 
-from contracts.pipeline_family import CAT, DOGS, gap
-from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
+from contracts.pipeline_family import CAT, fresh, gap, images, own
+from samplers import NotDrivable, PipelineSampler, WholeCallSampler, sampler_for
 from samplers.pipelines import grids
 from samplers.pipelines.scheduler import SearchScheduler, Walk
-from tiny import pipelines as tiny
+from tiny.pipelines import EULER, FLUX, SD_BETAS, ddim, picture, quiet, seeded, stock_images, tiny, unet
 
-FLUX = {"height": 16, "width": 16, "max_sequence_length": 12}
-EULER = {"steps_offset": 1, **tiny.SD_BETAS}
 STEPS = 4
-
-
-def images(sampler, seeds, prompt=CAT):
-    space = sampler.space()
-    return sampler.decode(sampler.run(space.fresh(seeds, sampler.condition(prompt)), space.end).final)
 
 
 def in_a_step(user, steps=STEPS, stop=1, **fields):
@@ -32,8 +25,8 @@ def in_a_step(user, steps=STEPS, stop=1, **fields):
 @pytest.mark.filterwarnings("ignore:.*is replaced by its first-order")
 def test_values_are_copied_and_not_configurations():
     """SD patches steps_offset into the configuration, where `from_config` would drop it: 980...0, not 981...1."""
-    pndm = diffusers.PNDMScheduler(skip_prk_steps=True, **tiny.SD_BETAS)
-    pipe = tiny.stable_diffusion(pndm)
+    pndm = diffusers.PNDMScheduler(skip_prk_steps=True, **SD_BETAS)
+    pipe = tiny("sd", pndm)
     assert "steps_offset" in pipe.scheduler.config._use_default_values and pipe.scheduler.config.steps_offset == 1
     sampler = PipelineSampler(pipe, steps=50)
     told = sampler._probes.known(sampler.space().id).grid.timesteps
@@ -46,25 +39,25 @@ def test_nothing_is_clipped_that_the_users_scheduler_does_not_clip():
     assert diffusers.DDIMScheduler.from_config(euler.config).config.clip_sample
     grid = grids.build(euler, {"num_inference_steps": STEPS})
     assert grid.rule.clip is None and grid.rule.threshold is None and grid.alphas[-1] == 1.0
-    sd = grids.build(tiny.ddim(), {"num_inference_steps": STEPS})
+    sd = grids.build(ddim(), {"num_inference_steps": STEPS})
     assert sd.alphas[-1] == pytest.approx(0.99915**0.5, abs=1e-5), "set_alpha_to_one=False ends at A_0"
 
 
 @pytest.mark.parametrize("steps", [61, 103, 121, 122])
 def test_trailing_spacing_that_ends_below_zero(steps):
-    grid = grids.build(tiny.ddim(timestep_spacing="trailing"), {"num_inference_steps": steps})
+    grid = grids.build(ddim(timestep_spacing="trailing"), {"num_inference_steps": steps})
     assert grid.timesteps.min() >= 0 and len(grid.timesteps) == len(grid.alphas) - 1
 
 
 def test_steps_lead_to_the_next_grid_point():
     """DDIMScheduler steps to t - T // n instead, which `linspace` does not hit."""
-    user = tiny.ddim(timestep_spacing="linspace")
+    user = ddim(timestep_spacing="linspace")
     grid = grids.build(user, {"num_inference_steps": 7})
     for i, t in enumerate(grid.timesteps.tolist()):
         assert grid.alphas[i] == pytest.approx(float(user.alphas_cumprod[t]) ** 0.5, abs=1e-7)
-    sampler = PipelineSampler(tiny.stable_diffusion(user), steps=7)
+    sampler = PipelineSampler(tiny("sd", user), steps=7)
     hook = sampler._calls.pipe.unet.register_forward_hook(lambda m, args, out: (torch.zeros_like(out[0]),))
-    noise = sampler.space().fresh([1], sampler.condition(CAT))
+    noise = fresh(sampler, [1])
     end = sampler.run(noise, 3).final
     hook.remove()
     torch.testing.assert_close(end.x, noise.x * grid.alphas[3] / grid.alphas[0], atol=1e-5, rtol=1e-5)
@@ -83,19 +76,19 @@ def test_zero_terminal_snr_of_a_scheduler_that_clamps_its_sigma():
     euler = diffusers.EulerDiscreteScheduler(
         prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", **EULER
     )
-    pipe = tiny.stable_diffusion(euler)
-    expected = tiny.stock_images(pipe, [CAT], [1], num_inference_steps=STEPS, guidance_scale=5.0)
+    pipe = tiny("sd", euler)
+    expected = stock_images(pipe, [CAT], [1], num_inference_steps=STEPS, guidance_scale=5.0)
     assert gap(images(PipelineSampler(pipe, steps=STEPS, guidance=5.0), [1]), expected) < 1e-4
 
 
 def test_a_schedulers_own_noise_is_replaced_by_reproducible_noise():
     """FlowMatchEuler with stochastic_sampling draws from the global generator: no seed repeats its images."""
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
-    pipe = tiny.flux(scheduler=scheduler)
+    pipe = tiny("flux", scheduler)
     with pytest.warns(UserWarning, match="replaced by its first-order deterministic rule"):
         sampler = PipelineSampler(pipe, steps=STEPS, **FLUX)
     plain = diffusers.FlowMatchEulerDiscreteScheduler()
-    expected = tiny.stock_images(tiny.flux(scheduler=plain), [CAT], [1], num_inference_steps=STEPS, **FLUX)
+    expected = stock_images(tiny("flux", plain), [CAT], [1], num_inference_steps=STEPS, **FLUX)
     assert gap(images(sampler, [1]), expected) < 1e-6
     kept = PipelineSampler(pipe, steps=STEPS, scheduler="keep", **FLUX)
     assert gap(images(kept, [1]), images(kept, [1])) == 0 and gap(images(kept, [1]), expected) > 1e-3
@@ -104,19 +97,19 @@ def test_a_schedulers_own_noise_is_replaced_by_reproducible_noise():
 def test_a_learned_variance_is_dropped():
     x, output = torch.randn(2, 1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     both = torch.cat([output, torch.full_like(output, 9.0)], 1)
-    steps = [in_a_step(tiny.ddim()).step(m, 0, x).prev_sample for m in (output, both)]
+    steps = [in_a_step(ddim()).step(m, 0, x).prev_sample for m in (output, both)]
     assert torch.equal(*steps)
 
 
 def test_both_guidance_halves_are_stepped():
     x, output = torch.randn(2, 1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
-    alone = in_a_step(tiny.ddim(), injected=x).step(output, 0, x).prev_sample
-    scheduler = in_a_step(tiny.ddim(), injected=x)
+    alone = in_a_step(ddim(), injected=x).step(output, 0, x).prev_sample
+    scheduler = in_a_step(ddim(), injected=x)
     doubled = scheduler.step(torch.cat([output] * 2), 0, torch.cat([x] * 2)).prev_sample
     assert torch.equal(doubled, torch.cat([alone] * 2)) and len(scheduler.walk.seen[1][0]) == 1
 
 
-@pytest.mark.parametrize("user", [tiny.ddim, diffusers.FlowMatchEulerDiscreteScheduler])
+@pytest.mark.parametrize("user", [ddim, diffusers.FlowMatchEulerDiscreteScheduler])
 def test_what_pipelines_ask_of_a_scheduler_is_there(user):
     user = user()
     scheduler = in_a_step(user, stop=3)
@@ -159,26 +152,24 @@ def test_the_step_count_reaches_the_shift_whole():
     assert torch.equal(tail.timesteps, whole.timesteps[2:]) and torch.equal(tail.sigmas, whole.sigmas[2:])
 
 
-@tiny.seeded
-def _lcm():
-    unet = tiny.unet(time_cond_proj_dim=8)
-    parts = tiny.stable_diffusion(diffusers.LCMScheduler(**tiny.SD_BETAS)).components | {"unet": unet}
+@seeded
+def lcm():
+    scheduler = diffusers.LCMScheduler(**SD_BETAS)
+    parts = tiny("sd", scheduler).components | {"unet": unet(time_cond_proj_dim=8)}
     parts.pop("image_encoder", None)
-    return tiny.quiet(diffusers.LatentConsistencyModelPipeline(**parts, requires_safety_checker=False))
+    return quiet(diffusers.LatentConsistencyModelPipeline(**parts, requires_safety_checker=False))
 
 
 def test_a_pipeline_that_needs_a_step_is_searched_by_seeds():
     """LCM's own pipeline decodes what its loop leaves behind: it cannot be called without steps."""
-    pipe = _lcm()
+    pipe = lcm()
     with pytest.warns(UserWarning, match=r"LCMScheduler has no .* cannot be called without steps .*seeds of whole"):
         sampler = sampler_for(pipe, steps=STEPS)
     assert isinstance(sampler, WholeCallSampler)
     with torch.random.fork_rng():
-        expected = tiny.stock_images(pipe, [CAT], [1], num_inference_steps=STEPS)
+        expected = stock_images(pipe, [CAT], [1], num_inference_steps=STEPS)
     assert gap(images(sampler, [1]), expected) < 1e-6 and sampler.rows_per_evaluation == 1
-    pipe.scheduler = tiny.ddim()
-    with pytest.raises(NotDrivable, match="cannot be called without steps"):
-        PipelineSampler(pipe, steps=STEPS).space()
+    pipe.scheduler = ddim()
     with pytest.warns(UserWarning, match=r"^LatentC\w+ cannot be called without steps .*seeds of whole") as warned:
         assert isinstance(sampler_for(pipe, steps=STEPS), WholeCallSampler)
     assert len(warned) == 1
@@ -200,17 +191,18 @@ LOOKS = {"first": lambda timesteps: timesteps.tolist()[0], "length": lambda time
 
 
 def needing(look):
-    pipe = tiny.quiet(NeedsAStep(**tiny.stable_diffusion().components, requires_safety_checker=False))
+    pipe = tiny("sd", cls=NeedsAStep)
     pipe.look = look
     return pipe
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_whatever_a_pipeline_needs_a_step_for_it_is_told(look):
-    pipe = needing(LOOKS[look])
-    with pytest.raises(NotDrivable, match=r"NeedsAStep cannot be called without steps .*WholeCallSampler"):
+@pytest.mark.parametrize("make", [lcm, *(lambda look=look: needing(look) for look in LOOKS.values())])
+def test_whatever_a_pipeline_needs_a_step_for_it_is_told(make):
+    pipe = make()
+    pipe.scheduler = ddim()
+    with pytest.raises(NotDrivable, match=r"cannot be called without steps .*WholeCallSampler"):
         PipelineSampler(pipe, steps=STEPS).space()
-    expected = tiny.stock_images(pipe, [CAT], [1], num_inference_steps=STEPS)
+    expected = stock_images(pipe, [CAT], [1], num_inference_steps=STEPS)
     assert gap(images(WholeCallSampler(pipe, steps=STEPS), [1]), expected) < 1e-6
 
 
@@ -219,57 +211,21 @@ def test_out_of_memory_is_no_limit_of_the_pipeline():
         PipelineSampler(needing(_exhausted), steps=STEPS).space()
 
 
-def inpaint(scheduler):
-    parts = tiny.stable_diffusion(scheduler).components
-    return tiny.quiet(diffusers.StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False))
-
-
-@pytest.mark.parametrize("name", ["ddim", "euler"])
-def test_inpainting_blends_at_the_grids_own_noise_levels(name):
+@pytest.mark.parametrize("scheduler", [ddim, lambda: diffusers.EulerDiscreteScheduler(**EULER)], ids=["ddim", "euler"])
+def test_inpainting_blends_at_the_grids_own_noise_levels(scheduler):
     """Blending looks a timestep ahead, so only whole runs; it adds noise as our steps do, not as Euler's would."""
-    pipe = inpaint(tiny.ddim() if name == "ddim" else diffusers.EulerDiscreteScheduler(**EULER))
+    pipe = own(tiny("sd", scheduler(), cls=diffusers.StableDiffusionInpaintPipeline))
     mask = torch.zeros(1, 1, 16, 16)
     mask[..., 8:] = 1.0
-    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))
-    options = {"image": picture, "mask_image": mask, "strength": 1.0, "height": 16, "width": 16}
-    quiet_vae = pipe.vae.quant_conv  # without spread, the encoder gives one image whatever it draws
-    before = quiet_vae.weight.data.clone(), quiet_vae.bias.data.clone()
-    quiet_vae.weight.data[4:], quiet_vae.bias.data[4:] = 0.0, -30.0
-    try:
-        sampler = PipelineSampler(pipe, steps=STEPS, guidance=5.0, **options)
-        noise = sampler.space().fresh([1, 2], sampler.condition(CAT))
-        found = sampler.decode(sampler.run(noise, STEPS).final)
-        generators = [torch.Generator().manual_seed(0) for _ in range(2)]
-        options |= {"image": picture.expand(2, -1, -1, -1), "mask_image": mask.expand(2, -1, -1, -1)}
-        shown = pipe(
-            [CAT] * 2,
-            latents=noise.x,
-            generator=generators,
-            num_inference_steps=STEPS,
-            guidance_scale=5.0,
-            output_type="pt",
-            **options,
-        ).images
-    finally:
-        quiet_vae.weight.data, quiet_vae.bias.data = before
+    options = {"image": picture(), "mask_image": mask, "strength": 1.0, "height": 16, "width": 16}
+    weight, bias = pipe.vae.quant_conv.parameters()  # without spread, the encoder gives one image whatever it draws
+    weight.data[4:], bias.data[4:] = 0.0, -30.0
+    sampler = PipelineSampler(pipe, steps=STEPS, guidance=5.0, **options)
+    noise = fresh(sampler, [1, 2])
+    found = sampler.decode(sampler.run(noise, STEPS).final)
+    options |= {k: options[k].expand(2, -1, -1, -1) for k in ("image", "mask_image")}
+    stock = {"latents": noise.x, "num_inference_steps": STEPS, "guidance_scale": 5.0}
+    shown = stock_images(pipe, [CAT] * 2, [0, 0], **stock, **options)
     assert gap(found, shown) < 1e-4 and not sampler.can_stop
     with pytest.raises(ValueError, match="mask_image allows whole runs"):
         sampler.run(noise, 1)
-
-
-def test_an_adapter_counts_steps():
-    adapter = tiny.seeded(lambda: diffusers.T2IAdapter(3, [16, 32], 1, 4, "full_adapter_xl"))()
-    parts = tiny.stable_diffusion_xl().components | {"adapter": adapter}
-    pipe = tiny.quiet(diffusers.StableDiffusionXLAdapterPipeline(**parts))
-    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))
-    options = {"image": picture, "height": 16, "width": 16}
-    expected = tiny.stock_images(
-        pipe, [CAT], [1], num_inference_steps=STEPS, adapter_conditioning_factor=0.5, **options
-    )
-    sampler = PipelineSampler(pipe, steps=STEPS, adapter_conditioning_factor=0.5, **options)
-    assert gap(images(sampler, [1]), expected) < 1e-5 and not sampler.can_stop
-    always = PipelineSampler(pipe, steps=STEPS, **options)
-    space = always.space()
-    noise = State.cat([space.fresh([s], always.condition(p)) for s, p in ((1, CAT), (2, DOGS))])
-    resumed = always.run(always.run(noise, 2).final, STEPS).final
-    assert gap(resumed.x, always.run(noise, STEPS).final.x) < 1e-5 and gap(images(always, [1]), expected) > 1e-4
