@@ -104,11 +104,9 @@ class Sampler(ABC):
         """Free what the sampler holds at the end of a search; a later call starts afresh."""
 
     def __enter__(self) -> "Sampler":
-        """The sampler, for one search."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Close."""
         self.close()
 
 

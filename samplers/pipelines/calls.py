@@ -35,7 +35,6 @@ class PipelineCalls:
     """
 
     def __init__(self, pipe: Any, options: dict[str, Any], builder: Builder) -> None:
-        """Prepare; nothing is called yet."""
         self.pipe, self.options = pipe, options
         self.scheduler: Any = copy.deepcopy(getattr(pipe, "scheduler", None))
         self.denoisers = denoisers.find(pipe)

@@ -43,18 +43,15 @@ class RowCounter:
     """Counts the rows that enter the denoiser modules while it is open; leaves no hook behind."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        """Count over `modules`, each once."""
         self.rows = 0
-        self._modules = list({id(m): m for m in modules}.values())
+        self._modules = list({id(m): m for m in modules}.values())  # each once
         self._handles: list[Any] = []
 
     def __enter__(self) -> "RowCounter":
-        """Start counting."""
         self._handles = [m.register_forward_pre_hook(self._count, with_kwargs=True) for m in self._modules]
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 

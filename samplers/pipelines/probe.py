@@ -36,7 +36,6 @@ class Probes:
     """What was found out about the grids of a pipeline, each by one call without steps."""
 
     def __init__(self, calls: PipelineCalls) -> None:
-        """Find out by these calls; nothing is called yet."""
         self._calls = calls
         self._found: dict[tuple[int | None, tuple[float, ...]], Probed] = {}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from contracts.sampler import SamplerContract
-from samplers import DenoiserSampler, State
+from samplers import DenoiserSampler
 from tiny.samplers import flow_space, mixture_denoiser, vp_space
 
 MEANS = torch.linspace(-1, 1, 24).reshape(2, 12)
@@ -78,28 +78,3 @@ def test_a_decoder_with_weights_leaves_no_graph():
     space, weight = flow_space(2), torch.ones(1, requires_grad=True)
     sampler = DenoiserSampler(lambda x, a, s, p: weight * x, space, decode=lambda x: (weight * x).sigmoid())
     assert not sampler.decode(sampler.run(space.fresh([1]), 2).final).requires_grad
-
-
-def test_a_recipe_replays():
-    space = flow_space(6)
-    sampler = DenoiserSampler(mixture_denoiser(MEANS, 0.4), space)
-    start = space.neighbour(space.fresh([1]), [2], 0.9)
-    middle = sampler.run(start, 4, rho=0.7).final
-    end = sampler.run(space.renoise(middle, 1, [5]), space.end, rho=0.7).final
-    again = replay(sampler, end.recipes[0])
-    assert torch.equal(again.x, end.x) and again.recipes == end.recipes
-
-
-def replay(sampler: DenoiserSampler, recipe) -> State:
-    """Regenerate a row from its recipe alone."""
-    space, state = sampler.space(), None
-    for op in recipe.operations:
-        if op["op"] == "fresh":
-            state = space.fresh([op["seed"]])
-        elif op["op"] == "neighbour":
-            state = space.neighbour(state, [op["seed"]], op["cosine"])
-        elif op["op"] == "renoise":
-            state = space.renoise(state, op["to"], [op["seed"]])
-        else:
-            state = sampler.run(state, op["to"], rho=op["rho"]).final
-    return state

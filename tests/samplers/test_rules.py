@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
-from samplers import DDIM, DenoiserSampler, FlowMatching, ddim, flow_matching
+from samplers import DDIM, DenoiserSampler, FlowMatching, NoiseSpace, ddim, flow_matching
 from samplers.rule import Point, ancestral_rho, rho_from_eta
 from tiny.samplers import exact_gaussian_map, flow_space, mixture_denoiser, vp_space
 
@@ -143,8 +143,6 @@ def test_the_shift_is_that_of_diffusers():
 
 def test_zero_terminal_snr_is_refused_for_epsilon_and_finite_for_the_rest():
     alphas, sigmas = ddim.grid([0.0, 0.25, 0.7])
-    from samplers import NoiseSpace
-
     space, fn = NoiseSpace(SHAPE, ("feature",), alphas, sigmas), mixture_denoiser(MEAN, 0.3)
     with pytest.raises(ValueError, match="zero signal"):
         DenoiserSampler(fn, space, prediction="epsilon")
@@ -157,15 +155,19 @@ def test_zero_terminal_snr_is_refused_for_epsilon_and_finite_for_the_rest():
     torch.testing.assert_close(*ends, atol=1e-5, rtol=0)
 
 
-def test_wrong_arguments_are_refused():
-    with pytest.raises((ValueError, TypeError)):
-        DDIM("noise")
-    with pytest.raises((ValueError, TypeError)):
-        ddim.timesteps(5, "even")
-    with pytest.raises(ValueError, match="steps must be"):
-        ddim.timesteps(0)
-    with pytest.raises(ValueError, match="alpha = 1 - sigma"):
-        DenoiserSampler(lambda x, a, s, p: x, vp_space(4), prediction="velocity")
-    with pytest.raises(ValueError, match="needs fresh noise"):
-        x = torch.zeros(1, 4)
-        DDIM("sample").step(x, x, Point(0.5, 0.5), Point(0.6, 0.4), 0.5)
+X = torch.zeros(1, 4)
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda: DDIM("noise"), "noise"),
+        (lambda: ddim.timesteps(5, "even"), "even"),
+        (lambda: ddim.timesteps(0), "steps must be"),
+        (lambda: DenoiserSampler(lambda x, a, s, p: x, vp_space(4), prediction="velocity"), "alpha = 1 - sigma"),
+        (lambda: DDIM("sample").step(X, X, Point(0.5, 0.5), Point(0.6, 0.4), 0.5), "needs fresh noise"),
+    ],
+)
+def test_wrong_arguments_are_refused(use, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        use()
