@@ -21,8 +21,7 @@ from noise_search.engine.scoring import Scorer, as_images
 from noise_search.results.candidate import as_pixels, number
 from noise_search.results.result import SearchResult
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.shapes.captions import parse
-from noise_search.shapes.prompts import evaluation_prompts
+from noise_search.shapes.captions import evaluation_prompts, parse
 from verifiers.base import Verifier
 
 ENOUGH = 4

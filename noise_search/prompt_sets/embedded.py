@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterator
 
 from noise_search.prompt_sets.set import SetPrompt
-from noise_search.shapes.captions import Request, captions
-from noise_search.shapes.prompts import evaluation_prompts, meaning, validation_prompts
+from noise_search.shapes.captions import Request, captions, evaluation_prompts, meaning, validation_prompts
 from noise_search.shapes.scenes import FAMILIES, sample_scenes
 
 FIXED = {"shapes": evaluation_prompts, "shapes-validation": validation_prompts}

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 from noise_search.shapes.scenes import SINGLE_OBJECTS
 
 if TYPE_CHECKING:
+    from diffusers import FluxPipeline
+
     from verifiers.base import Verifier
 
 WEIGHTS = Path(__file__).parent / "weights"
 
 EMBEDDED_MODELS = {"shapes-ddim": WEIGHTS / "shapes-ddim", "shapes-flow": WEIGHTS / "shapes-flow"}
 """Directories of the embedded pipelines; `DiffusionPipeline.from_pretrained` reads them."""
+
+SMALL = "shapes-flow-small"
 
 DECLARED_VERIFIERS: Mapping[str, Mapping[str, Any]] = {
     "clip": {"kind": "clip", "model": "../clip"},
@@ -50,3 +54,19 @@ def embedded_verifier(settings: Mapping[str, Any]) -> "Verifier":
     import verifiers
 
     return verifiers.load(settings["kind"], **options)
+
+
+def small_flow(device: str | None = None) -> "FluxPipeline":
+    """`shapes-flow` with a transformer of half its width, trained on the same batches, in float32.
+
+    A quarter of the arithmetic per NFE, and worse samples: what search with a small model buys is held against it
+    (Ma et al. 2025, arXiv 2501.09732, section 5.5).
+    """
+    import torch
+    from diffusers import FluxPipeline, FluxTransformer2DModel
+
+    transformer = FluxTransformer2DModel.from_pretrained(WEIGHTS / SMALL / "transformer", dtype=torch.float32)
+    whole = EMBEDDED_MODELS["shapes-flow"]
+    pipe = FluxPipeline.from_pretrained(whole, transformer=transformer, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

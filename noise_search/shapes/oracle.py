@@ -100,16 +100,8 @@ def _best_assignment(wanted: list[Thing], found: tuple[Found, ...]) -> list[bool
 
 def _holds(relation: str, first: Found, second: Found) -> bool:
     dx, dy = first.x - second.x, first.y - second.y
-    match relation:
-        case "left":
-            return dx < 0 and abs(dx) > abs(dy)
-        case "right":
-            return dx > 0 and abs(dx) > abs(dy)
-        case "above":
-            return dy < 0 and abs(dy) > abs(dx)
-        case "below":
-            return dy > 0 and abs(dy) > abs(dx)
-    raise ValueError(f"relation {relation!r} is not judged; expected left, right, above or below")
+    aside = abs(dy) if relation in ("left", "right") else abs(dx)
+    return {"left": -dx, "right": dx, "above": -dy, "below": dy}[relation] > aside
 
 
 class Oracle(Verifier):

@@ -6,16 +6,15 @@ shapes at sub-pixel shifts. A blob that resembles none, or that has no colour of
 """
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from noise_search.shapes.blobs import grow, label_blobs
-from noise_search.shapes.render import CANVAS
-from noise_search.shapes.scenes import BACKGROUNDS, COLOURS, SHAPES
-from noise_search.shapes.templates import PATCH, overlaps
+from noise_search.shapes.render import CANVAS, signed_distance
+from noise_search.shapes.scenes import BACKGROUNDS, COLOURS, RADII, SHAPES
 
 UNKNOWN = "unknown"
 SIZES = ("small", "large")
@@ -41,6 +40,12 @@ OFF_LINE = 0.35
 """A pixel this far off the line from background to blob colour, as a share of it, is another colour."""
 FAINTEST = 0.6
 """How far along that line a blob's core still has the palette's colour: thin shapes fade with blur."""
+SHIFTS = np.arange(-1, 1.01, 0.5)
+"""Shifts in pixels, along each axis, of the templates about a blob's whole-pixel centre of mass."""
+SCALES = (0.95, 1.0, 1.05)
+"""Radii tried, relative to the two of the world."""
+PATCH = 32
+"""Side in pixels of the square around a blob's centre that is compared."""
 _CHUNK = 256
 _COLOUR_NAMES = tuple(COLOURS)
 _COLOURS = np.asarray(list(COLOURS.values()), np.float32) / 255
@@ -211,3 +216,80 @@ def _cover(patch: np.ndarray, own: np.ndarray) -> np.ndarray:
     along = (patch @ own[:, :, None])[..., 0] / np.square(own).sum(1)[:, None]
     off = np.square(patch).sum(-1) / np.square(own).sum(1)[:, None] - np.square(along)
     return np.asarray(np.where(off <= OFF_LINE**2, np.clip(along, 0, 1), 0))
+
+
+@functools.cache
+def _templates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(coverages `[pixel, template]`, their squared norms, centres (x, y) `[kind, template of the kind, 2]`).
+
+    A kind is a shape at a size; its templates differ in scale and shift. They are aligned by their centre of
+    mass, as blobs are.
+    """
+    offsets = np.arange(PATCH) - PATCH // 2 + 0.5
+    y, x = np.meshgrid(offsets, offsets, indexing="ij")
+    covers, places = [], []
+    for shape in SHAPES:
+        for radius in RADII:
+            mask = signed_distance(shape, x / radius, y / radius) < 0
+            column, row = x[mask].mean(), y[mask].mean()
+            for r, dx, dy in itertools.product(radius * np.asarray(SCALES), SHIFTS - column, SHIFTS - row):
+                covers.append(np.clip(0.5 - signed_distance(shape, (x - dx) / r, (y - dy) / r) * r, 0, 1))
+                places.append((dx, dy))
+    flat = np.asarray(covers, np.float32).reshape(len(covers), -1).T
+    return flat, np.square(flat).sum(0), np.asarray(places).reshape(len(SHAPES) * len(RADII), -1, 2)
+
+
+def overlaps(cover: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Best overlap of each blob with each kind of object, and where that puts the object's centre.
+
+    Args:
+        cover: coverages in [0, 1] around a blob's centre, `[blob, PATCH * PATCH]`.
+        outside: number of the blob's pixels beyond the patch, `[blob]`.
+
+    Returns:
+        Soft intersection over union `[blob, shape, size]`; centre (x, y) in pixels from the patch's middle
+        `[blob, shape, size, 2]`.
+    """
+    flat, square, places = _templates()
+    shared = cover @ flat
+    overlap = shared / (np.square(cover).sum(1)[:, None] + outside[:, None] + square - shared)
+    overlap = overlap.reshape(len(cover), len(places), -1)
+    template = overlap.argmax(2)
+    kinds = (len(cover), len(SHAPES), len(RADII))
+    place = places[np.arange(len(places)), template]
+    return overlap.max(2).reshape(kinds), place.reshape(*kinds, 2)
+
+
+def label_blobs(mask: np.ndarray) -> np.ndarray:
+    """Label 4-connected blobs of bool `[image, y, x]` by their first pixel's index in the batch; else -1."""
+    _, height, width = mask.shape
+    none = np.iinfo(np.int32).max
+    label = np.where(mask, np.arange(mask.size, dtype=np.int32).reshape(mask.shape), none)
+    while True:
+        before = label.copy()
+        for y in range(1, height):
+            _spread(label[:, y - 1], label[:, y], mask[:, y])
+        for y in range(height - 2, -1, -1):
+            _spread(label[:, y + 1], label[:, y], mask[:, y])
+        for x in range(1, width):
+            _spread(label[:, :, x - 1], label[:, :, x], mask[:, :, x])
+        for x in range(width - 2, -1, -1):
+            _spread(label[:, :, x + 1], label[:, :, x], mask[:, :, x])
+        if np.array_equal(before, label):
+            return np.where(mask, label, -1)
+
+
+def _spread(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> None:
+    np.minimum(source, target, out=target, where=mask)
+
+
+def grow(label: np.ndarray, steps: int) -> np.ndarray:
+    """Labels spread into unlabelled pixels, so that a blob owns its faint edge."""
+    for _ in range(steps):
+        padded = np.pad(label, ((0, 0), (1, 1), (1, 1)), constant_values=-1)
+        around = np.maximum(
+            np.maximum(padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]),
+            np.maximum(padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]),
+        )
+        label = np.where(label >= 0, label, around)
+    return label

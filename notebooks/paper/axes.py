@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch
-from noise_search.shapes.small import small_flow
+from noise_search.shapes import small_flow
 
 GFLOPS = {"shapes-flow": 0.3824, "shapes-flow-small": 0.0962}
 """Of one NFE: two rows, as guidance asks for; by `python notebooks/paper/cost.py`."""

@@ -4,8 +4,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch.utils.flop_counter import FlopCounterMode
 
-from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.shapes.small import SMALL, small_flow
+from noise_search.shapes import EMBEDDED_MODELS, SMALL, small_flow
 
 
 def main() -> None:

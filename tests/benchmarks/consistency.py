@@ -16,8 +16,8 @@ from scipy.stats import spearmanr
 
 from noise_search import search
 from noise_search.shapes import EMBEDDED_MODELS, WEIGHTS
+from noise_search.shapes.captions import evaluation_prompts
 from noise_search.shapes.oracle import judge
-from noise_search.shapes.prompts import evaluation_prompts
 from verifiers import CLIPScore
 from verifiers.consistency import Consistency
 

@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 
 from noise_search import search
 from noise_search.shapes import EMBEDDED_MODELS, WEIGHTS
-from noise_search.shapes.train.assemble import call_arguments
+from noise_search.shapes.train.pipelines import call_arguments
 
 PROMPT, COUNT, ROUNDS = "a red circle to the left of a blue square", 32, 5
 

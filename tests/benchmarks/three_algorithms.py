@@ -20,7 +20,7 @@ from three_algorithms_report import report
 
 from noise_search import RandomSearch, SearchOverPaths, SearchResult, ZeroOrderSearch, search
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.shapes.prompts import evaluation_prompts
+from noise_search.shapes.captions import evaluation_prompts
 from verifiers.aggregators.ranks import ranks
 
 BUDGETS = (4, 16)

@@ -12,7 +12,7 @@ from PIL import Image
 from noise_search import search
 from noise_search.models import read_card
 from noise_search.shapes import EMBEDDED_MODELS, WEIGHTS
-from noise_search.shapes.train.assemble import call_arguments
+from noise_search.shapes.train.pipelines import call_arguments
 from verifiers import CLIPScore
 
 PROMPT = "a red circle to the left of a blue square"

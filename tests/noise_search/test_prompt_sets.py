@@ -21,8 +21,7 @@ from noise_search.prompt_sets import (
     names,
 )
 from noise_search.prompt_sets import published as published_module
-from noise_search.shapes.captions import parse
-from noise_search.shapes.prompts import evaluation_prompts, meaning, validation_prompts
+from noise_search.shapes.captions import evaluation_prompts, meaning, parse, validation_prompts
 from noise_search.shapes.scenes import FAMILIES
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from noise_search.shapes import WEIGHTS
-from noise_search.shapes.train import aesthetic, assemble, clip, denoisers, gates, vae, vlm
+from noise_search.shapes.train import clip, gates, pipelines, vlm
 from noise_search.shapes.train.loop import Plan
 
 log = logging.getLogger("noise_search.shapes.train")
@@ -52,29 +52,28 @@ def run(stage: str, out: Path, weights: Path, seed: int, device: torch.device, s
 
     match stage:
         case "vae":
-            vae.train(out, seed, device, plan(vae.PLAN))
+            pipelines.train_vae(out, seed, device, plan(pipelines.VAE))
         case "clip":
-            clip.train(out, seed, device, plan(clip.PLAN))
+            clip.train_clip(out, seed, device, plan(clip.PLAN))
         case "latents":
-            denoisers.encode(out, seed, device)
+            pipelines.encode(out, seed, device)
         case "ddim":
-            denoisers.train_ddim(out, seed, device, plan(denoisers.DDIM))
+            pipelines.train_ddim(out, seed, device, plan(pipelines.DDIM))
         case "flow":
-            denoisers.train_flow(out, seed, device, plan(denoisers.FLOW))
+            pipelines.train_flow(out, seed, device, plan(pipelines.FLOW))
         case "aesthetic":
-            log.info("aesthetic head on held-out scenes: %s", aesthetic.train(out, seed, device))
+            log.info("aesthetic head on held-out scenes: %s", clip.train_aesthetic(out, seed, device))
         case "vlm":
             vlm.train(out, seed, device, plan(vlm.PLAN))
         case "assemble":
-            shutil.copytree(out / "clip", weights / "clip", dirs_exist_ok=True)
-            shutil.copytree(out / "aesthetic", weights / "aesthetic", dirs_exist_ok=True)
-            shutil.copytree(out / "vlm", weights / "vlm", dirs_exist_ok=True)
-            assemble.save(assemble.ddim_pipeline(out, seed), "shapes-ddim", weights)
-            assemble.save(assemble.flow_pipeline(out, seed), "shapes-flow", weights)
+            for part in ("clip", "aesthetic", "vlm"):
+                shutil.copytree(out / part, weights / part, dirs_exist_ok=True)
+            pipelines.save(pipelines.ddim_pipeline(out, seed), "shapes-ddim", weights)
+            pipelines.save(pipelines.flow_pipeline(out, seed), "shapes-flow", weights)
         case "small":
-            encoders = assemble.text_encoders(weights / "shapes-flow")
-            small = denoisers.train_small(out, encoders, seed, device, plan(denoisers.SMALL))
-            assemble.save_small(small, weights)
+            encoders = pipelines.text_encoders(weights / "shapes-flow")
+            small = pipelines.train_small(out, encoders, seed, device, plan(pipelines.SMALL_FLOW))
+            pipelines.save_small(small, weights)
         case "gates":
             report = gates.report(weights)
             log.info("gates: %s", json.dumps(report, indent=2))

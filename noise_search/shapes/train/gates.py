@@ -1,6 +1,12 @@
-"""Stage "gates": measure the embedded models as the card reports them, through plain diffusers calls."""
+"""Stage "gates": measure the embedded models as the card reports them, through plain diffusers calls.
 
+`python -m noise_search.shapes.train.gates [FOLDER]` prints what the vision-language model in the folder can do, beside
+the embedded CLIP.
+"""
+
+import json
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +18,17 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from torch import Tensor
 
-from noise_search.shapes.captions import captions
+from noise_search.shapes import WEIGHTS
+from noise_search.shapes.captions import Prompt, captions, evaluation_prompts, near_miss
 from noise_search.shapes.oracle import Oracle, judge
-from noise_search.shapes.prompts import Prompt, evaluation_prompts
 from noise_search.shapes.render import render
 from noise_search.shapes.scenes import FAMILIES, sample_scenes
-from noise_search.shapes.train.assemble import call_arguments
-from verifiers.clip import CLIPScore
+from noise_search.shapes.train.pipelines import call_arguments
+from verifiers import VLM, CLIPScore, Verifier
 
 log = logging.getLogger(__name__)
 HELD_OUT = 10_000_000
+VLM_HELD_OUT = 20_000_003
 SEEDS = range(16)
 
 
@@ -146,3 +153,65 @@ def report(weights: Path) -> dict[str, Any]:
         found[name]["seconds_per_candidate"] = gate_d(weights, name)
         log.info("%s: %s", name, found[name])
     return found
+
+
+def auc(scores: np.ndarray, truths: np.ndarray) -> float:
+    """Chance that a true case scores above a false one, ties counted half."""
+    above = scores[truths][:, None] - scores[~truths][None]
+    return round(float((above > 0).mean() + (above == 0).mean() / 2), 4) if above.size else float("nan")
+
+
+def rendered(verifier: Verifier, per_family: int = 200) -> dict[str, dict[str, float]]:
+    """True captions against near misses of held-out scenes: accuracy by sign, share of pairs ranked right, AUC."""
+    report = {}
+    for at, family in enumerate(FAMILIES):
+        scenes = sample_scenes(per_family, VLM_HELD_OUT + at, (family,))
+        true = captions(scenes, at)
+        wrong = [near_miss(text, row) for row, text in enumerate(true)]
+        images = render(scenes)
+        good, bad = verifier(images, true).numpy(), verifier(images, wrong).numpy()
+        truths = np.repeat([True, False], per_family)
+        report[family] = {
+            "accuracy": round(float(((good > 0).mean() + (bad < 0).mean()) / 2), 4),
+            "pairs": round(float((good > bad).mean()), 4),
+            "auc": auc(np.concatenate([good, bad]), truths),
+        }
+    return report
+
+
+@torch.no_grad()
+def generated(scorers: dict[str, Verifier], seeds: int, weights: Path) -> dict[str, dict[str, float]]:
+    """AUC for the oracle's verdict over images of `shapes-flow`, in all and per family, and best of `seeds`."""
+    pipe = DiffusionPipeline.from_pretrained(weights / "shapes-flow")
+    pipe.set_progress_bar_config(disable=True)
+    texts = [prompt.text for prompt in evaluation_prompts()]
+    families = np.asarray([prompt.family for prompt in evaluation_prompts()])
+    arguments = call_arguments("shapes-flow") | {"negative_prompt": [""] * len(texts), "output_type": "pt"}
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in scorers}
+    truths = []
+    for seed in range(seeds):
+        generators = [torch.Generator().manual_seed(seed * 1000 + row) for row in range(len(texts))]
+        images = pipe(texts, generator=generators, **arguments).images.clamp(0, 1)
+        truths.append(np.asarray([bool(verdict.strict) for verdict in judge(images, texts)]))
+        for name, scorer in scorers.items():
+            scores[name].append(scorer(images, texts).numpy())
+    truth = np.stack(truths)
+    report: dict[str, dict[str, float]] = {"share_true": {"all": round(float(truth.mean()), 4)}}
+    groups: dict[str, Any] = {"all": slice(None), **{family: families == family for family in FAMILIES}}
+    for name, parts in scores.items():
+        made = np.stack(parts)
+        best = truth[made.argmax(0), np.arange(len(texts))]
+        report[f"{name}_auc"] = {k: auc(made[:, rows].ravel(), truth[:, rows].ravel()) for k, rows in groups.items()}
+        report[f"{name}_best"] = {k: round(float(best[rows].mean()), 4) for k, rows in groups.items()}
+    return report
+
+
+def main(folder: Path, weights: Path = WEIGHTS) -> None:
+    """Print the report on the model in the folder."""
+    vlm, clip = VLM(folder, batch=100), CLIPScore(str(weights / "clip"))
+    found = {"rendered": rendered(vlm), "generated": generated({"vlm": vlm, "clip": clip}, 8, weights)}
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else WEIGHTS / "vlm")

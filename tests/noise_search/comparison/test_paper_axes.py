@@ -11,7 +11,7 @@ import pytest
 
 from noise_search import Comparison, compare
 from noise_search.settings import ModelOptions
-from noise_search.shapes.small import SMALL
+from noise_search.shapes import SMALL
 
 SCRIPTS = Path(__file__).parents[3] / "notebooks" / "paper"
 RESULTS = sorted((SCRIPTS / "results").glob("*.csv"))
@@ -80,7 +80,7 @@ def test_an_axis_is_reported_as_table_figure_and_csv(scripts, ran, tmp_path):
 
 
 def test_costs_are_those_that_torch_counts(scripts):
-    from noise_search.shapes.small import small_flow
+    from noise_search.shapes import small_flow
 
     assert scripts["cost"]._cost(small_flow("cpu")) == pytest.approx(scripts["axes"].GFLOPS[SMALL], rel=1e-3)
 

@@ -21,8 +21,7 @@ from noise_search.diagnosis.checks import (
     spread,
     try_wrong,
 )
-from noise_search.shapes.captions import parse
-from noise_search.shapes.prompts import evaluation_prompts
+from noise_search.shapes.captions import evaluation_prompts, parse
 from tiny.search import brightness
 from verifiers import FunctionVerifier, JPEGSize
 

@@ -9,7 +9,7 @@ from noise_search.shapes import WEIGHTS
 from noise_search.shapes.oracle import Oracle
 from noise_search.shapes.render import render
 from noise_search.shapes.scenes import COLOURS, SHAPES, SINGLE_OBJECTS, sample_scenes
-from noise_search.shapes.train.vlm_gates import auc
+from noise_search.shapes.train.gates import auc
 from verifiers.classes.score import ClassScore
 
 KINDS = [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]

@@ -13,8 +13,8 @@ from noise_search.shapes.oracle import judge
 from noise_search.shapes.render import render
 from noise_search.shapes.scenes import sample_scenes
 from noise_search.shapes.train import vlm as stage
-from noise_search.shapes.train.vlm_gates import auc
-from noise_search.shapes.train.vlm_questions import PRESENCE, TEMPLATES, questions
+from noise_search.shapes.train.gates import auc
+from noise_search.shapes.train.vlm import PRESENCE, TEMPLATES, questions
 from verifiers.vlm import QUESTION, VLM
 
 FOLDER = WEIGHTS / "vlm"

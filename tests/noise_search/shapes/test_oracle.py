@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from noise_search.shapes.blobs import label_blobs
 from noise_search.shapes.captions import captions, near_miss
 from noise_search.shapes.oracle import Oracle, Verdict, judge
-from noise_search.shapes.reading import read
+from noise_search.shapes.reading import label_blobs, read
 from noise_search.shapes.render import render
 from noise_search.shapes.scenes import BACKGROUNDS, COLOURS, SHAPES, Scenes, sample_scenes
 

@@ -10,12 +10,11 @@ import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import nn
 
-from noise_search.shapes import EMBEDDED_MODELS, configs
+from noise_search.shapes import EMBEDDED_MODELS, SMALL, configs
 from noise_search.shapes.captions import captions
 from noise_search.shapes.render import render
 from noise_search.shapes.scenes import sample_scenes
-from noise_search.shapes.small import SMALL
-from noise_search.shapes.train import aesthetic, assemble, denoisers, vae
+from noise_search.shapes.train import clip, pipelines
 from noise_search.shapes.train.loop import Plan, averaged, checkpoint_step, fit
 
 
@@ -58,17 +57,17 @@ def test_a_loss_that_is_no_number_ends_training(tmp_path):
 def test_the_small_denoiser_is_trained_on_text_encoders_that_stay(tmp_path):
     shutil.copytree(EMBEDDED_MODELS["shapes-flow"] / "vae", tmp_path / "vae")
     configs.write_clip_tokenizer(captions(sample_scenes(3000, 0), 0), tmp_path / "tokenizer")
-    denoisers.encode(tmp_path, 0, torch.device("cpu"), scenes=80)
-    encoders = assemble.text_encoders(EMBEDDED_MODELS["shapes-flow"])
+    pipelines.encode(tmp_path, 0, torch.device("cpu"), scenes=80)
+    encoders = pipelines.text_encoders(EMBEDDED_MODELS["shapes-flow"])
     before = {name: weight.clone() for name, weight in encoders.state_dict().items()}
     torch.manual_seed(4)
     untrained = configs.flux(configs.SMALL_WIDTH)
     plan = Plan("small", 2, rate=1e-3, bfloat16=False)
-    small = denoisers.train_small(tmp_path, encoders, 0, torch.device("cpu"), plan)
+    small = pipelines.train_small(tmp_path, encoders, 0, torch.device("cpu"), plan)
     assert all(torch.equal(before[name], weight) for name, weight in encoders.state_dict().items())
     moved = [not torch.equal(a, b) for a, b in zip(untrained.parameters(), small.parameters(), strict=True)]
     assert sum(moved) > 0.9 * len(moved)
-    assemble.save_small(small, tmp_path)
+    pipelines.save_small(small, tmp_path)
     read = FluxTransformer2DModel.from_pretrained(tmp_path / SMALL / "transformer")
     assert read.config.num_attention_heads == small.config.num_attention_heads == 2
     assert torch.allclose(read.proj_out.weight.float(), small.proj_out.weight.float(), atol=1e-3)
@@ -76,7 +75,7 @@ def test_the_small_denoiser_is_trained_on_text_encoders_that_stay(tmp_path):
 
 def test_tokens_are_packed_as_the_flux_pipeline_packs_them():
     latents = torch.randn(2, 4, 16, 16)
-    assert torch.equal(denoisers.pack(latents), FluxPipeline._pack_latents(latents, 2, 4, 16, 16))
+    assert torch.equal(pipelines.pack(latents), FluxPipeline._pack_latents(latents, 2, 4, 16, 16))
 
 
 def test_velocity_weights_turn_the_epsilon_error_into_the_velocity_error():
@@ -84,21 +83,21 @@ def test_velocity_weights_turn_the_epsilon_error_into_the_velocity_error():
     signal, noise = alphas.sqrt(), (1 - alphas).sqrt()
     x0_error = torch.rand(400)
     as_velocity, as_epsilon = (x0_error * (signal + noise) / noise) ** 2, (x0_error * signal / noise) ** 2
-    ratio = as_velocity / (as_epsilon * denoisers.velocity_weights(alphas))
+    ratio = as_velocity / (as_epsilon * pipelines.velocity_weights(alphas))
     inside = (1 + noise / signal).square() < 20
     assert ratio[inside].std() < 1e-4 * ratio[inside].mean() and inside.sum() > 100
 
 
 def test_quarter_crops_tile_the_rolled_canvas():
     images = render(sample_scenes(3, 0))
-    tiles = vae.quarters(images, torch.Generator().manual_seed(0))
+    tiles = pipelines.quarters(images, torch.Generator().manual_seed(0))
     assert tiles.shape == (12, 3, 32, 32)
     assert tiles.sum() == pytest.approx(float(images.sum()), rel=1e-5)
 
 
 def test_the_rule_of_composition_prefers_balance_and_contrast():
     scenes = sample_scenes(4000, 5, families=("single",))
-    score = aesthetic.composition(scenes)
+    score = clip.composition(scenes)
     middle = (abs(scenes.x[:, 0] - 32) + abs(scenes.y[:, 0] - 32)) <= 8
     assert 0 < score.min() and score.max() < 11
     assert score[middle].mean() > score[~middle].mean() + 1
@@ -116,4 +115,4 @@ def test_the_command_trains_a_stage(tmp_path):
 
 def test_the_models_cards_are_those_that_training_writes():
     for name, folder in EMBEDDED_MODELS.items():
-        assert json.loads((folder / "noise_search.json").read_text(encoding="utf-8")) == assemble.card_of(name)
+        assert json.loads((folder / "noise_search.json").read_text(encoding="utf-8")) == pipelines.card_of(name)

@@ -6,8 +6,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from noise_search.shapes.captions import Request, Thing, captions, near_miss, parse
-from noise_search.shapes.prompts import evaluation_prompts, validation_prompts
+from noise_search.shapes.captions import (
+    Request,
+    Thing,
+    captions,
+    evaluation_prompts,
+    near_miss,
+    parse,
+    validation_prompts,
+)
 from noise_search.shapes.render import render
 from noise_search.shapes.scenes import COLOURS, FAMILIES, GAP, RADII, RELATIONS, SHAPES, Scenes, sample_scenes
 
