@@ -5,6 +5,7 @@ An axis is a few comparisons (`noise_search.compare`) with a parameter that diff
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch
@@ -61,6 +62,15 @@ def _algorithms(model: str) -> Axis:
     """Random, zero-order and path search from 4 to 256 candidates (figure 6, table 2)."""
     runs = {"all": {"model": model, "candidates": (4, 16, 64, 256)}}
     return Axis(f"Three algorithms, {model}", runs, baseline="random")
+
+
+def _algorithms_by(model: str, name: str) -> Axis:
+    """The three algorithms at 4 and 16 candidates by a verifier or the ensemble (table 2): the table of the README."""
+    verifiers = ["clip", "aesthetic"] if name == "ensemble" else [name]
+    judges = [one for one in ("clip", "aesthetic", "oracle") if one not in verifiers]
+    runs = {"all": {"model": model, "verifier": verifiers, "judges": judges, "candidates": (4, 16)}}
+    measures = ("clip", "aesthetic", "oracle")
+    return Axis(f"Three algorithms by {name}, {model}", runs, measures=measures, baseline="random")
 
 
 def _verifiers() -> Axis:
@@ -140,6 +150,11 @@ AXES: Mapping[str, Callable[[], Axis]] = {
     "steps-ddim": lambda: _steps("shapes-ddim"),
     "algorithms-flow": lambda: _algorithms("shapes-flow"),
     "algorithms-ddim": lambda: _algorithms("shapes-ddim"),
+    **{
+        f"three-{model}-{verifier}": partial(_algorithms_by, f"shapes-{model}", verifier)
+        for model in ("flow", "ddim")
+        for verifier in ("clip", "aesthetic", "ensemble")
+    },
     "verifiers": _verifiers,
     "drafts": _drafts,
     "neighbours": _neighbours,

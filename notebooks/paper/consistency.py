@@ -1,7 +1,7 @@
 """Rank correlation of `consistency` with `clip` and the oracle on the embedded pipelines, as in Ma et al. 2501.09732.
 
-Run with `python tests/benchmarks/consistency.py [MODEL...]`; writes `consistency.json` beside itself. 40 prompts (every
-third of the evaluation list) times 8 noises, at several noise levels, on the embedded CLIP's features. The correlation
+Run with `python notebooks/paper/consistency.py [MODEL...]`; writes `results/consistency.json`. 40 prompts (every third
+of the evaluation list) times 8 noises, at several noise levels, on the embedded CLIP's features. The correlation
 is Spearman's within a prompt, over its 8 noises; prompts where one side is constant say nothing and are left out.
 Mean over prompts, with the 95 % bootstrap interval over prompts.
 """
@@ -22,7 +22,7 @@ from verifiers import CLIPScore
 from verifiers.consistency import Consistency
 
 LEVELS, NOISES = (0.2, 0.4, 0.6, 0.8), 8
-OUT = Path(__file__).with_suffix(".json")
+OUT = Path(__file__).parent / "results" / "consistency.json"
 
 
 def scores_of(model):
