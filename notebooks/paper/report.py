@@ -142,7 +142,7 @@ def markdown(axis: Axis, found: Sequence[Point]) -> str:
 
 
 def kept(file: Path) -> str:
-    """A row per model, budget and verifier; cells are random / zero-order / paths, with half of the interval's width."""
+    """A row per model, budget and verifier; cells are random / zero-order / paths, ± half an interval."""
     digits = {"clip": 3, "aesthetic": 2, "oracle": 3}
     lines = ["| | candidates | verifier | CLIP | aesthetic | oracle, strict |", "|---|---|---|---|---|---|"]
     for model, found in json.loads(file.read_text(encoding="utf-8")).items():
