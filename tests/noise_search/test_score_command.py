@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_command import COMMAND, run, run_many
 
 import noise_search
 from noise_search.disk.images import look_at, read_pixels
 from noise_search.shapes import EMBEDDED_VERIFIERS, embedded_verifier
+from tiny.command import COMMAND, run, run_many
 from verifiers import FunctionVerifier, available
 from verifiers.measures import Brightness
 

@@ -1,24 +1,39 @@
-"""A closed-form model, verifiers and stub algorithms: whole searches in milliseconds."""
+"""Closed-form models, verifiers and stub algorithms: whole searches in milliseconds."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from noise_search import search
 from noise_search.algorithms.base import Evaluation, Job, Plan, Problem
-from samplers import flow_matching
+from samplers import ddim, flow_matching
 from samplers.denoiser import DenoiserSampler
 from samplers.space import NoiseSpace
 
 SHAPE = (3, 4, 4)
+AXES = ("channel", "height", "width")
 SPREAD = 0.3
+TAU = 0.4
+MEAN = torch.linspace(-0.5, 0.5, math.prod(SHAPE)).view(SHAPE)
+"""Of the Gaussian whose probability-flow map is known."""
 
 
 def space(steps: int = 8, levels: Sequence[float] = (), shape: tuple[int, ...] = SHAPE) -> NoiseSpace:
     sigmas = sorted({*(1 - i / steps for i in range(steps)), *levels}, reverse=True)
-    return NoiseSpace(shape, ("channel", "height", "width"), *flow_matching.grid(sigmas))
+    return NoiseSpace(shape, AXES, *flow_matching.grid(sigmas))
+
+
+def vp_space(steps: int) -> NoiseSpace:
+    signal = [max(math.cos(math.pi / 2 * (1 - i / steps)), 0.05) ** 2 for i in range(steps)]
+    return NoiseSpace(SHAPE, AXES, *ddim.grid(signal))
+
+
+def gaussian_x0(x: Tensor, alpha: float, sigma: float, prompts: list[str]) -> Tensor:
+    return MEAN + alpha * TAU**2 / (alpha**2 * TAU**2 + sigma**2) * (x - alpha * MEAN)
 
 
 def mixture(centres: int = 6) -> Tensor:
@@ -56,6 +71,47 @@ def brightness(images: Tensor, prompts: list[str]) -> Tensor:
 
 def contrast(images: Tensor, prompts: list[str]) -> Tensor:
     return images.flatten(1).std(1)
+
+
+def fits(rows: int, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A denoiser or verifier that runs out of memory on more rows."""
+
+    def limited(batch: Tensor, *more: Any) -> Tensor:
+        if len(batch) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return function(batch, *more)
+
+    return limited
+
+
+def spoilt(rows: slice) -> Callable[..., Tensor]:
+    """The denoiser with rows of every batch that are no numbers."""
+
+    def broken(x: Tensor, *more: Any) -> Tensor:
+        x0 = exact_x0(x, *more)
+        x0[rows] = torch.nan
+        return x0
+
+    return broken
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    """A denoiser, verifier or callback that only raises."""
+
+    def fail(*given: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def toy_search(sampler: DenoiserSampler | None = None, prompt: Any = "a prompt", **options: Any) -> Any:
+    """A search of the closed-form model, by brightness if nothing else is asked for."""
+    asked = {"model": sampler or CountingSampler(), "verifier": brightness, "progress": False}
+    return search(prompt, **asked | options)
+
+
+def scores(result: Any) -> list[float]:
+    return [candidate.score for candidate in result.candidates]
 
 
 @dataclass(frozen=True)

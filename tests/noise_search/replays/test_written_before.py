@@ -12,7 +12,7 @@ from PIL import Image
 
 from noise_search import Comparison, compare, replay
 
-BEFORE = Path(__file__).parents[1] / "data" / "version-0.1.0"
+BEFORE = Path(__file__).parents[2] / "data" / "version-0.1.0"
 LEVEL = 1.001 / 255
 """Images agree within 1e-4, which may still round to the next of 255 levels."""
 RESULT = json.loads((BEFORE / "search" / "result.json").read_text(encoding="utf-8"))

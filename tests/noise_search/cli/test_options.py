@@ -1,14 +1,52 @@
-"""Verifiers with options as people type them."""
+"""Options of algorithms and verifiers as people type them."""
 
 import json
 
 import pytest
-from test_command import PROMPT
-from test_command import run as command
 
-from noise_search import search
-from noise_search.cli.options import assignment, configured_verifiers
+from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch, search
+from noise_search.cli.options import assignment, configured_algorithm, configured_verifiers
 from noise_search.resolve import Named
+from tiny.command import PROMPT
+from tiny.command import run as command
+
+
+def test_options_of_an_algorithm_become_the_object():
+    assert configured_algorithm("random", []) == RandomSearch()
+    typed = ["neighbours=8", "cosine=0.9", "patience=none"]
+    assert configured_algorithm("zero-order", typed) == ZeroOrderSearch(neighbours=8, cosine=0.9)
+    assert configured_algorithm("paths", ["rounds=2", "literal=False"]) == SearchOverPaths(rounds=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "match"),
+    [
+        ("zero-ordr", [], "unknown algorithm 'zero-ordr'; did you mean 'zero-order'"),
+        (
+            "zero-order",
+            ["neighbors=8"],
+            "unknown option of algorithm 'zero-order': 'neighbors'; did you mean 'neighbours'",
+        ),
+        ("zero-order", ["neighbours"], "option 'neighbours' has no value"),
+        ("zero-order", ["neighbours=many"], "neighbours='many' must be a whole number"),
+        ("random", ["n=3"], "algorithm 'random' takes no options"),
+        ("paths", ["start=2"], "start=2 must be between 0 and 1"),
+    ],
+)
+def test_options_of_an_algorithm_that_are_wrong_are_named(name, typed, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        configured_algorithm(name, typed)
+
+
+def test_the_command_says_how_the_budget_was_spent(tmp_path):
+    done = command(
+        *("generate", PROMPT, "--algorithm", "paths", "--option", "paths=1", "--nfe", "30", "--steps", "5"),
+        *("--out", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 path to noise level 0.6, up to 0.8 and down to 0.4" in done.stdout
+    wrong = command("generate", PROMPT, "--algorithm", "paths", "--draft-steps", "2", "--out", str(tmp_path))
+    assert wrong.returncode == 2 and "stops at grid points inside trajectories" in wrong.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +91,7 @@ def test_what_an_option_takes_as_text_stays_as_it_is_typed():
         (["output=logit"], [], "doesn't say of which verifier"),
     ],
 )
-def test_options_that_are_wrong_are_named(typed, names, match):
+def test_options_of_a_verifier_that_are_wrong_are_named(typed, names, match):
     with pytest.raises(ValueError, match=match):
         configured_verifiers(typed, names)
 
@@ -74,7 +112,9 @@ def test_the_commands_take_options(tmp_path):
     assert any(key.startswith("jpeg@incompressibility/") for key in json.loads(done.stdout)["best"]["scores"])
     scored = command("score", str(tmp_path / "best.png"), "--verifier", "jpeg", "--verifier-option", "quality=50")
     assert scored.returncode == 0, scored.stderr
-    wrong = command("score", str(tmp_path / "best.png"), "--verifier", "jpeg", "--verifier-option", "qualty=50")
-    assert wrong.returncode == 2 and "qualty" in wrong.stderr and "Traceback" not in wrong.stderr
-    refused = command("generate", PROMPT, *small, "--verifier-option", "oracle.strict=1")
-    assert refused.returncode == 2 and "strict" in refused.stderr and "Traceback" not in refused.stderr
+    for arguments, word in [
+        (("score", str(tmp_path / "best.png"), "--verifier", "jpeg", "--verifier-option", "qualty=50"), "qualty"),
+        (("generate", PROMPT, *small, "--verifier-option", "oracle.strict=1"), "strict"),
+    ]:
+        refused = command(*arguments)
+        assert refused.returncode == 2 and word in refused.stderr and "Traceback" not in refused.stderr

@@ -1,22 +1,19 @@
 """Every algorithm under the contract, and what each of them promises beyond it."""
 
 import itertools
-import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from contracts.algorithm import AlgorithmContract, run, scored_by
-from noise_search import Job, RandomSearch, SearchOverPaths, ZeroOrderSearch
+from contracts.algorithm import AlgorithmContract, in_another_process, run, scored_by
+from noise_search import Job, RandomSearch, SearchOverPaths, ZeroOrderSearch, search
+from noise_search.shapes import EMBEDDED_MODELS
 from samplers import DenoiserSampler, NoiseSpace, ddim
-from tiny.search import STUBS, CountingSampler, brightness, contrast, space
+from tiny.command import PROMPT
+from tiny.search import STUBS, CountingSampler, brightness, contrast, exact_x0, scores, space
 from verifiers.aggregators.ranks import ranks
 
 DEFAULTS = [
@@ -34,38 +31,25 @@ PUBLISHED = [ZeroOrderSearch(literal=True), SearchOverPaths(literal=True)]
 @pytest.fixture(scope="module")
 def another_process() -> dict[str, str]:
     """The proposals of every algorithm in a process with another hash seed."""
-    code = (
-        "import json; from contracts.algorithm import proposals; from test_algorithms import DEFAULTS, PUBLISHED; "
-        "print(json.dumps([hash('x'), {repr(a): proposals(a) for a in DEFAULTS + PUBLISHED}]))"
-    )
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parent), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "random"},
-    )
-    salt, found = json.loads(done.stdout)
+    salt, found = in_another_process(*DEFAULTS, *PUBLISHED)
     assert salt != hash("x"), "the processes share a hash seed, so this shows nothing"
-    return found
+    return {repr(a): proposed for a, proposed in zip(DEFAULTS + PUBLISHED, found, strict=True)}
+
+
+class Contract(AlgorithmContract):
+    @pytest.fixture
+    def elsewhere(self, algorithm, another_process):
+        return another_process[repr(algorithm)]
 
 
 @pytest.mark.parametrize("algorithm", DEFAULTS, ids=repr)
-class TestDefaults(AlgorithmContract):
-    @pytest.fixture
-    def elsewhere(self, algorithm, another_process):
-        return another_process[repr(algorithm)]
+class TestDefaults(Contract):
+    pass
 
 
 @pytest.mark.parametrize("algorithm", PUBLISHED, ids=repr)
-class TestPublished(AlgorithmContract):
+class TestPublished(Contract):
     published = True
-
-    @pytest.fixture
-    def elsewhere(self, algorithm, another_process):
-        return another_process[repr(algorithm)]
 
 
 # Zero-order search
@@ -122,18 +106,18 @@ def test_neighbours_lie_at_the_cosine_with_the_pivots_norm():
 
 def test_patience_restarts_from_the_next_fresh_noise_and_the_best_centre_wins():
     result = run(ZeroOrderSearch(neighbours=2, patience=2), nfe=800)
-    scores = [c.score for c in result.candidates]
+    told = scores(result)
     at, expected, centre = 0, [], -math.inf
-    while at < len(scores):  # the same rule, told by the scores alone
+    while at < len(told):  # the same rule, told by the scores alone
         expected.append(at)
-        centre, stalled, at = scores[at], 0, at + 1
-        while stalled < 2 and at < len(scores):
-            best = max(scores[at : at + 2])
+        centre, stalled, at = told[at], 0, at + 1
+        while stalled < 2 and at < len(told):
+            best = max(told[at : at + 2])
             stalled, centre, at = (0, best, at + 2) if best > centre else (stalled + 1, centre, at + 2)
     starts = [c.id for c in result.candidates if c.seed is not None]
     assert starts == expected and len(starts) > 2
     assert [result.candidates[i].seed for i in starts] == list(range(len(starts)))
-    assert result.score == max(scores)
+    assert result.score == max(told)
 
 
 def test_chains_share_rounds_and_a_trimmed_round_serves_each_in_turn():
@@ -150,14 +134,13 @@ def test_one_neighbour_at_cosine_zero_is_random_search():
     def score(images, prompts):
         return images[:, 0, 0, 0]
 
-    one = ZeroOrderSearch(neighbours=1, cosine=0.0)
-    winners = [
-        [run(algorithm, sampler, nfe=6, seed=100 * i, verifier=score).score for i in range(80)]
-        for algorithm in (one, RandomSearch())
-    ]
-    assert stats.ks_2samp(*winners).pvalue > 0.05
-    near = [run(ZeroOrderSearch(neighbours=1), sampler, nfe=6, seed=100 * i, verifier=score).score for i in range(80)]
-    assert stats.ks_2samp(near, winners[1]).pvalue < 0.01, "the test can't tell a local search from random search"
+    def winners(algorithm):
+        return [run(algorithm, sampler, nfe=6, seed=100 * i, verifier=score).score for i in range(80)]
+
+    fresh = winners(RandomSearch())
+    assert stats.ks_2samp(winners(ZeroOrderSearch(neighbours=1, cosine=0.0)), fresh).pvalue > 0.05
+    near = winners(ZeroOrderSearch(neighbours=1))
+    assert stats.ks_2samp(near, fresh).pvalue < 0.01, "the test can't tell a local search from random search"
 
 
 def test_the_published_zero_order_search_never_scores_its_pivot_and_always_moves():
@@ -186,7 +169,7 @@ def test_paths_with_one_path_and_no_rounds_is_one_sample():
     assert one.score == plain.score and one.ledger.nfe == plain.ledger.nfe == 8
     several = run(SearchOverPaths(paths=5, rounds=0), seed=4)
     best = run(RandomSearch(), seed=4, candidates=5, nfe=None)
-    assert [c.score for c in several.candidates] == [c.score for c in best.candidates]
+    assert scores(several) == scores(best)
 
 
 @pytest.mark.parametrize(
@@ -277,14 +260,6 @@ def test_the_published_paths_use_the_papers_levels_on_a_grid_that_contains_them(
     assert not result.candidates[0].finished and last.finished
 
 
-def test_the_published_levels_are_refused_where_a_grid_lacks_them():
-    fixed = DenoiserSampler(lambda x, alpha, sigma, prompts: 0 * x, space(8))
-    with pytest.raises(ValueError, match="function"):
-        run(SearchOverPaths(literal=True), fixed)
-    with pytest.raises(ValueError, match=r"noise level 0\.11, the nearest point"):
-        SearchOverPaths(literal=True).describe(space(8), 400)
-
-
 def test_published_rounds_end_where_a_diffusion_models_grid_does():
     """Stable Diffusion's cleanest training step has noise level .028, above the paper's last level of .02."""
     table = np.asarray(ddim.scaled_linear())
@@ -297,6 +272,23 @@ def test_published_rounds_end_where_a_diffusion_models_grid_does():
     )
     schedule = published.describe(grid, 10**6)
     assert [r["down"] for r in schedule["rounds"]] == pytest.approx([0.08, 0.05, 0.0284], abs=2e-3)
+
+
+@pytest.mark.parametrize("model", sorted(EMBEDDED_MODELS))
+def test_the_published_levels_are_on_the_grid_of_both_pipelines(model):
+    published = SearchOverPaths(paths=1, branches=1, literal=True)
+    result = search(PROMPT, model=model, algorithm=published, steps=14, nfe=110, progress=False)
+    schedule = result.settings["algorithm"]["schedule"]
+    levels = [schedule["start"], *(level for turn in schedule["rounds"] for level in (turn["up"], turn["down"]))]
+    # Stable Diffusion's grid ends at noise level .028, and so do the rounds.
+    asked = (*published.levels, 0.0) if model == "shapes-flow" else (*published.levels[:6], 0.0283)
+    assert levels == pytest.approx(asked, abs=2e-3)
+    assert result.best.finished
+
+
+def test_the_published_levels_are_refused_on_a_grid_that_starts_below_them():
+    with pytest.raises(ValueError, match=r"level 0\.89 is noisier than .* more steps"):
+        search(PROMPT, model="shapes-ddim", algorithm=SearchOverPaths(literal=True), steps=6, progress=False)
 
 
 # Options
@@ -323,16 +315,14 @@ def test_published_rounds_end_where_a_diffusion_models_grid_does():
         (lambda: SearchOverPaths(literal="off"), "literal='off' must be True or False"),
         (lambda: ZeroOrderSearch(literal="no"), "literal='no' must be True or False"),
         (lambda: SearchOverPaths(literal=True, start=0.5), "must be below 1, pure noise"),
+        (lambda: run(SearchOverPaths(), CountingSampler(2), nfe=40), "at least 3 steps"),
+        (lambda: run(SearchOverPaths(literal=True), DenoiserSampler(exact_x0, space(8))), "function"),
+        (lambda: SearchOverPaths(literal=True).describe(space(8), 400), r"noise level 0\.11, the nearest point"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(make, match):
+def test_options_and_grids_that_make_no_sense_are_refused(make, match):
     with pytest.raises((ValueError, TypeError), match=match):
         make()
-
-
-def test_paths_refuse_a_grid_without_room_to_turn():
-    with pytest.raises(ValueError, match="at least 3 steps"):
-        run(SearchOverPaths(), CountingSampler(2), nfe=40)
 
 
 def test_an_ensemble_ranks_a_round_and_its_pivot_as_one_pool():

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noise_search import RandomSearch, ZeroOrderSearch, search
-from tiny.search import STUBS, CountingSampler, brightness, contrast, space
+from noise_search.shapes import EMBEDDED_MODELS
+from tiny.command import PROMPT
+from tiny.search import STUBS, CountingSampler, brightness, contrast, scores, space, toy_search
 from verifiers.aggregators.ranks import ranks
 
 STEPS, DRAFT = 8, 3
@@ -17,8 +19,8 @@ ALGORITHMS = [RandomSearch(), ZeroOrderSearch(), ZeroOrderSearch(chains=3, patie
 
 
 def run(sampler=None, **options):
-    asked = {"verifier": brightness, "nfe": 120, "progress": False, "draft_steps": DRAFT, "algorithm": RandomSearch()}
-    return search("a prompt", model=sampler or CountingSampler(STEPS), **{**asked, **options})
+    asked = {"nfe": 120, "draft_steps": DRAFT, "algorithm": RandomSearch()}
+    return toy_search(sampler or CountingSampler(STEPS), **{**asked, **options})
 
 
 def drafts_of(result):
@@ -59,7 +61,7 @@ def test_drafts_walk_random_searchs_stream_from_noise_0_and_score_as_plain_runs_
     result = run(nfe=100)
     plain = run(CountingSampler(DRAFT), candidates=len(drafts_of(result)), nfe=None, draft_steps=None)
     assert [c.seed for c in drafts_of(result)] == [c.seed for c in plain.candidates]
-    assert [c.score for c in drafts_of(result)] == pytest.approx([c.score for c in plain.candidates], abs=1e-6)
+    assert [c.score for c in drafts_of(result)] == pytest.approx(scores(plain), abs=1e-6)
     assert result.first.seed == 0 and result.first.step == STEPS
 
 
@@ -121,9 +123,9 @@ def test_an_ensemble_ranks_all_drafts_as_one_pool_and_renders_the_best(limit):
 
 def test_failed_drafts_are_not_rendered():
     def picky(images, prompts):
-        scores = images.mean((1, 2, 3))
-        scores[scores > scores.median()] = float("nan")
-        return scores
+        values = images.mean((1, 2, 3))
+        values[values > values.median()] = float("nan")
+        return values
 
     result = run(verifier=picky, batch_size=8)
     failed = {c.recipe.operations[:-1] for c in drafts_of(result) if c.failure}
@@ -152,11 +154,21 @@ def test_drafts_that_cannot_work_are_refused_before_anything_is_computed(options
 
 def test_a_draft_that_likes_the_plain_sample_best_does_not_render_it_twice():
     def first_noise_wins(images, prompts):
-        scores = images.mean((1, 2, 3))
-        likes.append(scores[0].item())
-        return -(scores - likes[0]).abs()
+        likes.append(images[0].mean().item())
+        return -(images.mean((1, 2, 3)) - likes[0]).abs()
 
     likes: list[float] = []
     result = run(verifier=first_noise_wins, nfe=80, draft_renders=2)
     seeds = [c.seed for c in result.candidates if c.finished]
     assert seeds.count(0) == 1 and len(seeds) == 3 and torch.isfinite(torch.tensor(result.score))
+
+
+@pytest.mark.parametrize("model", sorted(EMBEDDED_MODELS))
+def test_drafts_of_both_pipelines_are_plain_runs_of_fewer_steps(model):
+    options = {"model": model, "candidates": 6, "progress": False}
+    drafted = search(PROMPT, steps=6, draft_steps=3, draft_renders=1, **options)
+    drafts = [c for c in drafted.candidates if c.draft]
+    plain = search(PROMPT, steps=3, **(options | {"candidates": len(drafts)}))
+    assert [c.score for c in drafts] == pytest.approx(scores(plain), abs=1e-4)
+    full = search(PROMPT, steps=6, **(options | {"candidates": 1}), seed=drafted.candidates[-1].seed)
+    assert drafted.candidates[-1].score == pytest.approx(full.score, abs=1e-4)

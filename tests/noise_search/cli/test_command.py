@@ -6,7 +6,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,44 +15,9 @@ from PIL import Image
 from noise_search import search
 from noise_search.shapes import EMBEDDED_VERIFIERS
 from noise_search.shapes.cards import EMBEDDED_CARDS
+from tiny.command import COMMAND, PROMPT, run, run_many
 
-ROOT = Path(__file__).parents[2]
-
-COMMAND = [sys.executable, "-c", "from noise_search.cli.app import main; main()"]
-PROMPT = "a red circle to the left of a blue square"
-
-
-def run(*arguments, cwd=None):
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, check=False)
-
-
-MANY = """
-import contextlib, io, json, logging, sys, traceback
-from noise_search.cli.app import app
-logging.basicConfig(level=logging.WARNING)
-ends = []
-for arguments in json.loads(sys.argv[1]):
-    said, told, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
-        try:
-            app(arguments)
-        except SystemExit as ended:
-            code = ended.code or 0
-        except BaseException:
-            traceback.print_exc()
-    ends.append([code, said.getvalue(), told.getvalue()])
-print(json.dumps(ends))
-"""
-
-
-def run_many(commands, cwd):
-    """Exit code, standard output and error of commands, run by one process without hub, network or keys."""
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "hub"), "TORCH_HOME": str(cwd / "torch")}
-    environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")} | offline
-    command = [sys.executable, "-c", MANY, json.dumps(commands)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+ROOT = Path(__file__).parents[3]
 
 
 def test_generate_prints_scores_and_writes_files(tmp_path):
@@ -62,13 +26,8 @@ def test_generate_prints_scores_and_writes_files(tmp_path):
     for word in ("score", "judge", "oracle", "12 of 12 NFE", "best.png", "result.json"):
         assert word in done.stdout
     assert "12 NFE: up to 4 candidates of 3 steps" in done.stderr
-    assert {f.name for f in (tmp_path / "run").iterdir()} == {
-        "best.png",
-        "top",
-        "top.png",
-        "curve.png",
-        "result.json",
-    }
+    files = {"best.png", "top", "top.png", "curve.png", "result.json"}
+    assert {f.name for f in (tmp_path / "run").iterdir()} == files
 
 
 def test_json_goes_to_standard_output_alone(tmp_path):
@@ -87,13 +46,19 @@ def test_json_goes_to_standard_output_alone(tmp_path):
         (["--algorithm", "randm"], ["unknown algorithm 'randm'", "random"]),
         (["--nfe", "0"], ["nfe=0", "nfe=20"]),
         (["--dtype", "float31"], ["unknown dtype 'float31'", "float32"]),
+        (["--out", "file/x"], ["can't be written"]),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(tmp_path, arguments, words):
-    done = run("generate", PROMPT, *arguments, "--out", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    done = run("generate", PROMPT, *arguments, cwd=tmp_path)
     line = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
     assert all(word in line for word in words), line
+
+
+def test_an_empty_prompt_is_refused(tmp_path):
+    assert run("generate", " ", "--out", str(tmp_path)).returncode == 2
 
 
 def test_a_judge_that_cannot_tell_says_so(tmp_path):
@@ -101,32 +66,10 @@ def test_a_judge_that_cannot_tell_says_so(tmp_path):
     assert "can't tell (one sample)" in done.stdout and "nan" not in done.stdout
 
 
-def test_an_empty_prompt_and_an_unwritable_directory_are_refused(tmp_path):
-    assert run("generate", " ", "--out", str(tmp_path)).returncode == 2
-    (tmp_path / "file").write_text("")
-    done = run("generate", PROMPT, "--out", str(tmp_path / "file" / "x"))
-    assert done.returncode == 2 and "can't be written" in done.stderr
-
-
 def test_ctrl_c_saves_the_best_so_far(tmp_path):
-    arguments = [
-        *COMMAND,
-        "generate",
-        PROMPT,
-        "--candidates",
-        "100000",
-        "--steps",
-        "2",
-        "--out",
-        str(tmp_path),
-    ]
-    process = subprocess.Popen(
-        arguments,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    arguments = ["generate", PROMPT, "--candidates", "100000", "--steps", "2", "--out", str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*COMMAND, *arguments], **pipes, env=os.environ | {"OMP_NUM_THREADS": "1"})
     shown = ""
     while "by the first batch" not in shown:
         shown += process.stderr.readline()

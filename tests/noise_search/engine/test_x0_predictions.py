@@ -1,5 +1,6 @@
-"""Verifiers of x0 predictions: what a search hands over is the closed-form prediction of the same trajectory."""
+"""Against a Gaussian's closed form: the images of a search, and the x0 predictions that it hands to verifiers."""
 
+import itertools
 import logging
 import math
 from dataclasses import dataclass, field
@@ -8,27 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from noise_search import SearchOverPaths, ZeroOrderSearch, replay, search
-from samplers import DenoiserSampler, NoiseSpace, ddim, flow_matching
-from tiny.search import SHAPE, ParticleSearch, brightness
+from noise_search import SearchOverPaths, ZeroOrderSearch, replay
+from samplers import DenoiserSampler
+from tiny.search import MEAN, TAU, ParticleSearch, brightness, gaussian_x0, scores, space, toy_search, vp_space
 from verifiers import Verifier
-
-TAU = 0.4
-MEAN = torch.linspace(-0.5, 0.5, math.prod(SHAPE)).view(SHAPE)
-AXES = ("channel", "height", "width")
-
-
-def flow_space(steps):
-    return NoiseSpace(SHAPE, AXES, *flow_matching.grid(flow_matching.uniform_sigmas(steps)))
-
-
-def vp_space(steps):
-    signal = [max(math.cos(math.pi / 2 * (1 - i / steps)), 0.05) ** 2 for i in range(steps)]
-    return NoiseSpace(SHAPE, AXES, *ddim.grid(signal))
-
-
-def gaussian_x0(x, alpha, sigma, prompts):
-    return MEAN + alpha * TAU**2 / (alpha**2 * TAU**2 + sigma**2) * (x - alpha * MEAN)
 
 
 def picture(x):
@@ -38,7 +22,7 @@ def picture(x):
 class Toy(DenoiserSampler):
     """The Gaussian's exact denoiser; counts what it decodes."""
 
-    def __init__(self, kind=flow_space, steps=10, rule="x0"):
+    def __init__(self, kind=space, steps=10, rule="x0"):
         self.decoded = 0
 
         def output(x, alpha, sigma, prompts):
@@ -74,22 +58,37 @@ class Change(Verifier):
 
 
 def found(sampler=None, **options):
-    asked = {"candidates": 5, "progress": False, "verifier": Change(), "batch_size": 2}
-    return search("a prompt", model=sampler or Toy(), **{**asked, **options})
+    return toy_search(sampler or Toy(), **{"candidates": 5, "verifier": Change(), "batch_size": 2, **options})
 
 
-def by_hand(space, seeds, level):
+def by_hand(grid, seeds, level):
     """Prediction nearest to a noise level, and the finished image, by the exact denoiser and the first-order step."""
-    at = min(range(space.end), key=lambda i: abs(space.noise_level(i) - level))
-    x, kept = space.fresh(seeds).x, None
-    for i in range(space.end):
-        x0 = gaussian_x0(x, space.alphas[i], space.sigmas[i], [])
+    at = min(range(grid.end), key=lambda i: abs(grid.noise_level(i) - level))
+    x, kept = grid.fresh(seeds).x, None
+    for i in range(grid.end):
+        x0 = gaussian_x0(x, grid.alphas[i], grid.sigmas[i], [])
         kept = x0 if i == at else kept
-        x = space.alphas[i + 1] * x0 + space.sigmas[i + 1] * (x - space.alphas[i] * x0) / space.sigmas[i]
+        x = grid.alphas[i + 1] * x0 + grid.sigmas[i + 1] * (x - grid.alphas[i] * x0) / grid.sigmas[i]
     return picture(kept), picture(x)
 
 
-@pytest.mark.parametrize(("kind", "rule"), [(flow_space, "velocity"), (vp_space, "epsilon")], ids=["flow", "ddim"])
+@pytest.mark.parametrize("kind", [space, vp_space])
+def test_search_converges_to_the_exact_map_at_first_order(kind):
+    def error(steps):
+        """Largest distance between searched images and the exact map of the same noises."""
+        grid, seen = kind(steps), Change()
+        found(Toy(lambda steps: grid), verifier=[brightness, seen], candidates=4)
+        spread = math.sqrt(grid.alphas[0] ** 2 * TAU**2 + grid.sigmas[0] ** 2)
+        exact = MEAN + TAU / spread * (grid.fresh([0, 1, 2, 3]).x - grid.alphas[0] * MEAN)
+        return float(((torch.cat([images for images, _ in seen.seen]) - 0.5) * 16 - exact).abs().max())
+
+    errors = [error(steps) for steps in (16, 32, 64, 128)]
+    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
+    assert all(0.75 < order < 1.25 for order in orders[1:]), (errors, orders)
+    assert errors[-1] < 0.05
+
+
+@pytest.mark.parametrize(("kind", "rule"), [(space, "velocity"), (vp_space, "epsilon")], ids=["flow", "ddim"])
 @pytest.mark.parametrize("level", [0.2, 0.4, 0.8])
 def test_the_prediction_handed_over_is_the_exact_one_of_the_same_trajectory(kind, rule, level):
     change = Change(level)
@@ -97,19 +96,16 @@ def test_the_prediction_handed_over_is_the_exact_one_of_the_same_trajectory(kind
     x0, images = by_hand(kind(10), [3, 4, 5, 6, 7], level)
     torch.testing.assert_close(torch.cat([s[1] for s in change.seen]), x0, atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.cat([s[0] for s in change.seen]), images, atol=1e-5, rtol=0)
-    scores = [c.score for c in result.candidates]
-    assert scores == pytest.approx((-(images - x0).abs().mean((1, 2, 3))).tolist(), abs=1e-5)
+    assert scores(result) == pytest.approx((-(images - x0).abs().mean((1, 2, 3))).tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_batches_change_nothing_and_decodes_are_booked(deterministic):
     alone, together = found(batch_size=1), found(batch_size=4, deterministic=deterministic)
-    assert [c.score for c in alone.candidates] == pytest.approx([c.score for c in together.candidates], abs=1e-6)
+    assert scores(alone) == pytest.approx(scores(together), abs=1e-6)
     assert alone.ledger.nfe == together.ledger.nfe == 50 and together.ledger.decodes == 10
-    point = min(range(10), key=lambda i: abs(flow_space(10).noise_level(i) - 0.4))
-    assert together.settings["x0_predictions"] == {
-        flow_space(10).id: {"0.4": pytest.approx(flow_space(10).noise_level(point))}
-    }
+    point = min(range(10), key=lambda i: abs(space(10).noise_level(i) - 0.4))
+    assert together.settings["x0_predictions"] == {space(10).id: {"0.4": pytest.approx(space(10).noise_level(point))}}
 
 
 def test_nothing_is_decoded_and_no_score_changes_where_nobody_needs_it():
@@ -134,9 +130,9 @@ def test_drafts_use_the_nearest_point_of_their_own_grid():
     change = Change()
     result = found(verifier=change, candidates=None, nfe=60, draft_steps=4, draft_renders=1)
     draft = next(c for c in result.candidates if c.draft)
-    x0, images = by_hand(flow_space(4), [draft.seed], 0.4)
+    x0, images = by_hand(space(4), [draft.seed], 0.4)
     assert draft.score == pytest.approx(float(-(images - x0).abs().mean()), abs=1e-5)
-    assert set(result.settings["x0_predictions"]) == {flow_space(10).id, flow_space(4).id}
+    assert set(result.settings["x0_predictions"]) == {space(10).id, space(4).id}
 
 
 @pytest.mark.parametrize("algorithm", ["random", ZeroOrderSearch()], ids=repr)
@@ -152,9 +148,9 @@ def test_a_judge_sees_what_a_verifier_would(algorithm):
 def test_a_judge_gives_nan_where_the_last_run_starts_after_the_level_and_says_it_once(algorithm, caplog):
     with caplog.at_level(logging.WARNING):
         result = found(verifier=brightness, judges=[Change()], algorithm=algorithm, candidates=None, nfe=100)
-    space = flow_space(10)
+    grid = space(10)
     judged = [c for c in result.candidates if c.judges]
-    passes = [space.noise_level(c.recipe.operations[-1]["from"]) >= 0.4 - 1e-9 for c in judged]
+    passes = [grid.noise_level(c.recipe.operations[-1]["from"]) >= 0.4 - 1e-9 for c in judged]
     finite = [bool(np.isfinite(c.judges["change@0.4"])) for c in judged]
     # A recipe tells a run that was resumed as one run, so paths may have been resumed after the level.
     assert any(finite) and all(passed for passed, known in zip(passes, finite, strict=True) if known)

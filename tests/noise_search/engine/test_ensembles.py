@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import rankdata, zscore
 
 from noise_search import AllCandidatesFailed, search
-from tiny.search import CountingSampler, brightness, contrast
+from tiny.search import brightness, contrast, scores, toy_search
 from verifiers import FunctionVerifier, MeanRank, MeanZ, Single
 from verifiers.aggregators.z_scores import MinZ, WeightedSum
 
@@ -22,19 +22,19 @@ def embedded(**options):
 
 def toy(candidates=12, prompt="x", **options):
     options = {"verifier": MeanZ(brightness, contrast, freeze_after=5)} | options
-    return search(prompt, model=CountingSampler(), candidates=candidates, progress=False, **options)
+    return toy_search(prompt=prompt, candidates=candidates, **options)
 
 
 def raw(result):
     return np.array([list(c.scores.values()) for c in result.candidates])
 
 
-def scores(result):
-    return [c.score for c in result.candidates]
-
-
 def mean_rank(x):
     return ((rankdata(x, axis=0) - 1) / (len(x) - 1)).mean(1)
+
+
+def frozen(x):
+    return (x - x[:4].mean(0)) / x[:4].std(0)
 
 
 CASES = {
@@ -43,18 +43,12 @@ CASES = {
     "mean-z by name": ({"verifier": BOTH, "ensemble": "mean-z"}, lambda x: zscore(x).mean(1)),
     "min-z by name": ({"verifier": BOTH, "ensemble": "min-z"}, lambda x: zscore(x).min(1)),
     "mean-z": ({"verifier": MeanZ(*BOTH)}, lambda x: zscore(x).mean(1)),
-    "mean-z frozen": (
-        {"verifier": MeanZ(*BOTH, freeze_after=4)},
-        lambda x: ((x - x[:4].mean(0)) / x[:4].std(0)).mean(1),
-    ),
-    "min-z frozen": (
-        {"verifier": MinZ(*BOTH, freeze_after=4)},
-        lambda x: ((x - x[:4].mean(0)) / x[:4].std(0)).min(1),
-    ),
+    "mean-z frozen": ({"verifier": MeanZ(*BOTH, freeze_after=4)}, lambda x: frozen(x).mean(1)),
+    "min-z frozen": ({"verifier": MinZ(*BOTH, freeze_after=4)}, lambda x: frozen(x).min(1)),
     "weighted": ({"verifier": WeightedSum(*BOTH, weights=WEIGHTS)}, lambda x: x @ [1, 0.3]),
     "weighted z": (
         {"verifier": WeightedSum(*BOTH, weights=WEIGHTS, of="z", freeze_after=4)},
-        lambda x: ((x - x[:4].mean(0)) / x[:4].std(0)) @ [1, 0.3],
+        lambda x: frozen(x) @ [1, 0.3],
     ),
     "single": ({"verifier": Single("clip")}, lambda x: x[:, 0]),
 }
