@@ -1,8 +1,9 @@
 """Verifiers at their published size, on random weights, against implementations that are not ours.
 
-Run with `python tests/benchmarks/full_size.py [NAME...]`: clip, hps, pickscore, image-reward. Each writes weights of
-the true architecture as the published ones are stored, loads them through the verifier, scores two images of the
-tower's own size (so that nothing is resized), and prints the largest difference. About 5 GB of memory, two minutes.
+`PYTHONPATH=tests:tests/verifiers python tests/benchmarks/full_size.py [NAME...]`: clip, hps, pickscore, image-reward.
+Each writes weights of the true architecture as the published ones are stored, loads them through the verifier, scores
+two images of the tower's own size (so that nothing is resized), and prints the largest difference. About 5 GB of
+memory, two minutes.
 """
 
 import sys
@@ -10,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from verifier_costs_rows import write_hps, write_image_reward, write_open_clip, write_pickscore
+from full_size_weights import write_hps, write_image_reward, write_open_clip, write_pickscore
 
 from verifiers import HPS, CLIPScore, ImageReward, PickScore
 
