@@ -7,7 +7,6 @@ import open_clip
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from PIL import Image
 
 from noise_search import search
 from noise_search.models import read_card
@@ -168,37 +167,6 @@ def test_the_embedded_clip_tells_right_from_wrong():
     clip = CLIPScore(str(WEIGHTS / "clip"))
     right, wrong = clip(images, texts), clip(images, [near_miss(t, i) for i, t in enumerate(texts)])
     assert float((right > wrong).float().mean()) > 0.9
-
-
-def test_results_are_saved_whole(tmp_path):
-    import json
-
-    result = search(PROMPT, candidates=3, steps=2, judges=["oracle"], progress=False)
-    paths = result.save(tmp_path / "run")
-    content = json.loads(paths["result"].read_text())
-    wanted = {"prompt", "model", "algorithm", "verifier", "seed", "score", "first_score", "nfe", "ledger"}
-    assert wanted | {"candidates", "best", "judges"} <= content.keys()
-    assert content["nfe"] == {"budget": 6, "spent": 6} and len(content["candidates"]) == 3
-    assert content["best"]["image"] == "best.png"
-    saved = Image.open(paths["best"])
-    assert np.array_equal(np.asarray(saved), result.best.pixels)
-    assert json.loads(saved.text["noise_search"])["recipe"] == content["best"]["recipe"]
-    assert f"Seed: {result.best.seed}" in saved.text["parameters"]
-    assert all(Image.open(paths[stem]).size[0] > 100 for stem in ("top", "curve"))
-
-
-def test_a_prompt_with_a_broken_formula_is_saved(tmp_path):
-    result = search(r"costs $\frac$ now", candidates=1, steps=2, progress=False)
-    assert (result.save(tmp_path)["result"]).exists()
-    result.plot()._repr_png_()
-
-
-def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("in the way")
-    result = search(PROMPT, candidates=1, steps=2, progress=False)
-    with pytest.raises(ValueError, match="can't be written"):
-        result.save(blocked / "run")
 
 
 def test_what_a_verifier_cuts_off_a_prompt_is_recorded():

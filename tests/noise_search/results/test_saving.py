@@ -1,0 +1,137 @@
+"""What a result writes and shows: files, PNGs that carry their recipe and parameters, pages of notebooks."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from noise_search import replay, search
+from noise_search.disk.png import parameters_text
+from noise_search.replays.reading import read
+from noise_search.results.html import data_url
+from noise_search.shapes import EMBEDDED_MODELS
+from samplers import Recipe
+from tiny.command import PROMPT
+from tiny.search import CountingSampler, contrast, toy_search
+
+MODELS = sorted(EMBEDDED_MODELS)
+
+
+def test_results_are_saved_whole(tmp_path):
+    result = search(PROMPT, candidates=3, steps=2, judges=["oracle"], progress=False)
+    paths = result.save(tmp_path / "run")
+    content = json.loads(paths["result"].read_text())
+    wanted = {"prompt", "model", "algorithm", "verifier", "seed", "score", "first_score", "nfe", "ledger"}
+    assert wanted | {"candidates", "best", "judges"} <= content.keys()
+    assert content["nfe"] == {"budget": 6, "spent": 6} and len(content["candidates"]) == 3
+    assert content["best"]["image"] == "best.png"
+    saved = Image.open(paths["best"])
+    assert np.array_equal(np.asarray(saved), result.best.pixels)
+    assert json.loads(saved.text["noise_search"])["recipe"] == content["best"]["recipe"]
+    assert f"Seed: {result.best.seed}" in saved.text["parameters"]
+    assert all(Image.open(paths[stem]).size[0] > 100 for stem in ("top", "curve"))
+
+
+def test_a_prompt_with_a_broken_formula_is_saved(tmp_path):
+    result = search(r"costs $\frac$ now", candidates=1, steps=2, progress=False)
+    assert (result.save(tmp_path)["result"]).exists()
+    result.plot()._repr_png_()
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    result = search(PROMPT, candidates=1, steps=2, progress=False)
+    with pytest.raises(ValueError, match="can't be written"):
+        result.save(blocked / "run")
+
+
+def test_the_seed_in_the_parameters_gives_the_picture_in_plain_diffusers(tmp_path):
+    for model in MODELS:
+        options = {"steps": 4, "guidance": 3.0, "negative_prompt": "a green star", "progress": False}
+        paths = search(PROMPT, model=model, candidates=3, seed=11, **options).save(tmp_path / model)
+        text = Image.open(paths["best"]).text["parameters"]
+        lines = text.split("\n")
+        entries = dict(entry.split(": ") for entry in lines[-1].split(", "))
+        assert lines[:2] == [PROMPT, "Negative prompt: a green star"] and len(lines) == 3
+        assert entries["Model"] == model and entries["Version"] == "noise-search 0.1.0"
+        assert entries["Sampler"] == {"shapes-ddim": "DDIM", "shapes-flow": "Euler"}[model]
+        pipe = DiffusionPipeline.from_pretrained(EMBEDDED_MODELS[model])
+        pipe.set_progress_bar_config(disable=True)
+        width, height = (int(v) for v in entries["Size"].split("x"))
+        more = {"guidance_scale": 3.0} if model == "shapes-ddim" else {"true_cfg_scale": 3.0, "max_sequence_length": 16}
+        image = pipe(
+            PROMPT, generator=torch.Generator().manual_seed(int(entries["Seed"])), width=width, height=height,
+            num_inference_steps=int(entries["Steps"]), negative_prompt="a green star", **more,
+        ).images[0]  # fmt: skip
+        apart = np.abs(np.asarray(image).astype(int) - np.asarray(Image.open(paths["best"])).astype(int)).max()
+        assert apart <= 1 and float(entries["CFG scale"]) == 3
+
+
+def test_a_seed_that_would_give_another_picture_is_left_out():
+    start = Recipe.start("fresh", seed=3)
+    known = {"model": {"name": "m", "steps": 8, "rule": "DDIM()", "grid": "g"}, "grids": {"d": {"steps": 4}}}
+    known["grids"]["l"] = {"steps": None, "levels": [0.1]}
+
+    def text(recipe):
+        return parameters_text("a", recipe, known, (8, 8), "1")
+
+    assert "Seed: 3" in text(start.then_run(0, 8, "g", 1.0))
+    assert "Seed: 3" in text(start.then_run(0, 4, "d", 1.0)) and "Steps: 4" in text(start.then_run(0, 4, "d", 1.0))
+    moved = start.then("neighbour", seed=1, cosine=0.9).then_run(0, 8, "g", 1.0)
+    mixed, of_eta = start.then_run(0, 8, "g", 0.5), start.then_run(0, 8, "g", None, 0.5)
+    unfinished, other_grid = start.then_run(0, 7, "g", 1.0), start.then_run(0, 8, "l", 1.0)
+    for recipe in (moved, mixed, of_eta, unfinished, other_grid, start):
+        assert "Seed" not in text(recipe)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["🦊 fox", "nul \0 inside", "x" * 10_000, "a\nNegative prompt: b\r\nSteps: 3", "lone \ud800", "a, b: c"]
+)
+def test_awkward_prompts_survive_a_png(prompt, tmp_path):
+    result = toy_search(prompt=prompt, candidates=1)
+    paths = result.save(tmp_path)
+    with Image.open(paths["best"]) as image:
+        assert json.loads(image.text["noise_search"])["prompt"] == prompt
+        assert len(image.text["parameters"].split("\n")) == 2
+        assert all(len(text.encode()) < 2**16 for text in image.text.values())
+    again = replay(paths["best"], model=CountingSampler(), progress=False)
+    assert again.prompt == prompt and again.difference <= 1.001 / 255
+    result._repr_html_().encode()
+    again._repr_html_().encode()
+
+
+def test_saving_again_keeps_the_old_names_and_drops_stale_pictures(tmp_path, monkeypatch):
+    many = toy_search(candidates=5)
+    paths = many.save(tmp_path)
+    assert {"best", "top", "curve", "result", "top/01", "top/05"} <= paths.keys()
+    assert all(path.is_file() for path in paths.values())
+    ranks = [read(paths[f"top/{rank:02d}"]).candidate for rank in range(1, 6)]
+    assert ranks == [c.id for c in many.top(5)]
+    (tmp_path / "top" / "mine.png").write_bytes(b"kept")
+    toy_search(candidates=2).save(tmp_path)
+    assert sorted(p.name for p in (tmp_path / "top").iterdir()) == ["01.png", "02.png", "mine.png"]
+    before = (tmp_path / "best.png").read_bytes()
+    monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        many.save(tmp_path)
+    assert (tmp_path / "best.png").read_bytes() == before and not list(tmp_path.glob(".*"))
+
+
+def test_notebooks_show_escaped_texts_and_small_pictures():
+    options = {"judges": [contrast], "candidates": 5, "top_k": 3}
+    dark = toy_search(verifier=lambda images, prompts: -images.mean((1, 2, 3)), **options)
+    assert dark.best.id != dark.first.id, "or there is nothing to set side by side"
+    shown = dark._repr_html_()
+    assert shown.count("<img ") == shown.count('alt="') == 2 + sum(c.pixels is not None for c in dark.top(8))
+    assert len(shown) < 200_000
+    assert all(word in shown for word in ("one sample", "winner", "40 of 40 NFE", "judge contrast", "seed 0"))
+    assert "winner, the plain sample" in toy_search(candidates=1)._repr_html_()
+    wicked = toy_search(prompt="<script>x</script>\"'", candidates=2)
+    for page in (wicked._repr_html_(), replay(wicked, model=CountingSampler(), progress=False)._repr_html_()):
+        assert "<script>" not in page and "&lt;script&gt;" in page and 'alt=""' not in page
+    noisy = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), dtype=np.uint8)
+    assert data_url(noisy, 384).startswith("data:image/jpeg") and len(data_url(noisy, 384)) < 200_000
