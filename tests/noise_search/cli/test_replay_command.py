@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from noise_search import ZeroOrderSearch, replay, search
 from noise_search.cli.app import app
-
-PROMPT = "a red circle to the left of a blue square"
+from noise_search.shapes import EMBEDDED_MODELS
+from tiny.command import PROMPT
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,6 @@ def test_all_that_is_known_is_printed_and_the_picture_written(folder, tmp_path):
 
 
 def test_a_model_by_another_name_will_do(folder, tmp_path):
-    from noise_search.shapes import EMBEDDED_MODELS
-
     done = run(folder, "--model", EMBEDDED_MODELS["shapes-flow"], "--out", tmp_path / "x.png")
     assert done.exit_code == 0 and "best.png" in done.stdout
 

@@ -7,11 +7,11 @@ import pytest
 from scipy.stats import rankdata, zscore
 
 from noise_search import AllCandidatesFailed, search
+from tiny.command import PROMPT
 from tiny.search import brightness, contrast, scores, toy_search
 from verifiers import FunctionVerifier, MeanRank, MeanZ, Single
 from verifiers.aggregators.z_scores import MinZ, WeightedSum
 
-PROMPT = "a red circle to the left of a blue square"
 BOTH = ["clip", "aesthetic"]
 WEIGHTS = {"clip": 1.0, "aesthetic": 0.3}
 

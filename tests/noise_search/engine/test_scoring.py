@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from noise_search import AllCandidatesFailed, search
+from tiny.command import PROMPT
 from tiny.rewards import safety_checker
 from tiny.search import brightness, scores, toy_search
 from verifiers import FunctionVerifier
 from verifiers.safety import Safety
-
-PROMPT = "a red circle to the left of a blue square"
 
 
 def run(**options):

@@ -19,9 +19,9 @@ from noise_search.replays.reading import read
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import in_words
 from samplers import DenoiserSampler, PipelineSampler, Recipe
+from tiny.command import PROMPT
 from tiny.search import STUBS, CountingSampler, brightness, contrast, toy_search
 
-PROMPT = "a red circle to the left of a blue square"
 MODELS = sorted(EMBEDDED_MODELS)
 
 

@@ -11,10 +11,14 @@ from diffusers import DiffusionPipeline
 from noise_search import search
 from noise_search.models import read_card
 from noise_search.shapes import EMBEDDED_MODELS, WEIGHTS
+from noise_search.shapes.captions import captions, near_miss
+from noise_search.shapes.render import render
+from noise_search.shapes.scenes import sample_scenes
 from noise_search.shapes.train.pipelines import call_arguments
+from tiny.command import PROMPT
+from tiny.search import brightness, scores
 from verifiers import CLIPScore
 
-PROMPT = "a red circle to the left of a blue square"
 MODELS = sorted(EMBEDDED_MODELS)
 STEPS = 6
 
@@ -34,13 +38,17 @@ def plain(name, pipe, seeds, prompt=PROMPT, output="np", **changes):
     return pipe(prompt, num_images_per_prompt=len(seeds), generator=generators, output_type=output, **arguments).images
 
 
+def run(pipe, **options):
+    return search(PROMPT, model=pipe, **{"steps": STEPS, "progress": False, **options})
+
+
 def denoiser(pipe):
     return getattr(pipe, "unet", None) or pipe.transformer
 
 
 def test_the_same_noise_gives_the_same_image_as_the_stock_pipeline(named):
     name, pipe = named
-    result = search(PROMPT, model=pipe, candidates=3, steps=STEPS, top_k=3, seed=5, progress=False)
+    result = run(pipe, candidates=3, top_k=3, seed=5)
     stock = plain(name, pipe, [5, 6, 7])
     for candidate, image in zip(result.candidates, stock, strict=True):
         assert np.abs(candidate.pixels / 255 - image).max() <= 0.5 / 255 + 1e-4
@@ -57,7 +65,7 @@ def test_best_of_n_picks_the_winner_of_the_plain_loop(named):
         text = model.encode_text(words([PROMPT]), normalize=True)
         image = model.encode_image(torch.stack([preprocess(i) for i in images]), normalize=True)
     cosine = (image @ text.T)[:, 0]
-    result = search(PROMPT, model=pipe, candidates=8, steps=STEPS, progress=False)
+    result = run(pipe, candidates=8)
     assert result.best.seed == int(cosine.argmax())
     expected = (2.5 * cosine.clamp(min=0)).tolist()
     assert [c.score for c in result.candidates] == pytest.approx(expected, abs=2e-3)
@@ -79,7 +87,7 @@ def test_the_users_pipeline_is_untouched(named, stop):
     hooks = [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in denoiser(pipe).modules()]
     random_state = torch.get_rng_state()
     try:
-        search(PROMPT, model=pipe, verifier=verifier, candidates=2, steps=STEPS, progress=False)
+        run(pipe, verifier=verifier, candidates=2)
     except (RuntimeError, KeyboardInterrupt) as error:
         assert error is stop
     assert {k: id(v) for k, v in vars(pipe).items()}.keys() == attributes.keys()
@@ -120,30 +128,17 @@ def test_denoiser_rows_are_counted_exactly_and_text_is_encoded_once(named):
 
 def test_a_candidate_does_not_depend_on_its_batch(named):
     _, pipe = named
-    one, many = (
-        search(PROMPT, model=pipe, candidates=5, steps=STEPS, batch_size=size, progress=False) for size in (1, 5)
-    )
-    assert [c.score for c in one.candidates] == pytest.approx([c.score for c in many.candidates], abs=1e-4)
+    one, many = (run(pipe, candidates=5, batch_size=size) for size in (1, 5))
+    assert scores(one) == pytest.approx(scores(many), abs=1e-4)
     assert one.best.id == many.best.id
 
 
 def test_settings_pass_through(named):
     name, pipe = named
     argument = read_card(EMBEDDED_MODELS[name]).defaults["guidance_argument"]
-    result = search(
-        PROMPT,
-        model=pipe,
-        candidates=1,
-        steps=4,
-        guidance=2.0,
-        negative_prompt="a green star",
-        height=32,
-        width=48,
-        progress=False,
-        verifier=lambda images, prompts: images.mean((1, 2, 3)),
-    )
-    changes = {argument: 2.0, "negative_prompt": "a green star", "height": 32, "width": 48}
-    stock = plain(name, pipe, [0], num_inference_steps=4, **changes)[0]
+    same = {"negative_prompt": "a green star", "height": 32, "width": 48}
+    result = run(pipe, candidates=1, steps=4, guidance=2.0, verifier=brightness, **same)
+    stock = plain(name, pipe, [0], num_inference_steps=4, **{argument: 2.0}, **same)[0]
     assert result.best.pixels.shape == (32, 48, 3)
     assert np.abs(result.best.pixels / 255 - stock).max() <= 0.5 / 255 + 1e-4
 
@@ -157,10 +152,6 @@ def test_short_names_mean_what_the_model_declares():
 
 
 def test_the_embedded_clip_tells_right_from_wrong():
-    from noise_search.shapes.captions import captions, near_miss
-    from noise_search.shapes.render import render
-    from noise_search.shapes.scenes import sample_scenes
-
     scenes = sample_scenes(200, 999)
     texts = captions(scenes, 999)
     images = render(scenes)
