@@ -1,103 +1,111 @@
-"""What `noise-search compare` does: a comparison, kept in a directory with its table, plots and report."""
+"""`noise-search compare`: a comparison, kept in a directory with its table, plots and report."""
 
-from collections.abc import Sequence
+import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.cli.options import configured_algorithm
-from noise_search.comparison.cells import RANDOM
-from noise_search.comparison.compare import compare
-from noise_search.comparison.comparison import Comparison
-from noise_search.comparison.store import Store
-from noise_search.prompt_sets import PromptSet, as_prompt_set
-from noise_search.words import unknown
+import typer
 
-_SUCH = {"budgets": "80,320", "candidates": "4,16", "seeds": "3, how many, or 0,1000"}
+from noise_search.cli import options
+from noise_search.cli.options import INTERRUPTED, Format, Said
+from noise_search.disk.files import check_writable
+
+if TYPE_CHECKING:
+    from noise_search.prompt_sets import PromptSet
 
 
-def compare_to_directory(
-    prompts: str,
-    out: Path,
-    *,
-    limit: int | None = None,
-    per_family: int | None = None,
-    command: str = "",
-    **options: Any,
-) -> tuple[Comparison, dict[str, Path]]:
-    """Compare, and write what people look at beside the records; returns the paths, none where there are no records.
+def compare(
+    prompts: Annotated[str, typer.Option(help="File of prompts, name of a prompt set, or one prompt.")] = "shapes",
+    model: options.Model = "shapes-flow",
+    algorithms: Annotated[str, typer.Option(help="Algorithms with commas.")] = "random,zero-order,paths",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Option of an algorithm, such as zero-order.neighbours=8; may be repeated."),
+    ] = None,
+    budgets: Annotated[str | None, typer.Option(help="NFE with commas, such as 80,320,1280.")] = None,
+    candidates: Annotated[str | None, typer.Option(help="Whole trajectories with commas, instead.")] = None,
+    verifier: Annotated[str, typer.Option(help="Verifier to search by, or several with commas.")] = "clip",
+    verifier_option: options.VerifierOptions = None,
+    ensemble: options.Ensemble = "mean-rank",
+    judges: options.Judges = None,
+    seeds: Annotated[
+        str, typer.Option(help="Searches per prompt, from noises of their own; or their seeds, such as 0,1000.")
+    ] = "1",
+    limit: Annotated[int | None, typer.Option(min=1, help="Prompts at most, of all families alike.")] = None,
+    per_family: Annotated[int | None, typer.Option(min=1, help="Prompts of each family at most.")] = None,
+    steps: options.Steps = None,
+    draft_steps: options.DraftSteps = None,
+    draft_renders: options.DraftRenders = None,
+    guidance: options.Guidance = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the images should not show.")] = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    batch_size: options.BatchSize = None,
+    pictured: Annotated[int, typer.Option(min=0, help="Keep winners' images of so many prompts.")] = 8,
+    diagnosed: Annotated[
+        int | None, typer.Option(min=0, help="Diagnose the winners of so many prompts; of all by default.")
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    out: Annotated[Path, typer.Option(help="Directory; what is there already isn't run again.")] = Path("runs/compare"),
+    format: options.Printed = Format.human,
+) -> Said:
+    """Compare algorithms at equal NFE, with intervals, held-out judges, plots and a report."""
+    check_writable(out)
+    from noise_search.comparison import compare as room
+    from noise_search.comparison.store import Store
 
-    Args:
-        prompts: a file, the name of a prompt set, or one prompt.
-        out: the directory.
-        limit, per_family: how many prompts, equally many of each family where the set has families.
-        command: that gave this, for the report.
-        options: of `compare`.
+    searched = options.names(verifier)
+    held_out = [one for one in options.judge_names(judges, model) if judges is not None or one not in searched]
+    scoring, judging = options.configured_verifiers(verifier_option or [], searched, held_out)
+    of_model: dict[str, Any] = {  # what isn't given stays out of the settings that are recorded
+        "steps": steps,
+        "guidance": guidance,
+        "negative_prompt": negative_prompt,
+        "height": height,
+        "width": width,
+        "device": device,
+        "dtype": options.dtype_named(dtype),
+    }
+    found = room.compare(
+        out=out,
+        model=model,
+        algorithms=options.configured_algorithms(options.names(algorithms), option or []),
+        budgets=options.numbers(budgets, "budgets"),
+        candidates=options.numbers(candidates, "candidates"),
+        verifier=scoring,
+        ensemble=ensemble,
+        judges=judging,
+        seeds=options.seeds(seeds),
+        draft_steps=draft_steps,
+        draft_renders=draft_renders,
+        batch_size=batch_size,
+        pictured=pictured,
+        diagnosed=diagnosed,
+        prompts=_prompt_set(prompts, limit, per_family),  # last, as it may download
+        **{name: value for name, value in of_model.items() if value is not None},
+    )
+    found = replace(found, settings={**found.settings, "command": shlex.join(["noise-search", *sys.argv[1:]])})
+    Store(out, writing=True).write_settings(found.settings)
+    paths = found.save() if found.records else {}
+    code = 0 if found.complete else INTERRUPTED
+    if format is Format.json:
+        files = {name: str(path) for name, path in paths.items()}
+        return Said({"records": found.rows(), "files": files}, code=code)
+    listed = [f"{name:<{max(map(len, paths))}} {path}" for name, path in paths.items()]
+    return Said("\n".join([str(found), *listed]) if found.records else "", code=code)
 
-    Raises:
-        ValueError: no such file of prompts, and as `compare`.
-    """
-    chosen = _prompts(prompts)
-    if limit is not None or per_family is not None:
-        chosen = as_prompt_set(chosen, limit=limit, per_family=per_family, seed=0)
-    found = compare(chosen, out=out, **options)
-    if command:
-        found = replace(found, settings={**found.settings, "command": command})
-        Store(out, writing=True).write_settings(found.settings)
-    return found, found.save() if found.records else {}
 
+def _prompt_set(asked: str, limit: int | None, per_family: int | None) -> "PromptSet":
+    """Prompts of a file, a set or a text; that there is no such file is bad input, as an empty one is."""
+    from noise_search.prompt_sets import as_prompt_set
 
-def _prompts(asked: str) -> PromptSet:
-    """A prompt set; that there is no such file is bad input, as an empty one is."""
     try:
-        return as_prompt_set(asked)
+        chosen = as_prompt_set(asked)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(str(error)) from error
-
-
-def algorithms(names: Sequence[str], assignments: Sequence[str]) -> list[SearchAlgorithm]:
-    """Algorithms by name, with options given as NAME.OPTION=VALUE.
-
-    The name may be left out where one algorithm is asked for beside random search.
-
-    Raises:
-        ValueError: an unknown algorithm or option, or an option of an algorithm that isn't asked for.
-    """
-    given: dict[str, list[str]] = {name: [] for name in names}
-    others = [name for name in names if name != RANDOM]
-    for text in assignments:
-        path, equals, value = text.partition("=")
-        owner, dot, option = path.partition(".")
-        if not dot:
-            if len(others) != 1:
-                raise ValueError(f"option {text!r} doesn't say of which algorithm; write it as NAME.{text}")
-            owner, option = others[0], path
-        if owner not in given:
-            raise unknown("algorithm in option", owner, names)
-        given[owner].append(f"{option}{equals}{value}")
-    return [configured_algorithm(name, given[name]) for name in names]
-
-
-def seeds(text: str) -> int | list[int]:
-    """How many seeds, or several of them with commas between.
-
-    Raises:
-        ValueError: something else.
-    """
-    found = numbers(text, "seeds") or []
-    return found[0] if len(found) == 1 and "," not in text else found
-
-
-def numbers(text: str | None, name: str) -> list[int] | None:
-    """Whole numbers with commas between, None for None.
-
-    Raises:
-        ValueError: something else.
-    """
-    if text is None:
-        return None
-    try:
-        return [int(one) for one in text.split(",") if one.strip()]
-    except ValueError:
-        raise ValueError(f"{name} {text!r} must be whole numbers with commas between, such as {_SUCH[name]}") from None
+    if limit is None and per_family is None:
+        return chosen
+    return as_prompt_set(chosen, limit=limit, per_family=per_family, seed=0)

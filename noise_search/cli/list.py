@@ -1,21 +1,16 @@
-"""What there is to choose from: models, algorithms and verifiers."""
+"""`noise-search list`: what there is to choose from."""
 
 import inspect
+import shutil
+import textwrap
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from noise_search.cli.options import Format, Printed, Said
 
-import verifiers
-from noise_search.algorithms import ALGORITHMS
-from noise_search.models import CARD, read_card
-from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, WEIGHTS
-from noise_search.shapes.cards import EMBEDDED_CARDS
-from noise_search.shapes.oracle import Oracle
-from verifiers.arguments import parameters
-from verifiers.card import Card
-from verifiers.catalogue import verifier_class
+if TYPE_CHECKING:
+    from verifiers.card import Card
 
 _MODEL_SUMMARIES = {
     "shapes-ddim": "embedded StableDiffusionPipeline (DDIM, epsilon) of a world of coloured shapes, 64 x 64",
@@ -23,14 +18,50 @@ _MODEL_SUMMARIES = {
 }
 
 
+def list_(format: Printed = Format.human) -> Said:
+    """Show models, algorithms and verifiers."""
+    content = catalogue()
+    if format is Format.json:
+        return Said(content)
+    lines = []
+    for section, entries in content.items():
+        lines.append(section)
+        width = max(map(len, entries))
+        for name, entry in entries.items():
+            lines.append(f"  {name:<{width}}  {entry['summary']}")
+            if details := entry.get("details"):
+                lines.append(_indented(details, width))
+            if options := entry.get("options"):
+                lines.append(_indented("options: " + ", ".join(f"{k}={_short(v)}" for k, v in options.items()), width))
+    return Said("\n".join(lines))
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:40]}..."
+
+
+def _indented(text: str, width: int) -> str:
+    margin = " " * (width + 4)
+    columns = max(60, shutil.get_terminal_size((120, 24)).columns)
+    return textwrap.fill(text, columns, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
+
+
 def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
     """Models, algorithms and verifiers by name, each with a one-line summary, as plain JSON."""
+    import verifiers
+    from noise_search.algorithms import ALGORITHMS
+    from noise_search.models import CARD, read_card
+    from noise_search.shapes import EMBEDDED_MODELS
+    from noise_search.shapes.cards import EMBEDDED_CARDS
+    from verifiers.catalogue import verifier_class
+
     models = {}
     for name, directory in EMBEDDED_MODELS.items():
         card = read_card(directory)
         models[name] = {
             "summary": _MODEL_SUMMARIES[name],
-            "defaults": dict(card.defaults),
+            "defaults": dict(sorted(card.defaults.items())),
             "verifiers": sorted(card.verifiers),
         }
     models["DIRECTORY or OWNER/NAME"] = {
@@ -48,17 +79,23 @@ def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
     return {"models": models, "algorithms": algorithms, "verifiers": known}
 
 
-def _entry(card: Card, options: dict[str, Any]) -> dict[str, Any]:
+def _entry(card: "Card", options: dict[str, Any]) -> dict[str, Any]:
     return {"summary": card.measures, "details": card.details, "options": options, **asdict(card)}
 
 
 def _options(kind: type) -> dict[str, Any]:
     """Arguments of a class with their defaults; of those that JSON can't hold, the name."""
+    from verifiers.arguments import parameters
+
     return {name: _plain(one.default) for name, one in parameters(kind).items()}
 
 
 def _embedded_options(name: str) -> dict[str, Any]:
     """Arguments of an embedded verifier with the values that it has; paths are relative to where it is installed."""
+    from noise_search.shapes import EMBEDDED_VERIFIERS, WEIGHTS
+    from noise_search.shapes.oracle import Oracle
+    from verifiers.catalogue import verifier_class
+
     settings = dict(EMBEDDED_VERIFIERS[name])
     kind = settings.pop("kind")
     if "model" in settings:
@@ -70,6 +107,8 @@ def _embedded_options(name: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    import torch
+
     if value is inspect.Parameter.empty:
         return None
     if isinstance(value, torch.dtype):

@@ -1,27 +1,44 @@
-"""What `noise-search replay` does: a replay, written to a file, and said as JSON."""
+"""`noise-search replay`: one candidate made again and written to a file."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from noise_search.disk.png import check_picture
-from noise_search.replays.replay import Replay
-from noise_search.replays.replaying import replay
+import typer
+
+from noise_search.cli import options
+from noise_search.cli.options import Format, Said
 
 
-def replay_to_file(file: Path, out: Path, **options: Any) -> tuple[Replay, list[Path]]:
-    """Replay a file and write the picture, of a clip also the GIF beside it.
+def replay(
+    file: Annotated[Path, typer.Argument(help="best.png or top/NN.png of a search, its result.json or directory.")],
+    candidate: Annotated[int | None, typer.Option(help="Candidate of a result.json; the best by default.")] = None,
+    model: Annotated[str | None, typer.Option(help="In place of the recorded name: model, directory, hub id.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="In place of the recorded one.")] = None,
+    verifier: Annotated[str | None, typer.Option(help="Score the image with it, or several with commas.")] = None,
+    verifier_option: options.VerifierOptions = None,
+    device: options.Device = None,
+    dtype: Annotated[str | None, typer.Option(help="In place of the recorded one.")] = None,
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("replay.png"),
+    format: options.Printed = Format.human,
+) -> Said:
+    """Make one candidate of a search again, alone, and say how close it came."""
+    from noise_search.disk.png import check_picture
+    from noise_search.replays import replaying
 
-    Raises:
-        ValueError: bad input; `out` is checked before anything is run.
-    """
     check_picture(out)
-    replayed = replay(file, **options)
-    paths = [replayed.save(out)]
-    if replayed.frames is not None:
-        paths.append(replayed.save(out.with_suffix(".gif")))
-    return replayed, paths
-
-
-def told(replayed: Replay, paths: list[Path]) -> dict[str, Any]:
-    """The replay and where it was written, as plain JSON."""
-    return {**replayed.to_json(), "files": [str(path) for path in paths]}
+    [scoring] = options.configured_verifiers(verifier_option or [], options.names(verifier or ""))
+    replayed = replaying.replay(
+        file,
+        candidate=candidate,
+        model=model,
+        prompt=prompt,
+        verifier=scoring or None,
+        device=device,
+        dtype=options.dtype_named(dtype),
+    )
+    paths = [str(replayed.save(out))]
+    if replayed.frames is not None:  # of a clip the PNG shows one frame
+        paths.append(str(replayed.save(out.with_suffix(".gif"))))
+    if format is Format.json:
+        return Said({**replayed.to_json(), "files": paths})
+    return Said(f"{replayed}\nwritten   {', '.join(paths)}")

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from noise_search import RandomSearch, ZeroOrderSearch
 from noise_search.cli.app import app
-from noise_search.cli.compare import algorithms, seeds
+from noise_search.cli.options import configured_algorithms, seeds
 from noise_search.comparison.comparison import Comparison
 
 
@@ -73,7 +73,7 @@ def test_options_and_seeds_go_to_the_comparison(patch, tmp_path):
 
 
 def test_options_name_their_algorithm_where_there_are_several():
-    assert algorithms(["random", "zero-order"], ["neighbours=2", "zero-order.cosine=0.5"]) == [
+    assert configured_algorithms(["random", "zero-order"], ["neighbours=2", "zero-order.cosine=0.5"]) == [
         RandomSearch(), ZeroOrderSearch(neighbours=2, cosine=0.5)
     ]  # fmt: skip
     for text, match in (
@@ -83,7 +83,7 @@ def test_options_name_their_algorithm_where_there_are_several():
         ("zero-order.neighbours", "has no value"),
     ):
         with pytest.raises(ValueError, match=match):
-            algorithms(["random", "zero-order", "paths"], [text])
+            configured_algorithms(["random", "zero-order", "paths"], [text])
 
 
 def test_seeds_are_a_number_or_several():

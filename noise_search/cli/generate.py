@@ -1,0 +1,119 @@
+"""`noise-search generate`: a search, its files, and what it found in words."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from noise_search.cli import options
+from noise_search.cli.options import FAILED, INTERRUPTED, Format, Said
+from noise_search.disk.files import check_writable
+
+if TYPE_CHECKING:
+    from noise_search.results.result import SearchResult
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the image should show.")],
+    model: options.Model = "shapes-flow",
+    algorithm: Annotated[str, typer.Option(help="Search algorithm; see `noise-search list`.")] = "random",
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the algorithm, such as neighbours=8; may be repeated.")
+    ] = None,
+    verifier: Annotated[str, typer.Option(help="Verifier, or several with commas.")] = "clip",
+    verifier_option: options.VerifierOptions = None,
+    ensemble: options.Ensemble = "mean-rank",
+    judge: options.Judges = None,
+    nfe: Annotated[int | None, typer.Option(help="Budget in denoiser evaluations of one candidate.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="Budget in whole trajectories, instead of --nfe.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first noise.")] = 0,
+    steps: options.Steps = None,
+    draft_steps: options.DraftSteps = None,
+    draft_renders: options.DraftRenders = None,
+    guidance: options.Guidance = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the image should not show.")] = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    eta: Annotated[float, typer.Option(help="Stochasticity of the DDIM step, 0 to 1.")] = 0.0,
+    scheduler: Annotated[str, typer.Option(help="first-order, or keep for the pipeline's own.")] = "first-order",
+    batch_size: options.BatchSize = None,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="Pad batches: equal bytes.")] = False,
+    top_k: Annotated[int, typer.Option(help="Images to keep and show.")] = 8,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds after which no batch starts.")] = None,
+    target_score: Annotated[float | None, typer.Option(help="Stop at this score.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many candidates without a new best.")] = None,
+    out: Annotated[Path, typer.Option(help="Directory of the results.")] = Path("runs/latest"),
+    format: options.Printed = Format.human,
+) -> Said:
+    """Search for the noise whose image the verifier likes best, and save what was found."""
+    check_writable(out)
+    from noise_search.engine.driver import search
+
+    scoring, judges = options.configured_verifiers(
+        verifier_option or [], options.names(verifier), options.judge_names(judge, model)
+    )
+    result = search(
+        prompt,
+        model=model,
+        algorithm=options.configured_algorithm(algorithm, option or []),
+        verifier=scoring,
+        ensemble=ensemble,
+        judges=judges,
+        nfe=nfe,
+        candidates=candidates,
+        seed=seed,
+        steps=steps,
+        draft_steps=draft_steps,
+        draft_renders=draft_renders,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        height=height,
+        width=width,
+        eta=eta,
+        scheduler=cast(Any, scheduler),  # the search says which there are
+        batch_size=batch_size,
+        deterministic=deterministic,
+        top_k=top_k,
+        device=device,
+        dtype=options.dtype_named(dtype),
+        time_limit=time_limit,
+        target_score=target_score,
+        patience=patience,
+    )
+    try:
+        paths = result.save(out)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt("the files were written") from error
+    code = 0 if result.error is None else INTERRUPTED if isinstance(result.error, KeyboardInterrupt) else FAILED
+    return Said(_json(result, paths) if format is Format.json else _summary(result, paths), code=code)
+
+
+def _json(result: "SearchResult", paths: dict[str, Path]) -> dict[str, Any]:
+    content = result.to_json()
+    content["best"]["image"] = str(paths["best"])
+    content["files"] = {stem: str(path) for stem, path in paths.items()}
+    return content
+
+
+def _summary(result: "SearchResult", paths: dict[str, Path]) -> str:
+    best = result.best
+    origin = f"candidate {best.id}" + (f", seed {best.seed}" if best.seed is not None else "")
+    lines = [
+        f"prompt   {result.prompt}",
+        f"score    {result.first_score:.4f} ({result.first_name}) -> {result.score:.4f} ({origin})",
+    ]
+    for key, score in best.scores.items():
+        lines.append(f"         {key}: {result.first.scores.get(key, float('nan')):.4f} -> {score:.4f}")
+    for key, scores in result.judges.items():
+        lines.append(f"judge    {key}: {_verdict(scores['first'])} ({result.first_name}) -> {_verdict(scores['best'])}")
+    lines.append(f"cost     {result.ledger}")
+    lines.append(f"plan     {result.schedule}")
+    lines.append(f"ended    {result.stop_reason}")
+    lines += [f"{stem:<8} {path}" for stem, path in paths.items() if "/" not in stem]
+    return "\n".join(lines)
+
+
+def _verdict(score: float) -> str:
+    return "can't tell" if score != score else f"{score:.3g}"
