@@ -25,7 +25,10 @@ class Job:
         stop: grid point to run to, after `states.step` and at most `space.end`.
         score: whether verifiers score the rows: the finished image at `space.end`, the x0 prediction before it.
         keep: grid points on the way whose states come back too.
-        rho: share of the old noise in a step (1 deterministic); None for the sampler's own.
+        rho: share of the old noise in a step, in [0, 1] (1 deterministic); None for the sampler's own.
+
+    Raises:
+        ValueError: a stop that isn't after the rows, or a kept grid point that isn't between.
     """
 
     states: State
@@ -101,7 +104,7 @@ class Problem(Protocol):
 
     @property
     def nfe_total(self) -> int:
-        """The budget."""
+        """The budget, in NFE."""
         ...
 
     @property
@@ -114,7 +117,7 @@ class Problem(Protocol):
         ...
 
     def fresh(self, count: int) -> State:
-        """The next noises of random search's stream: seed, seed + 1, ..."""
+        """The next `count` noises of random search's stream, rows at grid point 0: seed, seed + 1, ..."""
         ...
 
     def seeds(self, count: int) -> list[int]:

@@ -36,6 +36,10 @@ class SearchOverPaths:
             to 0, unless `start`, `forward` or `backward` say otherwise), x0 predictions of one additional step, and no
             plain sample first.
 
+    Raises:
+        ValueError: a number out of range, levels that don't fit together, or what the published variant doesn't have.
+        TypeError: a number or flag of another type.
+
     Example:
         result = noise_search.search("a red circle", algorithm=SearchOverPaths(paths=2), nfe=640)
         result.settings["algorithm"]["schedule"]

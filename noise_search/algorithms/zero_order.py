@@ -28,6 +28,10 @@ class ZeroOrderSearch:
         literal: the published variant: the first pivot is never scored, so that K rounds cost exactly N K
             trajectories, and the best neighbour becomes the pivot even where it is worse.
 
+    Raises:
+        ValueError: a number out of range, or what the published variant doesn't have.
+        TypeError: a number or flag of another type.
+
     Example:
         result = noise_search.search("a red circle", algorithm=ZeroOrderSearch(neighbours=4, cosine=0.9), nfe=640)
     """

@@ -115,7 +115,7 @@ class ResultData:
 
     @property
     def score(self) -> float:
-        """The winner's score."""
+        """The winner's score, higher is better."""
         return self.best.score
 
     @property
@@ -137,7 +137,7 @@ class ResultData:
         }
 
     def components(self) -> dict[str, np.ndarray]:
-        """Raw scores of the finished candidates by verifier key, NaN where one failed.
+        """Raw scores of the finished candidates by verifier key, float64 `[finished]`, NaN where one failed.
 
         Example:
             frozen = MeanZ(clip, aesthetic).freeze(result.components())
@@ -146,7 +146,7 @@ class ResultData:
         return components(pool, pool[0].scores if pool else ())
 
     def top(self, count: int) -> list[Candidate]:
-        """The best finished candidates, best first."""
+        """The best finished candidates, best first: `count` of them, or as many as there are."""
         return best_finished(self.candidates, count)
 
     def curve(self) -> list[tuple[int, float]]:
