@@ -8,8 +8,6 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 
 def check_writable(directory: Path) -> None:
     """Make the directory and prove that a file can be written there.
@@ -42,6 +40,8 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 def plain(value: Any) -> Any:
     """The value as plain JSON: dataclasses by their fields, numbers that aren't finite as null, paths as texts."""
+    import numpy as np  # here, as the command's help, which needs files only, answers without it
+
     if is_dataclass(value) and not isinstance(value, type):
         return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
