@@ -83,7 +83,7 @@ def test_values_that_make_no_sense_are_refused(options, match):
     refused(match, **options)
 
 
-@pytest.mark.parametrize(("options", "match"), KINDS, ids=lambda value: re.sub(r"\W+", "-", str(value))[:40])
+@pytest.mark.parametrize(("options", "match"), KINDS, ids=lambda value: re.sub(r"\W+", "-", str(value))[:20])
 def test_values_of_the_wrong_kind_are_refused(options, match):
     refused(match, TypeError, **options)
 
