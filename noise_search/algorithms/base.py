@@ -129,6 +129,20 @@ class Problem(Protocol):
         ...
 
 
+class LimitReached(Exception):
+    """Raised in a plan, where it waits for evaluations, once a limit other than the budget has ended its search.
+
+    A plan that owes something, such as the renders of its drafts, catches it and yields these last jobs.
+
+    Attributes:
+        found: evaluations of the round's rows before the limit, which may be fewer than were asked for.
+    """
+
+    def __init__(self, found: "list[Evaluation]") -> None:
+        super().__init__()
+        self.found = found
+
+
 Jobs = Job | list[Job]
 
 

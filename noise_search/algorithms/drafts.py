@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from noise_search.algorithms.base import Evaluation, Job, Plan, Problem, SearchAlgorithm
+from noise_search.algorithms.base import Evaluation, Job, LimitReached, Plan, Problem, SearchAlgorithm
 from samplers.space import NoiseSpace
 from samplers.state import State
 
@@ -58,9 +58,12 @@ class Drafted:
             trimmed = sum(counts) < sum(map(len, asked))
             drafts -= sum(counts)
             kept = [replace(job, states=job.states[:n]) for job, n in zip(asked, counts, strict=True) if n]
-            found = yield kept
-            pool += [replace(e, states=job.states) for e, job in zip(found, kept, strict=True)]
-            jobs = None if trimmed else _sent(plan, found)
+            try:
+                found = yield kept
+                jobs = None if trimmed else _sent(plan, found)
+            except LimitReached as limit:
+                found, jobs = limit.found, None
+            pool += [replace(e, states=job.states[: len(e)]) for e, job in zip(found, kept, strict=True)]
         plan.close()
         if best := self._best(problem, pool, renders, first):
             yield Job(State.cat(best), end)

@@ -3,18 +3,17 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
 
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.arguments import as_prompts, check_counts, check_numbers, check_seed
+from noise_search.arguments import as_prompts, check_counts, check_seed
 from noise_search.engine.evaluator import Evaluator, Outcome, Work
 from noise_search.engine.judging import judge
 from noise_search.engine.progress import Reporter
-from noise_search.engine.prompt_search import PromptSearch
+from noise_search.engine.prompt_search import Limits, PromptSearch
 from noise_search.engine.setup import SearchOptions, VerifierLike, check_able, check_options, set_up
 from noise_search.engine.worker import LocalWorker
 from noise_search.models import load_model
@@ -23,44 +22,8 @@ from noise_search.results.candidate import Candidate
 from noise_search.results.record import search_record, unread_record
 from noise_search.results.result import SearchResult
 from noise_search.settings import ModelSettings, Scheduler, spelt
-from verifiers.aggregators.base import Aggregator
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Seconds, a score and a number of candidates without a new best; None for never."""
-
-    time: float | None
-    target_score: float | None
-    patience: int | None
-
-    def __post_init__(self) -> None:
-        check_numbers(time_limit=self.time, target_score=self.target_score)
-        check_counts(patience=self.patience)
-        if self.time is not None and not self.time > 0:
-            raise ValueError(f"time_limit={self.time!r} must be greater than 0")
-
-    def check(self, aggregator: Aggregator) -> None:
-        """Refuse a target score where values never do more than rank a pool."""
-        if self.target_score is not None and not aggregator.absolute and aggregator.freeze_after is None:
-            raise ValueError(
-                f"target_score={self.target_score} needs a verifier with absolute values; {aggregator.name} only ranks "
-                "a pool: give one verifier, or MeanZ with a reference or freeze_after"
-            )
-
-    def apply(self, one: PromptSearch, seconds: float) -> None:
-        """End a prompt's search that has reached one of them."""
-        if self.time is not None and seconds >= self.time:
-            one.stop(f"time limit of {self.time:g} s")
-        if one.pool.best is None:
-            return
-        target = self.target_score if one.pool.aggregator.absolute else None
-        if target is not None and one.pool.best.score >= target:
-            one.stop(f"target score {target:g} reached")
-        if self.patience is not None and one.pool.since_best >= self.patience:
-            one.stop(f"no better candidate among {self.patience}")
 
 
 @overload
@@ -190,7 +153,7 @@ def search(
         space, predictions = setup.space, setup.predictions
         encoding = time.perf_counter() - started
         searches = [
-            PromptSearch(i, text, space, condition, aggregator, setup.algorithm, setup.budget, seed, top_k)
+            PromptSearch(i, text, space, condition, aggregator, setup.algorithm, setup.budget, seed, top_k, limits)
             for i, (text, condition) in enumerate(zip(prompts, conditions, strict=True))
         ]
         for one in searches:
@@ -235,11 +198,11 @@ def _loop(
                 on_candidate(candidate)
 
     def advance(works: list[Work]) -> None:
-        for outcomes in evaluator.run(works, lambda work: not searches[work.prompt].running):
+        for outcomes in evaluator.run(works, lambda work: searches[work.prompt].cut):
             take(outcomes)
-            for one in searches:
-                if one.running:
-                    limits.apply(one, time.monotonic() - started)
+            if (told := limits.expired(time.monotonic() - started)) is not None:
+                for one in searches:
+                    one.stop(told)
             reporter.update()
 
     try:
@@ -251,6 +214,8 @@ def _loop(
             reporter.update()
     except BaseException as error:
         reporter.close()
+        for one in searches:
+            one.flush()
         if not isinstance(error, Exception | KeyboardInterrupt) or all(one.pool.best is None for one in searches):
             raise
         name = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
@@ -278,6 +243,7 @@ def _results(
 
 
 def _result(one: PromptSearch, settings: dict[str, Any]) -> SearchResult:
+    one.pool.settle()
     return SearchResult(
         prompt=one.prompt,
         candidates=tuple(one.pool.candidates),

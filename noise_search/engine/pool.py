@@ -1,58 +1,176 @@
-"""One prompt's candidates: what is best, what would be finished next, and which pictures are kept."""
+"""One prompt's candidates: what is best, what would be finished next, and which pictures are kept.
 
+What a candidate costs here grows with their number only in a few numpy operations over a column of them.
+"""
+
+from bisect import insort
 from collections.abc import Sequence
 
 import numpy as np
 
 from noise_search.engine.evaluator import Outcome
-from noise_search.results.candidate import Candidate, best_finished, components
+from noise_search.results.candidate import Candidate, components
 from samplers.space import NoiseSpace
 from samplers.state import State
 from verifiers.aggregators.base import Aggregator
 
 
+class Ranking:
+    """Candidates of one kind, finished ones or drafts, as they come, and the best of them.
+
+    Where values depend on the pool, each newcomer changes those of all: a candidate's `score` is what it was worth when
+    it came, until `settle` writes what all are worth in the end.
+
+    Args:
+        aggregator: ranks them; one that waits for a reference is replaced once it has that of these candidates.
+        kept: how many of the best are told apart from the rest.
+
+    Attributes:
+        members: in their order.
+        best: None before one has a value.
+        since_best: members after the one that brought the latest best.
+    """
+
+    def __init__(self, aggregator: Aggregator, kept: int) -> None:
+        self.aggregator, self._kept = aggregator, kept
+        self.members: list[Candidate] = []
+        self.best: Candidate | None = None
+        self.since_best = 0
+        self._values = np.empty(0)
+        self._pool = None if aggregator.absolute else aggregator.pool()
+        self._top: list[tuple[float, int, Candidate]] = []
+        self._rising: list[Candidate] = []
+        self._rising_scores = np.empty((0, len(aggregator.scores)))
+        self._above = np.empty(0, dtype=int)
+
+    def add(self, candidate: Candidate) -> bool:
+        """Take in a candidate; whether there is a new best."""
+        self.members.append(candidate)
+        self.since_best += 1
+        if self._pool is None:
+            [value] = self.aggregator.combine(components([candidate], (v.key for v in self.aggregator.verifiers)))
+            self._insert(candidate, float(value))
+        else:
+            scores = components([candidate], (v.key for v in self.aggregator.verifiers))
+            self._values = self._pool.add({key: float(score[0]) for key, score in scores.items()})
+            candidate.score = float(self._values[-1])
+            self._lift(candidate)
+            self._freeze()
+        best = next(iter(self.top(1)), None)
+        if best is None or best is self.best:
+            return False
+        self.best, self.since_best = best, 0
+        return True
+
+    def top(self, count: int) -> list[Candidate]:
+        """The best, best first, ties to the earlier; at most as many as are `kept`."""
+        if self._pool is None:
+            return [candidate for *_, candidate in self._top[:count]]
+        found = np.flatnonzero(np.isfinite(self._values))
+        if len(found) > count:  # those at the limit compete by their order
+            least = np.partition(self._values[found], -count)[-count]
+            found = found[self._values[found] >= least]
+        return [self.members[i] for i in found[np.argsort(-self._values[found], kind="stable")][:count]]
+
+    def may_rise(self) -> list[Candidate]:
+        """Those that later ones can lift into the best `kept`, where values depend on the pool and may reorder it.
+
+        Not those than which so many others are better by every verifier, or as good and earlier, as aggregators are
+        monotone.
+        """
+        return self._rising
+
+    def settle(self) -> None:
+        """Write what all are worth in the pool as it is."""
+        if self._pool is not None:
+            for member, value in zip(self.members, self._values, strict=True):
+                member.score = float(value)
+
+    def _insert(self, candidate: Candidate, value: float) -> None:
+        candidate.score = value
+        if np.isfinite(value):
+            insort(self._top, (-value, candidate.id, candidate))
+            del self._top[self._kept + 1 :]
+
+    def _lift(self, candidate: Candidate) -> None:
+        assert self._pool is not None
+        if not np.isfinite(candidate.score):
+            return
+        keys = [verifier.key for verifier in self.aggregator.scores]
+        own = np.array([candidate.scores[key] for key in keys])
+        above = self._above + (own > self._rising_scores).all(1)
+        raw = self._pool.components
+        as_good = np.isfinite(self._values[:-1])
+        for key, value in zip(keys, own, strict=True):
+            as_good &= raw[key][:-1] >= value
+        above = np.append(above, as_good.sum())
+        may = above < self._kept
+        self._above, self._rising_scores = above[may], np.vstack([self._rising_scores, own])[may]
+        self._rising = [one for one, still in zip([*self._rising, candidate], may, strict=True) if still]
+
+    def _freeze(self) -> None:
+        """Once enough are there, freeze an aggregator that waits for them, and value everything anew."""
+        wanted = self.aggregator.freeze_after
+        if self._pool is None or wanted is None or np.isfinite(self._values).sum() < wanted:
+            return
+        self.aggregator = self.aggregator.freeze(self._pool.components)
+        values = self.aggregator.combine(self._pool.components)
+        self._pool, self._rising = None, []
+        for member, value in zip(self.members, values, strict=True):
+            self._insert(member, float(value))
+
+
 class Pool:
-    """The candidates of one prompt, as they come.
+    """The candidates of one prompt.
 
     Args:
         space: of finished images; rows of any other grid are drafts.
-        aggregator: ranks candidates; one that waits for a reference is replaced once it has that of this prompt.
+        aggregator: ranks candidates.
         top_k: how many pictures to keep besides the first and every new best.
 
     Attributes:
         candidates: everything that was scored, in order.
-        best: the best finished one; None before there is one.
+        finished, drafts: those of them, ranked.
         bests, bests_nfe: every new best, in order, and the NFE spent when it became the best.
         partial: the unfinished row, a draft's noise included, that outranks all that is finished, and its state.
         fallback: a row that is on its way, to be finished where nothing better is there.
     """
 
     def __init__(self, space: NoiseSpace, aggregator: Aggregator, top_k: int) -> None:
-        self.space, self.aggregator = space, aggregator
+        self.space = space
         self.candidates: list[Candidate] = []
-        self.best: Candidate | None = None
+        self.finished, self.drafts = Ranking(aggregator, top_k), Ranking(aggregator, 1)
         self.bests: list[Candidate] = []
         self.bests_nfe: list[int] = []
         self.partial: tuple[Candidate, State] | None = None
         self.fallback: State | None = None
-        self._pooled, self._top_k = not aggregator.absolute, top_k
-        self._draft: Candidate | None = None
+        self._top_k = top_k
         self._noises: dict[int, State] = {}
         self._rendered: set[str] = set()
         self._pictured: list[Candidate] = []
 
     @property
-    def first(self) -> Candidate | None:
-        """The first finished candidate: random search's first noise."""
-        return next((c for c in self.candidates if c.finished), None)
+    def aggregator(self) -> Aggregator:
+        """What ranks, frozen once it is."""
+        return self.finished.aggregator
+
+    @property
+    def best(self) -> Candidate | None:
+        """The best finished one; None before there is one."""
+        return self.finished.best
 
     @property
     def since_best(self) -> int:
         """Candidates without a new best: finished ones, or drafts while there are only drafts to compare."""
         drafting = bool(self.candidates) and self.candidates[-1].draft
-        best = self._draft if drafting else self.best
-        rivals = [c for c in self.candidates if (c.draft if drafting else c.finished)]
-        return 0 if best is None else sum(c.id > best.id for c in rivals)
+        ranking = self.drafts if drafting else self.finished
+        return 0 if ranking.best is None else ranking.since_best
+
+    @property
+    def shown(self) -> list[Candidate]:
+        """What is kept to look at: the top k, every new best, and the first."""
+        chosen = [*self.finished.top(self._top_k), *self.bests, *self.finished.members[:1]]
+        return list({candidate.id: candidate for candidate in chosen}.values())
 
     @property
     def pending(self) -> State | None:
@@ -61,16 +179,10 @@ class Pool:
             return self.partial[1]
         return self.fallback if self.best is None else None
 
-    @property
-    def shown(self) -> list[Candidate]:
-        """What is kept to look at: the top k, every new best, and the first."""
-        chosen = [*best_finished(self.candidates, self._top_k), *self.bests]
-        chosen += [] if self.first is None else [self.first]
-        return list({candidate.id: candidate for candidate in chosen}.values())
-
     def settle(self) -> None:
-        """Nothing is pending any more."""
-        self.partial = self.fallback = None
+        """Make every score what it is worth in the end."""
+        self.finished.settle()
+        self.drafts.settle()
 
     def take(self, outcome: Outcome, spent: int) -> Candidate | None:
         """Take a row in, at `spent` NFE of the search; returns its candidate where it was scored."""
@@ -84,17 +196,17 @@ class Pool:
             if self.best is None and self.partial is None and outcome.state.step < self.space.end:
                 self.fallback = outcome.state
             return None
-        candidate = self._candidate(outcome, spent)
+        candidate = self.list(outcome, spent)
         if candidate.draft:
             self._add_draft(candidate, job.states[[outcome.row]])
         elif candidate.finished:
-            self._add_finished(candidate)
-            self._keep_pictures(candidate, outcome)
+            self._add_finished(candidate, outcome)
         else:
             self._add_partial(candidate, outcome.state)
         return candidate
 
-    def _candidate(self, outcome: Outcome, spent: int) -> Candidate:
+    def list(self, outcome: Outcome, spent: int, failure: str | None = None) -> Candidate:
+        """Put a scored row among the candidates, without a rank."""
         draft = outcome.state.grid != self.space.id
         found = Candidate(
             id=outcome.id,
@@ -104,53 +216,39 @@ class Pool:
             draft=draft,
             nfe=spent,
             scores=dict(outcome.components),
-            failure=outcome.failure,
+            failure=failure or outcome.failure,
         )
         self.candidates.append(found)
         return found
 
-    def _values(self, pool: Sequence[Candidate]) -> np.ndarray:
-        return self.aggregator.combine(self._components(pool))
-
-    def _components(self, pool: Sequence[Candidate]) -> dict[str, np.ndarray]:
-        return components(pool, (verifier.key for verifier in self.aggregator.verifiers))
-
-    def _valued(self, pool: Sequence[Candidate], before: Candidate | None) -> Candidate | None:
-        """Value a pool; its best, or the one before where that is as good."""
-        for member, value in zip(pool, self._values(pool), strict=True):
-            member.score = float(value)
-        rivals = [c for c in (*pool, before) if c is not None and np.isfinite(c.score)]
-        return min(rivals, key=lambda c: (-c.score, c.id), default=None)
-
-    def _freeze(self) -> None:
-        """Once enough candidates are finished, freeze an aggregator that waits for them, and value everything anew."""
-        pool = [c for c in self.candidates if c.finished]
-        wanted = self.aggregator.freeze_after
-        if wanted is None or self.aggregator.absolute or len(pool) < wanted:
-            return
-        if np.isfinite(self._values(pool)).sum() >= wanted:
-            self.aggregator = self.aggregator.freeze(self._components(pool))
-            self._valued(self.candidates, None)
-
-    def _add_finished(self, candidate: Candidate) -> None:
-        """Value the new candidate; where values depend on the pool, value the whole pool again."""
-        self._freeze()
-        pool = [c for c in self.candidates if c.finished] if self._pooled else [candidate]
-        best = self._valued(pool, self.best)
-        if best is not None and best is not self.best:
-            self.best = best
-            self.bests.append(best)
+    def _add_finished(self, candidate: Candidate, outcome: Outcome) -> None:
+        waiting = not self.aggregator.absolute
+        if self.finished.add(candidate):
+            assert self.finished.best is not None
+            self.bests.append(self.finished.best)
             self.bests_nfe.append(candidate.nfe)
+        if waiting and self.aggregator.absolute:  # frozen by this one: what isn't finished gets its value too
+            others = [one for one in self.candidates if not one.finished]
+            for one, value in zip(others, self._values(others), strict=True):
+                one.score = float(value)
+        if outcome.pixels is not None:
+            candidate.keep(outcome.pixels, outcome.x0)
+            self._pictured.append(candidate)
+        keep = {one.id for one in (*self.shown, *self.finished.may_rise())}
+        for one in self._pictured:
+            if one.id not in keep:
+                one.keep(None)
+        self._pictured = [one for one in self._pictured if one.pixels is not None]
 
     def _add_draft(self, candidate: Candidate, noise: State) -> None:
-        """Value a draft among drafts; remember the best one's noise, which a search that ends early renders."""
+        """Rank a draft among drafts; remember the best one's noise, which a search that ends early renders."""
         self._noises[candidate.id] = self.space.adopt(noise)
-        best = self._valued([c for c in self.candidates if c.draft] if self._pooled else [candidate], self._draft)
-        if best is not None:
-            self._draft, noise = best, self._noises[best.id]
+        self.drafts.add(candidate)
+        if (best := self.drafts.best) is not None:
+            noise = self._noises[best.id]
             self.partial = None if noise.recipes[0].key in self._rendered else (best, noise)
-        if not self._pooled:  # a draft once beaten stays beaten
-            self._noises = {i: kept for i, kept in self._noises.items() if best is not None and i == best.id}
+        keep = {one.id for one in (*self.drafts.top(1), *self.drafts.may_rise())}
+        self._noises = {i: kept for i, kept in self._noises.items() if i in keep}
 
     def _add_partial(self, candidate: Candidate, state: State) -> None:
         """Remember an unfinished row that outranks every finished one: it is completed at the end."""
@@ -162,31 +260,5 @@ class Pool:
         elif self.best is None and self.partial is None:
             self.fallback = state
 
-    def _keep_pictures(self, candidate: Candidate, outcome: Outcome) -> None:
-        if outcome.pixels is not None:
-            candidate.keep(outcome.pixels, outcome.x0)
-        pictured = [*self._pictured, candidate]
-        keep = {c.id for c in self.shown} | self._may_still_rise(pictured)
-        for other in pictured:
-            if other.id not in keep:
-                other.keep(None)
-        self._pictured = [c for c in pictured if c.pixels is not None]
-
-    def _may_still_rise(self, pictured: Sequence[Candidate]) -> set[int]:
-        """Candidates that later ones can lift into the top k, where values depend on the pool and may reorder it.
-
-        Not those than which k others are better by every verifier, or as good and earlier, as aggregators are monotone.
-        """
-        if self.aggregator.absolute:
-            return set()
-        pool = [c for c in self.candidates if c.finished and np.isfinite(c.score)]
-        keys = [verifier.key for verifier in self.aggregator.scores]
-        table, ids = np.array([[c.scores[k] for k in keys] for c in pool]), np.array([c.id for c in pool])
-        found = set()
-        for candidate in pictured:
-            if np.isfinite(candidate.score):
-                own = [candidate.scores[k] for k in keys]
-                above = (table > own).all(1) | ((table >= own).all(1) & (ids < candidate.id))
-                if int(above.sum()) < self._top_k:
-                    found.add(candidate.id)
-        return found
+    def _values(self, pool: Sequence[Candidate]) -> np.ndarray:
+        return self.aggregator.combine(components(pool, (verifier.key for verifier in self.aggregator.verifiers)))

@@ -14,8 +14,8 @@ from noise_search.results.candidate import middle
 from samplers.space import NoiseSpace
 from verifiers.base import Verifier, VerifierUnusable
 
-_GIVE_UP = 16
-"""Failures in a row after which a verifier is taken to be broken."""
+_GIVE_UP, _NEVER_WORKED = 16, 4
+"""Failures in a row after which a verifier is taken to be broken: one that has worked before, and one that hasn't."""
 
 
 NO_X0: Mapping[float, Tensor] = MappingProxyType({})
@@ -45,7 +45,7 @@ class Scorer:
         that were predicted at its own; of clips, frame by frame.
 
         Raises:
-            Exception: what a verifier raised that has never worked, or that failed on 16 images in a row.
+            Exception: what a verifier raised that failed on 16 images in a row, or on its first 4.
         """
         components: dict[str, np.ndarray] = {}
         failures: list[str | None] = [None] * len(images)
@@ -73,10 +73,9 @@ class Scorer:
                 self.unusable = error
                 continue
             self._failed_in_a_row[verifier.key] += 1
-            if self._failed_in_a_row[verifier.key] >= _GIVE_UP:
+            allowed = _GIVE_UP if verifier.key in self._worked else _NEVER_WORKED
+            if self._failed_in_a_row[verifier.key] >= allowed:
                 raise error
-        if verifier.key not in self._worked:
-            raise next(error for error in errors if error is not None)
 
     def _scores(
         self, verifier: Verifier, images: Tensor, prompts: Sequence[str], x0: Mapping[float, Tensor]

@@ -116,6 +116,10 @@ class Aggregator(ABC):
         values = self.values(np.where(valid, table[~constraint], np.nan))
         return np.where(valid, values, np.nan)
 
+    def pool(self) -> "PoolValues":
+        """An empty pool that is valued as it grows."""
+        return PoolValues(self)
+
     def describe(self) -> dict[str, Any]:
         """Everything that changes values, as plain JSON."""
         return {"name": self.name, "verifiers": [verifier.describe() for verifier in self.verifiers]}
@@ -144,6 +148,37 @@ class Aggregator(ABC):
             shapes = {key: column.shape for key, column in zip(keys, columns, strict=True)}
             raise ValueError(f"components have shapes {shapes}; expected one number per candidate, equally many each")
         return np.stack(columns)
+
+
+class PoolValues:
+    """Values of a pool that grows by one candidate at a time, equal to `Aggregator.combine` over all of them.
+
+    Args:
+        aggregator: whose values.
+    """
+
+    def __init__(self, aggregator: Aggregator) -> None:
+        """Begin with an empty pool."""
+        self.aggregator, self.count = aggregator, 0
+        self._keys = [verifier.key for verifier in aggregator.verifiers]
+        self._table = np.empty((len(self._keys), 64))
+
+    @property
+    def components(self) -> dict[str, np.ndarray]:
+        """Raw scores `[pool]` under each verifier's key."""
+        return {key: row[: self.count] for key, row in zip(self._keys, self._table, strict=True)}
+
+    def add(self, scores: Mapping[str, float]) -> Values:
+        """Values `[pool]` with one candidate more, whose raw scores these are, by verifier key."""
+        if self.count == self._table.shape[1]:
+            self._table = np.concatenate([self._table, np.empty_like(self._table)], axis=1)
+        self._table[:, self.count] = [scores[key] for key in self._keys]
+        self.count += 1
+        return self.values()
+
+    def values(self) -> Values:
+        """Values `[pool]`."""
+        return self.aggregator.combine(self.components)
 
 
 def as_verifier(value: Any) -> Verifier:

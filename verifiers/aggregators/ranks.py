@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from verifiers.aggregators.base import Aggregator, Member, Scores, Values, as_verifier
+from verifiers.aggregators.base import Aggregator, Member, PoolValues, Scores, Values, as_verifier
 from verifiers.aggregators.z_scores import MeanZ, MinZ
 from verifiers.base import Verifier
 
@@ -58,6 +58,44 @@ class MeanRank(Aggregator):
     def values(self, scores: Scores) -> Values:
         """Mean of `ranks` over the verifiers."""
         return np.asarray(np.mean([ranks(row) for row in scores], axis=0))
+
+    def pool(self) -> PoolValues:
+        """An empty pool whose ranks are counted on, not sorted anew."""
+        return _RankedPool(self)
+
+
+class _RankedPool(PoolValues):
+    """Ranks as counts: a new candidate is above or equal to those that are there, or below them."""
+
+    def __init__(self, aggregator: Aggregator) -> None:
+        super().__init__(aggregator)
+        self._scoring = np.array([verifier.kind == "score" for verifier in aggregator.verifiers])
+        shape = (int(self._scoring.sum()), 64)
+        self._comparable, self._below, self._equal = np.empty(shape), np.zeros(shape), np.zeros(shape)
+        self._valid = np.zeros(64, dtype=bool)
+
+    def add(self, scores: Mapping[str, float]) -> Values:
+        """As of `PoolValues`; a few comparisons with each candidate that is there."""
+        at = self.count
+        if at == len(self._valid):
+            columns = (self._comparable, self._below, self._equal, self._valid)
+            grown = [np.concatenate([one, np.zeros_like(one)], axis=-1) for one in columns]
+            self._comparable, self._below, self._equal, self._valid = grown
+        column = np.array([scores[verifier.key] for verifier in self.aggregator.verifiers])
+        self._valid[at] = np.isfinite(column).all() and (column[~self._scoring] >= 0).all()
+        new = column[self._scoring, None] if self._valid[at] else np.full((int(self._scoring.sum()), 1), -np.inf)
+        before = self._comparable[:, :at]
+        self._below[:, :at] += new < before
+        self._equal[:, :at] += new == before
+        self._comparable[:, at] = new[:, 0]
+        self._below[:, at], self._equal[:, at] = (before < new).sum(1), (before == new).sum(1)
+        return super().add(scores)
+
+    def values(self) -> Values:
+        """Mean of (below + equal others / 2) / (N - 1) over the verifiers, as of `ranks`."""
+        count = self.count
+        shares = (self._below[:, :count] + self._equal[:, :count] / 2) / max(1, count - 1)
+        return np.where(self._valid[:count], np.mean(shares, axis=0), np.nan)
 
 
 ENSEMBLES: Mapping[str, Callable[..., Aggregator]] = {

@@ -70,8 +70,7 @@ def test_at_most_half_of_what_noise_0_leaves_goes_to_renders():
     assert schedule == {"steps": STEPS, "draft_steps": DRAFT, "drafts": (4 * STEPS - 2 * STEPS) // DRAFT, "renders": 2}
 
 
-@pytest.mark.parametrize("limited", ["time", "patience"])
-def test_a_search_that_ends_while_drafting_renders_its_best_draft(limited):
+def test_a_time_limit_while_drafting_renders_the_best_draft():
     others = 0
     for seed in range(0, 40, 10):
         seen = []
@@ -80,14 +79,22 @@ def test_a_search_that_ends_while_drafting_renders_its_best_draft(limited):
             seen.append(candidate)
             time.sleep(0.1 if len(seen) == 4 else 0)
 
-        limit = {"patience": 3} if limited == "patience" else {"time_limit": 0.1, "on_candidate": slow}
-        result = run(nfe=400, batch_size=2, seed=seed, **limit)
+        result = run(nfe=400, batch_size=2, seed=seed, time_limit=0.1, on_candidate=slow)
         assert "budget" not in result.stop_reason
         best = max(drafts_of(result), key=lambda c: (c.score, -c.id))
         others += best.seed != seed
         rendered = [c.seed for c in result.candidates if c.finished]
         assert rendered == [seed, *([best.seed] if best.seed != seed else [])]
     assert others, "the plain sample was the best draft each time: take other seeds"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_patience_while_drafting_renders_what_the_drafts_are_owed(batch_size):
+    result = run(nfe=400, batch_size=batch_size, patience=3, draft_renders=3)
+    drafts = [c for c in drafts_of(result) if c.failure is None]
+    assert result.stop_reason == "no better candidate among 3" and drafts[-4].score == max(c.score for c in drafts)
+    best = [c.seed for c in sorted(drafts, key=lambda c: -c.score) if c.seed != 0][:3]
+    assert [c.seed for c in result.candidates if c.finished] == [0, *best]
 
 
 def test_ctrl_c_while_drafting_returns_the_plain_sample():
@@ -114,10 +121,10 @@ def test_an_ensemble_ranks_all_drafts_as_one_pool_and_renders_the_best(limit):
             [ranks(np.array(column)) for column in zip(*(c.scores.values() for c in drafts), strict=True)], 0
         )
         order = sorted(range(len(drafts)), key=lambda i: (-values[i], i))
-        wanted = next(drafts[i] for i in order if limit or drafts[i].seed != seed)
+        wanted = next(drafts[i] for i in order if drafts[i].seed != seed)
         overtaken += wanted is not drafts[-1]
         rendered = [c.seed for c in result.candidates if c.finished]
-        assert rendered == ([seed, wanted.seed] if wanted.seed != seed else [seed])
+        assert rendered == [seed, wanted.seed]
     assert overtaken
 
 

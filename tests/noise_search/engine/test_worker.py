@@ -160,9 +160,9 @@ def test_a_batch_says_what_it_cost_when_its_verifier_fails():
         raise ValueError("never worked")
 
     sampler = CountingSampler()
-    noise = space().fresh([0, 1])
+    noise = space().fresh([0, 1, 2, 3])
     with pytest.raises(BatchStopped) as stopped:
-        LocalWorker(sampler, [FunctionVerifier(broken)]).run(Batch(Rows.of(noise), PROMPTS, END))
+        LocalWorker(sampler, [FunctionVerifier(broken)]).run(Batch(Rows.of(noise), PROMPTS * 2, END))
     found = stopped.value
     assert isinstance(found.error, ValueError) and found.denoised and found.spent.denoiser_rows == sampler.rows
     assert found.spent.seconds.keys() == {"denoise", "decode", "verify"}
