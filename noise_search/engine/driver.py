@@ -140,7 +140,7 @@ def search(
     loaded = load_model(model, asked, first_prompt=prompts[0])
     aggregator = resolve_aggregator(verifier, loaded, ensemble)
     judging = resolve_judges(judges, loaded)
-    limits.check(aggregator)
+    limits.check(aggregator, finished=aggregator.freeze_after or 0)
     check_able(chosen, loaded, scheduler == "keep", aggregator.verifiers, judging)
     for needed in (*aggregator.verifiers, *judging):
         needed.load(loaded.device)
@@ -150,6 +150,7 @@ def search(
         # Conditions come first: the sampler may look at its grid through a call with the first prompt.
         conditions = [loaded.sampler.condition(text) for text in prompts]
         setup = set_up(chosen, loaded, aggregator.verifiers, judging, nfe, candidates, draft_steps, draft_renders)
+        limits.check(aggregator, setup.finished)
         space, predictions = setup.space, setup.predictions
         encoding = time.perf_counter() - started
         searches = [

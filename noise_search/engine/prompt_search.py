@@ -30,12 +30,22 @@ class Limits:
         if self.time is not None and not self.time > 0:
             raise ValueError(f"time_limit={self.time!r} must be greater than 0")
 
-    def check(self, aggregator: Aggregator) -> None:
-        """Refuse a target score where values never do more than rank a pool."""
-        if self.target_score is not None and not aggregator.absolute and aggregator.freeze_after is None:
+    def check(self, aggregator: Aggregator, finished: int) -> None:
+        """Refuse a target score that could never be applied.
+
+        Args:
+            aggregator: whose values it is a target for.
+            finished: how many finished candidates there will be at least.
+        """
+        if self.target_score is None or aggregator.absolute:
+            return
+        needs = f"target_score={self.target_score} needs a verifier with absolute values; {aggregator.name}"
+        if aggregator.freeze_after is None:
+            raise ValueError(f"{needs} only ranks a pool: give one verifier, or MeanZ with a reference or freeze_after")
+        if finished < aggregator.freeze_after:
             raise ValueError(
-                f"target_score={self.target_score} needs a verifier with absolute values; {aggregator.name} only ranks "
-                "a pool: give one verifier, or MeanZ with a reference or freeze_after"
+                f"{needs} has them after {aggregator.freeze_after} finished candidates, and only {finished} are sure to "
+                "be: give one verifier, MeanZ with a reference, or a larger budget of whole trajectories without drafts"
             )
 
     def reached(self, pool: Pool) -> str | None:

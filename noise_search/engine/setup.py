@@ -92,6 +92,13 @@ class Setup:
     grids: dict[str, dict[str, Any]]
     record: dict[str, Any]
 
+    @property
+    def finished(self) -> int:
+        """How many candidates are sure to be finished, if none of them fails."""
+        if self.draft is not None:
+            return 1 + int(self.record["schedule"]["renders"])
+        return self.budget // self.space.end if self.algorithm.whole_calls else 1
+
 
 def set_up(
     algorithm: SearchAlgorithm,

@@ -153,3 +153,17 @@ def test_a_prompt_without_a_usable_image_takes_no_other_along(algorithm):
     for nfe in range(40, 70, 5):
         good, failed = run(["a cat", "bad"], verifier=bad, algorithm=algorithm, nfe=nfe, model=CountingSampler(8))
         assert not good.failed and failed.failed
+
+
+@pytest.mark.parametrize(
+    "options", [{"draft_steps": 2}, {"algorithm": "paths"}, {"candidates": 7}, {"ensemble": "mean-rank"}], ids=repr
+)
+def test_a_target_that_could_never_be_applied_is_refused(options):
+    options = {"ensemble": "mean-z", "candidates": 40, **options}
+    with pytest.raises(ValueError, match="target_score=-100 needs a verifier with absolute values"):
+        run(verifier=[brightness, contrast], target_score=-100, **options)
+
+
+def test_a_target_in_z_scores_is_applied_once_they_are_absolute():
+    result = run(verifier=[brightness, contrast], ensemble="mean-z", candidates=20, target_score=-100)
+    assert result.stop_reason == "target score -100 reached" and len(result.candidates) >= 8
