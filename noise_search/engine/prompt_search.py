@@ -44,8 +44,8 @@ class Limits:
             raise ValueError(f"{needs} only ranks a pool: give one verifier, or MeanZ with a reference or freeze_after")
         if finished < aggregator.freeze_after:
             raise ValueError(
-                f"{needs} has them after {aggregator.freeze_after} finished candidates, and only {finished} are sure to "
-                "be: give one verifier, MeanZ with a reference, or a larger budget of whole trajectories without drafts"
+                f"{needs} has them after {aggregator.freeze_after} finished candidates, and only {finished} are sure: "
+                "give one verifier, MeanZ with a reference, or a larger budget of whole trajectories without drafts"
             )
 
     def reached(self, pool: Pool) -> str | None:

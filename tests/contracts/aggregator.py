@@ -48,6 +48,18 @@ class AggregatorContract:
         assert np.isnan(values[4:]).all() and np.isfinite(values[:4]).all()
         assert np.argsort(values[:4]).tolist() == np.argsort(one.combine(POOL)).tolist()
 
+    def test_a_pool_that_grows_has_the_values_of_all_that_is_in_it(self, make):
+        one, rng = make(A, B, SAFE), np.random.default_rng(0)
+        columns = {A.key: rng.integers(0, 9, 150) / 2, B.key: rng.normal(size=150), SAFE.key: rng.normal(size=150) + 1}
+        columns[B.key][rng.integers(0, 150, 9)] = np.nan
+        pool = one.pool()
+        for count in range(1, 151):
+            values = pool.add({key: float(row[count - 1]) for key, row in columns.items()})
+            if count % 7 == 1:
+                assert np.array_equal(
+                    values, one.combine({k: row[:count] for k, row in columns.items()}), equal_nan=True
+                )
+
     def test_scores_are_left_unchanged(self, make):
         before = {key: row.copy() for key, row in POOL.items()}
         make(A, B, SAFE).combine(POOL)

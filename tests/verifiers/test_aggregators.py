@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata, zscore
 
+from contracts.aggregator import AggregatorContract
 from verifiers import FunctionVerifier, MeanRank, MeanZ, MinZ, Single, Verifier, WeightedSum, as_aggregator
 from verifiers.aggregators.base import Aggregator
 from verifiers.aggregators.ranks import ranks
@@ -233,3 +234,10 @@ def test_as_aggregator():
         as_aggregator("clip")
     with pytest.raises(TypeError, match="make an instance"):
         as_aggregator(FunctionVerifier)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+class TestBuiltIn(AggregatorContract):
+    @pytest.fixture
+    def make(self, name):
+        return MAKERS[name]

@@ -124,7 +124,7 @@ def all_nan(images, prompts):
 JOBS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4), st.booleans(), st.booleans()), min_size=1, max_size=5)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(JOBS, st.integers(4, 40), st.integers(1, 6), st.sampled_from([brightness, half_nan, all_nan]), st.booleans())
 def test_no_jobs_exceed_a_budget_or_end_in_anything_but_a_result(jobs, nfe, batch, verifier, padded):
     sampler = CountingSampler(4)
@@ -137,9 +137,8 @@ def test_no_jobs_exceed_a_budget_or_end_in_anything_but_a_result(jobs, nfe, batc
     assert result.ledger.nfe + result.ledger.nfe_waste == pytest.approx(sampler.rows)
     scored = [c for c in result.candidates if c.finished and np.isfinite(c.score)]
     assert result.failed == (not scored)
-    unscored_only = verifier is brightness and any(scored for _, _, scored, _ in jobs)
-    if unscored_only:
-        assert not result.failed, "a scored row, finished or on its way, is finished within the budget"
+    if verifier is brightness and jobs[0][2]:
+        assert not result.failed, "the first row is scored: it is finished within any budget of one trajectory"
 
 
 @pytest.mark.parametrize(
