@@ -84,6 +84,7 @@ def compare(
         batch_size=batch_size,
         pictured=pictured,
         diagnosed=diagnosed,
+        on_interrupt="return",
         prompts=_prompt_set(prompts, limit, per_family),  # last, as it may download
         **{name: value for name, value in of_model.items() if value is not None},
     )

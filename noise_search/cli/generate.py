@@ -81,6 +81,7 @@ def generate(
         time_limit=time_limit,
         target_score=target_score,
         patience=patience,
+        on_interrupt="return",
     )
     try:
         paths = result.save(out)

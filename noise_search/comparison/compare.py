@@ -15,6 +15,7 @@ from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.running import Runner, Schedule
 from noise_search.comparison.statistics.diversity import Features
 from noise_search.comparison.store import Store, check_noises, check_same, joined
+from noise_search.engine.interrupts import OnInterrupt, resolved
 from noise_search.engine.setup import check_options, check_search
 from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set
@@ -50,6 +51,7 @@ def compare(
     draft_steps: int | None = None,
     draft_renders: int | None = None,
     batch_size: int | None = None,
+    on_interrupt: OnInterrupt | None = None,
     progress: bool = True,
     **settings: Unpack[ModelOptions],
 ) -> Comparison:
@@ -78,12 +80,14 @@ def compare(
         diagnosed: of how many prompts, from the first on, every run's winner is diagnosed (`noise_search.diagnose`):
             about 26 images for the verifiers of each, and no NFE; None for all, 0 for none.
         model_options, draft_steps, draft_renders, batch_size: as in `search()`.
+        on_interrupt: as in `search()`: after Ctrl-C, "return" what is complete by then, or "raise" KeyboardInterrupt
+            with it as `error.comparison`.
         progress: say the projected time before the start, and show a bar.
         settings: of the model, as in `search()`: steps, guidance, negative_prompt, height, width, eta, scheduler,
             device, dtype.
 
     Returns:
-        The comparison. Ctrl-C returns what is complete by then, with a warning.
+        The comparison; after Ctrl-C what is complete by then, with a warning, as `on_interrupt` says.
 
     Raises:
         ValueError: something that was asked for doesn't exist or can't work, for any of the algorithms and budgets, or
@@ -97,6 +101,7 @@ def compare(
     families = _families(as_prompt_set(prompts))
     texts = list(families)
     check_counts(least=0, pictured=pictured, diagnosed=diagnosed)
+    resolved(on_interrupt)
     drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
     check_options(batch_size=batch_size, **drafting)
     chosen = _labelled(algorithms)
@@ -148,11 +153,16 @@ def compare(
     store.write_settings(made_with)
     schedule = Schedule(runner, store, allowed, noises, space.end)
     try:
-        schedule.run(progress)
+        whole = schedule.run(progress)
     except Exception as error:
         _attach(error, _found(store, made_with, complete=False))
         raise
-    return _found(store, made_with, complete=not schedule.left())
+    found = _found(store, made_with, complete=not schedule.left())
+    if not whole and resolved(on_interrupt) == "raise":
+        interruption = KeyboardInterrupt()
+        interruption.comparison = found  # type: ignore[attr-defined]
+        raise interruption
+    return found
 
 
 def _found(store: Store, made_with: Mapping[str, Any], complete: bool) -> Comparison:

@@ -127,6 +127,7 @@ class Runner:
                 nfe=nfe,
                 seed=task.seed,
                 top_k=nfe if self.judges and self.pools(task) else 1,  # the pool's judges give their spread
+                on_interrupt="return",
                 progress=False,
                 **{name: value for name, value in self.options.items() if name not in left_out},
             )
@@ -289,11 +290,11 @@ class Schedule:
             found += [(place, name, some) for some in ([wanted] if together else [(one,) for one in wanted]) if some]
         return found
 
-    def run(self, progress: bool) -> None:
-        """Run what is missing; each task is kept as soon as it is done. Ctrl-C ends it, with a warning."""
+    def run(self, progress: bool) -> bool:
+        """Run what is missing; each task is kept as soon as it is done. False if Ctrl-C ended it, with a warning."""
         todo = self.left()
         if not todo:
-            return
+            return True
         try:
             total = sum(task.nfe for task in todo)
             # A probe of what is small would cost as much again.
@@ -310,6 +311,8 @@ class Schedule:
             missing = sum(len(task.budgets) * len(task.prompts) for task in self.left() if not task.pool)
             kept = "what is done is kept" if self._store.records else "nothing is done yet"
             log.warning("interrupted with %d cells to go; %s", missing, kept)
+            return False
+        return True
 
     def _projected(self, todo: Sequence[Task], speed: Speed | None) -> str:
         """What is to be run, in one line: NFE, searches, judged images, and the time where it was measured."""

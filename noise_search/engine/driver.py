@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Unpack, overload
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.arguments import as_prompts, check_counts, check_seed
 from noise_search.engine.evaluator import Evaluator, Outcome, Work
+from noise_search.engine.interrupts import Interrupts, OnInterrupt, resolved
 from noise_search.engine.judging import judge
 from noise_search.engine.progress import Reporter
 from noise_search.engine.prompt_search import Limits, PromptSearch
@@ -22,6 +24,7 @@ from noise_search.results.candidate import Candidate
 from noise_search.results.record import search_record, unread_record
 from noise_search.results.result import SearchResult
 from noise_search.settings import ModelSettings, Scheduler, spelt
+from samplers.base import Sampler
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ def search(
     patience: int | None = None,
     top_k: int = 8,
     on_candidate: Callable[[Candidate], None] | None = None,
+    on_interrupt: OnInterrupt | None = None,
     progress: bool = True,
 ) -> SearchResult | list[SearchResult]:
     """Find the noise whose image the verifier likes best, within a budget of NFE.
@@ -103,16 +107,20 @@ def search(
         patience: stop after so many candidates without a new best.
         top_k: images to keep besides the first and every new best.
         on_candidate: called with every scored candidate.
+        on_interrupt: what Ctrl-C does once there is a candidate: "return" the best so far, or "raise" KeyboardInterrupt
+            with it as `error.result`. By default the first in a notebook or at a prompt, the second in a script. It is
+            heeded after the running micro-batch; a second Ctrl-C raises at once.
         progress: show the cost and a bar over NFE.
 
     Returns:
-        A `SearchResult`, or a list of them in the order of the prompts. Ctrl-C, errors and limits return the best so
-        far with `stop_reason` set, as soon as there is one.
+        A `SearchResult`, or a list of them in the order of the prompts. Errors and limits return the best so far with
+        `stop_reason` set, as soon as there is one; so does Ctrl-C, as `on_interrupt` says.
 
     Raises:
         ValueError: something that was asked for doesn't exist or can't work; nothing has been computed then.
         AllCandidatesFailed: no candidate has a usable image and score. Among many prompts, one that failed comes back
             as a result with `failed` set.
+        KeyboardInterrupt: Ctrl-C, as `on_interrupt` says.
 
     Example:
         result = noise_search.search("a red circle to the left of a blue square", nfe=640, judges=["oracle"])
@@ -124,6 +132,7 @@ def search(
     check_seed(seed)
     seed = int(seed)  # numpy's integers are welcome, and JSON doesn't know them
     check_counts(top_k=top_k)
+    interrupted = resolved(on_interrupt)
     check_options(batch_size=batch_size, draft_steps=draft_steps, draft_renders=draft_renders)
     asked = ModelSettings(
         steps=steps,
@@ -145,37 +154,62 @@ def search(
     for needed in (*aggregator.verifiers, *judging):
         needed.load(loaded.device)
         needed.check(prompts)
-    with loaded.sampler:
-        started = time.perf_counter()
-        # Conditions come first: the sampler may look at its grid through a call with the first prompt.
-        conditions = [loaded.sampler.condition(text) for text in prompts]
-        setup = set_up(chosen, loaded, aggregator.verifiers, judging, nfe, candidates, draft_steps, draft_renders)
-        limits.check(aggregator, setup.finished)
-        space, predictions = setup.space, setup.predictions
-        encoding = time.perf_counter() - started
-        searches = [
-            PromptSearch(i, text, space, condition, aggregator, setup.algorithm, setup.budget, seed, top_k, limits)
-            for i, (text, condition) in enumerate(zip(prompts, conditions, strict=True))
-        ]
-        for one in searches:
-            one.ledger.seconds["text"] += encoding / len(searches)
-        size = int(batch_size or _batch_size(space.shape))
-        ledgers = [one.ledger for one in searches]
-        worker = LocalWorker(loaded.sampler, aggregator.verifiers)
-        evaluator = Evaluator(worker, prompts, ledgers, size, deterministic, predictions)
-        # Described before anything is computed, so that a description that fails loses nothing.
-        settings = {
-            **search_record(loaded, aggregator, judging, seed, deterministic),
-            **unread_record((*aggregator.verifiers, *judging), prompts),
-            "algorithm": setup.record,
-            "grids": setup.grids,
-            **predictions.record((space, setup.draft)),
-        }
-        reporter = Reporter(searches, aggregator, loaded, setup.record["schedule"], progress)
-        failure = _loop(searches, evaluator, limits, reporter, on_candidate)
-        judge(searches, judging, evaluator.device)
-        settings["batch_size"] = evaluator.batch_size
-    return _results(searches, settings, failure, single=isinstance(prompt, str))
+    with Interrupts() as interrupts:
+        with _opened(loaded.sampler):
+            started = time.perf_counter()
+            # Conditions come first: the sampler may look at its grid through a call with the first prompt.
+            conditions = [loaded.sampler.condition(text) for text in prompts]
+            setup = set_up(chosen, loaded, aggregator.verifiers, judging, nfe, candidates, draft_steps, draft_renders)
+            limits.check(aggregator, setup.finished)
+            space, predictions = setup.space, setup.predictions
+            encoding = time.perf_counter() - started
+            searches = [
+                PromptSearch(i, text, space, condition, aggregator, setup.algorithm, setup.budget, seed, top_k, limits)
+                for i, (text, condition) in enumerate(zip(prompts, conditions, strict=True))
+            ]
+            for one in searches:
+                one.ledger.seconds["text"] += encoding / len(searches)
+            size = int(batch_size or _batch_size(space.shape))
+            ledgers = [one.ledger for one in searches]
+            worker = LocalWorker(loaded.sampler, aggregator.verifiers)
+            evaluator = Evaluator(worker, prompts, ledgers, size, deterministic, predictions)
+            # Described before anything is computed, so that a description that fails loses nothing.
+            settings = {
+                **search_record(loaded, aggregator, judging, seed, deterministic),
+                **unread_record((*aggregator.verifiers, *judging), prompts),
+                "algorithm": setup.record,
+                "grids": setup.grids,
+                **predictions.record((space, setup.draft)),
+            }
+            reporter = Reporter(searches, aggregator, loaded, setup.record["schedule"], progress)
+            interrupts.heed()
+            failure = _loop(searches, evaluator, limits, reporter, on_candidate, interrupts)
+            if not isinstance(failure, KeyboardInterrupt):
+                judge(searches, judging, evaluator.device, interrupts)
+            settings["batch_size"] = evaluator.batch_size
+        if interrupts.asked:
+            failure = failure or KeyboardInterrupt()
+            for one in searches:
+                one.error = one.error or failure
+        results = _results(searches, settings, failure, single=isinstance(prompt, str))
+        if isinstance(failure, KeyboardInterrupt) and (interrupted == "raise" or interrupts.asked > 1):
+            error = KeyboardInterrupt()
+            error.result = results  # type: ignore[attr-defined]
+            raise error
+        return results
+
+
+@contextmanager
+def _opened(sampler: Sampler) -> Iterator[None]:
+    """The sampler, held for a search; what its closing fails at doesn't lose what was found."""
+    with ExitStack() as held:
+        held.enter_context(sampler)
+        yield
+        held.pop_all()
+    try:
+        sampler.__exit__(None, None, None)
+    except Exception as error:
+        log.warning("closing the model failed (%s: %s); the result is whole", type(error).__name__, error)
 
 
 def _loop(
@@ -184,6 +218,7 @@ def _loop(
     limits: Limits,
     reporter: Reporter,
     on_candidate: Callable[[Candidate], None] | None,
+    interrupts: Interrupts,
 ) -> BaseException | None:
     """Run rounds until every prompt has ended; returns the error that ended them early, if one did."""
     started = time.monotonic()
@@ -205,6 +240,7 @@ def _loop(
                 for one in searches:
                     one.stop(told)
             reporter.update()
+            interrupts.heed()
 
     try:
         while works := [work for one in searches if one.running for work in one.next_round()]:
@@ -213,6 +249,7 @@ def _loop(
         for outcomes in evaluator.run(finishing, lambda _: False):
             take(outcomes)
             reporter.update()
+            interrupts.heed()
     except BaseException as error:
         reporter.close()
         for one in searches:

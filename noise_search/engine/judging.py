@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from noise_search.engine.interrupts import Interrupts
 from noise_search.engine.prompt_search import PromptSearch
 from noise_search.engine.scoring import Scorer, as_images, pictures
 from noise_search.engine.x0_predictions import level_of
@@ -14,12 +15,14 @@ from verifiers.base import Verifier, VerifierUnusable
 log = logging.getLogger(__name__)
 
 
-def judge(searches: list[PromptSearch], judges: Sequence[Verifier], device: str | None) -> None:
+def judge(searches: list[PromptSearch], judges: Sequence[Verifier], device: str | None, interrupts: Interrupts) -> None:
     """Judge the first image, the top k and every new best of each prompt; costs no NFE, and a failure loses nothing.
 
     A judge that needs an x0 prediction gives NaN, said in one warning, where a candidate's last run starts after its
     noise level: such a run makes none.
     """
+    if not judges:
+        return
     unseen = [0] * len(judges)
     unusable: set[int] = set()
     for one in searches:
@@ -27,7 +30,11 @@ def judge(searches: list[PromptSearch], judges: Sequence[Verifier], device: str 
         rows = [c for c in one.pool.shown if c.pixels is not None and c.failure is None]
         if not rows:
             continue
-        images = as_images([c.raw for c in rows if c.raw is not None], device)
+        try:
+            images = as_images([c.raw for c in rows if c.raw is not None], device)
+        except Exception as error:
+            log.warning("images can't be judged: %s", error)
+            continue
         for which, one_judge in enumerate(judges):
             started = time.perf_counter()
             level = level_of(one_judge)
@@ -37,6 +44,7 @@ def judge(searches: list[PromptSearch], judges: Sequence[Verifier], device: str 
             if which in unusable:  # said once; asking for every prompt would change nothing
                 seen = []
             try:
+                interrupts.heed()
                 if seen:
                     x0 = {} if level is None else {level: as_images([rows[i].x0[level] for i in seen], device)}
                     scorer = Scorer([one_judge])

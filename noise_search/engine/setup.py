@@ -7,6 +7,7 @@ from typing import Any
 from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
 from noise_search.arguments import as_nfe, check_counts
+from noise_search.engine.interrupts import OnInterrupt
 from noise_search.engine.scoring import check_frames
 from noise_search.engine.x0_predictions import Predictions, check_x0
 from noise_search.models import LoadedModel
@@ -47,6 +48,7 @@ class SearchOptions(ModelOptions, total=False):
     patience: int | None
     top_k: int
     on_candidate: Callable[[Candidate], None] | None
+    on_interrupt: OnInterrupt | None
     progress: bool
 
 

@@ -102,7 +102,7 @@ def test_ctrl_c_while_drafting_returns_the_plain_sample():
         if candidate.draft:
             raise KeyboardInterrupt
 
-    result = run(on_candidate=stop)
+    result = run(on_candidate=stop, on_interrupt="return")
     assert result.best is result.first and result.stop_reason == "interrupted"
 
 

@@ -151,7 +151,7 @@ def test_a_directory_goes_on_where_it_stopped_and_grows(tmp_path, caplog):
     stopping = FunctionVerifier(interrupted, "brightness")
     stopping.version = "1"
     with caplog.at_level(logging.WARNING):
-        part = run(seeds=2, out=tmp_path, verifier=stopping, model=model)
+        part = run(seeds=2, out=tmp_path, verifier=stopping, model=model, on_interrupt="return")
     assert not part.complete and 0 < len(part.records) < len(whole.records)
     assert "cells to go" in caplog.text
     calls = [0] * 100
@@ -414,7 +414,9 @@ def test_an_early_interruption_is_told(caplog):
     def stop(images, prompts):
         raise KeyboardInterrupt
 
-    found = said(caplog, "12 cells to go; nothing is done yet", verifier=FunctionVerifier(stop, "stop"))
+    found = said(
+        caplog, "12 cells to go; nothing is done yet", verifier=FunctionVerifier(stop, "stop"), on_interrupt="return"
+    )
     assert not found.complete and not found.records
 
 

@@ -111,7 +111,7 @@ def test_what_was_found_survives_ctrl_c_and_errors(stop):
         if candidate.id == 5:
             raise stop
 
-    result = run(on_candidate=failing, batch_size=2)
+    result = run(on_candidate=failing, batch_size=2, on_interrupt="return")
     assert result.error is stop
     assert result.stop_reason == ("interrupted" if isinstance(stop, KeyboardInterrupt) else "RuntimeError: boom")
     assert len(result.candidates) == 6 and result.best.finished

@@ -87,7 +87,7 @@ def test_the_users_pipeline_is_untouched(named, stop):
     hooks = [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in denoiser(pipe).modules()]
     random_state = torch.get_rng_state()
     try:
-        run(pipe, verifier=verifier, candidates=2)
+        run(pipe, verifier=verifier, candidates=4)
     except (RuntimeError, KeyboardInterrupt) as error:
         assert error is stop
     assert {k: id(v) for k, v in vars(pipe).items()}.keys() == attributes.keys()
