@@ -60,7 +60,7 @@ def told(result):
         {"patience": 3, "algorithm": SearchOverPaths()},
         {"patience": 6, "draft_steps": 2},
     ],
-    ids=repr,
+    ids=["patience", "target", "ranks", "z-scores", "zero-order", "paths", "drafts"],
 )
 def test_limits_do_not_depend_on_batches_or_on_memory(options):
     runs = [run(candidates=48, batch_size=size, **options) for size in BATCHES]
