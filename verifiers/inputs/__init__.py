@@ -1,1 +1,1 @@
-"""TODO."""
+"""How pictures and words are prepared for models."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""How weights are found, checked, announced, placed and shared."""
