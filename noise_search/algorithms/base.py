@@ -155,7 +155,8 @@ class SearchAlgorithm(Protocol):
 
     `plan` yields one job or several, whose rows may stop at different points, and receives their evaluations as a list.
     It finishes random search's first noise before anything else, so that every search shows what one plain sample
-    gives. It may end early; it is ended when the budget is.
+    gives. It may end early; it is ended when the budget is, and by a limit such as patience, which raises
+    `LimitReached` in it.
 
     Four more attributes may be there. `anytime`, true where its candidates don't depend on the budget, so that a run
     with a larger one holds every smaller run. `moves_noise`, true where it makes noises from noises, which pipelines
