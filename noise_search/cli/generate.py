@@ -7,7 +7,7 @@ import typer
 
 from noise_search.cli import options
 from noise_search.cli.options import FAILED, INTERRUPTED, Format, Said
-from noise_search.disk.files import check_writable
+from noise_search.disk.files import check_free, check_writable, next_run
 
 if TYPE_CHECKING:
     from noise_search.results.result import SearchResult
@@ -44,11 +44,19 @@ def generate(
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which no batch starts.")] = None,
     target_score: Annotated[float | None, typer.Option(help="Stop at this score.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many candidates without a new best.")] = None,
-    out: Annotated[Path, typer.Option(help="Directory of the results.")] = Path("runs/latest"),
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the results, new or empty.", show_default="runs/0001, 0002, ...")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what a search wrote there.")] = False,
     format: options.Printed = Format.human,
 ) -> Said:
     """Search for the noise whose image the verifier likes best, and save what was found."""
-    check_writable(out)
+    where = next_run() if out is None else out
+    if overwrite or any(where.glob("*")):
+        from noise_search.results.saving import files_of
+
+        check_free(where, ("result.json", "best.png", "top.png", "curve.png"), files_of(where), overwrite)
+    check_writable(where)
     from noise_search.engine.driver import search
 
     scoring, judges = options.configured_verifiers(
@@ -84,7 +92,7 @@ def generate(
         on_interrupt="return",
     )
     try:
-        paths = result.save(out)
+        paths = result.save(where, overwrite=overwrite)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("the files were written") from error
     code = 0 if result.error is None else INTERRUPTED if isinstance(result.error, KeyboardInterrupt) else FAILED

@@ -2,8 +2,9 @@
 
 import math
 import os
+import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,53 @@ def check_writable(directory: Path) -> None:
         raise ValueError(f"directory {str(directory)!r} can't be written to: {error.strerror or error}") from error
 
 
+def next_run(directory: Path = Path("runs")) -> Path:
+    """The first number after those that are there: runs/0001, runs/0002, ..."""
+    numbers = [int(one.name) for one in directory.glob("[0-9]*") if one.name.isdecimal()]
+    return directory / f"{max(numbers, default=0) + 1:04d}"
+
+
+def check_free(directory: Path, planned: Iterable[str], ours: Collection[str], overwrite: bool) -> None:
+    """Make sure that writing into a directory loses nothing of anybody's.
+
+    Args:
+        directory: new, or empty but for hidden files; else `overwrite` is needed.
+        planned: files that will be written, relative to it.
+        ours: files there that an earlier search wrote, as its own list of them says.
+        overwrite: whether these may be replaced.
+
+    Raises:
+        ValueError: something is there that may not be replaced.
+    """
+    if not directory.is_dir():
+        return
+    there = {str(one.relative_to(directory)) for one in directory.rglob("*") if not one.is_dir()}
+    there = {name for name in there if not Path(name).name.startswith(".")}
+    if there and not overwrite:
+        known = bool(there & set(ours))
+        whose = "a search" if known else f"{min(there)!r}, which no search wrote"
+        more = ", or overwrite=True (--overwrite), which replaces what that search wrote" if known else ""
+        raise ValueError(f"directory {str(directory)!r} holds {whose}: give a new one{more}")
+    if strange := sorted(there.intersection(planned) - set(ours)):
+        raise ValueError(
+            f"{', '.join(strange)} in {str(directory)!r} was written by no search, and would be replaced: move it, or "
+            "give another directory"
+        )
+
+
 def write_atomically(file: Path, content: bytes) -> None:
     """Write beside the file and rename, so that a reader never sees half of it."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    name = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
     try:
+        # The user's umask decides who may read it, as of any file.
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
         os.replace(name, file)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
 
 

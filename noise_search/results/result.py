@@ -25,15 +25,19 @@ class SearchResult(ResultData):
 
         return overview(self)
 
-    def save(self, directory: str | Path) -> dict[str, Path]:
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> dict[str, Path]:
         """Write result.json, best.png, top.png, curve.png and the top k as top/01.png, ...; returns their paths.
 
         best.png and those in top/ hold the recipe of their candidate, for `noise_search.replay`. A clip adds best.gif.
 
+        Args:
+            directory: new, or empty.
+            overwrite: replace what an earlier search wrote there; files of anybody else stay.
+
         Raises:
-            ValueError: the directory can't be written to.
+            ValueError: it holds something else, or can't be written to.
         """
-        return save_result(self, Path(directory))
+        return save_result(self, Path(directory), overwrite)
 
     def _repr_html_(self) -> str:
         return result_html(self)

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch, search
+from noise_search.cli.app import app
 from noise_search.cli.options import assignment, configured_algorithm, configured_verifiers
 from noise_search.resolve import Named
 from tiny.command import PROMPT
@@ -45,7 +47,8 @@ def test_the_command_says_how_the_budget_was_spent(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "1 path to noise level 0.6, up to 0.8 and down to 0.4" in done.stdout
-    wrong = command("generate", PROMPT, "--algorithm", "paths", "--draft-steps", "2", "--out", str(tmp_path))
+    drafts = ("--draft-steps", "2", "--out", str(tmp_path / "drafts"))
+    wrong = command("generate", PROMPT, "--algorithm", "paths", *drafts)
     assert wrong.returncode == 2 and "stops at grid points inside trajectories" in wrong.stderr.splitlines()[-1]
 
 
@@ -114,7 +117,22 @@ def test_the_commands_take_options(tmp_path):
     assert scored.returncode == 0, scored.stderr
     for arguments, word in [
         (("score", str(tmp_path / "best.png"), "--verifier", "jpeg", "--verifier-option", "qualty=50"), "qualty"),
-        (("generate", PROMPT, *small, "--verifier-option", "oracle.strict=1"), "strict"),
+        (("generate", PROMPT, *small, "--overwrite", "--verifier-option", "oracle.strict=1"), "strict"),
     ]:
         refused = command(*arguments)
         assert refused.returncode == 2 and word in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_runs_are_numbered_and_never_replaced_unasked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    small = ["generate", PROMPT, "--candidates", "1", "--steps", "2"]
+    for number in ("0001", "0002"):
+        done = runner.invoke(app, small)
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / "runs" / number / "best.png").exists()
+    refused = runner.invoke(app, [*small, "--out", "runs/0001"])
+    assert (
+        refused.exit_code == 2 and "holds a search: give a new one, or overwrite=True (--overwrite)" in refused.output
+    )
+    assert runner.invoke(app, [*small, "--out", "runs/0001", "--overwrite"]).exit_code == 0

@@ -1,6 +1,10 @@
 """What a result writes and shows: files, PNGs that carry their recipe and parameters, pages of notebooks."""
 
 import json
+import os
+import shutil
+import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from noise_search import replay, search
 from noise_search.disk.png import parameters_text
 from noise_search.replays.reading import read
 from noise_search.results.html import data_url
+from noise_search.results.saving import files_of
 from noise_search.shapes import EMBEDDED_MODELS
 from samplers import Recipe
 from tiny.command import PROMPT
@@ -104,21 +109,57 @@ def test_awkward_prompts_survive_a_png(prompt, tmp_path):
     again._repr_html_().encode()
 
 
-def test_saving_again_keeps_the_old_names_and_drops_stale_pictures(tmp_path, monkeypatch):
-    many = toy_search(candidates=5)
+def test_only_what_a_search_wrote_is_ever_replaced(tmp_path, monkeypatch):
+    many, few = toy_search(candidates=5), toy_search(candidates=2)
     paths = many.save(tmp_path)
     assert {"best", "top", "curve", "result", "top/01", "top/05"} <= paths.keys()
-    assert all(path.is_file() for path in paths.values())
+    written = {str(path.relative_to(tmp_path)) for path in paths.values()}
+    assert written == set(json.loads(paths["result"].read_text())["files"]) == files_of(tmp_path)
     ranks = [read(paths[f"top/{rank:02d}"]).candidate for rank in range(1, 6)]
     assert ranks == [c.id for c in many.top(5)]
-    (tmp_path / "top" / "mine.png").write_bytes(b"kept")
-    toy_search(candidates=2).save(tmp_path)
-    assert sorted(p.name for p in (tmp_path / "top").iterdir()) == ["01.png", "02.png", "mine.png"]
+    mine = [tmp_path / "top" / name for name in ("2024-holiday.png", "10_cats.png", "a.png")] + [tmp_path / "notes.txt"]
+    for file in mine:
+        file.write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"holds a search: give a new one, or overwrite=True"):
+        few.save(tmp_path)
+    few.save(tmp_path, overwrite=True)
+    assert all(file.read_bytes() == b"mine" for file in mine)
+    assert sorted(p.name for p in (tmp_path / "top").glob("0*.png")) == ["01.png", "02.png"]
     before = (tmp_path / "best.png").read_bytes()
     monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        many.save(tmp_path)
+        many.save(tmp_path, overwrite=True)
     assert (tmp_path / "best.png").read_bytes() == before and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["best.png", "top/01.png", "result.json"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_of_the_users_is_refused_whatever_is_asked(name, overwrite, tmp_path):
+    (tmp_path / "top").mkdir()
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"which no search wrote|was written by no search"):
+        toy_search(candidates=2).save(tmp_path, overwrite=overwrite)
+    assert [p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()] == [b"mine"]
+
+
+def test_a_directory_of_the_version_before_is_known_and_an_edited_list_removes_nothing_outside(tmp_path):
+    before = Path(__file__).parents[2] / "data" / "version-0.1.0" / "search"
+    folder, outside = tmp_path / "run", tmp_path / "mine.txt"
+    shutil.copytree(before, folder)
+    assert files_of(folder) == {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    outside.write_text("mine")
+    content = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(content | {"files": ["result.json", "../mine.txt", str(outside)]}))
+    assert files_of(folder) == {"result.json"}
+
+
+def test_the_umask_decides_who_may_read(tmp_path):
+    before = os.umask(0o077)
+    try:
+        paths = toy_search(candidates=1).save(tmp_path / "private")
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in paths.values()} == {0o600}
 
 
 def test_notebooks_show_escaped_texts_and_small_pictures():
