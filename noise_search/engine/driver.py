@@ -132,7 +132,7 @@ def search(
     check_seed(seed)
     seed = int(seed)  # numpy's integers are welcome, and JSON doesn't know them
     check_counts(top_k=top_k)
-    interrupted = resolved(on_interrupt)
+    on_interrupt = resolved(on_interrupt)
     check_options(batch_size=batch_size, draft_steps=draft_steps, draft_renders=draft_renders)
     asked = ModelSettings(
         steps=steps,
@@ -187,12 +187,13 @@ def search(
             if not isinstance(failure, KeyboardInterrupt):
                 judge(searches, judging, evaluator.device, interrupts)
             settings["batch_size"] = evaluator.batch_size
-        if interrupts.asked:
-            failure = failure or KeyboardInterrupt()
+        if interrupts.asked and failure is None:  # it came after the last batch: what follows is left out
+            failure = KeyboardInterrupt()
             for one in searches:
-                one.error = one.error or failure
+                one.error = failure
         results = _results(searches, settings, failure, single=isinstance(prompt, str))
-        if isinstance(failure, KeyboardInterrupt) and (interrupted == "raise" or interrupts.asked > 1):
+        stopped = interrupts.asked or isinstance(failure, KeyboardInterrupt)
+        if stopped and (on_interrupt == "raise" or interrupts.asked > 1):
             error = KeyboardInterrupt()
             error.result = results  # type: ignore[attr-defined]
             raise error

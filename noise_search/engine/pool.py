@@ -90,7 +90,7 @@ class Ranking:
         candidate.score = value
         if np.isfinite(value):
             insort(self._top, (-value, candidate.id, candidate))
-            del self._top[self._kept + 1 :]
+            del self._top[self._kept :]
 
     def _lift(self, candidate: Candidate) -> None:
         assert self._pool is not None
@@ -196,7 +196,7 @@ class Pool:
             if self.best is None and self.partial is None and outcome.state.step < self.space.end:
                 self.fallback = outcome.state
             return None
-        candidate = self.list(outcome, spent)
+        candidate = self.unranked(outcome, spent)
         if candidate.draft:
             self._add_draft(candidate, job.states[[outcome.row]])
         elif candidate.finished:
@@ -205,7 +205,7 @@ class Pool:
             self._add_partial(candidate, outcome.state)
         return candidate
 
-    def list(self, outcome: Outcome, spent: int, failure: str | None = None) -> Candidate:
+    def unranked(self, outcome: Outcome, spent: int, failure: str | None = None) -> Candidate:
         """Put a scored row among the candidates, without a rank."""
         draft = outcome.state.grid != self.space.id
         found = Candidate(

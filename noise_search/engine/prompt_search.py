@@ -117,9 +117,11 @@ class PromptSearch:
         return not self.running or self._limit is not None
 
     def stop(self, reason: str, error: BaseException | None = None) -> None:
-        """End the search; the first reason stays."""
-        if self._ending is not None and error is None:
-            reason = self._ending
+        """End the search; the first reason stays, a limit that was reached before among them."""
+        if error is None:
+            reason = self._ending or self._limit or reason
+        elif self._limit is not None and not self.pool.candidates[-1].draft:  # drafts are owed their renders
+            reason, error = self._limit, None
         self.stop_reason, self.error = self.stop_reason or reason, error
 
     @property
@@ -176,7 +178,7 @@ class PromptSearch:
             self.ledger.refund(outcome.cost)
             self.ledger.nfe_waste += outcome.cost
             if outcome.work.job.score:
-                self.pool.list(outcome, self._spent, failure=f"beyond the end of the search ({self._limit})")
+                self.pool.unranked(outcome, self._spent, failure=f"beyond the end of the search ({self._limit})")
             return []
         self._spent += outcome.cost
         candidate = self.pool.take(outcome, self._spent)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import noise_search
 from noise_search import SearchOverPaths, compare, search
@@ -84,6 +85,28 @@ def test_no_judge_is_asked_after_ctrl_c():
     assert not asked
     result = run(judges=[pressed(1, score=contrast), paid], on_interrupt="return")
     assert not asked and len(result.candidates) == 12 and isinstance(result.error, KeyboardInterrupt)
+
+
+def test_a_prompt_that_had_ended_before_ctrl_c_is_whole():
+    def early(images, prompts):  # the prompt "a" reaches its target at once, and Ctrl-C comes in the next batch
+        if "a" not in prompts:
+            signal.raise_signal(signal.SIGINT)
+        return brightness(images, prompts) + 10 * torch.tensor([float(prompt == "a") for prompt in prompts])
+
+    whole, stopped = run(["a", "b"], verifier=early, target_score=5, on_interrupt="return")
+    assert whole.error is None and whole.stop_reason.startswith("target score")
+    assert isinstance(stopped.error, KeyboardInterrupt) and stopped.stop_reason == "interrupted"
+
+
+def test_ctrl_c_beside_an_error_still_stops_a_script():
+    def failing(candidate):
+        if candidate.id == 4:
+            signal.raise_signal(signal.SIGINT)
+            raise RuntimeError("boom")
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        run(on_candidate=failing)
+    assert raised.value.result.stop_reason == "RuntimeError: boom" and len(raised.value.result.candidates) == 6
 
 
 def test_what_closing_a_model_or_judging_fails_at_loses_nothing(monkeypatch):
