@@ -39,12 +39,19 @@ class Operation(Mapping[str, Any]):
         return len(self.entries)
 
 
-@dataclass(frozen=True)
 class Recipe:
-    """A flat, ordered list of operations; the last one is the row.
+    """A flat, ordered list of operations; the last one is the row. Immutable.
 
+    Recipes that go on from the same one share it in memory, so that what each takes doesn't grow with its length.
     Runs are canonical: consecutive runs of one row over one grid with the same `rho` are merged, so that a
     finished candidate has the same recipe however often it was stopped on the way.
+
+    Attributes:
+        before: the recipe without its last operation; None where there is one operation.
+        last: its last operation.
+
+    Raises:
+        ValueError: no operations.
 
     Example:
         >>> recipe = Recipe.start("fresh", seed=3).then("neighbour", seed=4, cosine=0.95)
@@ -52,17 +59,63 @@ class Recipe:
         True
     """
 
-    operations: tuple[Operation, ...]
+    before: "Recipe | None"
+    last: Operation
+    _kept: Any = None
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        if not operations:
+            raise ValueError("a recipe needs at least one operation, got none")
+        before = None
+        for operation in operations[:-1]:
+            before = Recipe._after(before, operation)
+        self._set(before, operations[-1])
+
+    def _set(self, before: "Recipe | None", last: Operation) -> None:
+        self.before, self.last, self._count = before, last, 1 if before is None else before._count + 1
+
+    @classmethod
+    def _after(cls, before: "Recipe | None", last: Operation) -> "Recipe":
+        recipe = cls.__new__(cls)
+        recipe._set(before, last)
+        return recipe
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """All of them, in order."""
+        return tuple(reversed([recipe.last for recipe in self.beginnings()]))
+
+    def beginnings(self) -> Iterator["Recipe"]:
+        """The recipe itself, without its last operation, without its last two, ..."""
+        recipe: Recipe | None = self
+        while recipe is not None:
+            yield recipe
+            recipe = recipe.before
+
+    def __len__(self) -> int:
+        """The number of operations."""
+        return self._count
+
+    def __eq__(self, other: object) -> bool:
+        return self.key == other.key if isinstance(other, Recipe) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return f"Recipe({self.to_json():.200})"
+
+    def __reduce__(self) -> tuple[type["Recipe"], tuple[tuple[Operation, ...]]]:
+        return Recipe, (self.operations,)
 
     @classmethod
     def start(cls, op: str, **fields: Any) -> "Recipe":
         """Begin a recipe with an operation that has no parent, such as `fresh`."""
-        return cls((Operation.of({"op": op, "v": VERSION, **fields}),))
+        return cls._after(None, Operation.of({"op": op, "v": VERSION, **fields}))
 
     def then(self, op: str, **fields: Any) -> "Recipe":
         """Append an operation whose parent is the current last one."""
-        parent = len(self.operations) - 1
-        return Recipe((*self.operations, Operation.of({"op": op, "v": VERSION, "parent": parent, **fields})))
+        return Recipe._after(self, Operation.of({"op": op, "v": VERSION, "parent": len(self) - 1, **fields}))
 
     def then_run(self, start: int, stop: int, grid: str, rho: float | None, eta: float = 0.0) -> "Recipe":
         """Append `run(parent, from, to, grid, rho)`, merged with a run that ends where this one starts.
@@ -72,18 +125,34 @@ class Recipe:
         """
         if stop == start:
             return self
-        last = self.operations[-1]
+        last = self.last
         how = {"grid": grid, "rho": rho} | ({"eta": eta} if rho is None else {})
         joins = last["op"] == "run" and last["to"] == start and all(last.get(k) == v for k, v in how.items())
-        if joins and last.get("eta") == how.get("eta"):
-            return Recipe(self.operations[:-1]).then("run", **{"from": last["from"], "to": stop}, **how)
+        if joins and last.get("eta") == how.get("eta") and self.before is not None:
+            return self.before.then("run", **{"from": last["from"], "to": stop}, **how)
         return self.then("run", **{"from": start, "to": stop}, **how)
 
     @cached_property
     def key(self) -> str:
         """The sha256 of the canonical JSON, in hexadecimal."""
-        canonical = json.dumps([dict(op) for op in self.operations], sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        digest = self._digest()
+        digest.update(b"]")
+        return digest.hexdigest()
+
+    def _digest(self) -> Any:
+        """Of the canonical JSON before its end; kept at every 16th operation, so that long recipes are hashed once."""
+        done, todo = None, list[Recipe]()
+        for recipe in self.beginnings():
+            if (done := recipe._kept) is not None:
+                break
+            todo.append(recipe)
+        digest = hashlib.sha256(b"[") if done is None else done.copy()
+        for recipe in reversed(todo):
+            one = json.dumps(dict(recipe.last), sort_keys=True, separators=(",", ":"))
+            digest.update((one if recipe.before is None else f",{one}").encode())
+            if len(recipe) % 16 == 0:
+                recipe._kept = digest.copy()
+        return digest
 
     @cached_property
     def stream(self) -> str:
@@ -91,8 +160,12 @@ class Recipe:
 
         Stopping and resuming a stochastic row therefore changes nothing; only a new noise or `branch` does.
         """
-        last = max((i for i, op in enumerate(self.operations) if op["op"] != "run"), default=0)
-        return Recipe(self.operations[: last + 1]).key
+        return self.before_runs.key
+
+    @property
+    def before_runs(self) -> "Recipe":
+        """The recipe without the runs that end it, but for its first operation: of a row that only ran, its noise."""
+        return next(recipe for recipe in self.beginnings() if recipe.last["op"] != "run" or recipe.before is None)
 
     @property
     def grid_bound(self) -> tuple[str, ...]:
@@ -102,9 +175,8 @@ class Recipe:
     @property
     def seed(self) -> int | None:
         """The seed for `torch.Generator().manual_seed(seed)`, when the noise is one plain `fresh`."""
-        first, *rest = self.operations
-        plain = first["op"] == "fresh" and all(op["op"] == "run" for op in rest)
-        return int(first["seed"]) if plain else None
+        noise = self.before_runs
+        return int(noise.last["seed"]) if noise.before is None and noise.last["op"] == "fresh" else None
 
     def to_json(self) -> str:
         """The operations as a JSON list, in order."""

@@ -83,7 +83,7 @@ def replay(
             done = _run(sampler, state, op, keep if index == len(rest) else ())
             state, kept = done.final, done.kept
         else:
-            state = _move(space, state, op)
+            state = space.move(state, op)
         noise = noise if ran else state
     return Replayed(noise, state, cost(recipe), kept)
 
@@ -140,17 +140,6 @@ def _check_fields(name: str, index: int, op: Operation) -> None:
             if key == "rho" and value is None:
                 continue
             raise ValueError(f"{name} has {key} = {value!r}; expected a {'whole ' if kinds is int else ''}number")
-
-
-def _move(space: NoiseSpace, state: State, op: Operation) -> State:
-    seeds = [op["seed"]]
-    if op["op"] == "neighbour":
-        return space.neighbour(state, seeds, float(op["cosine"]))
-    if op["op"] == "pcn":
-        return space.pcn(state, seeds, float(op["beta"]))
-    if op["op"] == "renoise":
-        return space.renoise(state, op["to"], seeds)
-    return space.branch(state, seeds)
 
 
 def _run(sampler: Sampler, state: State, op: Operation, keep: Sequence[int]) -> Run:

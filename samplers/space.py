@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samplers.recipe import Recipe
+from samplers.recipe import Operation, Recipe
 from samplers.state import State
 
 Row = Float[Tensor, " *latent"]
@@ -141,6 +141,29 @@ class NoiseSpace:
         state, seeds = _paired(state, seeds)
         recipes = tuple(r.then("branch", seed=s) for r, s in zip(state.recipes, seeds, strict=True))
         return replace(state, recipes=recipes)
+
+    def move(self, state: State, operation: Operation) -> State:
+        """The rows moved as an operation of a recipe says. Raises ValueError for one that moves no noise."""
+        name, seeds = operation["op"], [operation["seed"]] * len(state)
+        if name == "neighbour":
+            return self.neighbour(state, seeds, float(operation["cosine"]))
+        if name == "pcn":
+            return self.pcn(state, seeds, float(operation["beta"]))
+        if name == "renoise":
+            return self.renoise(state, operation["to"], seeds)
+        if name == "branch":
+            return self.branch(state, seeds)
+        raise ValueError(f"{name} moves no noise; expected neighbour, pcn, renoise or branch")
+
+    def noise(self, recipe: Recipe, condition: int = 0) -> State:
+        """A step-0 noise made again from its recipe, one row. Raises ValueError for a recipe that runs a model."""
+        first, *moves = recipe.operations
+        if first["op"] != "fresh" or recipe.grid_bound:
+            raise ValueError(f"a noise starts from a fresh one and belongs to no grid, got {recipe!r:.200}")
+        state = self.fresh([first["seed"]], condition)
+        for operation in moves:
+            state = self.move(state, operation)
+        return state
 
     def adopt(self, state: State) -> State:
         """Step-0 noises of another grid, over this one: pure noise belongs to no grid. Recipes stay the same.

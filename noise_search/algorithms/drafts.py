@@ -63,7 +63,7 @@ class Drafted:
                 jobs = None if trimmed else _sent(plan, found)
             except LimitReached as limit:
                 found, jobs = limit.found, None
-            pool += [replace(e, states=job.states[: len(e)]) for e, job in zip(found, kept, strict=True)]
+            pool += [_without_noises(e, job.states) for e, job in zip(found, kept, strict=True)]
         plan.close()
         if best := self._best(problem, pool, renders, first):
             yield Job(State.cat(best), end)
@@ -84,8 +84,9 @@ class Drafted:
         if not pool:
             return []
         scored = Evaluation.cat(pool)
-        best = [problem.space.adopt(scored.states[[row]]) for row in problem.rank(scored)[: renders + 1]]
-        return [noise for noise in best if noise.recipes != first.recipes][:renders]
+        best = [scored.states.recipes[row] for row in problem.rank(scored)[: renders + 1]]
+        [condition] = first.conditions
+        return [problem.space.noise(recipe, condition) for recipe in best if recipe != first.recipes[0]][:renders]
 
 
 def check_drafts(algorithm: SearchAlgorithm, space: NoiseSpace, draft: NoiseSpace, nfe: int) -> None:
@@ -149,6 +150,12 @@ class _DraftProblem:
 
     def rank(self, pool: Evaluation) -> list[int]:
         return self._problem.rank(pool)
+
+
+def _without_noises(scored: Evaluation, noises: State) -> Evaluation:
+    """The evaluation with the recipes of its noises; drafts are many, and what is rendered is made again."""
+    rows = noises[: len(scored)]
+    return replace(scored, states=replace(rows, x=rows.x.new_empty(len(rows), 0), x0=None), kept={})
 
 
 def _cut(counts: list[int], limit: int) -> list[int]:

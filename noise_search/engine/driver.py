@@ -259,6 +259,7 @@ def _loop(
             raise
         name = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
         log.warning("search ended early (%s); returning the best so far", name)
+        log.debug("it ended here", exc_info=error)
         # Prompts that had ended before are whole, unless it was the finishing of incumbents that failed.
         for one in [one for one in searches if one.running] or searches:
             one.stop(name, error)
@@ -276,9 +277,17 @@ def _results(
         error.results = tuple(results)
         raise error from failure
     for result in results:
+        _forget_frames(result.error)
         if result.failed:
             log.warning("%s", result.failure())
     return results[0] if single else results
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of an error's frames, which would keep model and search alive as long as the result."""
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _result(one: PromptSearch, settings: dict[str, Any]) -> SearchResult:

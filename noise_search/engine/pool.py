@@ -15,6 +15,10 @@ from samplers.state import State
 from verifiers.aggregators.base import Aggregator
 
 
+_SPARE = 4
+"""Pictures that are kept for a while without need."""
+
+
 class Ranking:
     """Candidates of one kind, finished ones or drafts, as they come, and the best of them.
 
@@ -39,7 +43,7 @@ class Ranking:
         self._values = np.empty(0)
         self._pool = None if aggregator.absolute else aggregator.pool()
         self._top: list[tuple[float, int, Candidate]] = []
-        self._rising: list[Candidate] = []
+        self._rising = np.empty(0, dtype=int)
         self._rising_scores = np.empty((0, len(aggregator.scores)))
         self._above = np.empty(0, dtype=int)
 
@@ -56,11 +60,18 @@ class Ranking:
             candidate.score = float(self._values[-1])
             self._lift(candidate)
             self._freeze()
-        best = next(iter(self.top(1)), None)
+        best = self._first()
         if best is None or best is self.best:
             return False
         self.best, self.since_best = best, 0
         return True
+
+    def _first(self) -> Candidate | None:
+        if self._pool is None:
+            return self._top[0][-1] if self._top else None
+        comparable = np.where(np.isnan(self._values), -np.inf, self._values)
+        best = int(comparable.argmax())
+        return self.members[best] if comparable[best] > -np.inf else None
 
     def top(self, count: int) -> list[Candidate]:
         """The best, best first, ties to the earlier; at most as many as are `kept`."""
@@ -78,7 +89,7 @@ class Ranking:
         Not those than which so many others are better by every verifier, or as good and earlier, as aggregators are
         monotone.
         """
-        return self._rising
+        return [self.members[i] for i in self._rising]
 
     def settle(self) -> None:
         """Write what all are worth in the pool as it is."""
@@ -106,7 +117,7 @@ class Ranking:
         above = np.append(above, as_good.sum())
         may = above < self._kept
         self._above, self._rising_scores = above[may], np.vstack([self._rising_scores, own])[may]
-        self._rising = [one for one, still in zip([*self._rising, candidate], may, strict=True) if still]
+        self._rising = np.append(self._rising, len(self.members) - 1)[may]
 
     def _freeze(self) -> None:
         """Once enough are there, freeze an aggregator that waits for them, and value everything anew."""
@@ -115,7 +126,7 @@ class Ranking:
             return
         self.aggregator = self.aggregator.freeze(self._pool.components)
         values = self.aggregator.combine(self._pool.components)
-        self._pool, self._rising = None, []
+        self._pool, self._rising = None, np.empty(0, dtype=int)
         for member, value in zip(self.members, values, strict=True):
             self._insert(member, float(value))
 
@@ -145,9 +156,9 @@ class Pool:
         self.partial: tuple[Candidate, State] | None = None
         self.fallback: State | None = None
         self._top_k = top_k
-        self._noises: dict[int, State] = {}
         self._rendered: set[str] = set()
         self._pictured: list[Candidate] = []
+        self._shed_at = 0
 
     @property
     def aggregator(self) -> Aggregator:
@@ -180,9 +191,10 @@ class Pool:
         return self.fallback if self.best is None else None
 
     def settle(self) -> None:
-        """Make every score what it is worth in the end."""
+        """Make every score what it is worth in the end, and keep the pictures of what is shown then."""
         self.finished.settle()
         self.drafts.settle()
+        self._shed()
 
     def take(self, outcome: Outcome, spent: int) -> Candidate | None:
         """Take a row in, at `spent` NFE of the search; returns its candidate where it was scored."""
@@ -198,7 +210,7 @@ class Pool:
             return None
         candidate = self.unranked(outcome, spent)
         if candidate.draft:
-            self._add_draft(candidate, job.states[[outcome.row]])
+            self._add_draft(candidate, job.states.conditions[outcome.row])
         elif candidate.finished:
             self._add_finished(candidate, outcome)
         else:
@@ -234,21 +246,26 @@ class Pool:
         if outcome.pixels is not None:
             candidate.keep(outcome.pixels, outcome.x0)
             self._pictured.append(candidate)
+        if len(self._pictured) > self._shed_at:
+            self._shed()
+
+    def _shed(self) -> None:
+        """Let go of pictures that won't be shown; only now and then, as that looks at all that are kept."""
         keep = {one.id for one in (*self.shown, *self.finished.may_rise())}
         for one in self._pictured:
             if one.id not in keep:
                 one.keep(None)
         self._pictured = [one for one in self._pictured if one.pixels is not None]
+        self._shed_at = len(self._pictured) + _SPARE
 
-    def _add_draft(self, candidate: Candidate, noise: State) -> None:
-        """Rank a draft among drafts; remember the best one's noise, which a search that ends early renders."""
-        self._noises[candidate.id] = self.space.adopt(noise)
-        self.drafts.add(candidate)
-        if (best := self.drafts.best) is not None:
-            noise = self._noises[best.id]
-            self.partial = None if noise.recipes[0].key in self._rendered else (best, noise)
-        keep = {one.id for one in (*self.drafts.top(1), *self.drafts.may_rise())}
-        self._noises = {i: kept for i, kept in self._noises.items() if i in keep}
+    def _add_draft(self, candidate: Candidate, condition: int) -> None:
+        """Rank a draft among drafts; make the best one's noise again, which a search that ends early renders."""
+        if not self.drafts.add(candidate):
+            return
+        best = self.drafts.best
+        assert best is not None
+        noise = best.recipe.before_runs
+        self.partial = None if noise.key in self._rendered else (best, self.space.noise(noise, condition))
 
     def _add_partial(self, candidate: Candidate, state: State) -> None:
         """Remember an unfinished row that outranks every finished one: it is completed at the end."""

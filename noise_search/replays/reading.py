@@ -143,20 +143,37 @@ def _of_json(content: Mapping[str, Any], file: Path, candidate: int | None) -> R
     if row is None:
         raise ValueError(_no_candidate(origin, wanted, [row.get("id") for row in rows]))
     picture = row.get("image") or (best.get("image") if best.get("id") == wanted else None)
-    pixels = _beside(file, picture, row.get("recipe"))
+    recipe = as_recipe(_operations(rows, rows.index(row), origin), origin)
     return Record(
         origin=origin,
-        recipe=as_recipe(row.get("recipe"), origin),
+        recipe=recipe,
         prompt=text_of(content, "prompt", origin),
         settings=settings,
         candidate=wanted,
         scores=scores_of(row),
-        pixels=pixels,
+        pixels=_beside(file, picture, recipe),
         stored=str(picture),
     )
 
 
-def _beside(file: Path, picture: Any, recipe: Any) -> np.ndarray | None:
+def _operations(rows: Sequence[Mapping[str, Any]], index: int, origin: str) -> Any:
+    """The operations of a candidate; those that begin like an earlier one's are read there."""
+    rest = []
+    while (begins := rows[index].get("recipe_begins")) is not None:
+        said = begins if isinstance(begins, Mapping) else {}
+        earlier = next((i for i in range(index) if rows[i].get("id") == said.get("candidate")), None)
+        own, count = rows[index].get("recipe"), said.get("operations")
+        if earlier is None or not isinstance(own, list) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{origin} has a recipe that begins like {begins!r:.80}; expected an earlier candidate")
+        rest.append((count, own))
+        index = earlier
+    operations = rows[index].get("recipe")
+    for count, own in reversed(rest):
+        operations = [*operations[:count], *own] if isinstance(operations, list) else None
+    return operations
+
+
+def _beside(file: Path, picture: Any, recipe: Recipe) -> np.ndarray | None:
     """The pixels of a picture in the folder of result.json, where it still holds this candidate."""
     if not isinstance(picture, str) or Path(picture).is_absolute() or ".." in Path(picture).parts:
         return None
@@ -164,7 +181,7 @@ def _beside(file: Path, picture: Any, recipe: Any) -> np.ndarray | None:
         found = _of_png(file.parent / picture, None)
     except (ValueError, OSError):
         return None
-    return found.pixels if found.recipe == as_recipe(recipe, str(file)) else None
+    return found.pixels if found.recipe == recipe else None
 
 
 def _of_result(result: SearchResult, candidate: int | None) -> Record:

@@ -78,8 +78,14 @@ class Candidate:
         self.clip = raw if clip else None
         self.pixels = raw[middle(len(raw))] if raw is not None and clip else raw
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything but the pixels, as plain JSON; a failed score is null."""
+    def to_json(self, beginnings: "dict[str, tuple[int, int]] | None" = None) -> dict[str, Any]:
+        """Everything but the pixels, as plain JSON; a failed score is null.
+
+        A list of candidates hands the same `beginnings` to each, by key, the candidate that had it and its length: a
+        long recipe then says "recipe_begins" for what it shares with that of an earlier candidate, and gives the rest.
+        """
+        shared = None if beginnings is None else _shared(self, beginnings)
+        recipe = [dict(op) for op in self.recipe.operations[0 if shared is None else shared[1] :]]
         return {
             "id": self.id,
             "seed": self.seed,
@@ -91,8 +97,23 @@ class Candidate:
             "scores": {k: number(v) for k, v in self.scores.items()},
             "judges": {k: number(v) for k, v in self.judges.items()},
             "failure": self.failure,
-            "recipe": [dict(op) for op in self.recipe.operations],
+            **({} if shared is None else {"recipe_begins": {"candidate": shared[0], "operations": shared[1]}}),
+            "recipe": recipe,
         }
+
+
+_LONG = 16
+"""Operations from which on a shared beginning is named rather than repeated."""
+
+
+def _shared(candidate: Candidate, beginnings: dict[str, tuple[int, int]]) -> tuple[int, int] | None:
+    """The candidate with which one shares the beginning of its recipe, and its length; None where it isn't long."""
+    shared = None
+    for recipe in candidate.recipe.beginnings():
+        if (shared := beginnings.get(recipe.key)) is not None:
+            break
+        beginnings[recipe.key] = (candidate.id, len(recipe))
+    return shared if shared is not None and shared[1] >= _LONG else None
 
 
 def components(pool: Sequence[Candidate], keys: Iterable[str]) -> dict[str, np.ndarray]:

@@ -176,6 +176,7 @@ class ResultData:
         """The result as plain JSON, without pixels."""
 
         found = {} if self.failed else self._winner_to_json()
+        beginnings: dict[str, tuple[int, int]] = {}
         return {
             "prompt": self.prompt,
             "model": self.settings["model"],
@@ -191,7 +192,7 @@ class ResultData:
             "first": None,
             "judges": {},
             **found,
-            "candidates": [c.to_json() for c in self.candidates],
+            "candidates": [c.to_json(beginnings) for c in self.candidates],
             "settings": self.settings,
         }
 
