@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -119,12 +120,17 @@ def load_model(model: Any, settings: ModelSettings = DEFAULTS, first_prompt: str
     return LoadedModel(name, sampler, card, str(pipe._execution_device))
 
 
+_loading = threading.Lock()
+"""Two threads that ask for one model get one."""
+
+
 def open_pipeline(
     model: Any, device: str | torch.device | None, dtype: torch.dtype | None
 ) -> tuple[str, Any, ModelCard]:
     """Display name, pipeline and card of a pipeline object, or of one that is loaded by its name."""
     if isinstance(model, str | Path):
-        pipe = _load_pipeline(str(model), device, dtype)
+        with _loading:
+            pipe = _load_pipeline(str(model), device, dtype)
         return str(model), pipe, _card_of(pipe)
     check_unplaced(device, dtype)
     return type(model).__name__, model, _card_of(model)

@@ -61,6 +61,7 @@ class Recipe:
 
     before: "Recipe | None"
     last: Operation
+    _count: int
     _kept: Any = None
 
     def __init__(self, operations: Sequence[Operation]) -> None:
@@ -137,7 +138,7 @@ class Recipe:
         """The sha256 of the canonical JSON, in hexadecimal."""
         digest = self._digest()
         digest.update(b"]")
-        return digest.hexdigest()
+        return str(digest.hexdigest())
 
     def _digest(self) -> Any:
         """Of the canonical JSON before its end; kept at every 16th operation, so that long recipes are hashed once."""

@@ -14,7 +14,6 @@ from samplers.space import NoiseSpace
 from samplers.state import State
 from verifiers.aggregators.base import Aggregator
 
-
 _SPARE = 4
 """Pictures that are kept for a while without need."""
 

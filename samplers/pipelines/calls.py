@@ -3,7 +3,7 @@
 import copy
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ class PipelineCalls:
         self.builder = builder
         self.denoiser_rows = 0
         self.draws: bool | None = None
-        self._held, self._busy = ExitStack(), threading.Lock()
+        self._holds: list[AbstractContextManager[None]] = []
+        self._busy = threading.Lock()
 
     @property
     def modules(self) -> list[torch.nn.Module]:
@@ -56,12 +57,22 @@ class PipelineCalls:
         return device
 
     def hold(self) -> None:
-        """Claim the denoiser until `close`. Raises RuntimeError where another search has it."""
-        self._held.enter_context(denoisers.claimed(self.modules, self))
+        """Claim the denoiser until `release`, as often; waits where another thread's search has it."""
+        claim = denoisers.claimed(self.modules, self)
+        claim.__enter__()
+        self._holds.append(claim)
+
+    def release(self) -> None:
+        """Undo one `hold`; after the last, `close`."""
+        if self._holds:
+            self._holds.pop().__exit__(None, None, None)
+        if not self._holds:
+            self.close()
 
     def close(self) -> None:
         """Release the denoiser, forget the encodings and, under model offload, free its hooks."""
-        self._held.close()
+        while self._holds:
+            self._holds.pop().__exit__(None, None, None)
         self.memo.clear()
         if getattr(self.pipe, "_all_hooks", None):
             self.pipe.maybe_free_model_hooks()
@@ -99,7 +110,7 @@ class PipelineCalls:
     ) -> Any:
         """One call of a fresh view with `options`; its first output. `prepare` may install more on the view.
 
-        Raises RuntimeError where another search, or another thread, uses the denoiser.
+        Raises RuntimeError in the middle of another search's call, or of one of this sampler in another thread.
         """
         view = make_view(self.pipe, scheduler)
         self.memo.install(view)
@@ -110,7 +121,7 @@ class PipelineCalls:
         if "generator" in parameters(self.pipe):
             options["generator"] = generators or [torch.Generator().manual_seed(0) for _ in prompts]
         with ExitStack() as around:
-            around.enter_context(denoisers.claimed(self.modules, self))
+            around.enter_context(denoisers.claimed(self.modules, self, calling=True))
             around.enter_context(self._one_at_a_time())
             around.enter_context(denoisers.processors_restored(self.modules))
             counter = around.enter_context(denoisers.RowCounter(self.modules))

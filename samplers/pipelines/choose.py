@@ -33,7 +33,7 @@ def sampler_for(
     Raises:
         TypeError: `pipe` is no pipeline, or does not take one of the options.
         ValueError: an option that the sampler owns, or that has no effect in what is left.
-        RuntimeError: another search uses the denoiser.
+        RuntimeError: called in the middle of another search's call.
     """
     try:
         return _stepping(pipe, scheduler, eta, first_prompt, options)
@@ -64,7 +64,7 @@ def _stepping(
         sampler.condition(first_prompt)
     try:
         sampler.space()
-    except NotDrivable:  # of no other error: a denoiser that another search uses is not ours to free
+    except NotDrivable:  # of no other error: what an outer search holds is not ours to free
         sampler.close()
         raise
     return sampler

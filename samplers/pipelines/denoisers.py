@@ -1,23 +1,43 @@
 """The denoiser modules of a pipeline: found by name, counted by hooks, claimed by one search at a time."""
 
 import hashlib
+import logging
 import re
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+log = logging.getLogger(__name__)
+
 NAMES = re.compile(r"(unet|transformer|prior|denoiser|dit)(_\d+)?")
 CLASSES = re.compile(r"UNet|DiT|Transformer\w*Model")
 """Of models of diffusers, for pipelines that name theirs otherwise (Stable Cascade's decoder)."""
 
-_guard = threading.Lock()
-_owners: WeakKeyDictionary[nn.Module, weakref.ref[object]] = WeakKeyDictionary()
+
+@dataclass(frozen=True, eq=False)
+class _Claim:
+    owner: weakref.ref[object]
+    thread: int
+    calling: bool
+
+    def allows(self, owner: object) -> bool:
+        """Whether another claim may stand beside this one: of the same owner, or of one that is nested in its search.
+
+        What is in the middle of a call shares its modules with nobody, as their hooks and caches hold state.
+        """
+        mine = self.owner()
+        return mine is None or mine is owner or (self.thread == threading.get_ident() and not self.calling)
+
+
+_changed = threading.Condition()
+_claims: WeakKeyDictionary[nn.Module, list[_Claim]] = WeakKeyDictionary()
 
 
 def find(pipe: Any) -> dict[str, nn.Module]:
@@ -70,31 +90,46 @@ def input_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
 
 
 @contextmanager
-def claimed(modules: Sequence[nn.Module], owner: object) -> Iterator[None]:
-    """Hold the modules for one search; the owner may claim again what it holds.
+def claimed(modules: Sequence[nn.Module], owner: object, *, calling: bool = False) -> Iterator[None]:
+    """Hold the modules for one search, until the block ends; claims of one thread nest.
 
-    Raises RuntimeError where another search holds one of them.
+    Waits, and says so, where another thread holds one of them.
+
+    Args:
+        modules: of a pipeline.
+        owner: who may claim again what it holds.
+        calling: whether a call of the pipeline runs in the block, rather than a search between its calls.
+
+    Raises:
+        RuntimeError: a call in the middle of another's call, in the same thread.
     """
-    with _guard:
-        others = [m for m in modules if (holder := _holder(m)) is not None and holder is not owner]
-        if others:
-            raise RuntimeError(
-                f"{type(others[0]).__name__} is already in use by another search: its hooks and caches "
-                "hold state, so search one after the other, or load one pipeline per process or device"
-            )
-        new = [m for m in modules if _holder(m) is None]
-        _owners.update({m: weakref.ref(owner) for m in new})
+    claim = _Claim(weakref.ref(owner), threading.get_ident(), calling)
+    with _changed:
+        said = False
+        while held := [c for m in modules for c in _claims.get(m, ()) if not c.allows(owner)]:
+            if any(c.thread == claim.thread for c in held):
+                raise RuntimeError(
+                    f"{type(modules[0]).__name__} is in the middle of another search's call: its hooks and caches hold "
+                    "state, so search one after the other, or load one pipeline for each"
+                )
+            if not said:
+                log.warning("waiting for another search on the same model, in another thread, to end")
+                said = True
+            _changed.wait(1)  # not for ever: an owner that is gone tells nobody
+        for module in modules:
+            _claims.setdefault(module, []).append(claim)
     try:
         yield
     finally:
-        with _guard:
-            for module in new:
-                _owners.pop(module, None)
+        with _changed:
+            for module in modules:
+                _claims[module].remove(claim)
+            _changed.notify_all()
 
 
-def _holder(module: nn.Module) -> object | None:
-    found = _owners.get(module)
-    return None if found is None else found()
+def held(module: nn.Module) -> bool:
+    """Whether a search holds the module."""
+    return any(claim.owner() is not None for claim in _claims.get(module, ()))
 
 
 def step_caches(modules: Sequence[nn.Module]) -> list[str]:

@@ -61,8 +61,11 @@ class CallingSampler(Sampler):
         self._calls.close()
 
     def __enter__(self) -> "CallingSampler":
-        self._calls.hold()  # until `close`, so that no other search can start on it
+        self._calls.hold()  # so that no search of another thread can start on it
         return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._calls.release()
 
     def _checked(
         self, space: NoiseSpace, states: State, stop: int, rho: float | None, keep: Sequence[int]
@@ -174,7 +177,7 @@ class PipelineSampler(CallingSampler):
         """Advance the rows to `stop`; see `Sampler.run`.
 
         Rows whose prompts have encodings of unequal shapes run in groups. Raises ValueError for a partial run
-        where `can_stop` is False, RuntimeError where another search uses the denoiser.
+        where `can_stop` is False, RuntimeError in the middle of another search's call.
         """
         probed = self._probed(states)
         prompts = self._checked(probed.space, states, stop, rho, keep)

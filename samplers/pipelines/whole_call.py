@@ -149,7 +149,7 @@ def count_steps(calls: PipelineCalls, options: dict[str, Any], prompt: str | Non
     """Evaluations of one call: what the pipeline itself counted, else the timesteps that it set its scheduler.
 
     A pipeline that did neither is believed to take `num_inference_steps`: what an earlier call left on the user's
-    pipeline and scheduler says nothing. Raises RuntimeError where another search uses the denoiser.
+    pipeline and scheduler says nothing. Raises RuntimeError in the middle of another search's call.
     """
     views: list[Any] = []
     scheduler = calls.own_scheduler()
@@ -166,7 +166,9 @@ def count_steps(calls: PipelineCalls, options: dict[str, Any], prompt: str | Non
             raise Reached
 
     with ExitStack() as hooks:
-        hooks.enter_context(denoisers.claimed(calls.modules, calls))  # first: `stop` would end another's forwards
+        hooks.enter_context(
+            denoisers.claimed(calls.modules, calls, calling=True)
+        )  # first: `stop` would end another's forwards
         for module in calls.modules:
             hooks.callback(module.register_forward_pre_hook(stop, with_kwargs=True, prepend=True).remove)
         try:

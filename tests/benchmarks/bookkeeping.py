@@ -9,9 +9,8 @@ import sys
 import time
 from typing import Any
 
-from tiny.search import CountingSampler, brightness, contrast, toy_search
-
 from noise_search import ZeroOrderSearch
+from tiny.search import CountingSampler, brightness, contrast, toy_search
 
 
 def darkness(images: Any, prompts: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 
 from contracts.pipeline_family import CAT, denoisers, failing, fresh, gap, images, own
 from samplers import PipelineSampler, WholeCallSampler
+from samplers.pipelines.denoisers import held
 from tiny.pipelines import FLUX, SD_BETAS, quiet, snapshot, stock_images, tiny
 
 STEPS = 3
@@ -76,16 +77,33 @@ def test_model_offload_hooks_are_freed_once_at_the_end():
     assert freed == [1]
 
 
-def test_one_search_per_denoiser():
+def test_claims_nest_in_one_thread():
+    pipe, first = make("sd")
+    second, modules = PipelineSampler(pipe, steps=STEPS), denoisers(pipe)
+    with first:
+        with first, second:
+            images(second, [1])
+        assert all(map(held, modules)), "the end of an inner search leaves the outer one's claim"
+        images(first, [1])
+        first.close()
+        assert not any(map(held, modules))
+    assert not any(map(held, modules))
+
+
+def test_a_call_in_the_middle_of_another_searchs_call_is_told():
     pipe, first = make("sd")
     second = PipelineSampler(pipe, steps=STEPS)
-    with first, pytest.raises(RuntimeError, match="already in use by another search"):
-        second.space()
-    with first:
-        first.space()
-    with second, pytest.raises(RuntimeError, match="already in use"), first:
-        pass
-    second.space()
+    noise, found = fresh(first, [1]), []
+
+    def inside(module, args):
+        handle.remove()
+        with pytest.raises(RuntimeError, match="in the middle of another search's call") as told:
+            second.space()
+        found.append(told)
+
+    handle = denoisers(pipe)[0].register_forward_pre_hook(inside)
+    first.run(noise, 1)
+    assert found and second.space().end == STEPS
 
 
 def test_a_search_that_was_dropped_frees_its_denoiser():
@@ -144,15 +162,21 @@ def test_two_threads_on_one_sampler_are_told():
         sampler.run(noise, 1)
 
 
-def test_two_searches_of_one_denoiser_in_two_threads_are_told():
+def test_searches_of_one_denoiser_in_two_threads_wait_for_each_other_and_say_so_once(caplog):
     pipe = own(tiny("sd"))
     first, second = (PipelineSampler(pipe, steps=STEPS) for _ in range(2))
-    noise = fresh(first, [1])
+    noise, found = fresh(first, [1]), []
     fresh(second, [1])
-    told = pytest.raises(RuntimeError, match="UNet2DConditionModel is already in use by another search")
-    with meanwhile(first, noise), told:
-        second.run(noise, 1)
-    assert gap(second.run(noise, 1).final.x, first.run(noise, 1).final.x) == 0
+    waiting = threading.Thread(target=lambda: found.append(second.run(noise, 1).final.x))
+    with meanwhile(first, noise):
+        waiting.start()
+        waiting.join(1.5)  # longer than one look
+        assert waiting.is_alive() and not found
+    waiting.join(20)
+    assert gap(found[0], first.run(noise, 1).final.x) == 0
+    assert [record.message for record in caplog.records] == [
+        "waiting for another search on the same model, in another thread, to end"
+    ]
 
 
 def test_a_plain_call_in_another_thread_draws_for_itself():
@@ -195,10 +219,14 @@ def test_a_look_at_a_pipeline_that_another_search_has_touches_no_denoiser(monkey
     monkeypatch.setattr(
         pipe.unet, "register_forward_pre_hook", lambda *args, **how: hooks.append(args) or register(*args, **how)
     )
-    second = WholeCallSampler(pipe, steps=STEPS)
-    with PipelineSampler(pipe, steps=STEPS), pytest.raises(RuntimeError, match="already in use by another search"):
-        second.space()
-    assert not hooks and second.space().end == STEPS and hooks
+    second, found = WholeCallSampler(pipe, steps=STEPS), []
+    look = threading.Thread(target=lambda: found.append(second.space().end))
+    with PipelineSampler(pipe, steps=STEPS):
+        look.start()
+        look.join(0.2)
+        assert look.is_alive() and not hooks
+    look.join(20)
+    assert found == [STEPS] and hooks
 
 
 def test_a_look_ends_no_plain_call_in_another_thread():

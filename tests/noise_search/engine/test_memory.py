@@ -7,12 +7,12 @@ import weakref
 
 import numpy as np
 import pytest
-from tiny.search import CountingSampler, brightness, contrast, toy_search
 
 from noise_search import ZeroOrderSearch, replay
 from noise_search.replays.reading import read
 from samplers import Recipe
 from samplers.state import State
+from tiny.search import CountingSampler, brightness, contrast, toy_search
 
 
 @pytest.mark.parametrize("verifier", [brightness, [brightness, contrast]], ids=["one", "mean-rank"])

@@ -5,6 +5,7 @@ reason.
 """
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -17,7 +18,7 @@ import torch
 import noise_search
 from noise_search.algorithms.base import Job
 from tiny.pipelines import SD_BETAS, stock_images, tiny
-from tiny.search import ParticleSearch, scores
+from tiny.search import ParticleSearch, brightness, scores
 
 SIZE = {"height": 16, "width": 16}
 SIZES = {"candidates": 2, "steps": 3, "batch_size": 2, "progress": False, "judges": []}
@@ -137,3 +138,18 @@ def test_what_needs_more_than_there_is_names_the_reason():
             search(lcm(), algorithm=ParticleSearch())
         with pytest.raises(ValueError, match=r"'stub-turn' moves noises.*\(DrawsByItself.* draws its noise by itself"):
             search(tiny("by-itself"), algorithm=TurnOnce())
+
+
+def test_searches_by_name_nest_and_wait_for_each_other_in_threads():
+    """A web demo searches in a thread for each visitor; a callback may search too."""
+
+    def found(prompt, **options):
+        result = noise_search.search(prompt, candidates=2, steps=2, batch_size=1, verifier=brightness, progress=False, **options)
+        return result.score
+
+    inner = []
+    alone = {prompt: found(prompt) for prompt in ("a", "b")}
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(found, ("a", "b"))) == [alone["a"], alone["b"]]
+    assert found("a", on_candidate=lambda candidate: inner.append(found("b"))) == alone["a"]
+    assert inner == [alone["b"]] * 2
