@@ -1,7 +1,7 @@
 """`Sampler`: what a search needs of a diffusion model, and nothing else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -59,6 +59,7 @@ class Sampler(ABC):
         rows_per_evaluation: denoiser rows per NFE (2 with guidance); estimated until the first run.
         text_encodings: distinct prompts encoded so far.
         denoiser_rows: rows that went through denoiser modules so far, those of runs that failed included.
+        on_step: called before each denoiser evaluation, when `denoiser_rows` counts those that are done; None.
     """
 
     can_stop: bool
@@ -67,6 +68,7 @@ class Sampler(ABC):
     rows_per_evaluation: int
     text_encodings: int
     denoiser_rows: int = 0
+    on_step: Callable[[], None] | None = None
 
     @abstractmethod
     def space(self, steps: int | None = None, levels: Sequence[float] = ()) -> NoiseSpace:

@@ -90,6 +90,8 @@ class DenoiserSampler(Sampler):
         prompts = row_prompts(self._prompts or [""], states)  # without prompts, any condition 0
         for step in range(states.step, stop):
             here, there = (Point(space.alphas[i], space.sigmas[i]) for i in (step, step + 1))
+            if self.on_step is not None:
+                self.on_step()
             self.denoiser_rows += len(x)
             output = self._fn(x, here.alpha, here.sigma, prompts)
             mixed = step_rho(space, step, rho, self._eta)

@@ -171,7 +171,8 @@ def search(
                 one.ledger.seconds["text"] += encoding / len(searches)
             size = int(batch_size or _batch_size(space.shape))
             ledgers = [one.ledger for one in searches]
-            worker = LocalWorker(loaded.sampler, aggregator.verifiers)
+            reporter = Reporter(searches, aggregator, loaded, setup.record["schedule"], progress)
+            worker = LocalWorker(loaded.sampler, aggregator.verifiers, reporter.on_step)
             evaluator = Evaluator(worker, prompts, ledgers, size, deterministic, predictions)
             # Described before anything is computed, so that a description that fails loses nothing.
             settings = {
@@ -181,8 +182,8 @@ def search(
                 "grids": setup.grids,
                 **predictions.record((space, setup.draft)),
             }
-            reporter = Reporter(searches, aggregator, loaded, setup.record["schedule"], progress)
             interrupts.heed()
+            reporter.start()
             failure = _loop(searches, evaluator, limits, reporter, on_candidate, interrupts)
             if not isinstance(failure, KeyboardInterrupt):
                 judge(searches, judging, evaluator.device, interrupts)

@@ -1,8 +1,7 @@
 """What a running search shows on standard error."""
 
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,20 @@ from noise_search.engine.prompt_search import PromptSearch
 from noise_search.models import LoadedModel
 from noise_search.words import schedule_in_words
 from verifiers.aggregators.base import Aggregator
+
+_FORMAT = "{percentage:3.0f}%|{bar}| {n}/{total} NFE, {elapsed} gone, {left}{postfix}"
+_LONGEST = 30 * 24 * 3600
+
+
+class _Bar(tqdm):  # type: ignore[misc]
+    """A bar that says what is left by the mean speed so far, which a fast or slow step doesn't turn round."""
+
+    @property
+    def format_dict(self) -> MutableMapping[str, Any]:
+        """What `_FORMAT` shows."""
+        found: MutableMapping[str, Any] = super().format_dict
+        found["left"] = _left(found["n"], found["total"], found["elapsed"])
+        return found
 
 
 class Reporter:
@@ -26,33 +39,60 @@ class Reporter:
         enabled: bool,
     ) -> None:
         self._searches, self._enabled = searches, enabled
-        self._total = sum(one.ledger.nfe_budget for one in searches)
-        self._started, self._projected = time.perf_counter(), False
+        # An accelerator has been told of its steps long before it has done them.
+        self._stepwise = enabled and str(loaded.device or "cpu").startswith("cpu")
+        self._before = 0
+        self._bar: Any = None
         if enabled:
             each = searches[0].ledger.nfe_budget
             many = f" for each of {len(searches)} prompts" if len(searches) > 1 else ""
             verifiers = ", ".join(v.key for v in aggregator.verifiers)
             self._say(f"{each} NFE{many}: {schedule_in_words(schedule)}")
             self._say(f"model {loaded.name}@{loaded.fingerprint}; verifier {verifiers}")
-        self._bar = tqdm(total=self._total, unit="NFE", disable=not enabled, leave=False)
 
     @staticmethod
     def _say(line: str) -> None:
         tqdm.write(line, file=sys.stderr)
 
+    def start(self) -> None:
+        """Show the bar."""
+        total = sum(one.ledger.nfe_budget for one in self._searches)
+        shown = {"bar_format": _FORMAT, "miniters": 1, "leave": False}
+        self._bar = _Bar(total=total, disable=not self._enabled, **shown)
+
+    @property
+    def on_step(self) -> Callable[[int], None] | None:
+        """To be told the NFE of the running micro-batch that are done; None where nobody looks, or they aren't known."""
+        return self._step if self._stepwise else None
+
+    def _step(self, nfe: int) -> None:
+        self._move(min(self._before + nfe, self._charged))  # what is charged is the batch without its padding
+
     def update(self) -> None:
-        """Move the bar to the NFE charged so far; after the first batch, project the seconds."""
-        done = sum(one.ledger.nfe for one in self._searches)
-        self._bar.update(done - self._bar.n)
+        """Move the bar to the NFE charged so far, and show the best score."""
         pools = [one.pool for one in self._searches]
         bests = [pool.best.score for pool in pools if pool.best is not None and pool.aggregator.absolute]
         if bests:
-            self._bar.set_postfix_str(f"best {np.mean(bests):.4f}")
-        if not self._projected and self._enabled and done:
-            self._projected = True
-            seconds = (time.perf_counter() - self._started) * self._total / done
-            self._say(f"about {seconds:.0f} s in all, by the first batch")
+            mean = "mean of the best" if len(pools) > 1 else "best"
+            self._bar.set_postfix_str(f"{mean} {np.mean(bests):.4f}", refresh=False)
+        self._before = self._charged
+        self._move(self._before)
+
+    @property
+    def _charged(self) -> int:
+        return sum(one.ledger.nfe for one in self._searches)
+
+    def _move(self, nfe: int) -> None:
+        self._bar.update(nfe - self._bar.n)
 
     def close(self) -> None:
         """Take the bar away."""
         self._bar.close()
+
+
+def _left(done: int, total: int, elapsed: float) -> str:
+    """The time left, in words."""
+    if not done:
+        return "time left unknown"
+    seconds = elapsed * (total - done) / done
+    return "more than 30 days left" if seconds > _LONGEST else f"{tqdm.format_interval(seconds)} left"

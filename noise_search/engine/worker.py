@@ -5,7 +5,7 @@ are numpy arrays, recipes and texts, all of which pickle. Its evaluator books wh
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -169,9 +169,13 @@ class LocalWorker:
     Args:
         sampler: makes the images.
         verifiers: score them.
+        on_step: told, before each denoiser evaluation, how many of a batch's NFE are done, those of padding included.
     """
 
-    def __init__(self, sampler: Sampler, verifiers: Sequence[Verifier]) -> None:
+    def __init__(
+        self, sampler: Sampler, verifiers: Sequence[Verifier], on_step: Callable[[int], None] | None = None
+    ) -> None:
+        self._on_step = on_step
         self._sampler, self._verifiers, self._scorer = sampler, tuple(verifiers), Scorer(verifiers)
         self._conditions: dict[str, int] = {}
         self._decode_size: int | None = None  # as many as denoised, until decoding runs out of memory
@@ -195,10 +199,15 @@ class LocalWorker:
         # An x0 prediction made at one point is held by the state at the next.
         keep = sorted({*batch.keep, *(at + 1 for at in batch.predictions.values())})
         before = self._sampler.denoiser_rows
+        if (told := self._on_step) is not None:
+            self._sampler.on_step = lambda: told(
+                (self._sampler.denoiser_rows - before) // self._sampler.rows_per_evaluation
+            )
         try:
             with spent.phase("denoise"):
                 return self._sampler.run(states, batch.stop, rho=batch.rho, keep=tuple(keep))
         finally:
+            self._sampler.on_step = None
             spent.denoiser_rows = self._sampler.denoiser_rows - before
             spent.rows_per_evaluation = self._sampler.rows_per_evaluation
 

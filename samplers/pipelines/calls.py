@@ -31,6 +31,7 @@ class PipelineCalls:
         memo: the encodings of its prompts.
         builder: makes the default grid.
         denoiser_rows: rows that went through the denoisers so far, those of failed calls included.
+        on_step: of `Sampler`.
         draws: whether the user's own scheduler draws from the global generators; None until it was run.
     """
 
@@ -41,6 +42,7 @@ class PipelineCalls:
         self.memo = PromptMemo()
         self.builder = builder
         self.denoiser_rows = 0
+        self.on_step: Callable[[], None] | None = None
         self.draws: bool | None = None
         self._holds: list[AbstractContextManager[None]] = []
         self._busy = threading.Lock()
@@ -124,13 +126,15 @@ class PipelineCalls:
             around.enter_context(denoisers.claimed(self.modules, self, calling=True))
             around.enter_context(self._one_at_a_time())
             around.enter_context(denoisers.processors_restored(self.modules))
-            counter = around.enter_context(denoisers.RowCounter(self.modules))
+            around.enter_context(denoisers.counted(self.modules, self._count))
             if handed is not None:
                 options |= around.enter_context(handed.entering(type(self.pipe), self.device))
-            try:
-                return call_view(view, options)
-            finally:
-                self.denoiser_rows += counter.rows
+            return call_view(view, options)
+
+    def _count(self, rows: int) -> None:
+        if self.on_step is not None:
+            self.on_step()
+        self.denoiser_rows += rows
 
     def _per_row(self, options: dict[str, Any], prompts: list[str]) -> dict[str, Any]:
         """The options with what pipelines want once per row."""

@@ -5,11 +5,11 @@ import logging
 import re
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ class _Claim:
 
 _changed = threading.Condition()
 _claims: WeakKeyDictionary[nn.Module, list[_Claim]] = WeakKeyDictionary()
+_told: WeakSet[object] = WeakSet()
 
 
 def find(pipe: Any) -> dict[str, nn.Module]:
@@ -59,24 +60,17 @@ def find(pipe: Any) -> dict[str, nn.Module]:
     return found
 
 
-class RowCounter:
-    """Counts the rows that enter the denoiser modules while it is open; leaves no hook behind."""
+@contextmanager
+def counted(modules: Sequence[nn.Module], count: Callable[[int], None]) -> Iterator[None]:
+    """Tell the rows of each call of the denoiser modules, before it runs; leaves no hook behind."""
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self.rows = 0
-        self._modules = list({id(m): m for m in modules}.values())  # each once
-        self._handles: list[Any] = []
+    def told(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        count(input_rows(args, kwargs))
 
-    def __enter__(self) -> "RowCounter":
-        self._handles = [m.register_forward_pre_hook(self._count, with_kwargs=True) for m in self._modules]
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _count(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self.rows += input_rows(args, kwargs)
+    with ExitStack() as hooks:
+        for module in {id(m): m for m in modules}.values():  # each once
+            hooks.callback(module.register_forward_pre_hook(told, with_kwargs=True).remove)
+        yield
 
 
 def input_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
@@ -93,7 +87,7 @@ def input_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
 def claimed(modules: Sequence[nn.Module], owner: object, *, calling: bool = False) -> Iterator[None]:
     """Hold the modules for one search, until the block ends; claims of one thread nest.
 
-    Waits, and says so, where another thread holds one of them.
+    Waits, and says so once for an owner, where another thread holds one of them.
 
     Args:
         modules: of a pipeline.
@@ -105,16 +99,15 @@ def claimed(modules: Sequence[nn.Module], owner: object, *, calling: bool = Fals
     """
     claim = _Claim(weakref.ref(owner), threading.get_ident(), calling)
     with _changed:
-        said = False
         while held := [c for m in modules for c in _claims.get(m, ()) if not c.allows(owner)]:
             if any(c.thread == claim.thread for c in held):
                 raise RuntimeError(
                     f"{type(modules[0]).__name__} is in the middle of another search's call: its hooks and caches hold "
                     "state, so search one after the other, or load one pipeline for each"
                 )
-            if not said:
+            if owner not in _told:
                 log.warning("waiting for another search on the same model, in another thread, to end")
-                said = True
+                _told.add(owner)
             _changed.wait(1)  # not for ever: an owner that is gone tells nobody
         for module in modules:
             _claims.setdefault(module, []).append(claim)

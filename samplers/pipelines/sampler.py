@@ -1,7 +1,7 @@
 """`PipelineSampler`: a sampler over any diffusers pipeline, with no code per model family."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -40,6 +40,15 @@ class CallingSampler(Sampler):
     def denoiser_rows(self) -> int:  # type: ignore[override]
         """Rows that went through the denoiser modules so far, those of calls that failed included."""
         return self._calls.denoiser_rows
+
+    @property
+    def on_step(self) -> Callable[[], None] | None:
+        """Called before each denoiser evaluation; see `Sampler`."""
+        return self._calls.on_step
+
+    @on_step.setter
+    def on_step(self, told: Callable[[], None] | None) -> None:
+        self._calls.on_step = told
 
     @property
     def text_encodings(self) -> int:  # type: ignore[override]

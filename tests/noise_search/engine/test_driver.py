@@ -1,6 +1,7 @@
 """The driver on a closed-form model: budget, fairness, prompts in lockstep, limits and early ends."""
 
-import warnings
+import re
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 
 import noise_search
 from noise_search import AllCandidatesFailed
-from tiny.search import CountingSampler, TreeSearch, brightness, contrast, raising, scores, toy_search
+from noise_search.engine.progress import _left
+from tiny.search import CountingSampler, TreeSearch, brightness, contrast, exact_x0, raising, scores, toy_search
 from verifiers import FunctionVerifier
 
 
@@ -183,14 +185,25 @@ def test_every_candidate_is_announced_once_in_order():
     assert seen == [c.id for c in result.candidates]
 
 
-def test_progress_goes_to_standard_error_with_cost_and_projection(capsys):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        run(progress=True)
+def test_progress_goes_to_standard_error_and_moves_within_a_micro_batch(capsys):
+    def slow(*given):
+        time.sleep(0.11)  # longer than between two looks of the bar
+        return exact_x0(*given)
+
+    toy_search(CountingSampler(4, slow), candidates=4, batch_size=2, progress=True)
     shown = capsys.readouterr()
     assert shown.out == ""
-    for words in ("80 NFE: up to 10 candidates of 8 steps", "brightness@", "by the first batch"):
-        assert words in shown.err
+    for words in ("16 NFE: up to 4 candidates of 4 steps", "brightness@", "best 0."):
+        assert shown.err.count(words) >= 1
+    seen = [int(n) for n in re.findall(r"(\d+)/16 NFE", shown.err)]
+    assert seen == sorted(seen) and {2, 4, 6, 8, 12} <= set(seen)
+    assert "0 NFE, 00:00 gone, time left unknown" in shown.err.replace("/16", "") and "00:00 left" in shown.err
+
+
+def test_what_is_left_is_told_by_the_mean_speed_and_never_in_centuries():
+    assert _left(0, 100, 3.0) == "time left unknown"
+    assert _left(25, 100, 30.0) == "01:30 left"
+    assert _left(1, 10**9, 10.0) == "more than 30 days left"
 
 
 def test_a_description_that_is_no_json_is_found_before_anything_is_computed():

@@ -144,7 +144,9 @@ def test_searches_by_name_nest_and_wait_for_each_other_in_threads():
     """A web demo searches in a thread for each visitor; a callback may search too."""
 
     def found(prompt, **options):
-        result = noise_search.search(prompt, candidates=2, steps=2, batch_size=1, verifier=brightness, progress=False, **options)
+        result = noise_search.search(
+            prompt, candidates=2, steps=2, batch_size=1, verifier=brightness, progress=False, **options
+        )
         return result.score
 
     inner = []
