@@ -21,7 +21,7 @@ ROWS = {  # from the ground up: a room imports rooms of lower rows, and of its o
         "diagnosis",
         "comparison",
         "cli shapes.train",
-        "__init__",
+        "__init__ __main__",
     ],
     "samplers": [
         "recipe rule",

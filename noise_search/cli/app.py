@@ -83,7 +83,7 @@ def _end(error: BaseException, before: str) -> None:
     What is left is a mistake of this package or of a user's own object, and gets its traceback.
     """
     if isinstance(error, KeyboardInterrupt):  # a command may say what else wasn't done
-        print(f"noise-search: interrupted before {error or before}", file=sys.stderr)
+        print(f"noise-search: interrupted before {str(error) or before}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from error
     from noise_search.engine.worker import SearchOutOfMemory
     from noise_search.prompt_sets.published import PromptsUnavailable

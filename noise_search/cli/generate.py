@@ -1,5 +1,6 @@
 """`noise-search generate`: a search, its files, and what it found in words."""
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -58,6 +59,7 @@ def generate(
         check_free(where, ("result.json", "best.png", "top.png", "curve.png"), files_of(where), overwrite)
     check_writable(where)
     from noise_search.engine.driver import search
+    from noise_search.engine.interrupts import Interrupts
 
     scoring, judges = options.configured_verifiers(
         verifier_option or [], options.names(verifier), options.judge_names(judge, model)
@@ -91,12 +93,21 @@ def generate(
         patience=patience,
         on_interrupt="return",
     )
+    stopped = isinstance(result.error, KeyboardInterrupt)
+    with Interrupts() as interrupts:  # what took hours isn't lost in its last second
+        paths, elsewhere = _saved(result, where, overwrite)
+    code = INTERRUPTED if stopped or interrupts.asked else FAILED if result.error is not None or elsewhere else 0
+    said = _json(result, paths) if format is Format.json else _summary(result, paths)
+    return Said(said, notes=[elsewhere] if elsewhere else [], code=code)
+
+
+def _saved(result: "SearchResult", where: Path, overwrite: bool) -> tuple[dict[str, Path], str]:
+    """The files that were written, elsewhere where they can't be here; and that in words."""
     try:
-        paths = result.save(where, overwrite=overwrite)
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt("the files were written") from error
-    code = 0 if result.error is None else INTERRUPTED if isinstance(result.error, KeyboardInterrupt) else FAILED
-    return Said(_json(result, paths) if format is Format.json else _summary(result, paths), code=code)
+        return result.save(where, overwrite=overwrite), ""
+    except (OSError, ValueError) as error:
+        refuge = Path(tempfile.mkdtemp(prefix="noise-search-"))
+        return result.save(refuge), f"{str(where)!r} can't be written ({error}); the files are in {str(refuge)!r}"
 
 
 def _json(result: "SearchResult", paths: dict[str, Path]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Reporter:
 
     @property
     def on_step(self) -> Callable[[int], None] | None:
-        """To be told the NFE of the running micro-batch that are done; None where nobody looks, or they aren't known."""
+        """To be told the NFE of the running micro-batch that are done; None where nobody looks, or none are known."""
         return self._step if self._stepwise else None
 
     def _step(self, nfe: int) -> None:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-COMMAND = [sys.executable, "-c", "from noise_search.cli.app import main; main()"]
+COMMAND = [sys.executable, "-m", "noise_search"]
 PROMPT = "a red circle to the left of a blue square"
 
 

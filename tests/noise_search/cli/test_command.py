@@ -6,12 +6,17 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from noise_search import search
+from noise_search import SearchResult, search
+from noise_search.__main__ import main
+from noise_search.cli.app import app
 from noise_search.shapes import EMBEDDED_VERIFIERS
 from noise_search.shapes.cards import EMBEDDED_CARDS
 from tiny.command import COMMAND, PROMPT, run, run_many
@@ -77,6 +82,52 @@ def test_ctrl_c_saves_the_best_so_far(tmp_path):
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "ended    interrupted" in out and (tmp_path / "best.png").exists()
+
+
+def test_a_second_ctrl_c_ends_the_command_in_the_middle_of_a_batch(tmp_path):
+    arguments = ["generate", PROMPT, "--candidates", "256", "--batch-size", "256", "--out", str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*COMMAND, *arguments], **pipes, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    shown = ""
+    for told in ("NFE, 00:0", "Ctrl-C again stops at once"):
+        while told not in shown:
+            shown += process.stderr.read(1)
+            assert process.poll() is None, shown
+        process.send_signal(signal.SIGINT)
+    out, more = process.communicate(timeout=60)
+    assert process.returncode == 130 and not out and not list(tmp_path.iterdir())
+    assert more.splitlines()[-1] == "noise-search: interrupted before a first image was done"
+
+
+def test_ctrl_c_during_imports_is_one_line(monkeypatch, capsys):
+    class Importing:
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    for module, arguments in [("noise_search.cli.app", []), ("noise_search.engine.driver", ["generate", PROMPT])]:
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, Importing())
+            patch.setattr(sys, "argv", ["noise-search", *arguments])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        assert ended.value.code == 130
+        assert re.fullmatch(r"noise-search: interrupted before .+\n", capsys.readouterr().err)
+
+
+def test_what_can_not_be_saved_where_it_was_asked_for_is_saved_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    save, given = SearchResult.save, tmp_path / "given"
+
+    def full(result, directory, **how):
+        if directory == given:
+            raise OSError("No space left on device")
+        signal.raise_signal(signal.SIGINT)
+        return save(result, directory, **how)
+
+    monkeypatch.setattr(SearchResult, "save", full)
+    done = CliRunner().invoke(app, ["generate", PROMPT, "--candidates", "1", "--steps", "2", "--out", str(given)])
+    assert done.exit_code == 130 and "can't be written (No space left on device); the files are in" in done.output
+    assert len(list(tmp_path.glob("noise-search-*/best.png"))) == 1
 
 
 def test_list_shows_what_there_is():
