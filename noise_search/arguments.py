@@ -1,17 +1,28 @@
 """What `search()` is given, checked before anything is computed: one line with the value and the fix."""
 
+import logging
 import numbers
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+log = logging.getLogger(__name__)
 
-def as_prompts(prompt: str | Sequence[str]) -> list[str]:
-    """The prompts as a list of texts that aren't empty."""
-    if not isinstance(prompt, Iterable):
+
+class HasText(Protocol):
+    """A prompt of a set."""
+
+    @property
+    def text(self) -> str:
+        """What is asked for."""
+
+
+def as_prompts(prompt: str | Sequence[str | HasText]) -> list[str]:
+    """The prompts, or those of a set, as a list of texts that aren't empty."""
+    if not isinstance(prompt, Iterable) or isinstance(prompt, bytes):
         raise TypeError(f"prompt {prompt!r} is a {type(prompt).__name__}; expected a text or a sequence of texts")
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    prompts: list[Any] = [prompt] if isinstance(prompt, str) else [getattr(one, "text", one) for one in prompt]
     if not prompts:
         raise ValueError("no prompt was given; pass a text or a sequence of texts")
     for text in prompts:
@@ -22,10 +33,25 @@ def as_prompts(prompt: str | Sequence[str]) -> list[str]:
     return prompts
 
 
-def check_seed(seed: Any) -> None:
-    """Refuse what is no seed of torch's CPU generator, which reads 32 bits."""
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+def as_seed(seed: Any) -> int:
+    """A seed of torch's CPU generator, which keeps the low 32 bits of a longer one; that is said.
+
+    Raises:
+        ValueError: no whole number from 0 to 2**64 - 1.
+    """
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**64:
         raise ValueError(f"seed={seed!r} must be a whole number from 0 to {2**32 - 1}")
+    kept = int(seed) % 2**32
+    if kept != seed:
+        log.warning("seed=%d: torch's generator keeps its low 32 bits, and draws the noise of seed %d", seed, kept)
+    return kept
+
+
+def check_callable(**values: Any) -> None:
+    """Refuse what can't be called; None passes."""
+    for name, value in values.items():
+        if value is not None and not callable(value):
+            raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected a function")
 
 
 def check_counts(least: int = 1, **values: Any) -> None:

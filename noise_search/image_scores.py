@@ -1,5 +1,6 @@
 """`score_images()`: pictures on disk, scored and ranked by verifiers."""
 
+import json
 import logging
 import sys
 from collections import defaultdict
@@ -19,8 +20,9 @@ from noise_search.models import ModelCard, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
 from noise_search.results.candidate import number
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.words import printable, unknown, violations
+from noise_search.words import counted, printable, unknown, violations
 from verifiers.aggregators.base import Aggregator
+from verifiers.aggregators.ranks import ENSEMBLES
 from verifiers.base import Verifier
 from verifiers.catalogue import card_of
 
@@ -117,7 +119,7 @@ def score_images(
     images: str | Path | Sequence[str | Path],
     *,
     prompt: str | None = None,
-    verifier: str | Verifier | Aggregator | Callable[..., Any] | Sequence[Any] = "clip",
+    verifier: str | Verifier | Aggregator | Callable[..., Any] | Sequence[Any] | None = None,
     ensemble: str = "mean-rank",
     model: str | Path | None = None,
     device: str | torch.device | None = None,
@@ -135,7 +137,8 @@ def score_images(
         images: files and folders.
         prompt: for all of them; when None, the one that a search recorded in the PNG, else the text of a `.txt` file
             beside the image (`cat.txt` for `cat.png`).
-        verifier, ensemble: as in `search()`.
+        verifier, ensemble: as in `search()`; by default what searched, where all pictures record the same by its name,
+            and else "clip".
         model: an embedded model's name or a saved pipeline's directory, if "clip" and other names shall mean what it
             declares; it isn't loaded.
         device: where images are scored; a GPU when None and there is one.
@@ -154,8 +157,10 @@ def score_images(
         print(noise_search.score_images("runs/stars/top", verifier=["clip", "aesthetic"], model="shapes-flow"))
     """
     check_counts(batch_size=batch_size)
-    aggregator = resolve_aggregator(verifier, Declared.of(model), ensemble)
-    _check_needs(aggregator.verifiers)
+    aggregator = None
+    if verifier is not None:  # refused before any file is opened
+        aggregator = resolve_aggregator(verifier, Declared.of(model), ensemble)
+        _check_needs(aggregator.verifiers)
     files, skipped = find_images([images] if isinstance(images, str | Path) else images, recursive)
     seen, unreadable = list[ImageFile](), dict[Path, str]()
     for file in files:
@@ -163,6 +168,11 @@ def score_images(
             seen.append(look_at(file, prompt))
         except ValueError as error:
             unreadable[file] = str(error)
+    if aggregator is None:
+        aggregator = _recorded(seen, model, ensemble)
+        if progress:
+            print(f"scoring by {aggregator.name}", file=sys.stderr)
+        _check_needs(aggregator.verifiers)
     _check_prompts(seen, aggregator.verifiers)
     place = torch.device(usable_device(device))
     for needed in aggregator.verifiers:
@@ -182,7 +192,7 @@ def score_images(
                 raise
             ended = error
     if not scored:
-        raise ValueError(f"none of {len(files)} files can be read: {next(iter(unreadable.values()))}")
+        raise ValueError(f"none of {counted(len(files), 'file')} can be read: {next(iter(unreadable.values()))}")
     ranked = _ranked([scored[one.file] for one in seen if one.file in scored], aggregator)
     interrupted = isinstance(ended, KeyboardInterrupt)
     why = None if ended is None else "interrupted" if interrupted else str(ended) or type(ended).__name__
@@ -207,6 +217,35 @@ class Declared:
         if name and (Path(name) / "model_index.json").exists():
             return cls(name, read_card(Path(name)))
         raise unknown("model", name, EMBEDDED_MODELS, more=", or a saved pipeline's directory")
+
+
+def _recorded(seen: Sequence[ImageFile], model: str | Path | None, ensemble: str) -> Aggregator:
+    """What all pictures record as what searched, where its name gives it here too; else "clip", and why in one line."""
+    found = [one.record.get("settings") for one in seen]
+    told = {json.dumps([_part(one, "verifier"), _part(one, "model").get("name")]) for one in found}
+    if len(told) != 1 or not all(_part(one, "verifier") for one in found):
+        if len(told) > 1:
+            log.warning("the pictures record no verifier, or several; scoring by clip: name one to choose")
+        return resolve_aggregator("clip", Declared.of(model), ensemble)
+    described, name = json.loads(told.pop())
+    names = [str(one.get("name")) for one in described.get("verifiers", ()) if isinstance(one, dict)]
+    way = str(described.get("name")).split("(")[0]
+    declared = Declared.of(model if model is not None or name not in EMBEDDED_MODELS else name)
+    asked = names[0] if len(names) == 1 else names
+    found_here = resolve_aggregator(asked, declared, way if way in ENSEMBLES else ensemble)
+    keys = [f"{one.get('name')}@{one.get('version')}" for one in described["verifiers"]]
+    if [one.key for one in found_here.verifiers] != keys:
+        raise ValueError(
+            f"the pictures record verifier {', '.join(keys)}, and its name gives "
+            f"{', '.join(one.key for one in found_here.verifiers)} here: name a verifier, with its options or a model"
+        )
+    return found_here
+
+
+def _part(record: Any, name: str) -> dict[str, Any]:
+    """An object in a record that anybody may have edited."""
+    found = record.get(name) if isinstance(record, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _check_needs(verifiers: Sequence[Verifier]) -> None:

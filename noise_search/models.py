@@ -17,6 +17,7 @@ from noise_search.settings import ModelSettings
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import unknown
 from samplers.base import Sampler
+from verifiers.loading.hub import reachable
 
 CARD = "noise_search.json"
 """A file beside `model_index.json` that states a model's defaults and verifiers; any local model may carry one."""
@@ -162,8 +163,21 @@ def _load_pipeline(name: str, device: str | torch.device | None, dtype: torch.dt
             raise ValueError(f"model directory {name!r} holds no model_index.json; expected a saved diffusers pipeline")
         return _from_pretrained(name, target, dtype or torch.float32, _stamp(Path(name)))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _from_pretrained(name, target, dtype)
+        return _of_hub(name, target, dtype)
     raise unknown("model", name, EMBEDDED_MODELS, more=", a saved pipeline's directory or a hub id (owner/name)")
+
+
+def _of_hub(name: str, device: str, dtype: torch.dtype | None) -> Any:
+    """From the hub's cache, or from the hub; in one line, at once, where it is in neither."""
+    if reachable():
+        return _from_pretrained(name, device, dtype)
+    try:
+        return _from_pretrained(name, device, dtype, known_only=True)
+    except ValueError as error:
+        raise ValueError(
+            f"model {name!r} isn't in the hub's cache here, and the hub can't be reached; check the network, or pass "
+            "the directory of a copy"
+        ) from error
 
 
 def usable_device(device: str | torch.device | None) -> str:
@@ -201,14 +215,17 @@ def _stamp(directory: Path) -> int:
 
 
 @functools.lru_cache(maxsize=2)
-def _from_pretrained(name: str, device: str, dtype: torch.dtype | None, stamp: int = 0) -> Any:
+def _from_pretrained(
+    name: str, device: str, dtype: torch.dtype | None, stamp: int = 0, known_only: bool = False
+) -> Any:
     import diffusers
     from diffusers import DiffusionPipeline
 
     named = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
     try:
         with _quiet_loading():
-            pipe = DiffusionPipeline.from_pretrained(name, **({} if dtype is None else {named: dtype}))
+            how = {"local_files_only": known_only} if known_only else {}
+            pipe = DiffusionPipeline.from_pretrained(name, **how, **({} if dtype is None else {named: dtype}))
     except (OSError, KeyError, ValueError, AttributeError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"model {name!r} could not be loaded: {first}") from error

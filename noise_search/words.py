@@ -20,13 +20,13 @@ def schedule_in_words(schedule: Mapping[str, Any]) -> str:
     """How a budget is shared: whole candidates, drafts and renders, or the noise levels at which rounds turn."""
     if schedule.keys() == {"steps", "draft_steps", "drafts", "renders"}:
         drafts, renders = schedule["drafts"], 1 + schedule["renders"]
-        return f"up to {drafts} drafts of {schedule['draft_steps']} steps, {renders} renders of {schedule['steps']}"
+        told = f"up to {counted(drafts, 'draft')} of {counted(schedule['draft_steps'], 'step')}"
+        return f"{told}, {counted(renders, 'render')} of {schedule['steps']}"
     if schedule.keys() == {"paths", "start", "rounds"}:
         turns = [f"up to {turn['up']:g} and down to {turn['down']:g}" for turn in schedule["rounds"]]
-        paths = f"{schedule['paths']} path" + ("s" if schedule["paths"] > 1 else "")
-        return ", ".join([f"{paths} to noise level {schedule['start']:g}", *turns])
+        return ", ".join([f"{counted(schedule['paths'], 'path')} to noise level {schedule['start']:g}", *turns])
     if schedule.keys() == {"candidates", "steps"}:
-        return f"up to {schedule['candidates']} candidates of {schedule['steps']} steps"
+        return f"up to {counted(schedule['candidates'], 'candidate')} of {counted(schedule['steps'], 'step')}"
     return ", ".join(f"{name} {value}" for name, value in schedule.items())  # of an algorithm from elsewhere
 
 
@@ -62,6 +62,11 @@ def _seeds(seeds: list[int]) -> str:
         return f"seed {seeds[0]}"
     shown = [str(s) for s in seeds[:_SEEDS_SHOWN]]
     return f"seeds {', '.join(shown)}" + (f", ... {seeds[-1]}" if len(seeds) > _SEEDS_SHOWN else "")
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something: "1 candidate", "2 candidates"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def printable(text: str, longest: int | None = None) -> str:

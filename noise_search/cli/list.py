@@ -28,7 +28,7 @@ def list_(format: Printed = Format.human) -> Said:
         lines.append(section)
         width = max(map(len, entries))
         for name, entry in entries.items():
-            lines.append(f"  {name:<{width}}  {entry['summary']}")
+            lines.append(_indented(f"{name:<{width}}  {entry['summary']}", width, margin=2))
             if details := entry.get("details"):
                 lines.append(_indented(details, width))
             if options := entry.get("options"):
@@ -41,10 +41,14 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:40]}..."
 
 
-def _indented(text: str, width: int) -> str:
-    margin = " " * (width + 4)
-    columns = max(60, shutil.get_terminal_size((120, 24)).columns)
-    return textwrap.fill(text, columns, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
+def _indented(text: str, width: int, margin: int | None = None) -> str:
+    """Lines as wide as the terminal, behind the column of names; the first one's own margin may be smaller."""
+    columns, rest = max(60, shutil.get_terminal_size((80, 24)).columns), " " * (width + 4)
+    first = rest if margin is None else " " * margin
+    told = textwrap.fill(
+        text.replace("  ", "\0\0"), columns, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+    )
+    return told.replace("\0", " ")
 
 
 def catalogue() -> dict[str, dict[str, dict[str, Any]]]:

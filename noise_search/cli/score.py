@@ -14,7 +14,10 @@ def score(
     prompt: Annotated[
         str | None, typer.Option(help="For all images; else that recorded in the PNG, or in a .txt beside the image.")
     ] = None,
-    verifier: Annotated[str, typer.Option(help="Verifier, or several with commas.")] = "clip",
+    verifier: Annotated[
+        str | None,
+        typer.Option(help="Verifier, or several with commas.", show_default="what the PNGs record, else clip"),
+    ] = None,
     verifier_option: options.VerifierOptions = None,
     ensemble: options.Ensemble = "mean-rank",
     model: Annotated[str | None, typer.Option(help="Names mean what this model declares; it isn't loaded.")] = None,
@@ -26,12 +29,14 @@ def score(
 ) -> Said:
     """Score images and rank them, best first."""
     from noise_search.image_scores import score_images
+    from noise_search.words import counted
 
-    [scoring] = options.configured_verifiers(verifier_option or [], options.names(verifier))
+    asked = options.names("clip" if verifier is None else verifier)
+    [scoring] = options.configured_verifiers(verifier_option or [], asked)
     found = score_images(
         images,
         prompt=prompt,
-        verifier=scoring,
+        verifier=None if verifier is None and not verifier_option else scoring,
         ensemble=ensemble,
         model=model,
         recursive=recursive,
@@ -41,7 +46,7 @@ def score(
     notes = list(found.unreadable.values())
     if found.ended:
         count = sum(one.failure is None for one in found.images)
-        notes.insert(0, f"{' '.join(found.ended.split())}; {count} images are scored, the others aren't")
+        notes.insert(0, f"{' '.join(found.ended.split())}; {counted(count, 'image')} scored, the others not")
     if found.skipped:
         notes.append(f"{len(found.skipped)} other files skipped, such as {found.skipped[0]}")
     missing = any(value != value for one in found.images for value in one.scores.values())

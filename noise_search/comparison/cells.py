@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.arguments import check_counts, check_seed
+from noise_search.arguments import as_seed, check_counts
 
 RANDOM = "random"
 
@@ -69,9 +69,7 @@ def as_seeds(asked: Any, candidates: int) -> tuple[int, ...]:
         raise TypeError(f"seeds={asked!r} must be a whole number, how many, or several seeds such as [0, 1000]")
     if not given:
         raise ValueError("no seed was given; expected a number of them, or several seeds")
-    for seed in given:
-        check_seed(seed)
-    given = tuple(int(seed) for seed in given)
+    given = tuple(as_seed(seed) for seed in given)
     if shared := sharing({seed: candidates for seed in given}):
         low, high = shared
         raise ValueError(

@@ -319,7 +319,7 @@ class Schedule:
         nfe = sum(task.nfe for task in todo)
         judged = sum(self._runner.judged(task, self._steps) for task in todo)
         names = ", ".join(one.name for one in self._runner.judges)
-        told = [f"{nfe} NFE in {len(todo)} searches"]
+        told = [f"{nfe} NFE in {len(todo)} search{'es' * (len(todo) > 1)}"]
         told += [f"at least {judged} images for {names} to judge"] if judged else []
         told += [] if speed is None else [f"about {_told(speed.nfe * nfe + speed.judged * judged)}"]
         return ", ".join(told)

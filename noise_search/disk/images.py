@@ -4,10 +4,11 @@ import json
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -34,6 +35,7 @@ class ImageFile:
         prompt: the one that was found for it, or None.
         prompt_from: "given", "recorded in the image", or the name of the text file beside it.
         width, height: in pixels, upright.
+        record: what a search wrote into it; {} where none did.
     """
 
     file: Path
@@ -41,6 +43,7 @@ class ImageFile:
     prompt_from: str | None
     width: int
     height: int
+    record: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
 
 def find_images(given: Sequence[str | Path], recursive: bool = False) -> tuple[list[Path], list[Path]]:
@@ -83,8 +86,9 @@ def look_at(file: Path, prompt: str | None = None) -> ImageFile:
         if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
             width, height = height, width
         recorded = image.info.get(CHUNK)
-    told = _prompt_of(file, recorded) if prompt is None else (prompt, "given")
-    return ImageFile(file, *told, width, height)
+    record = _record(recorded)
+    told = _prompt_of(file, record) if prompt is None else (prompt, "given")
+    return ImageFile(file, *told, width, height, record=record)
 
 
 def read_pixels(file: Path) -> np.ndarray:
@@ -112,13 +116,18 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _prompt_of(file: Path, recorded: object) -> tuple[str | None, str | None]:
-    """The prompt of a search's record, else that beside the picture, and where it stands; a damaged record is none."""
+def _record(recorded: object) -> dict[str, Any]:
+    """What a search wrote into a picture; a damaged record is none."""
     try:
         record = json.loads(recorded) if isinstance(recorded, str) else None
     except (ValueError, RecursionError):
         record = None
-    prompt = record.get("prompt") if isinstance(record, dict) else None
+    return record if isinstance(record, dict) else {}
+
+
+def _prompt_of(file: Path, record: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The prompt of a search's record, else that beside the picture, and where it stands."""
+    prompt = record.get("prompt")
     if isinstance(prompt, str):
         return prompt, "recorded in the image"
     beside = file.with_suffix(".txt")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.arguments import as_prompts, check_counts, check_seed
+from noise_search.arguments import HasText, as_prompts, as_seed, check_callable, check_counts, check_flags
 from noise_search.engine.evaluator import Evaluator, Outcome, Work
 from noise_search.engine.interrupts import Interrupts, OnInterrupt, resolved
 from noise_search.engine.judging import judge
@@ -34,12 +34,12 @@ def search(prompt: str, **options: Unpack[SearchOptions]) -> SearchResult: ...  
 
 
 @overload
-def search(prompt: Sequence[str], **options: Unpack[SearchOptions]) -> list[SearchResult]: ...
+def search(prompt: Sequence[str | HasText], **options: Unpack[SearchOptions]) -> list[SearchResult]: ...
 
 
 @spelt
 def search(
-    prompt: str | Sequence[str],
+    prompt: str | Sequence[str | HasText],
     *,
     model: Any = "shapes-flow",
     algorithm: str | SearchAlgorithm = "random",
@@ -74,7 +74,7 @@ def search(
     """Find the noise whose image the verifier likes best, within a budget of NFE.
 
     Args:
-        prompt: what to generate; a sequence of prompts is searched in lockstep, with a budget each.
+        prompt: what to generate; a sequence of prompts, or a set of them, is searched in lockstep, with a budget each.
         model: an embedded model's name ("shapes-flow", "shapes-ddim"), a diffusers pipeline object, a directory or hub
             id that `DiffusionPipeline.from_pretrained` takes, or a `samplers.base.Sampler`.
         algorithm: a name of `noise_search.ALGORITHMS` or an object with a `plan`.
@@ -129,9 +129,10 @@ def search(
     prompts = as_prompts(prompt)
     chosen = resolve_algorithm(algorithm)
     limits = Limits(time_limit, target_score, patience)
-    check_seed(seed)
-    seed = int(seed)  # numpy's integers are welcome, and JSON doesn't know them
+    seed = as_seed(seed)
     check_counts(top_k=top_k)
+    check_callable(on_candidate=on_candidate)
+    check_flags(deterministic=deterministic, progress=progress)
     on_interrupt = resolved(on_interrupt)
     check_options(batch_size=batch_size, draft_steps=draft_steps, draft_renders=draft_renders)
     asked = ModelSettings(
@@ -184,7 +185,8 @@ def search(
             }
             interrupts.heed()
             reporter.start()
-            failure = _loop(searches, evaluator, limits, reporter, on_candidate, interrupts)
+            made = _Size(height, width)
+            failure = _loop(searches, evaluator, limits, reporter, made, on_candidate, interrupts)
             if not isinstance(failure, KeyboardInterrupt):
                 judge(searches, judging, evaluator.device, interrupts)
             settings["batch_size"] = evaluator.batch_size
@@ -219,6 +221,7 @@ def _loop(
     evaluator: Evaluator,
     limits: Limits,
     reporter: Reporter,
+    size: "_Size",
     on_candidate: Callable[[Candidate], None] | None,
     interrupts: Interrupts,
 ) -> BaseException | None:
@@ -227,6 +230,7 @@ def _loop(
 
     def take(outcomes: list[Outcome]) -> None:
         scored: list[Candidate] = []
+        size.look_at(outcomes)
         for one in searches:
             if mine := [o for o in outcomes if o.work.prompt == one.index]:
                 scored += one.record(mine)
@@ -267,6 +271,24 @@ def _loop(
         return error
     reporter.close()
     return None
+
+
+class _Size:
+    """The size of image asked for, and whether it was made: pipelines round what doesn't suit their latents."""
+
+    def __init__(self, height: int | None, width: int | None) -> None:
+        self._asked: tuple[int | None, int | None] | None = (height, width) if height or width else None
+
+    def look_at(self, outcomes: Sequence[Outcome]) -> None:
+        """Say, once, that the images have another size."""
+        raw = next((one.pixels for one in outcomes if one.pixels is not None), None)
+        if raw is None or self._asked is None:
+            return
+        (height, width), made = self._asked, raw.shape[-3:-1]
+        self._asked = None
+        if (height or made[0], width or made[1]) != made:
+            asked = " and ".join(f"{name}={value}" for name, value in (("height", height), ("width", width)) if value)
+            log.warning("%s: the model makes images of %d x %d (width x height)", asked, made[1], made[0])
 
 
 def _results(

@@ -1,6 +1,6 @@
 """The search of one prompt: its conversation with its algorithm, within its budget."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,11 @@ class PromptSearch:
         self.stop_reason: str | None = None
         self.error: BaseException | None = None
         self._plan = algorithm.plan(ProblemView(self, space, condition, seed))
+        if not isinstance(self._plan, Generator):
+            raise TypeError(
+                f"the plan of algorithm {algorithm.name!r} is a {type(self._plan).__name__}; expected a generator: "
+                "yield jobs, and receive their evaluations"
+            )
         self._works: list[Work] = []
         self._outcomes: dict[int, Outcome] = {}
         self._trimmed = False

@@ -115,6 +115,11 @@ def set_up(
     """Ask the sampler for its grids; ValueError where the algorithm, its drafts or the budget don't suit them."""
     levels = getattr(algorithm, "levels", ())
     space = loaded.sampler.space(levels=levels)
+    if not all(space.shape):
+        shape = " x ".join(map(str, space.shape))
+        raise ValueError(
+            f"latents of {shape} hold no image: raise height and width, {loaded.name} makes no smaller ones"
+        )
     grids = grid_record(space, levels)
     check_frames((*verifiers, *judges), space, loaded.name)
     budget = as_nfe(nfe, candidates, space.end)

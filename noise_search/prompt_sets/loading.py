@@ -3,6 +3,7 @@
 import difflib
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -92,8 +93,9 @@ def load(
         whole = whole[:limit] if seed is None else whole.sample(limit, seed)
     if more := len(whole) - len(set(whole.texts)):
         most, times = Counter(whole.texts).most_common(1)[0]
-        told = f"{more} of {len(whole)} prompts repeat an earlier one, such as {most!r}, {times} times"
-        whole = _noted(whole, f"{whole.name}: {told}; all are kept, distinct() drops them")
+        repeat = "prompt repeats" if more == 1 else "prompts repeat"
+        told = f"{more} of {len(whole)} {repeat} an earlier one, such as {most!r}, {times} times"
+        whole = _noted(whole, f"{whole.name}: {told}; search() takes each of them, compare() each text once")
     return whole
 
 
@@ -126,10 +128,11 @@ def _is_known(source: str) -> bool:
 
 
 def _looks_like_file(source: str) -> bool:
-    """A path by its ending, or one word with a separator; "a photo of 3/4 of a cake" is a prompt."""
+    """A directory, a path by its ending, or one word with a separator or an ending; "3/4 of a cake" is a prompt."""
     one_line = source.strip()
     ends = one_line.lower().endswith((*ENDINGS, ".tab", ".ndjson")) and "\n" not in one_line
-    return ends or (os.sep in one_line and " " not in one_line)
+    word = os.sep in one_line or re.fullmatch(r".*[^.]\.[A-Za-z]\w{0,5}", one_line) is not None
+    return ends or (word and not re.search(r"\s", one_line)) or os.path.isdir(os.path.expanduser(one_line))
 
 
 def _file(source: str | Path) -> Path:

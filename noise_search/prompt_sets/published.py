@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from noise_search.disk.files import write_atomically
 from noise_search.words import first_line
+from verifiers.loading.hub import reachable
 
 GITHUB = "https://raw.githubusercontent.com"
 SECONDS = 30
@@ -168,7 +169,10 @@ def _fetched(one: PublishedSet, path: str, revision: str) -> Path:
     from huggingface_hub import constants, hf_hub_download
 
     if one.host == "hub":
-        return Path(hf_hub_download(one.repository, path, repo_type="dataset", revision=revision))
+        known_only = not reachable()
+        return Path(
+            hf_hub_download(one.repository, path, repo_type="dataset", revision=revision, local_files_only=known_only)
+        )
     target = Path(constants.HF_HOME) / "noise-search" / "prompt-sets" / one.repository / revision / path
     if target.is_file():
         return target

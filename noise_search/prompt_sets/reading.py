@@ -14,6 +14,7 @@ Text is UTF-8, with or without byte order mark, or UTF-16 with one.
 import codecs
 import csv
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -181,28 +182,40 @@ def _plain(file: Path) -> Iterator[Row]:
 # while users are told which rows can't be used, where each is and why.
 def _csv(file: Path) -> Iterator[Row]:
     text = _text(file)
-    head = text.lstrip("\r\n").splitlines()[:1]
+    head = _QUOTED.sub("", text).lstrip("\r\n").splitlines()[:1]  # names of columns may hold any separator, in quotes
     delimiter = max(",;\t", key=head[0].count) if head else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
-    return _table(file, _records(reader))
+    return _table(file, _records(list(io.StringIO(text, newline="")), delimiter))
 
 
-def _records(reader: Any) -> Iterator[tuple[str, list[str] | str]]:
-    """(place, cells, or what is wrong) of every record that isn't blank."""
-    while True:
-        where = f"line {reader.line_num + 1}"
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            unclosed = "end of data" in str(error)
-            yield where, "opens a quote that is never closed" if unclosed else f"has quotes out of place ({error})"
-            continue
-        if any(cell.strip() for cell in cells):
-            yield where, cells
+def _records(lines: Sequence[str], delimiter: str) -> Iterator[tuple[str, list[str] | str]]:
+    """(place, cells, or what is wrong) of every record that isn't blank.
+
+    A quote out of place may have swallowed any number of rows: what comes after its own line is read anew.
+    """
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        at = 0
+        while at < len(lines):
+            reader = csv.reader(
+                itertools.islice(lines, at, None), delimiter=delimiter, strict=True, skipinitialspace=True
+            )
+            done = 0
+            try:
+                for cells in reader:
+                    if any(cell.strip() for cell in cells):
+                        yield f"line {at + done + 1}", cells
+                    done = reader.line_num
+                return
+            except csv.Error as error:
+                unclosed = "end of data" in str(error)
+                what = "opens a quote that is never closed" if unclosed else f"has quotes out of place ({error})"
+                yield f"line {at + done + 1}", what
+                at += done + 1
+    finally:
+        csv.field_size_limit(before)
 
 
+_LONGEST_CELL = 2**31 - 1
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 from noise_search.arguments import check_counts
 from noise_search.disk.files import write_atomically
+from noise_search.words import counted
 
 RESERVED = ("prompt", "family")
 """Names of the two fields that every prompt has in a file, and so no further column."""
@@ -76,7 +77,8 @@ class PromptSet(Sequence[SetPrompt]):
         return self.prompts[index]
 
     def __repr__(self) -> str:
-        return f"PromptSet({self.name!r}, {len(self)} prompts in {len(self.counts)} families)"
+        families = "1 family" if len(self.counts) == 1 else f"{len(self.counts)} families"
+        return f"PromptSet({self.name!r}, {counted(len(self), 'prompt')} in {families})"
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from noise_search.results.candidate import Candidate, best_finished, components, number
 from noise_search.results.ledger import Ledger
-from noise_search.words import constraints, schedule_in_words, violation
+from noise_search.words import constraints, counted, schedule_in_words, violation
 from samplers.recipe import Recipe
 
 
@@ -70,7 +70,9 @@ class ResultData:
         count = len(self.candidates)
         violations = [f"{said} in {bad} of {count}" for said, bad in self._violations()]
         reasons = sorted({c.failure for c in self.candidates if c.failure}) + violations or [self.stop_reason]
-        return AllCandidatesFailed(f"none of {count} candidates for {self.prompt!r} can win: {'; '.join(reasons)}")
+        return AllCandidatesFailed(
+            f"none of {counted(count, 'candidate')} for {self.prompt!r} can win: {'; '.join(reasons)}"
+        )
 
     def _violations(self) -> list[tuple[str, int]]:
         """Each constraint that candidates violate, with the value that came nearest, and how many violate it."""
@@ -211,5 +213,5 @@ class ResultData:
         seed = f", seed {self.best.seed}" if self.best.seed is not None else ""
         return (
             f"{type(self).__name__}({self.prompt!r}: score {self.first_score:.4f} -> {self.score:.4f}{seed}, "
-            f"{len(self.candidates)} candidates, {self.ledger.nfe} NFE, {self.stop_reason})"
+            f"{counted(len(self.candidates), 'candidate')}, {self.ledger.nfe} NFE, {self.stop_reason})"
         )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from noise_search.results.candidate import Candidate
 from noise_search.results.data import ResultData
-from noise_search.words import printable
+from noise_search.words import counted, printable
 
 _TOP = 8
 LARGE, _SMALL = 192, 96
@@ -23,7 +23,7 @@ _QUIET = "opacity:.75;font-size:85%;line-height:1.35"
 def result_html(result: ResultData) -> str:
     """One plain sample beside the winner with scores and judges, the top k as thumbnails, and what it cost."""
     title = f'<div style="margin-bottom:6px"><b>{escaped(result.prompt)}</b></div>'
-    cost = f"{result.ledger.nfe} of {result.ledger.nfe_budget} NFE, {len(result.candidates)} candidates"
+    cost = f"{result.ledger.nfe} of {result.ledger.nfe_budget} NFE, {counted(len(result.candidates), 'candidate')}"
     cost = f"{cost}, {sum(result.ledger.seconds.values()):.1f} s; {escaped(result.stop_reason)}"
     cost = f'<div style="{_QUIET}">{cost}</div>'
     if result.failed:

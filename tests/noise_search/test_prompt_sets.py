@@ -1,6 +1,8 @@
 """Prompt sets from files as they are published, from the hub's cache, from a server, and from a seed."""
 
+import csv
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -148,11 +150,32 @@ def test_skipping_says_how_many_and_which_first(tmp_path, caplog):
         load(file, on_error="ignore")
 
 
+def test_a_quote_out_of_place_loses_its_own_row_alone(tmp_path):
+    rows = "".join(f"prompt {i},y\n" for i in range(50))
+    for odd, what in [('"a dog,x', "has quotes out of place"), ('"a "dog",x', "has quotes out of place")]:
+        file = put(tmp_path / "p.csv", f'prompt,category\na cat,x\n{odd}\n{rows}"b, c",z\n')
+        found = load(file, on_error="skip")
+        assert found.texts == ("a cat", *(f"prompt {i}" for i in range(50)), "b, c")
+        assert found.notes[0].startswith(
+            f"p.csv: left out 1 of 53 rows; line 3 {what if 'never' not in what else 'has'}"
+        )
+
+
+def test_quoted_names_of_columns_hold_separators_and_cells_any_length(tmp_path):
+    long = "a pear " * 40_000
+    file = put(tmp_path / "p.csv", f'"Prompt; long, or short",tag\n"{long}, ripe",x\na fig,y\n')
+    before = csv.field_size_limit()
+    found = load(file, column="Prompt; long, or short")
+    assert [len(text) for text in found.texts] == [len(long) + len(", ripe"), 5] and found.families == ("x", "y")
+    assert csv.field_size_limit() == before
+
+
 def test_repeated_prompts_are_kept_and_said(tmp_path, caplog):
     found = load(["a", "b", "a", "a"])
     assert found.texts == ("a", "b", "a", "a") and found.distinct().texts == ("a", "b")
     assert found.notes == (
-        "prompts: 2 of 4 prompts repeat an earlier one, such as 'a', 3 times; all are kept, distinct() drops them",
+        "prompts: 2 of 4 prompts repeat an earlier one, such as 'a', 3 times; search() takes each of them, "
+        "compare() each text once",
     )
     assert found.notes[0] in caplog.text
 
@@ -259,6 +282,9 @@ def test_names_and_texts_are_told_apart(tmp_path):
         (load, "a red circle", {}, ValueError, r"unknown prompt set 'a red circle'.*load\(\['a red circle'\]\)"),
         (as_prompt_set, str(file.with_name("prompt.txt")), {}, FileNotFoundError, r"did you mean '.*prompts\.txt'"),
         (load, tmp_path, {}, ValueError, "is a directory"),
+        (as_prompt_set, str(tmp_path), {}, ValueError, "is a directory"),
+        (as_prompt_set, os.path.relpath(tmp_path), {}, ValueError, "is a directory"),
+        (as_prompt_set, "prompts.lst", {}, FileNotFoundError, "no file of prompts at 'prompts.lst'"),
         (load, 3, {}, TypeError, "must be a file, a name, or a list"),
         (load, "shapes", {"path": file}, ValueError, "path= belongs to a published set"),
         (load, "shapes", {"revision": "0" * 40}, ValueError, "revision= belongs to a published set"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import noise_search
 from noise_search.disk.images import look_at, read_pixels
@@ -51,6 +52,22 @@ def test_saved_images_score_as_in_their_search_by_the_prompt_in_the_file(searche
         assert (one.prompt, one.prompt_from) == (PROMPT, "recorded in the image")
         assert one.value == pytest.approx(candidate.score, abs=1e-9)
         assert one.scores == pytest.approx(candidate.scores, abs=1e-4)
+
+
+def test_saved_images_are_scored_by_what_they_record_unless_told_otherwise(searched, folder, caplog):
+    result, run = searched
+    found = score(run / "top")
+    assert found.aggregator["name"] == result.settings["verifier"]["name"] == "mean-rank(clip, aesthetic)"
+    assert found.images[0].scores == pytest.approx(result.best.scores, abs=1e-4)
+    assert score([run / "top", folder / "0.png"], prompt=PROMPT, model="shapes-flow").aggregator["name"] == "clip"
+    assert "the pictures record no verifier, or several" in caplog.text
+    edited = picture()
+    info = PngInfo()
+    described = {"name": "clip", "verifiers": [{"name": "clip", "version": "other"}]}
+    info.add_itxt("noise_search", json.dumps({"prompt": PROMPT, "settings": {"verifier": described, "model": {}}}))
+    edited.save(folder / "0.png", pnginfo=info)
+    with pytest.raises(ValueError, match=r"record verifier clip@other, and its name gives clip@.* here"):
+        score(folder / "0.png", model="shapes-flow")
 
 
 def test_scores_equal_the_verifiers_own(folder):

@@ -1,6 +1,9 @@
 """Files of the Hugging Face hub and of plain addresses: what is here, how large the rest is, and how to get it."""
 
 import json
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,6 +31,24 @@ _COMMITS = {
 
 class MissingFileError(WeightsError):
     """A repository that is reached, or was, and certainly has no such file at that revision."""
+
+
+def reachable() -> bool:
+    """Whether the hub can be asked; its own client tries for a minute where there is no network.
+
+    Where a proxy is set, only it can tell.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or urllib.request.getproxies():
+        return not constants.HF_HUB_OFFLINE
+    address = urllib.parse.urlsplit(constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def commit(repository: str, revision: str | None = None) -> str:
@@ -60,9 +81,9 @@ def are_cached(repository: str, filenames: Iterable[str], revision: str) -> bool
 
 def size_of(repository: str, revision: str, suffixes: Iterable[str] = (".safetensors",)) -> int | None:
     """Bytes of a repository's files with these endings, asked of the hub; None where it can't be reached."""
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi
 
-    if constants.HF_HUB_OFFLINE:
+    if not reachable():
         return None
     try:
         siblings = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=5).siblings or []
@@ -88,11 +109,12 @@ def fetch(repository: str, filename: str, revision: str, size: int | None = None
     from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    online = reachable()
     remembered = try_to_load_from_cache(repository, filename, revision=revision)
-    if remembered is None and (size := size or size_of(repository, revision, [filename])) != 0:
+    if online and remembered is None and (size := size or size_of(repository, revision, [filename])) != 0:
         notices.loading(f"{filename} of {repository}@{revision[:8]}", size, download=True)
     try:
-        return Path(hf_hub_download(repository, filename, revision=revision))
+        return Path(hf_hub_download(repository, filename, revision=revision, local_files_only=not online))
     except Exception as error:  # network, hub and file system errors share no base class
         answered = isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
         # Not in the cache and not reachable says nothing of the repository, unless an earlier answer is remembered.
@@ -115,11 +137,15 @@ def fetch_all(repository: str, suffixes: Sequence[str], revision: str, told: str
     """
     from huggingface_hub import snapshot_download
 
-    if not any(is_cached(repository, name, revision) for name in known):
+    online = reachable()
+    if online and not any(is_cached(repository, name, revision) for name in known):
         size = size_of(repository, revision, suffixes)
         notices.loading(f"{told}{repository}@{revision[:8]}", size, download=True)
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=[f"*{end}" for end in suffixes]))
+        patterns = [f"*{end}" for end in suffixes]
+        return Path(
+            snapshot_download(repository, revision=revision, allow_patterns=patterns, local_files_only=not online)
+        )
     except Exception as error:  # network, hub and file system errors share no base class
         raise WeightsError(_unreachable(repository, repository, revision, error)) from error
 

@@ -111,7 +111,9 @@ class Pretrained:
 
     @property
     def _where(self) -> dict[str, Any]:
-        return {} if self.directory is not None else {"revision": self.revision}
+        if self.directory is not None:
+            return {}
+        return {"revision": self.revision, "local_files_only": not hub.reachable()}
 
     def _load(self, device: torch.device) -> torch.nn.Module:
         notices.flag(self.model_id)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import noise_search
-from noise_search import AllCandidatesFailed
+from noise_search import AllCandidatesFailed, prompt_sets, search
+from noise_search.algorithms.base import Job
 from noise_search.engine.progress import _left
 from tiny.search import CountingSampler, TreeSearch, brightness, contrast, exact_x0, raising, scores, toy_search
 from verifiers import FunctionVerifier
@@ -204,6 +205,58 @@ def test_what_is_left_is_told_by_the_mean_speed_and_never_in_centuries():
     assert _left(0, 100, 3.0) == "time left unknown"
     assert _left(25, 100, 30.0) == "01:30 left"
     assert _left(1, 10**9, 10.0) == "more than 30 days left"
+
+
+def test_a_set_of_prompts_is_searched_like_a_list():
+    results = run(prompt=prompt_sets.load([{"prompt": "a"}, {"prompt": "b\nc"}]), nfe=16)
+    assert [one.prompt for one in results] == ["a", "b\nc"]
+
+
+def test_a_long_seed_is_taken_with_what_torch_keeps_of_it(caplog):
+    assert scores(run(seed=2**32 + 3)) == scores(run(seed=3))
+    assert caplog.messages == [
+        "seed=4294967299: torch's generator keeps its low 32 bits, and draws the noise of seed 3"
+    ]
+
+
+class ListedJobs:
+    name, whole_calls = "listed", True
+
+    def plan(self, problem):
+        return [Job(problem.fresh(1), problem.space.end)]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"prompt": b"a cat"}, TypeError, "prompt b'a cat' is a bytes"),
+        ({"seed": 2**64}, ValueError, "must be a whole number"),
+        ({"seed": -1}, ValueError, "must be a whole number"),
+        ({"on_candidate": "print"}, TypeError, "on_candidate='print' is a str; expected a function"),
+        ({"algorithm": ListedJobs()}, TypeError, "the plan of algorithm 'listed' is a list; expected a generator"),
+        ({"progress": "no"}, TypeError, "progress='no' must be True or False"),
+    ],
+    ids=["bytes", "seed", "negative", "callback", "plan", "flag"],
+)
+def test_what_can_not_work_is_refused_before_anything_is_computed(options, error, words):
+    sampler = CountingSampler()
+    with pytest.raises(error, match=re.escape(words)):
+        run(sampler, **options)
+    assert sampler.rows == 0
+
+
+def test_sizes_that_the_model_rounds_are_said_and_those_without_an_image_refused(caplog):
+    small = {"candidates": 1, "steps": 2, "verifier": brightness, "progress": False}
+    assert search("a", height=63, **small).image.size == (64, 56)
+    assert "height=63: the model makes images of 64 x 56 (width x height)" in caplog.messages
+    for size in ({"width": 1}, {"height": 1}):
+        with pytest.raises(ValueError, match="hold no image: raise height and width"):
+            search("a", **size, **small)
+
+
+def test_one_of_a_kind_is_no_plural():
+    result = run(nfe=8)
+    assert "1 candidate, 8 NFE" in repr(result) and result.schedule == "up to 1 candidate of 8 steps"
 
 
 def test_a_description_that_is_no_json_is_found_before_anything_is_computed():
