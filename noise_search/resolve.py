@@ -13,7 +13,7 @@ from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_ve
 from noise_search.words import unknown
 from verifiers.aggregators.base import Aggregator
 from verifiers.aggregators.ranks import ENSEMBLES, as_aggregator
-from verifiers.base import FunctionVerifier, Verifier
+from verifiers.base import FunctionVerifier, Verifier, same, told_apart
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +81,23 @@ def resolve_aggregator(asked: Any, model: Declares, ensemble: str = "mean-rank")
     return as_aggregator(resolve_verifier(asked, model))
 
 
-def resolve_judges(asked: Any, model: Declares) -> tuple[Verifier, ...]:
-    """Judges, resolved like verifiers."""
+def resolve_judges(asked: Any, model: Declares, searched: Sequence[Verifier]) -> tuple[Verifier, ...]:
+    """Judges, resolved like verifiers, and held out from what is `searched` by.
+
+    Raises:
+        ValueError: as of a verifier, or a judge is one of those searched by.
+    """
     if asked is None:
         return ()
     several = asked if isinstance(asked, Sequence) and not isinstance(asked, str) else [asked]
-    return tuple(resolve_verifier(one, model, what="judge") for one in several)
+    found = told_apart([resolve_verifier(one, model, what="judge") for one in several], beside=searched)
+    for one in found:
+        if any(same(one, other) for other in searched):
+            raise ValueError(
+                f"judge {one.name!r} is a verifier of the search, too ({one.key}), and judges are held out from it, to "
+                "tell whether images got better: leave it out, or name another judge"
+            )
+    return found
 
 
 def resolve_verifier(

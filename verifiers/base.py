@@ -1,9 +1,11 @@
 """What a verifier is: a function from images and prompts to one number per image, higher is better."""
 
+import copy
 import hashlib
 import inspect
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, final
 
 import torch
@@ -29,6 +31,10 @@ class VerifierUnusable(RuntimeError):
         """Take what has to be put right."""
         super().__init__(message)
         self.scores = scores
+
+
+class WrongScores(VerifierUnusable, ValueError):
+    """What a verifier returned is no number per image, as it will be of any further call."""
 
 
 class WeightsError(RuntimeError):
@@ -102,6 +108,7 @@ class Verifier(ABC):
         Raises:
             TypeError: images that are no float tensor, prompts that are one string, inputs not in `needs`.
             ValueError: wrong shape or range, lengths that differ, a missing input, no gradient when asked.
+            WrongScores: `score` returned anything but one number per image.
             VerifierUnusable: no further call can succeed.
         """
         finite = check_images(images)
@@ -112,8 +119,7 @@ class Verifier(ABC):
         if not bool(finite.all()):
             images = torch.where(finite[:, None, None, None], images, 0.5)
         with torch.set_grad_enabled(grad):
-            scores = self.score(images.float(), prompts, **needs)
-            self._check_scores(scores, images, grad)
+            scores = self._as_scores(self.score(images.float(), prompts, **needs), images, grad)
             return scores.to(images.device, torch.float32).masked_fill(~finite, torch.nan)
 
     @property
@@ -131,14 +137,22 @@ class Verifier(ABC):
         if unknown := sorted(given.keys() - self.needs):
             raise TypeError(f"verifier {self.name!r} takes no {unknown}; it needs {sorted(self.needs)}")
 
-    def _check_scores(self, scores: Tensor, images: Tensor, grad: bool) -> None:
-        if tuple(scores.shape) != (len(images),):
-            raise ValueError(
-                f"verifier {self.name!r} returned shape {tuple(scores.shape)} for {len(images)} images; "
-                f"expected ({len(images)},): one number per image"
+    def _as_scores(self, given: Any, images: Tensor, grad: bool) -> Tensor:
+        try:
+            scores = torch.as_tensor(given, device=given.device if isinstance(given, Tensor) else images.device)
+        except (TypeError, ValueError, RuntimeError):  # None, texts, a dictionary, lists of unequal lengths
+            scores = None
+        if scores is None or scores.is_complex() or tuple(scores.shape) != (len(images),):
+            shape = getattr(given, "shape", None)
+            kind = type(given).__name__
+            came = " ".join(f"{given!r:.60} ({kind})".split()) if shape is None else f"shape {tuple(shape)} ({kind})"
+            raise WrongScores(
+                f"verifier {self.name!r} returned {came} for {len(images)} images; expected one number per image, "
+                f"shape ({len(images)},)"
             )
         if grad and images.requires_grad and not scores.requires_grad:
             raise ValueError(f"verifier {self.name!r} is not differentiable in the images; call it without grad=True")
+        return scores
 
 
 def check_images(images: Tensor) -> Bool[Tensor, " batch"]:
@@ -216,15 +230,51 @@ class FunctionVerifier(Verifier):
         if kind not in ("score", "constraint"):
             raise ValueError(f"kind is {kind!r}; expected 'score' or 'constraint'")
         self.fn = fn
+        self.unnamed = not name
         own = str(getattr(fn, "__name__", type(fn).__name__))
         self.name = name or ("function" if own == "<lambda>" else own)
         self.version = source_hash(fn)
         self.kind = "constraint" if kind == "constraint" else "score"
 
-    def score(self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any) -> Tensor:
-        """Call the function and read its answer as float32; the caller checks its shape."""
-        scores = self.fn(images.clone(), list(prompts))
-        return torch.as_tensor(scores, device=images.device).to(torch.float32)
+    def score(self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any) -> Any:
+        """What the function returns; the caller checks it."""
+        return self.fn(images.clone(), list(prompts))
+
+    def numbered(self, taken: Collection[str]) -> "FunctionVerifier":
+        """The same under the first of name, name-2, name-3, ... that isn't taken."""
+        if self.name not in taken:
+            return self
+        found = copy.copy(self)
+        found.name = next(name for i in itertools.count(2) if (name := f"{self.name}-{i}") not in taken)
+        return found
+
+
+def told_apart(verifiers: Sequence[Any], beside: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """The same, with functions numbered whose own names others have, as "function" and "function-2".
+
+    Names that were given stay, and so does a function that is there twice.
+
+    Args:
+        verifiers: to tell apart; names that wait for a verifier go through.
+        beside: others whose names are taken.
+    """
+    found: list[Any] = []
+    for one in verifiers:
+        others = [other for other in (*beside, *found) if isinstance(other, Verifier)]
+        if isinstance(one, FunctionVerifier) and one.unnamed and not any(same(one, other) for other in others):
+            one = one.numbered({other.name for other in others})
+        found.append(one)
+    return tuple(found)
+
+
+def same(one: Verifier, other: Verifier) -> bool:
+    """Whether two verifiers give the same scores, as far as can be told: one object, one function, or one key.
+
+    Functions without a name given are told apart by what they are: a key holds their source at most.
+    """
+    if isinstance(one, FunctionVerifier) and isinstance(other, FunctionVerifier):
+        return one.fn is other.fn or (one.key == other.key and not (one.unnamed and other.unnamed))
+    return one is other or one.key == other.key
 
 
 def source_hash(fn: Callable[..., Any]) -> str:

@@ -58,8 +58,9 @@ def compare(
     from noise_search.comparison.store import Store
 
     searched = options.names(verifier)
-    held_out = [one for one in options.judge_names(judges, model) if judges is not None or one not in searched]
-    scoring, judging = options.configured_verifiers(verifier_option or [], searched, held_out)
+    scoring, judging = options.configured_verifiers(
+        verifier_option or [], searched, options.judge_names(judges, model, searched)
+    )
     of_model: dict[str, Any] = {  # what isn't given stays out of the settings that are recorded
         "steps": steps,
         "guidance": guidance,

@@ -61,8 +61,9 @@ def generate(
     from noise_search.engine.driver import search
     from noise_search.engine.interrupts import Interrupts
 
+    searched = options.names(verifier)
     scoring, judges = options.configured_verifiers(
-        verifier_option or [], options.names(verifier), options.judge_names(judge, model)
+        verifier_option or [], searched, options.judge_names(judge, model, searched)
     )
     result = search(
         prompt,

@@ -86,12 +86,12 @@ def seeds(text: str) -> int | list[int]:
     return found[0] if len(found) == 1 and "," not in text else found
 
 
-def judge_names(asked: str | None, model: str) -> list[str]:
-    """Judges with commas between; by default the oracle of an embedded model, and none of another."""
+def judge_names(asked: str | None, model: str, searched: Sequence[str]) -> list[str]:
+    """Judges with commas between; by default an embedded model's oracle, unless it is searched by; none of others."""
     from noise_search.shapes import EMBEDDED_MODELS
 
     if asked is None:
-        return ["oracle"] if model in EMBEDDED_MODELS else []
+        return ["oracle"] if model in EMBEDDED_MODELS and not {"oracle", "shapes-oracle"} & {*searched} else []
     return [] if asked == "none" else names(asked)
 
 

@@ -23,7 +23,6 @@ from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_
 from noise_search.results.record import search_record
 from noise_search.settings import ModelOptions, ModelSettings, spelt
 from noise_search.words import printable
-from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +107,8 @@ def compare(
     settled: ModelOptions = {"eta": 0.0, "scheduler": "first-order", **settings}
     loaded = load_model(model, ModelSettings(**settled, options=model_options or {}), first_prompt=texts[0])
     aggregator = resolve_aggregator(verifier, loaded, ensemble)
-    judging = resolve_judges(judges, loaded)
+    judging = resolve_judges(judges, loaded, aggregator.verifiers)
     scoring = (*aggregator.verifiers, *judging)
-    _check_held_out(aggregator.verifiers, judging)
     with loaded.sampler as sampler:
         space = sampler.space()
     allowed = _budgets(budgets, candidates, space.end)
@@ -199,21 +197,6 @@ def _families(asked: PromptSet) -> dict[str, str]:
             family,
         )
     return found
-
-
-def _check_held_out(verifiers: Sequence[Verifier], judges: Sequence[Verifier]) -> None:
-    """Refuse a judge that the search sees.
-
-    Raises:
-        ValueError: a judge is one of the verifiers.
-    """
-    searched = {one.key for one in verifiers}
-    for one in judges:
-        if one.key in searched:
-            raise ValueError(
-                f"judge {one.name!r} is a verifier of the search, too ({one.key}), so that it isn't held out and can't "
-                "tell whether images got better: leave it out, or name another judge"
-            )
 
 
 def _asked(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:

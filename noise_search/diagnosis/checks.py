@@ -314,9 +314,14 @@ class Heldout:
 
 
 def heldout(result: SearchResult, own_gain: float) -> tuple[Heldout, ...]:
-    """The judges, NaN where one couldn't tell; `own_gain` is NaN where it can't be told in spreads."""
+    """The judges, NaN where one couldn't tell; `own_gain` is NaN where it can't be told in spreads.
+
+    A verifier of the search isn't held out, and is none of them.
+    """
     found = []
     for key, scores in result.judges.items():
+        if key in result.best.scores:
+            continue
         known = [one.judges[key] for one in result.candidates if key in one.judges]
         found.append(Heldout(key.split("@")[0], scores["best"], scores["first"], spread(known), own_gain))
     return tuple(found)

@@ -86,7 +86,8 @@ def search(
         candidates: the budget in whole trajectories, instead of `nfe`; 32 when neither is given.
         seed: of the first noise: noise i of random search is seed + i. Space the seeds of independent searches by more
             than their candidates.
-        judges: scored after the search on the first image, the top k and every new best; the search never sees them.
+        judges: scored after the search on the first image, the top k and every new best; the search never sees them, so
+            none may be one of the verifiers.
         steps: denoising steps of a trajectory; the model's default when None.
         draft_steps: search with cheap trajectories of so many steps, and render only the best noises in full; for
             algorithms that search over step-0 noises. Everything is charged, noise 0 is rendered in full first.
@@ -149,7 +150,7 @@ def search(
     )
     loaded = load_model(model, asked, first_prompt=prompts[0])
     aggregator = resolve_aggregator(verifier, loaded, ensemble)
-    judging = resolve_judges(judges, loaded)
+    judging = resolve_judges(judges, loaded, aggregator.verifiers)
     limits.check(aggregator, finished=aggregator.freeze_after or 0)
     check_able(chosen, loaded, scheduler == "keep", aggregator.verifiers, judging)
     for needed in (*aggregator.verifiers, *judging):

@@ -1,14 +1,17 @@
 """Every verifier passes the contract; what the base class checks for all of them."""
 
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from contracts.verifier import VerifierContract
 from tiny.clip import CONTEXT, WIDTH, published_head, save_head
-from verifiers import Aesthetic, CLIPScore, FunctionVerifier, Verifier
+from verifiers import Aesthetic, CLIPScore, FunctionVerifier, MeanRank, Verifier
+from verifiers.base import VerifierUnusable
 
 
 class TestCLIPScore(VerifierContract):
@@ -81,10 +84,43 @@ def test_function_scores_may_be_a_list(images, prompts):
     assert scores.tolist() == [12.0, 13.0, 0.0, 23.0, 12.0]
 
 
-def test_function_of_wrong_shape_is_refused(images, prompts):
-    for wrong, shape in [(images.mean, r"\(\)"), (lambda: images.mean((2, 3)), r"\(5, 3\)")]:
-        with pytest.raises(ValueError, match=rf"'mine' returned shape {shape} for 5 images"):
-            FunctionVerifier(lambda x, p, wrong=wrong: wrong(), name="mine")(images, prompts)
+class Returning(Verifier):
+    """Returns what it was given, counting its calls."""
+
+    name, version = "mine", "1"
+
+    def __init__(self, what):
+        self.what, self.calls = what, 0
+
+    def score(self, images, prompts, **needs) -> Any:
+        self.calls += 1
+        return self.what
+
+
+WRONG = {
+    "nothing": (None, "None (NoneType)"),
+    "a number": (0.5, "0.5 (float)"),
+    "a mean": (torch.tensor(0.5), "shape () (Tensor)"),
+    "a column": (torch.ones(5, 1), "shape (5, 1) (Tensor)"),
+    "a row too many": (np.ones(6), "shape (6,) (ndarray)"),
+    "texts": (["good"] * 5, "['good', 'good', 'good', 'good', 'good'] (list)"),
+    "objects": (np.array([None] * 5), "shape (5,) (ndarray)"),
+    "a name": ({"score": 1.0}, "{'score': 1.0} (dict)"),
+    "complex": (torch.ones(5, dtype=torch.complex64), "shape (5,) (Tensor)"),
+    "lists": ([[1.0], [1.0, 2.0]], "[[1.0], [1.0, 2.0]] (list)"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("kind", ["object", "function"])
+def test_what_is_no_number_per_image_is_refused_in_one_line_and_for_good(case, kind, images, prompts):
+    what, came = WRONG[case]
+    returning = Returning(what)
+    one = returning if kind == "object" else FunctionVerifier(lambda x, p: returning.score(x, p), name="mine")
+    said = f"verifier 'mine' returned {came} for 5 images; expected one number per image, shape (5,)"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$") as caught:
+        one(images, prompts)
+    assert returning.calls == 1 and isinstance(caught.value, VerifierUnusable)
 
 
 def test_function_versions_tell_sources_apart():
@@ -94,6 +130,15 @@ def test_function_versions_tell_sources_apart():
     assert first.key != second.key
     assert FunctionVerifier(warmth).key == FunctionVerifier(warmth).key
     assert FunctionVerifier(warmth).name == "warmth"
+
+
+def test_functions_that_give_no_name_are_numbered_beside_each_other(images, prompts):
+    red, green = lambda x, p: x[:, 0].mean((1, 2)), lambda x, p: x[:, 1].mean((1, 2))  # noqa: E731
+    one = MeanRank(red, green, FunctionVerifier(warmth, "function-3"), lambda x, p: x[:, 2].mean((1, 2)))
+    assert [member.name for member in one.verifiers] == ["function", "function-2", "function-3", "function-4"]
+    assert one.verifiers[1](images, prompts).tolist() == pytest.approx(images[:, 1].mean((1, 2)).tolist())
+    with pytest.raises(ValueError, match="appear twice"):
+        MeanRank(red, red)
 
 
 class Labelled(Verifier):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from jaxtyping import Float
 
-from verifiers.base import FunctionVerifier, Verifier
+from verifiers.base import FunctionVerifier, Verifier, told_apart
 
 Scores = Float[np.ndarray, "verifier pool"]
 Values = Float[np.ndarray, " pool"]
@@ -42,7 +42,7 @@ class Aggregator(ABC):
             ValueError: no score, or equal keys.
             TypeError: something else.
         """
-        self._members = tuple(one if isinstance(one, str) else as_verifier(one) for one in members)
+        self._members = told_apart([one if isinstance(one, str) else as_verifier(one) for one in members])
         self._check_resolved()
 
     @abstractmethod

@@ -137,7 +137,7 @@ def _two_passes(x: Tensor, height: int, width: int, mode: str, vertical_first: b
 def _vertical_first(before: tuple[int, int], after: tuple[int, int], mode: str) -> bool:
     """Whether the installed Pillow resizes vertically first from one size to another, (height, width) both.
 
-    Version 13 does where it takes fewer operations by its own count, older ones never do. Noise tells the orders apart.
+    Version 13 does for many that shrink more in height, older ones never do. Noise tells the orders apart.
     """
     if before[0] == after[0] or before[1] == after[1]:
         return False

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch, search
 from noise_search.cli.app import app
-from noise_search.cli.options import assignment, configured_algorithm, configured_verifiers
+from noise_search.cli.options import assignment, configured_algorithm, configured_verifiers, judge_names
 from noise_search.resolve import Named
 from tiny.command import PROMPT
 from tiny.command import run as command
@@ -74,6 +74,12 @@ def test_options_go_to_their_verifier():
     assert scoring == [Named("clip", {"output": "cosine"}), Named("aesthetic")]
     assert judges == [Named("vlm", {"pixels": 784})]
     assert configured_verifiers(["output=cosine"], ["clip"], ["oracle"])[0] == [Named("clip", {"output": "cosine"})]
+
+
+def test_an_embedded_model_is_judged_by_the_oracle_unless_that_is_searched_by():
+    assert judge_names(None, "shapes-flow", ["clip"]) == ["oracle"]
+    assert judge_names(None, "shapes-flow", ["clip", "oracle"]) == judge_names(None, "other", ["clip"]) == []
+    assert judge_names("oracle", "shapes-flow", ["oracle"]) == ["oracle"]  # asked for, and refused by the search
 
 
 def test_what_an_option_takes_as_text_stays_as_it_is_typed():

@@ -461,7 +461,7 @@ def test_own_algorithms_and_labels():
         ({"seeds": [8, 8]}, "has one twice"),
         ({"algorithms": []}, r"algorithms=\[\] holds none"),
         ({"algorithms": {}}, r"algorithms=\{\} holds none"),
-        ({"judges": [contrast, brightness]}, "judge 'brightness' is a verifier of the search, too .*isn't held out"),
+        ({"judges": [contrast, brightness]}, "judge 'brightness' is a verifier of the search, too .*held out"),
         ({"draft_renders": 2}, "give draft_steps with it"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"steps": 0}, "steps=0"),

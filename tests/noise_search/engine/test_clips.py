@@ -62,13 +62,14 @@ def test_a_verifier_of_images_scores_the_frames_and_their_mean_counts(tmp_path):
 
 def test_a_verifier_of_frames_gets_the_clip_and_its_middle_frame():
     motion, judge = Motion(), Motion()
+    judge.name = "judge"
     result = found(motion, candidates=3, judges=[judge, brightness])
     given = torch.cat([frames for _, frames in motion.seen])
     clips = clips_of([0, 1, 2])
     torch.testing.assert_close(given, clips, atol=1e-5, rtol=0)
     assert all(torch.equal(images, frames[:, 2]) for images, frames in motion.seen)
     assert scores(result) == pytest.approx(clips.diff(dim=1).abs().mean((1, 2, 3, 4)).tolist())
-    assert result.best.judges[motion.key] == pytest.approx(result.score, abs=3e-3), "judged in 8 bits"
+    assert result.best.judges[judge.key] == pytest.approx(result.score, abs=3e-3), "judged in 8 bits"
     assert result.ledger.judge_images == 3 * (5 + 5) and len(judge.seen[0][1]) == 3
 
 

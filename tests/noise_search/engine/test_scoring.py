@@ -36,6 +36,24 @@ def test_all_bad_is_an_error_that_says_why():
         run(verifier=[brightness, never])
 
 
+def test_one_mean_for_a_batch_ends_the_search_at_the_first_call():
+    calls = []
+
+    def mean_of_all(images, prompts):
+        calls.append(len(images))
+        return images.mean()
+
+    with pytest.raises(ValueError, match=r"^verifier 'mean_of_all' returned shape \(\) \(Tensor\) for 4 images"):
+        run(verifier=mean_of_all, batch_size=4)
+    assert calls == [4]
+
+
+def test_a_judge_that_returns_nothing_costs_a_warning(caplog):
+    result = run(verifier=brightness, judges=[lambda images, prompts: None], nfe=16)
+    assert result.error is None and np.isnan(result.judges[next(iter(result.judges))]["best"])
+    assert "verifier 'function' returned None (NoneType) for 2 images" in caplog.text
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 10])
 def test_a_failing_image_is_lost_alone_in_any_micro_batch(batch_size):
     plain = scores(run())

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from noise_search import RandomSearch
-from noise_search.shapes import EMBEDDED_MODELS
+from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
 from tiny.search import CountingSampler, ParticleSearch, brightness, contrast, toy_search
+from verifiers import FunctionVerifier, MeanRank
 
 
 def refused(match, kind=ValueError, **options):
@@ -16,6 +17,11 @@ def refused(match, kind=ValueError, **options):
     with pytest.raises(kind, match=match) as caught:
         toy_search(**options)
     assert "\n" not in str(caught.value) and getattr(sampler, "rows", 0) == 0, "something was computed before"
+
+
+def named(value):
+    """Words of a case: an object's own words would hold its address."""
+    return re.sub(r"\W+", "-", value if isinstance(value, str) else " ".join(value))[:40]
 
 
 def without_stops():
@@ -50,6 +56,10 @@ VALUES = [
     ({"judges": ["shapes-oracel"]}, "unknown judge 'shapes-oracel'; did you mean 'shapes-oracle'"),
     ({"judges": ["nobody"]}, "unknown judge"),
     ({"judges": ["oracle"]}, "oracle"),
+    ({"judges": [contrast, brightness]}, "judge 'brightness' is a verifier of the search, too .*held out"),
+    ({"verifier": [contrast, FunctionVerifier(brightness, "mine")], "judges": [brightness]}, "judge 'brightness' is a"),
+    ({"verifier": MeanRank("clip", "aesthetic"), "judges": ["shapes-clip"], **EMBEDDED}, "judge 'clip' is a verifier"),
+    ({"verifier": embedded_verifier(EMBEDDED_VERIFIERS["shapes-clip"]), "judges": ["clip"], **EMBEDDED}, "judge 'clip'"),
     ({"model": "shapes-flw"}, "unknown model 'shapes-flw'; did you mean 'shapes-flow'"),
     ({"model": ""}, "unknown model ''"),
     ({"verifier": []}, "no verifier"),
@@ -78,12 +88,12 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize(("options", "match"), VALUES, ids=lambda value: re.sub(r"\W+", "-", str(value))[:40])
+@pytest.mark.parametrize(("options", "match"), VALUES, ids=named)
 def test_values_that_make_no_sense_are_refused(options, match):
     refused(match, **options)
 
 
-@pytest.mark.parametrize(("options", "match"), KINDS, ids=lambda value: re.sub(r"\W+", "-", str(value))[:20])
+@pytest.mark.parametrize(("options", "match"), KINDS, ids=named)
 def test_values_of_the_wrong_kind_are_refused(options, match):
     refused(match, TypeError, **options)
 

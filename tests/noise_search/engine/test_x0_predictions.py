@@ -41,12 +41,9 @@ class Change(Verifier):
     """Minus the mean change from the x0 prediction to the image; remembers what it was given."""
 
     noise_level: float = 0.4
+    name: str = "change"
     seen: list = field(default_factory=list)
     needs = frozenset({"x0"})
-
-    @property
-    def name(self):
-        return "change"
 
     @property
     def version(self):
@@ -137,10 +134,10 @@ def test_drafts_use_the_nearest_point_of_their_own_grid():
 
 @pytest.mark.parametrize("algorithm", ["random", ZeroOrderSearch()], ids=repr)
 def test_a_judge_sees_what_a_verifier_would(algorithm):
-    judge = Change()
-    result = found(verifier=[brightness, Change()], judges=[judge], algorithm=algorithm)
+    judge, verifier = Change(name="judge"), Change()
+    result = found(verifier=[brightness, verifier], judges=[judge], algorithm=algorithm)
     for candidate in result.top(3):
-        assert candidate.judges[judge.key] == pytest.approx(candidate.scores[judge.key], abs=2 / 255)
+        assert candidate.judges[judge.key] == pytest.approx(candidate.scores[verifier.key], abs=2 / 255)
         assert set(candidate.x0) == {0.4} and candidate.x0[0.4].dtype == np.uint8
 
 
