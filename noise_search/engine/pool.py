@@ -21,11 +21,10 @@ _SPARE = 4
 class Ranking:
     """Candidates of one kind, finished ones or drafts, as they come, and the best of them.
 
-    Where values depend on the pool, each newcomer changes those of all: a candidate's `score` is what it was worth when
-    it came, until `settle` writes what all are worth in the end.
+    Where values depend on the pool, each newcomer changes those of all.
 
     Args:
-        aggregator: ranks them; one that waits for a reference is replaced once it has that of these candidates.
+        aggregator: ranks them; what it waits to freeze is frozen once these candidates have it.
         kept: how many of the best are told apart from the rest.
 
     Attributes:
@@ -37,26 +36,36 @@ class Ranking:
     def __init__(self, aggregator: Aggregator, kept: int) -> None:
         self.aggregator, self._kept = aggregator, kept
         self.members: list[Candidate] = []
+        self._known: list[float] = []
+        self._values = np.empty(0)
         self.best: Candidate | None = None
         self.since_best = 0
-        self._values = np.empty(0)
-        self._pool = None if aggregator.absolute else aggregator.pool()
+        self._pool = None if _settled(aggregator) else aggregator.pool()
         self._top: list[tuple[float, int, Candidate]] = []
         self._rising = np.empty(0, dtype=int)
         self._rising_scores = np.empty((0, len(aggregator.scores)))
         self._above = np.empty(0, dtype=int)
 
+    @property
+    def values(self) -> list[float]:
+        """What each of them is worth in the pool as it is, NaN where it can't win."""
+        return self._known if self._pool is None else self._values.tolist()
+
+    @property
+    def latest(self) -> float:
+        """That of the latest."""
+        return self._known[-1] if self._pool is None else float(self._values[-1])
+
     def add(self, candidate: Candidate) -> bool:
         """Take in a candidate; whether there is a new best."""
         self.members.append(candidate)
         self.since_best += 1
+        scores = components([candidate], (v.key for v in self.aggregator.verifiers))
         if self._pool is None:
-            [value] = self.aggregator.combine(components([candidate], (v.key for v in self.aggregator.verifiers)))
+            [value] = self.aggregator.combine(scores)
             self._insert(candidate, float(value))
         else:
-            scores = components([candidate], (v.key for v in self.aggregator.verifiers))
             self._values = self._pool.add({key: float(score[0]) for key, score in scores.items()})
-            candidate.score = float(self._values[-1])
             self._lift(candidate)
             self._freeze()
         best = self._first()
@@ -90,21 +99,15 @@ class Ranking:
         """
         return [self.members[i] for i in self._rising]
 
-    def settle(self) -> None:
-        """Write what all are worth in the pool as it is."""
-        if self._pool is not None:
-            for member, value in zip(self.members, self._values, strict=True):
-                member.score = float(value)
-
     def _insert(self, candidate: Candidate, value: float) -> None:
-        candidate.score = value
+        self._known.append(value)
         if np.isfinite(value):
             insort(self._top, (-value, candidate.id, candidate))
             del self._top[self._kept :]
 
     def _lift(self, candidate: Candidate) -> None:
         assert self._pool is not None
-        if not np.isfinite(candidate.score):
+        if not np.isfinite(self._values[-1]):
             return
         keys = [verifier.key for verifier in self.aggregator.scores]
         own = np.array([candidate.scores[key] for key in keys])
@@ -119,15 +122,28 @@ class Ranking:
         self._rising = np.append(self._rising, len(self.members) - 1)[may]
 
     def _freeze(self) -> None:
-        """Once enough are there, freeze an aggregator that waits for them, and value everything anew."""
-        wanted = self.aggregator.freeze_after
+        """Once enough are there, freeze what the aggregator waits for them to tell, and value everything anew."""
+        wanted = 1 if self.aggregator.absolute else self.aggregator.freeze_after
         if self._pool is None or wanted is None or np.isfinite(self._values).sum() < wanted:
             return
-        self.aggregator = self.aggregator.freeze(self._pool.components)
-        values = self.aggregator.combine(self._pool.components)
-        self._pool, self._rising = None, np.empty(0, dtype=int)
-        for member, value in zip(self.members, values, strict=True):
-            self._insert(member, float(value))
+        before, raw = self.aggregator, self._pool.components
+        self.aggregator = before.freeze(raw)
+        if self.aggregator is before:
+            return
+        self._values = self.aggregator.combine(raw)
+        if _settled(self.aggregator):
+            self._pool, self._rising = None, np.empty(0, dtype=int)
+            for member, value in zip(self.members, self._values, strict=True):
+                self._insert(member, float(value))
+        else:
+            self._pool = self.aggregator.pool()
+            for row in range(len(self.members)):
+                self._pool.add({key: float(scores[row]) for key, scores in raw.items()})
+
+
+def _settled(aggregator: Aggregator) -> bool:
+    """Whether a value depends on no pool, now and later."""
+    return aggregator.absolute and not aggregator.unfrozen
 
 
 class Pool:
@@ -191,8 +207,7 @@ class Pool:
 
     def settle(self) -> None:
         """Make every score what it is worth in the end, and keep the pictures of what is shown then."""
-        self.finished.settle()
-        self.drafts.settle()
+        self._price()
         self._shed()
 
     def take(self, outcome: Outcome, spent: int) -> Candidate | None:
@@ -233,15 +248,14 @@ class Pool:
         return found
 
     def _add_finished(self, candidate: Candidate, outcome: Outcome) -> None:
-        waiting = not self.aggregator.absolute
+        before = self.aggregator
         if self.finished.add(candidate):
             assert self.finished.best is not None
             self.bests.append(self.finished.best)
             self.bests_nfe.append(candidate.nfe)
-        if waiting and self.aggregator.absolute:  # frozen by this one: what isn't finished gets its value too
-            others = [one for one in self.candidates if not one.finished]
-            for one, value in zip(others, self._values(others), strict=True):
-                one.score = float(value)
+        candidate.score = self.finished.latest
+        if self.aggregator is not before:  # frozen by this one
+            self._price()
         if outcome.pixels is not None:
             candidate.keep(outcome.pixels, outcome.x0)
             self._pictured.append(candidate)
@@ -259,6 +273,7 @@ class Pool:
 
     def _add_draft(self, candidate: Candidate, condition: int) -> None:
         """Rank a draft among drafts; make the best one's noise again, which a search that ends early renders."""
+        candidate.score = self._alone(candidate)
         if not self.drafts.add(candidate):
             return
         best = self.drafts.best
@@ -270,11 +285,27 @@ class Pool:
         """Remember an unfinished row that outranks every finished one: it is completed at the end."""
         rivals = [c for c in (self.best, self.partial[0] if self.partial else None) if c is not None]
         *others, own = self._values([*rivals, candidate])
-        candidate.score = float(own)
+        candidate.score = self._alone(candidate)
         if np.isfinite(own) and all(own > value for value in others):
             self.partial = (candidate, state)
         elif self.best is None and self.partial is None:
             self.fallback = state
+
+    def _price(self) -> None:
+        """Make every score what the candidate is worth by now.
+
+        What isn't finished is worth its own value where that is absolute, and nothing where values are only within the
+        pool of finished candidates, in which it isn't.
+        """
+        for member, value in zip(self.finished.members, self.finished.values, strict=True):
+            member.score = value
+        if self.aggregator.absolute:
+            for one in self.candidates:
+                one.score = one.score if one.finished else self._alone(one)
+
+    def _alone(self, candidate: Candidate) -> float:
+        """What a candidate is worth by itself; NaN where values are only within a pool."""
+        return float(self._values([candidate])[0]) if self.aggregator.absolute else float("nan")
 
     def _values(self, pool: Sequence[Candidate]) -> np.ndarray:
         return self.aggregator.combine(components(pool, (verifier.key for verifier in self.aggregator.verifiers)))

@@ -23,7 +23,8 @@ class Candidate:
         draft: whether that is the end of a draft's coarser grid, whose scores only choose what is rendered in full.
         nfe: NFE spent by the search once this candidate was done.
         score: the value that ranks it, higher is better; NaN when it failed. Under an aggregator without absolute
-            values it is its value in the pool of all finished candidates.
+            values it is its value in the pool of all finished candidates, and NaN for what isn't finished and for
+            drafts, which are in no such pool: read their `scores`.
         scores: raw score by verifier key.
         judges: raw score by judge key, where judged.
         failure: why it can't win, or None.

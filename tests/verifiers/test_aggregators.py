@@ -27,7 +27,17 @@ MAKERS: dict[str, Callable[..., Aggregator]] = {
     "min-z": MinZ,
     "weighted-sum": lambda *members: WeightedSum(*members, weights=WEIGHTS),
     "weighted-sum-of-z": lambda *members: WeightedSum(*members, weights=WEIGHTS, of="z"),
+    "mean-z half frozen": lambda *members: MeanZ(*members, reference=half_frozen(members)),
+    "min-z half frozen": lambda *members: MinZ(*members, reference=half_frozen(members)),
 }
+
+
+def half_frozen(members):
+    """The first score has a spread, the others were constant."""
+    keys = [one.key for one in members if one.kind == "score"]
+    return {key: (0.5, 0.0 if at else 2.0) for at, key in enumerate(keys)}
+
+
 every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 Z = [MAKERS[name] for name in ("mean-z", "min-z", "weighted-sum-of-z")]
 
@@ -138,7 +148,7 @@ def test_a_verifier_that_tells_nothing_apart_has_no_part():
 
 @pytest.mark.parametrize("make", Z, ids=["mean", "min", "weighted"])
 @few
-@given(rows=pools, later=pools)
+@given(rows=pools.filter(lambda rows: (rows.std(0) > 0).all()), later=pools)
 def test_a_frozen_reference_values_a_candidate_alone_as_in_any_pool(make, rows, later):
     frozen = make(A, B).freeze(pool(rows))
     assert frozen.absolute and not make(A, B).absolute
@@ -146,6 +156,22 @@ def test_a_frozen_reference_values_a_candidate_alone_as_in_any_pool(make, rows, 
     both = frozen.combine(pool(np.concatenate([rows, later])))[len(rows) :]
     np.testing.assert_array_equal(both, frozen.combine(pool(later)))
     np.testing.assert_array_equal(both[-1:], frozen.combine(pool(later[-1:])))
+
+
+@pytest.mark.parametrize("make", Z, ids=["mean", "min", "weighted"])
+def test_a_verifier_that_was_constant_counts_once_it_tells_candidates_apart(make):
+    first = pool(np.stack([np.linspace(0, 1, 8), np.zeros(8)], axis=1))
+    later = pool(np.array([[0.9, 0.0], [0.89, 1.0]]))  # the first true one, and nearly as good by the other verifier
+    frozen = make(A, B).freeze(first)
+    assert frozen.unfrozen == (B.key,) and frozen.combine(later).argmax() == 1
+    mean, std = frozen.reference[A.key]
+    a, b = (later[A.key] - mean) / std, np.array([-1.0, 1.0])  # b by the pool's own mean and std, 1/2 both
+    expected = {"mean-z": (a + b) / 2, "min-z": np.minimum(a, b), "weighted-sum": 2 * a + b / 2}[frozen.short_name]
+    np.testing.assert_allclose(frozen.combine(later), expected, atol=1e-12)
+    again = frozen.freeze({key: np.append(row, later[key]) for key, row in first.items()})
+    assert again.unfrozen == () and again.reference[A.key] == (mean, std)
+    assert again.reference[B.key] == pytest.approx((0.1, 0.3)) and again.freeze(later) is again
+    assert frozen.freeze(first) is frozen
 
 
 def test_a_reference_is_of_valid_candidates():

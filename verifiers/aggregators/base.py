@@ -53,7 +53,7 @@ class Aggregator(ABC):
         """Refuse members that can't be combined so; all of them are verifiers when this is called."""
 
     def freeze(self, components: Mapping[str, np.ndarray]) -> "Aggregator":
-        """The same with what it takes from a pool taken from this one for good, so that values are absolute.
+        """The same with what it still takes from a pool taken from this one for good, so that values are absolute.
 
         Raises:
             ValueError: it has nothing to freeze, or the pool no valid candidate.
@@ -61,6 +61,11 @@ class Aggregator(ABC):
         if self.absolute:
             return self
         raise ValueError(f"{self.name} only ranks a pool, which leaves nothing to freeze; use MeanZ or MinZ")
+
+    @property
+    def unfrozen(self) -> tuple[str, ...]:
+        """Keys of the verifiers whose part in a value still depends on the pool, and which `freeze` may settle."""
+        return ()
 
     @property
     def verifiers(self) -> tuple[Verifier, ...]:

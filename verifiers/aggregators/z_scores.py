@@ -19,7 +19,9 @@ class ZScores(Aggregator):
     Without a reference, mean and std are those of the pool (its valid candidates, divided by their number), and values
     say nothing outside it. With one they are fixed, and values of different rounds share a scale. The reference is
     given, or taken from a pool by `freeze`, or by a search from its own first `freeze_after` valid finished candidates.
-    Where a std is 0, the verifier tells nothing apart and has no part in the value.
+    Where a std is 0, the verifier tells nothing apart and has no part in the value. A verifier whose frozen std is 0
+    isn't out for good: where a later pool has a spread, that pool's mean and std count, until it is frozen again, which a
+    search does with its first candidates that have one.
 
     Attributes:
         reference: (mean, std) under each score verifier's key; None where the pool's own count.
@@ -64,6 +66,8 @@ class ZScores(Aggregator):
     def freeze(self, components: Mapping[str, np.ndarray]) -> "ZScores":
         """The same verifiers with the mean and std (over valid candidates) of this pool as reference.
 
+        A verifier that has a reference with a spread keeps it; `self` where nothing changes.
+
         Args:
             components: raw scores `[pool]` under each verifier's key, such as `SearchResult.components()`.
 
@@ -73,10 +77,18 @@ class ZScores(Aggregator):
         valid = np.isfinite(self.combine(components))
         if not valid.any():
             raise ValueError(f"no valid candidate among {len(valid)}; expected at least one to take mean and std from")
-        pool = {one.key: np.asarray(components[one.key], dtype=np.float64)[valid] for one in self.scores}
+        pool = {key: np.asarray(components[key], dtype=np.float64)[valid] for key in self.unfrozen}
+        reference = {**(self.reference or {}), **{key: _mean_and_std(row) for key, row in pool.items()}}
+        if reference == self.reference:
+            return self
         found = copy.copy(self)
-        found.absolute, found.reference = True, {key: _mean_and_std(row) for key, row in pool.items()}
+        found.absolute, found.reference = True, reference
         return found
+
+    @property
+    def unfrozen(self) -> tuple[str, ...]:
+        """Of the scores, those without a reference, or with one of std 0."""
+        return tuple(one.key for one in self.scores if self.reference is None or self.reference[one.key][1] == 0)
 
     def describe(self) -> dict[str, Any]:
         """Everything that changes values, the reference included."""
@@ -85,10 +97,13 @@ class ZScores(Aggregator):
 
     def z(self, scores: Scores) -> tuple[Float[np.ndarray, "verifier pool"], Bool[np.ndarray, " verifier"]]:
         """z-scores, 0 in rows whose std is 0, and which rows tell candidates apart."""
-        if self.reference is None:
-            statistics = np.array([_mean_and_std(row[np.isfinite(row)]) for row in scores])
-        else:
-            statistics = np.array([self.reference[verifier.key] for verifier in self.scores])
+        unfrozen = self.unfrozen
+        statistics = np.array(
+            [
+                _mean_and_std(row[np.isfinite(row)]) if one.key in unfrozen else (self.reference or {})[one.key]
+                for one, row in zip(self.scores, scores, strict=True)
+            ]
+        )
         mean, std = statistics[:, :1], statistics[:, 1:]
         tells = std[:, 0] > 0
         return np.where(tells[:, None], (scores - mean) / np.where(std > 0, std, 1), 0.0), tells
@@ -188,6 +203,11 @@ class WeightedSum(ZScores):
     def freeze(self, components: Mapping[str, np.ndarray]) -> "ZScores":
         """As of `MeanZ`; a sum of raw scores stays as it is."""
         return self if self.of == "scores" else super().freeze(components)
+
+    @property
+    def unfrozen(self) -> tuple[str, ...]:
+        """As of `MeanZ`; a sum of raw scores depends on no pool."""
+        return () if self.of == "scores" else super().unfrozen
 
     def values(self, scores: Scores) -> Values:
         """Weights times scores, or z-scores, summed over the verifiers."""

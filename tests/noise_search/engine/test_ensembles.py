@@ -8,7 +8,7 @@ from scipy.stats import rankdata, zscore
 
 from noise_search import AllCandidatesFailed, search
 from tiny.command import PROMPT
-from tiny.search import brightness, contrast, scores, toy_search
+from tiny.search import ParticleSearch, brightness, contrast, scores, toy_search
 from verifiers import FunctionVerifier, MeanRank, MeanZ, Single
 from verifiers.aggregators.z_scores import MinZ, WeightedSum
 
@@ -139,6 +139,51 @@ def test_a_target_score_counts_once_the_reference_is_frozen():
     assert result.stop_reason == "target score 1 reached" and 5 <= len(result.candidates) < 64
     with pytest.raises(ValueError, match="only ranks a pool: give one verifier, or MeanZ"):
         toy(verifier=MeanZ(brightness, contrast), target_score=1.0)
+
+
+@pytest.mark.parametrize("make", [MeanZ, MinZ])
+def test_a_verifier_that_is_constant_on_the_first_candidates_counts_from_where_it_tells_them_apart(make):
+    made = []
+    found = FunctionVerifier(lambda images, prompts: [float(made.append(0) or len(made) == 19) for _ in images], "ocr")
+    result = toy(24, verifier=make(brightness, found, freeze_after=8), batch_size=4)
+    x = raw(result)
+    assert x[:, 1].tolist() == [float(row == 18) for row in range(24)]
+    reference = result.settings["verifier"]["reference"]
+    assert reference[found.key] == pytest.approx([1 / 19, np.sqrt(18) / 19])  # of the first 19
+    z = (x - [x[:8, 0].mean(), 1 / 19]) / [x[:8, 0].std(), np.sqrt(18) / 19]
+    assert scores(result) == pytest.approx((z.mean(1) if make is MeanZ else z.min(1)).tolist())
+    assert result.best.id == np.argmax(scores(result)) and result.image is not None and result.absolute
+    assert result.best.id == 18
+
+
+def test_a_verifier_that_stays_constant_leaves_a_target_score_to_the_others():
+    never = FunctionVerifier(lambda images, prompts: [0.0] * len(images), "never")
+    result = toy(64, verifier=MeanZ(brightness, never, freeze_after=5), target_score=0.5, batch_size=1)
+    assert result.stop_reason == "target score 0.5 reached" and result.absolute and result.score >= 0.5
+    assert result.settings["verifier"]["reference"][never.key] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("options", [{"algorithm": ParticleSearch()}, {"draft_steps": 2, "draft_renders": 3}], ids=["looks", "drafts"])
+@pytest.mark.parametrize(
+    ("verifier", "absolute"),
+    [
+        (brightness, lambda x: x[0]),
+        (MeanRank(brightness, contrast), None),
+        (MeanZ(brightness, contrast, freeze_after=50), None),
+        (WeightedSum(brightness, contrast, weights={"brightness": 1.0, "contrast": 2.0}), lambda x: x @ [1, 2]),
+        (MeanZ(brightness, contrast, freeze_after=2), "frozen"),
+    ],
+    ids=["one", "mean-rank", "not frozen yet", "sum", "frozen"],
+)
+def test_what_is_not_finished_has_its_own_value_or_none(verifier, absolute, options):
+    result = toy(12, verifier=verifier, **options)
+    if absolute == "frozen":
+        mean, std = np.array(list(result.settings["verifier"]["reference"].values())).T
+        absolute = lambda x: ((x - mean) / std).mean()  # noqa: E731
+    rest = [c for c in result.candidates if not c.finished]
+    values = [np.nan if absolute is None else absolute(np.array(list(c.scores.values()))) for c in rest]
+    assert rest and [c.score for c in rest] == pytest.approx(values, nan_ok=True)
+    assert all(np.isfinite(c.score) for c in result.candidates if c.finished)
 
 
 def test_a_reference_of_one_search_serves_another(tmp_path):
