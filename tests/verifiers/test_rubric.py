@@ -11,6 +11,7 @@ from verifiers.judge.rubric import RUBRIC, Grades, Rubric, UnreadableAnswer
 
 GOOD = {key: {"explanation": f"why {key}", "score": index + 0.5} for index, key in enumerate(RUBRIC.keys)}
 TEXT = json.dumps(GOOD)
+FORM = json.dumps({key: {"explanation": "<one sentence>", "score": "<number>"} for key in GOOD})
 
 
 def test_the_five_aspects_of_the_paper_and_overall():
@@ -50,6 +51,30 @@ def test_the_form_itself_is_no_answer():
         f"<think>{json.dumps(dict.fromkeys(RUBRIC.keys, 1))}</think>{TEXT}",  # the last word counts
         json.dumps({key: value["score"] for key, value in GOOD.items()}),  # flat
         json.dumps({key: {"score": str(value["score"])} for key, value in GOOD.items()}),  # numbers in quotes
+        json.dumps({key: f"{value['score']}/10" for key, value in GOOD.items()}),
+        json.dumps({key: f"{value['score']} out of 10" for key, value in GOOD.items()}),
+        json.dumps({"grades": GOOD}),
+        json.dumps(
+            {"image": 1, "result": {"scores": {k: GOOD[k] for k in RUBRIC.aspects}, "overall": GOOD["overall"]}}
+        ),
+        json.dumps({"draft": dict.fromkeys(RUBRIC.keys, 1), "final": GOOD}),
+        json.dumps({"answer": f"```json\n{TEXT}\n```"}),  # JSON in a text of JSON
+        json.dumps([{"aspect": key, **value} for key, value in GOOD.items()]),
+        json.dumps({"grades": [{"name": key.replace("_", " ").title(), "grade": GOOD[key]["score"]} for key in GOOD]}),
+        "\n".join(json.dumps({key: value}) for key, value in GOOD.items()),  # an object each
+        json.dumps({key.title().replace("_", " "): value for key, value in GOOD.items()}),
+        json.dumps(
+            {key.title().replace("_", "")[:1].lower() + key.title().replace("_", "")[1:]: GOOD[key] for key in GOOD}
+        ),
+        json.dumps({key: {"rating": value["score"], "reason": "so"} for key, value in GOOD.items()}),
+        f'{TEXT}\n{{"overall": 7}}',  # whole, and a part of it once more
+        f"{TEXT}\nI was asked for {FORM}",  # the form as an echo, its numbers in quotes
+        f"{TEXT}\nThe schema: {json.dumps(RUBRIC.schema())}",
+        f"{TEXT}\n{TEXT}",
+        f"{TEXT[:-1]},}}",  # a comma too many
+        TEXT[:-1],  # and a bracket too few
+        f"```json\n{TEXT[:-1]}\n```",
+        TEXT.replace("why overall", "why\noverall"),  # a bare line break
     ],
 )
 def test_readable_answers(answer):
@@ -75,7 +100,13 @@ def test_explanations_are_kept():
         (json.dumps({**GOOD, "originality": -1}), "expected 0 to 10"),
         (json.dumps({**GOOD, "originality": 10**400}), "expected 0 to 10"),
         (json.dumps({**GOOD, "originality": "1e2"}), "expected a number"),
-        (json.dumps({**GOOD, "originality": "7/10"}), "expected a number"),
+        (json.dumps({**GOOD, "originality": "7/20"}), "expected a number"),
+        (json.dumps({**GOOD, "originality": "about 7"}), "expected a number"),
+        (json.dumps({**GOOD, "originality": {"low": 3, "high": 7}}), "expected a number"),
+        (json.dumps({**GOOD, "originality": "12/10"}), "expected 0 to 10"),
+        (TEXT[:-2], "no JSON object|lacks a grade"),  # the last grade may have been 5.55
+        (json.dumps(GOOD | {"originality": 11}) + json.dumps({"overall": 7}), "'originality' is 11"),
+        ('{"grades":' * 900 + "}" * 900, "no JSON object"),
         (json.dumps({**GOOD, "originality": True}), "expected a number"),
         (json.dumps({**GOOD, "originality": None}), "expected a number"),
         (json.dumps({**GOOD, "originality": {"explanation": "good"}}), "expected a number"),

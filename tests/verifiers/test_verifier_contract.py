@@ -133,7 +133,7 @@ def test_function_versions_tell_sources_apart():
 
 
 def test_functions_that_give_no_name_are_numbered_beside_each_other(images, prompts):
-    red, green = lambda x, p: x[:, 0].mean((1, 2)), lambda x, p: x[:, 1].mean((1, 2))  # noqa: E731
+    red, green = lambda x, p: x[:, 0].mean((1, 2)), lambda x, p: x[:, 1].mean((1, 2))
     one = MeanRank(red, green, FunctionVerifier(warmth, "function-3"), lambda x, p: x[:, 2].mean((1, 2)))
     assert [member.name for member in one.verifiers] == ["function", "function-2", "function-3", "function-4"]
     assert one.verifiers[1](images, prompts).tolist() == pytest.approx(images[:, 1].mean((1, 2)).tolist())

@@ -19,9 +19,9 @@ class ZScores(Aggregator):
     Without a reference, mean and std are those of the pool (its valid candidates, divided by their number), and values
     say nothing outside it. With one they are fixed, and values of different rounds share a scale. The reference is
     given, or taken from a pool by `freeze`, or by a search from its own first `freeze_after` valid finished candidates.
-    Where a std is 0, the verifier tells nothing apart and has no part in the value. A verifier whose frozen std is 0
-    isn't out for good: where a later pool has a spread, that pool's mean and std count, until it is frozen again, which a
-    search does with its first candidates that have one.
+    Where a std is 0, the verifier tells nothing apart and has no part in the value. With a frozen std of 0 it isn't out
+    for good: in a pool that it tells apart, that pool's mean and std count, until it is frozen again, which a search
+    does once its candidates have a spread.
 
     Attributes:
         reference: (mean, std) under each score verifier's key; None where the pool's own count.

@@ -122,33 +122,79 @@ class Rubric:
         return _object(dict.fromkeys(self.keys, value))
 
     def parse(self, answer: str) -> Grades:
-        """Read the grades: the last JSON object that grades anything, wherever it stands in the text.
+        """Read the grades: the last whole set of them, wherever it stands in the text.
+
+        A set is what one JSON object holds, at whatever depth and under keys however spelt, or what several objects
+        hold that repeat no grade. What isn't whole, such as an echo of the form, is passed over.
 
         Raises:
-            UnreadableAnswer: no such object, or a grade that is missing, no number, or off the scale.
+            UnreadableAnswer: no whole set, or its grades are off the scale.
         """
-        found = [value for value in _objects(answer) if any(key in value for key in self.keys)]
-        if not found:
-            raise UnreadableAnswer(f"the answer holds no JSON object with grades: {_shortened(answer)}")
-        explained = {key: value.get("explanation") for key, value in found[-1].items() if isinstance(value, dict)}
+        found = [held for value in _objects(answer) if (held := self._held(value))]
+        chosen = self._whole(found)
+        if chosen is None:
+            mended = _mended(answer)
+            chosen = self._whole([] if mended == answer else [self._held(value) for value in _objects(mended)])
+        if chosen is None:
+            raise UnreadableAnswer(self._lack(found[-1]) if found else _no_grades(answer))
         return Grades(
-            {key: self._grade(key, found[-1]) for key in self.keys},
-            {key: text for key in self.keys if isinstance(text := explained.get(key), str) and text},
+            {key: self._on_scale(key, chosen[key]) for key in self.keys},
+            {
+                key: text
+                for key in self.keys
+                if isinstance(value := chosen[key], dict) and isinstance(text := value.get("explanation"), str) and text
+            },
         )
 
-    def _grade(self, key: str, answer: Mapping[str, Any]) -> float:
-        if key not in answer:
-            raise UnreadableAnswer(f"the answer lacks a grade for {key!r}; it has {sorted(answer)}")
-        value = answer[key]
-        value = value.get("score") if isinstance(value, dict) else value
-        if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,9}(\.\d+)?\s*", value):
-            value = float(value)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UnreadableAnswer(f"the grade for {key!r} is {_shortened(repr(value))}; expected a number")
+    def _held(self, value: Any) -> dict[str, Any]:
+        """What parsed JSON says under each key of the rubric, at whatever depth: the outermost, and there the last."""
+        found: dict[str, Any] = {}
+        level = [value]
+        while level:
+            own: dict[str, Any] = {}
+            below: list[Any] = []
+            for inner in level:
+                if isinstance(inner, dict):
+                    keys = {_spelt(key): one for key, one in inner.items()}
+                    graded = {key: one for key, one in keys.items() if key in self.keys}
+                    # {"aspect": "originality", "score": 7} names its key by a value
+                    named = [] if graded else [key for one in inner.values() if (key := _spelt(one)) in self.keys]
+                    own |= graded or dict.fromkeys(named, inner)
+                    below += [] if named else [one for key, one in keys.items() if key not in self.keys]
+                elif isinstance(inner, list):
+                    below += inner
+                elif isinstance(inner, str):
+                    below += _objects(inner)
+            found, level = own | found, below
+        return found
+
+    def _whole(self, found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """The last that grades everything, or all of them together where they repeat no grade."""
+        if whole := [
+            held for held in found if all(_number(held.get(key), self.scale) is not None for key in self.keys)
+        ]:
+            return whole[-1]
+        together = {key: value for held in found for key, value in held.items()}
+        if sum(map(len, found)) == len(together) == len(self.keys) and len(found) > 1:
+            return self._whole([together])
+        return None
+
+    def _lack(self, held: Mapping[str, Any]) -> str:
+        """Why it isn't whole."""
+        for key in self.keys:
+            if key not in held:
+                return f"the answer lacks a grade for {key!r}; it has {sorted(held)}"
+            if _number(held[key], self.scale) is None:
+                return f"the grade for {key!r} is {_shortened(repr(held[key]))}; expected a number"
+        return "the answer's grades can't be told apart"
+
+    def _on_scale(self, key: str, value: Any) -> float:
         low, high = self.scale
-        if not low <= value <= high:
-            raise UnreadableAnswer(f"the grade for {key!r} is {_shortened(repr(value))}; expected {low:g} to {high:g}")
-        return float(value)
+        grade = _number(value, self.scale)
+        assert grade is not None
+        if not low <= grade <= high:
+            raise UnreadableAnswer(f"the grade for {key!r} is {grade:g}; expected {low:g} to {high:g}")
+        return grade
 
 
 RUBRIC = Rubric(
@@ -172,20 +218,51 @@ def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": dict(properties), **required}
 
 
+def _number(value: Any, scale: Sequence[float | int]) -> float | None:
+    """The grade in a value: a number, a text of one ("7.5", or "7/10" where 10 is best), or an object with one."""
+    if isinstance(value, dict):
+        there = [value["score"]] if "score" in value else [v for v in value.values() if isinstance(v, int | float)]
+        return None if len(there) != 1 or isinstance(there[0], dict) else _number(there[0], scale)
+    if isinstance(value, str):
+        read = re.fullmatch(r"\s*(-?\d{1,9}(?:\.\d+)?)\s*(?:(?:/|out of)\s*(\d{1,9}(?:\.\d+)?)\s*)?", value)
+        return float(read[1]) if read and (read[2] is None or float(read[2]) == scale[1]) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return max(-1e9, min(1e9, value)) * 1.0  # a whole number of 400 digits is no float
+
+
+def _spelt(key: Any) -> str:
+    """A key as rubrics write it: "Visual quality" and "visualQuality" are visual_quality."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key) if isinstance(key, str) and len(key) < 100 else ""
+    return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+
+
+def _mended(text: str) -> str:
+    """The text without commas before closing brackets, and with the brackets that it ends without."""
+    text = re.sub(r",(?=\s*[}\]])", "", text.rstrip().removesuffix("```").rstrip())
+    return text + "}}" if text.endswith("}") else text
+
+
 def _objects(text: str) -> list[dict[str, Any]]:
-    """The JSON objects in a text, in order, those inside another left out."""
-    decoder = json.JSONDecoder(parse_constant=_refused)
+    """The JSON objects in a text, in order, those inside another left out; line breaks may stand in their texts."""
+    decoder = json.JSONDecoder(parse_constant=_refused, strict=False)
     found: list[dict[str, Any]] = []
     start = text.find("{")
     while start >= 0:
         try:
             value, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
+        except RecursionError:  # no answer is nested so deep, and each of its brackets would be tried
+            break
+        except ValueError:
             end = start + 1
         else:
             found.append(value)
         start = text.find("{", end)
     return found
+
+
+def _no_grades(answer: str) -> str:
+    return f"the answer holds no JSON object with grades: {_shortened(answer)}"
 
 
 def _refused(constant: str) -> float:

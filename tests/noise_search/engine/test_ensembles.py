@@ -163,7 +163,9 @@ def test_a_verifier_that_stays_constant_leaves_a_target_score_to_the_others():
     assert result.settings["verifier"]["reference"][never.key] == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("options", [{"algorithm": ParticleSearch()}, {"draft_steps": 2, "draft_renders": 3}], ids=["looks", "drafts"])
+@pytest.mark.parametrize(
+    "options", [{"algorithm": ParticleSearch()}, {"draft_steps": 2, "draft_renders": 3}], ids=["looks", "drafts"]
+)
 @pytest.mark.parametrize(
     ("verifier", "absolute"),
     [

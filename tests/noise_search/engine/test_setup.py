@@ -59,7 +59,10 @@ VALUES = [
     ({"judges": [contrast, brightness]}, "judge 'brightness' is a verifier of the search, too .*held out"),
     ({"verifier": [contrast, FunctionVerifier(brightness, "mine")], "judges": [brightness]}, "judge 'brightness' is a"),
     ({"verifier": MeanRank("clip", "aesthetic"), "judges": ["shapes-clip"], **EMBEDDED}, "judge 'clip' is a verifier"),
-    ({"verifier": embedded_verifier(EMBEDDED_VERIFIERS["shapes-clip"]), "judges": ["clip"], **EMBEDDED}, "judge 'clip'"),
+    (
+        {"verifier": embedded_verifier(EMBEDDED_VERIFIERS["shapes-clip"]), "judges": ["clip"], **EMBEDDED},
+        "judge 'clip'",
+    ),
     ({"model": "shapes-flw"}, "unknown model 'shapes-flw'; did you mean 'shapes-flow'"),
     ({"model": ""}, "unknown model ''"),
     ({"verifier": []}, "no verifier"),
