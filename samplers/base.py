@@ -1,5 +1,6 @@
 """`Sampler`: what a search needs of a diffusion model, and nothing else."""
 
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -147,6 +148,15 @@ def check_run(space: NoiseSpace, states: State, stop: int, rho: float | None, ke
 def _check_grid(states: State, space: NoiseSpace) -> None:
     if states.grid != space.id:
         raise ValueError(f"the states belong to grid {states.grid}, the sampler runs {space.id}: use sampler.space()")
+
+
+def check_eta(eta: Any) -> float:
+    """DDIM's eta as it is; TypeError for what is no number, ValueError outside [0, 1]."""
+    if isinstance(eta, bool) or not isinstance(eta, numbers.Real):
+        raise TypeError(f"eta must be a number in [0, 1], got {eta!r:.40} of type {type(eta).__name__}")
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must be in [0, 1] (0 = deterministic, 1 = ancestral), got {eta}")
+    return float(eta)
 
 
 def step_rho(space: NoiseSpace, step: int, rho: float | None, eta: float) -> float:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samplers.base import Run, Sampler, arrived, check_run, clean_latent, row_prompts, step_rho
+from samplers.base import Run, Sampler, arrived, check_eta, check_run, clean_latent, row_prompts, step_rho
 from samplers.ddim import DDIM
 from samplers.flow_matching import FlowMatching
 from samplers.rule import Point, StepRule
@@ -57,7 +57,7 @@ class DenoiserSampler(Sampler):
             eta: DDIM's eta for runs without rho: 0 deterministic, 1 ancestral.
             name: recorded by `describe`.
         """
-        self._fn, self._decode, self._eta, self._name = fn, decode, eta, name
+        self._fn, self._decode, self._eta, self._name = fn, decode, check_eta(eta), name
         self._prompts: list[str] = []
         self._rule = rule or _rule(prediction)
         self._make = only(space) if isinstance(space, NoiseSpace) else space

@@ -7,6 +7,7 @@ redefined.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,10 +24,20 @@ class Operation(Mapping[str, Any]):
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "Operation":
-        """Copy a mapping of JSON values; lists become tuples. ValueError where `op` or `v` is missing."""
+        """Copy a mapping of JSON values; lists become tuples.
+
+        Raises:
+            ValueError: `op` or `v` is missing, or a value is neither a text, a finite number, nor a list of those.
+        """
         if not isinstance(fields.get("op"), str) or fields.get("v") != VERSION:
-            raise ValueError(f"operation {dict(fields)!r} must have a string 'op' and 'v' = {VERSION}")
-        frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+            raise ValueError(
+                f"operation with {', '.join(map(str, fields)):.80} needs a string 'op' and 'v' = {VERSION}"
+            )
+        frozen = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in fields.items()}
+        for name, value in frozen.items():
+            if not all(map(_plain, value if isinstance(value, tuple) else (value,))):
+                kind = type(fields[name]).__name__
+                raise ValueError(f"operation {fields['op']!r:.40} has a {kind} as {name!r:.40}; expected plain values")
         return cls(tuple(frozen.items()))
 
     def __getitem__(self, name: str) -> Any:
@@ -177,20 +188,36 @@ class Recipe:
     def seed(self) -> int | None:
         """The seed for `torch.Generator().manual_seed(seed)`, when the noise is one plain `fresh`."""
         noise = self.before_runs
-        return int(noise.last["seed"]) if noise.before is None and noise.last["op"] == "fresh" else None
+        seed = noise.last.get("seed") if noise.before is None and noise.last["op"] == "fresh" else None
+        return seed if isinstance(seed, int) else None
 
     def to_json(self) -> str:
         """The operations as a JSON list, in order."""
         return json.dumps([dict(op) for op in self.operations], allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str | Sequence[Mapping[str, Any]]) -> "Recipe":
-        """Read what `to_json` wrote (the text, or the list already parsed). ValueError if malformed."""
-        operations = json.loads(text) if isinstance(text, str) else text
+    def from_json(cls, content: Any) -> "Recipe":
+        """Read what `to_json` wrote: the text, or the list already parsed. ValueError for anything else."""
+        operations = content
+        if isinstance(content, str):
+            try:
+                operations = json.loads(content)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"a recipe is a JSON list of operations, and this is no JSON: {error}") from error
+        listed = isinstance(operations, Sequence) and not isinstance(operations, str | bytes)
+        if not listed or not all(isinstance(op, Mapping) for op in operations):
+            kinds = {type(op).__name__ for op in operations} if listed else {type(operations).__name__}
+            raise ValueError(f"a recipe is a list of operations, each an object, got {', '.join(sorted(kinds))}")
         if not operations:
             raise ValueError("a recipe needs at least one operation, got none")
         recipe = cls(tuple(Operation.of(op) for op in operations))
         for index, op in enumerate(recipe.operations):
-            if not (op.get("parent") is None if index == 0 else op.get("parent") in range(index)):
-                raise ValueError(f"operation {index} ({op['op']}) has parent {op.get('parent')!r}: not an earlier one")
+            parent = op.get("parent")
+            if not (parent is None if index == 0 else type(parent) is int and 0 <= parent < index):
+                raise ValueError(f"operation {index} ({op['op']:.40}) has parent {parent!r:.40}: not an earlier one")
         return recipe
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is hashable and JSON has it."""
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))

@@ -90,11 +90,11 @@ def replay(
 
 def check_recipe(recipe: Recipe, spaces: Sequence[NoiseSpace]) -> None:
     """Raise ValueError, naming the operation, unless the recipe is a chain of known operations over these grids."""
+    check_operations(recipe)
     by_id = {space.id: space for space in spaces}
     at, grid = 0, None
     for index, op in enumerate(recipe.operations):
         name = f"operation {index} of the recipe ({op['op']})"
-        _check_fields(name, index, op)
         if "grid" in op:
             if op["grid"] not in by_id:
                 known = ", ".join(f"{g} ({s.end} steps)" for g, s in by_id.items())
@@ -109,6 +109,12 @@ def check_recipe(recipe: Recipe, spaces: Sequence[NoiseSpace]) -> None:
             at = op["to"]
         elif at > 0 and op["op"] != "branch":
             raise ValueError(f"{name} makes or moves pure noise, the row is at step {at}")
+
+
+def check_operations(recipe: Recipe) -> None:
+    """Raise ValueError, naming the operation, unless each is known, goes on from the one before it, and is complete."""
+    for index, op in enumerate(recipe.operations):
+        _check_fields(f"operation {index} of the recipe ({op['op']:.40})", index, op)
 
 
 def _check_eta(recipe: Recipe, sampler: Sampler) -> None:
@@ -132,14 +138,16 @@ def _check_fields(name: str, index: int, op: Operation) -> None:
     expected = FIELDS[op["op"]] | ({"eta"} if op["op"] == "run" and op.get("rho", 1) is None else set())
     found = set(op) - {"op", "v", "parent"}
     if found != expected:
-        raise ValueError(f"{name} has {', '.join(sorted(found)) or 'nothing'}; expected {', '.join(sorted(expected))}")
+        raise ValueError(
+            f"{name} has {', '.join(sorted(found))[:80] or 'nothing'}; expected {', '.join(sorted(expected))}"
+        )
     for key in expected - {"grid"}:
         kinds = int if key in ("seed", "from", "to") else int | float
         value = op[key]
         if not isinstance(value, kinds) or isinstance(value, bool):
             if key == "rho" and value is None:
                 continue
-            raise ValueError(f"{name} has {key} = {value!r}; expected a {'whole ' if kinds is int else ''}number")
+            raise ValueError(f"{name} has {key} = {value!r:.40}; expected a {'whole ' if kinds is int else ''}number")
 
 
 def _run(sampler: Sampler, state: State, op: Operation, keep: Sequence[int]) -> Run:

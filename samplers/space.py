@@ -118,13 +118,14 @@ class NoiseSpace:
         """The exact forward kernel from `state.step` back to the noisier grid point `to`.
 
         x_u = r x_s + sqrt(sigma_u^2 - r^2 sigma_s^2) e with r = alpha_u / alpha_s; the marginal of x_u is the
-        grid's. `to == state.step` returns the state unchanged. Raises ValueError for a cleaner `to`.
+        grid's. Over no time, `to == state.step`, it adds no noise, and only the random stream is new: a `branch`.
+        Raises ValueError for a cleaner `to`.
         """
         self._check(state)
         if not 0 <= to <= state.step:
             raise ValueError(f"renoise goes back to a grid point in [0, {state.step}] (the state's step), got {to}")
         if to == state.step:
-            return state[[0] * len(seeds)] if len(state) == 1 else state
+            return self.branch(state, seeds)
         ratio = self.alphas[to] / self.alphas[state.step] if self.alphas[to] else 0.0
         spread = math.sqrt(max(self.sigmas[to] ** 2 - (ratio * self.sigmas[state.step]) ** 2, 0.0))
 

@@ -4,7 +4,7 @@ import json
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,25 @@ from noise_search.results.record import RECORD_VERSION
 from noise_search.results.result import SearchResult
 from noise_search.words import first_line
 from samplers.recipe import Recipe
+from samplers.replay import check_operations
 
 Source = str | Path | Image.Image | SearchResult | Recipe | Sequence[Mapping[str, Any]]
 
 
 _WRITTEN = "PNGs that carry one are written by result.save(), in best.png and top/, and by Replay.save()"
+
+
+_MOST_BYTES = 2**28
+"""Of a file that is read: a result.json of 100,000 candidates has about half as many."""
+_MOST_TEXT = 2**20
+"""Characters of a prompt, or of another text in a model's options."""
+_MOST_OPERATIONS = 10_000
+"""Of a recipe; each is a noise to be drawn or a run."""
+_DEEPEST = 32
+"""Levels of lists and objects in settings; searches write fewer than 10."""
+_MOST = {"steps": 10_000, "num_inference_steps": 10_000, "height": 2**14, "width": 2**14, "num_frames": 2**12}
+_MOST_OTHERWISE = 2**24
+"""What whole numbers in the settings of a model may be: pixels, steps, frames, and anything else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +92,12 @@ def _of_file(file: Path, candidate: int | None) -> Record:
     if file.is_dir():
         file = file / "result.json"
     try:
-        raw = file.read_bytes()
+        with file.open("rb") as stream:
+            raw = stream.read(_MOST_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{str(file)!r} can't be read: {error.strerror or error}") from error
+    if len(raw) > _MOST_BYTES:
+        raise ValueError(f"{str(file)!r} has more than {_MOST_BYTES >> 20} MiB, and no search writes so much")
     if raw.startswith(b"\x89PNG"):
         return _of_png(file, candidate)
     name = repr(str(file))
@@ -205,8 +222,8 @@ def _of_result(result: SearchResult, candidate: int | None) -> Record:
 
 
 def _no_candidate(origin: str, wanted: Any, ids: Sequence[Any]) -> str:
-    there = ", ".join(str(i) for i in ids[:20]) + (f", ... {ids[-1]}" if len(ids) > 20 else "")
-    return f"{origin} has no candidate {wanted!r}; it has {there or 'none'}"
+    there = ", ".join(f"{i!r:.20}" for i in ids[:20]) + (f", ... {ids[-1]!r:.20}" if len(ids) > 20 else "")
+    return f"{origin} has no candidate {wanted!r:.20}; it has {there or 'none'}"
 
 
 def _alone(recipe: Recipe, candidate: int | None) -> Recipe:
@@ -217,16 +234,14 @@ def _alone(recipe: Recipe, candidate: int | None) -> Recipe:
 
 def as_recipe(content: Any, origin: str) -> Recipe:
     """A recipe of parsed JSON, or ValueError."""
-    if (
-        not isinstance(content, Sequence)
-        or isinstance(content, str)
-        or not all(isinstance(o, Mapping) for o in content)
-    ):
-        raise ValueError(f"{origin} has no list of operations for a recipe: {content!r:.80}")
+    if isinstance(content, Sequence) and len(content) > _MOST_OPERATIONS:
+        raise ValueError(f"{origin} has a recipe of {len(content)} operations; expected at most {_MOST_OPERATIONS}")
     try:
-        return Recipe.from_json(content)
+        recipe = Recipe.from_json(content)
+        check_operations(recipe)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{origin}: {error}") from error
+    return recipe
 
 
 def parsed(text: str, origin: str) -> Any:
@@ -247,6 +262,8 @@ def as_object(content: Any, origin: str) -> dict[str, Any]:
 def settings_of(content: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
     """The settings of a search, of a version that can be read, or ValueError."""
     settings = content.get("settings")
+    if any(depth > _DEEPEST for *_, depth in _walk(settings)):
+        raise ValueError(f"{origin} has settings of more than {_DEEPEST} levels; expected what a search writes")
     if not isinstance(settings, Mapping) or not isinstance(settings.get("model"), Mapping):
         raise ValueError(f"{origin} has no settings of a search; expected what result.save() writes")
     version = settings.get("record_version", 0)
@@ -267,6 +284,7 @@ def _check_shapes(settings: Mapping[str, Any], origin: str) -> None:
     for name, part in parts.items():
         if not isinstance(part, Mapping):
             raise ValueError(f"{origin} has {part!r:.40} for its {name}; expected an object, as a search writes it")
+    _check_sizes(settings, origin)
     for name, grid in grids.items():
         levels = grid.get("levels", [])
         if not isinstance(levels, list) or not all(isinstance(v, int | float) for v in levels):
@@ -275,11 +293,38 @@ def _check_shapes(settings: Mapping[str, Any], origin: str) -> None:
             raise ValueError(f"{origin} has steps {grid['steps']!r:.40} for grid {name}; expected a whole number")
 
 
+def _check_sizes(settings: Mapping[str, Any], origin: str) -> None:
+    """Refuse what would take memory or time without end: numbers, texts and lists of the model."""
+    of_model = [("options", settings["model"].get("options", {})), ("grids", settings.get("grids", {}))]
+    for place, part in of_model:
+        for name, value, _ in _walk(part, place):
+            most, size, what = _MOST.get(name, _MOST_OTHERWISE), value, name
+            if isinstance(value, str | list):
+                most = _MOST_TEXT if isinstance(value, str) else _MOST["steps"]
+                size, what = len(value), f"the length of {name}"
+            if isinstance(size, int | float) and abs(size) > most:
+                raise ValueError(f"{origin} has {size!r:.20} for {what:.40}; expected at most {most}")
+
+
+def _walk(node: Any, name: str = "settings") -> Iterator[tuple[str, Any, int]]:
+    """Everything in parsed JSON with the key that it is under and its depth; not by recursion, which has a limit."""
+    waiting = [(name, node, 0)]
+    while waiting:
+        name, value, depth = waiting.pop()
+        yield name, value, depth
+        if isinstance(value, Mapping):
+            waiting += [(str(key), inner, depth + 1) for key, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(name, inner, depth + 1) for inner in value]
+
+
 def text_of(content: Mapping[str, Any], name: str, origin: str) -> str:
     """A text by its name, or ValueError."""
     value = content.get(name)
     if not isinstance(value, str):
         raise ValueError(f"{origin} has no {name}; expected what a search wrote")
+    if len(value) > _MOST_TEXT:
+        raise ValueError(f"{origin} has a {name} of {len(value)} characters; expected at most {_MOST_TEXT}")
     return value
 
 

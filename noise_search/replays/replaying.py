@@ -140,7 +140,7 @@ def _settings_that_run(record: Record) -> Iterator[None]:
     """Settings that the model can't take are the file's fault, not the caller's."""
     try:
         yield
-    except (TypeError, ArithmeticError, LookupError) as error:
+    except (TypeError, AttributeError, ArithmeticError, LookupError) as error:
         if record.settings is None:
             raise
         raise ValueError(f"{record.origin} has settings that its model can't run: {first_line(error)}") from error

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samplers.base import Run, Sampler, check_run, clean_latent, joined, row_prompts
+from samplers.base import Run, Sampler, check_eta, check_run, clean_latent, joined, row_prompts
 from samplers.pipelines import denoisers, grids
 from samplers.pipelines.batch import BatchCall
 from samplers.pipelines.calls import PipelineCalls, as_images
@@ -138,10 +138,11 @@ class PipelineSampler(CallingSampler):
         Raises:
             TypeError: `pipe` is no pipeline, or does not take one of the arguments.
             NotDrivable: a pipeline or scheduler that cannot be taken step by step (a ValueError).
-            ValueError: an option the sampler owns, or a pipeline without a denoiser.
+            ValueError: an option the sampler owns, an eta outside [0, 1], or a pipeline without a denoiser.
         """
         if scheduler not in ("first-order", "keep"):
             raise ValueError(f"scheduler must be 'first-order' or 'keep', got {scheduler!r}")
+        eta = check_eta(eta)
         pipe = as_pipeline(pipe)
         options = call_options(
             pipe,

@@ -21,13 +21,18 @@ def same(left: State, right: State, tolerance: float = 0.0) -> None:
 
 
 class SamplerContract:
-    """Fixtures to give: `sampler`; `counting`, a function whose context yields the rows of each call.
+    """Fixtures to give: `sampler`; `counting`, a function whose context yields the rows of each call; `of_eta`.
 
     Class attributes `stochastic_rho` and `tolerance` may be changed.
     """
 
     stochastic_rho: float = 0.6
     tolerance: float = 1e-5
+
+    @pytest.fixture
+    def of_eta(self) -> Callable[[float], Sampler] | None:
+        """A function of eta that makes a sampler; None where there is no eta."""
+        return None
 
     @pytest.fixture
     def noise(self, sampler: Sampler) -> State:
@@ -98,6 +103,23 @@ class SamplerContract:
         assert all((ends[0][i] - ends[1][i]).abs().max() > 1e-3 for i in range(3))
         plain = [sampler.run(s, space.end, rho=1.0).final.x for s in (stopped, branched)]
         assert torch.equal(*plain)
+
+    def test_renoising_to_where_a_row_is_gives_its_steps_other_noise(self, sampler, noise):
+        space, stopped = sampler.space(), sampler.run(noise, 1, rho=self.stochastic_rho).final
+        again = space.renoise(stopped, 1, [1, 2, 3])
+        same(again, space.branch(stopped, [1, 2, 3]))
+        ends = [sampler.run(s, space.end, rho=self.stochastic_rho).final.x for s in (stopped, again)]
+        assert all((ends[0][i] - ends[1][i]).abs().max() > 1e-3 for i in range(3))
+        with pytest.raises(ValueError, match="one seed per row"):
+            space.renoise(stopped, 1, [1, 2])
+
+    def test_an_eta_outside_0_to_1_is_refused(self, of_eta):
+        if of_eta is None:
+            pytest.skip("has no eta")
+        for eta in (-0.1, 1.01, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match=r"^eta must be in \[0, 1\] \(0 = deterministic, 1 = ancestral\), got"):
+                of_eta(eta)
+        assert [of_eta(eta).describe()["eta"] for eta in (0, 1, 0.5)] == [0.0, 1.0, 0.5]
 
     def test_images_are_finite_and_in_range(self, sampler, noise):
         end = sampler.run(noise, sampler.space().end, keep=[1])

@@ -33,6 +33,10 @@ class TestDenoiserSampler(SamplerContract):
         return DenoiserSampler(model[0], model[1], prediction="x0")
 
     @pytest.fixture
+    def of_eta(self, model):
+        return lambda eta: DenoiserSampler(model[0], model[1], eta=eta)
+
+    @pytest.fixture
     def counting(self, model):
         @contextmanager
         def count():

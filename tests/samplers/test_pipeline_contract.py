@@ -34,6 +34,10 @@ class TestPipelineSampler(SamplerContract):
         return PipelineSampler(tiny(name), steps=3, **options)
 
     @pytest.fixture
+    def of_eta(self):
+        return lambda eta: PipelineSampler(tiny("flux"), steps=3, eta=eta, **FLUX)
+
+    @pytest.fixture
     def counting(self, sampler):
         @contextmanager
         def counted():

@@ -3,6 +3,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from samplers import Recipe
 
@@ -64,8 +66,42 @@ def test_key_is_the_same_in_another_process():
         '[{"v": 1}]',
         "[]",
         '[{"op": "a", "v": 1}, {"op": "b", "v": 1, "parent": 1}]',
+        '[{"op": "a", "v": 1}, {"op": "b", "v": 1, "parent": false}]',
+        "[1]",
+        "1",
+        "{}",
+        '"fresh"',
+        "[" * 100_000,
+        "[{]",
+        f'[{{"op": "fresh", "v": 1, "seed": {"[" * 600 + "]" * 600}}}]',
+        '[{"op": "fresh", "v": 1, "seed": {"a": 1}}]',
+        '[{"op": "fresh", "v": 1, "seed": NaN}]',
+        '[{"op": "fresh", "v": 1, "seed": 1e999}]',
     ],
+    ids=lambda text: text[:60],
 )
 def test_malformed_recipes_are_refused(text):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError) as caught:
         Recipe.from_json(text)
+    assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(["op", "v", "parent", "seed", "grid", "rho", "from", "to"])
+OPERATIONS = st.dictionaries(FIELDS, st.sampled_from(["fresh", "run", 0, 1]) | VALUES, max_size=8)
+
+
+@settings(max_examples=300, deadline=None)
+@given(VALUES | st.lists(OPERATIONS | VALUES, max_size=3))
+def test_any_json_is_a_recipe_that_stays_itself_or_refused(content):
+    try:
+        recipe = Recipe.from_json(json.dumps(content))
+    except ValueError as refusal:
+        assert "\n" not in str(refusal)
+        return
+    assert Recipe.from_json(recipe.to_json()) == recipe and hash(recipe) is not None
+    assert (recipe.key, recipe.stream, recipe.seed, recipe.grid_bound) is not None

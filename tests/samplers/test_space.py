@@ -52,7 +52,9 @@ def test_identity_moves_return_the_row():
     space, rows = SPACES[0], SPACES[0].fresh([1, 2])
     assert torch.equal(space.neighbour(rows, [3, 4], 1.0).x, rows.x)
     assert torch.equal(space.pcn(rows, [3, 4], 0.0).x, rows.x)
-    assert space.renoise(rows, 0, [3, 4]) is rows
+    again = space.renoise(rows, 0, [3, 4])
+    assert torch.equal(again.x, rows.x) and again.recipes == space.branch(rows, [3, 4]).recipes
+    assert len(space.renoise(rows[0], 0, [3, 4, 5])) == 3
 
 
 def test_a_direction_is_never_the_fresh_noise_of_the_same_seed():
@@ -112,6 +114,8 @@ def test_misuse_is_refused():
         (lambda: space.pcn(rows, [1, 2], -0.1), "beta must be"),
         (lambda: space.neighbour(rows, [1, 2, 3], 0.9), "one seed per row"),
         (lambda: space.renoise(late, 3, [1, 2]), "goes back"),
+        (lambda: space.renoise(late, 2, [1, 2, 3]), "one seed per row"),
+        (lambda: space.renoise(late, 2, [1, -2]), "seeds must be"),
         (lambda: space.branch(SPACES[1].fresh([1]), [1]), "belongs to grid"),
         (lambda: space.fresh([-1]), "seeds must be"),
         (lambda: space.fresh([True]), "seeds must be"),

@@ -328,7 +328,7 @@ def test_what_holds_no_recipe_is_refused(saved, tmp_path):
     refused(
         edited(saved[1] / "best.png", tmp_path, record_version=99), "version 99, and this noise-search reads up to 1"
     )
-    refused("[1, 2]", "no list of operations", model="shapes-ddim", prompt="a")
+    refused("[1, 2]", "a recipe is a list of operations, each an object, got int", model="shapes-ddim", prompt="a")
 
 
 def test_large_pictures_and_inflated_texts_are_refused(monkeypatch, tmp_path, saved):
@@ -338,6 +338,53 @@ def test_large_pictures_and_inflated_texts_are_refused(monkeypatch, tmp_path, sa
     refused(tmp_path / "bomb.png", "bomb.png' is damaged: Decompressed data too large")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     refused(saved[1] / "best.png", "too large")
+
+
+NESTED = json.loads("[" * 600 + "]" * 600)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model__options__height": 10**6}, "has 1000000 for height; expected at most 16384"),
+        ({"model__options__width": 1e9}, "has 1000000000.0 for width"),
+        ({"model__options__num_inference_steps": 5 * 10**7}, "has 50000000 for num_inference_steps"),
+        ({"model__options__num_images": 10**400}, "has 1000000+ for num_images"),
+        ({"model__options__sigmas": [0.5] * 10**5}, "has 100000 for the length of sigmas"),
+        ({"model__options__negative_prompt": "a" * 2**21}, "has 2097152 for the length of negative_prompt"),
+        ({"model__options__extra": NESTED}, "settings of more than 32 levels"),
+        ({"environment__torch": NESTED}, "settings of more than 32 levels"),
+        ({"grids": {"abc": {"steps": 5 * 10**7, "levels": []}}}, "has 50000000 for steps"),
+        ({"grids": {"abc": {"steps": None, "levels": [0.5] * 10**6}}}, "for the length of levels"),
+        ({"model__eta": float("nan")}, r"eta must be in \[0, 1\]"),
+        ({"model__eta": 7.0}, r"eta must be in \[0, 1\]"),
+        ({"model__eta": "all"}, "has settings that its model can't run"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else value[:40],
+)  # fmt: skip
+def test_sizes_that_no_search_writes_are_refused_before_anything_is_made(saved, tmp_path, changes, words):
+    for name in ("best.png", "result.json"):
+        if len(str(changes)) > 2**20 and name == "best.png":
+            continue  # a text of a PNG has less
+        refused(edited(saved[1] / name, tmp_path, **changes), words)
+
+
+def test_recipes_and_files_without_end_are_refused(saved, tmp_path, monkeypatch):
+    first = {"op": "fresh", "v": 1, "seed": 1}
+    chain = [first, *({"op": "pcn", "v": 1, "parent": i, "seed": i, "beta": 0.1} for i in range(10_000))]
+    refused(json.dumps(chain), "a recipe of 10001 operations; expected at most 10000", model="shapes-ddim", prompt="a")
+    cut = json.dumps([first, {"op": "run", "v": 1, "parent": 0}])
+    refused(cut, r"operation 1 of the recipe \(run\) has nothing", model="shapes-ddim", prompt="a")
+    for count in (3, 599):
+        deep = json.dumps([first]).replace('"seed": 1', f'"seed": {"[" * count + "]" * count}')
+        refused(deep, "a list as 'seed'", model="shapes-ddim", prompt="a")
+    monkeypatch.setattr("noise_search.replays.reading._MOST_BYTES", 2**20)
+    (tmp_path / "large.json").write_bytes(b"[" + b" " * 2**20 + b"]")
+    refused(tmp_path / "large.json", "large.json' has more than 1 MiB")
+    content = json.loads((saved[1] / "result.json").read_text()) | {"prompt": "a" * (2**20 + 1)}
+    monkeypatch.undo()
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    refused(tmp_path, "a prompt of 1048577 characters")
 
 
 def test_a_picture_outside_the_results_folder_is_not_read(saved, tmp_path):
