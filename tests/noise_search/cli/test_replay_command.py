@@ -68,6 +68,16 @@ def test_a_model_by_another_name_will_do(folder, tmp_path):
     assert done.exit_code == 0 and "best.png" in done.stdout
 
 
+def test_a_record_of_sizes_without_end_gets_one_line_and_exit_code_2(folder, tmp_path):
+    content = json.loads((folder / "result.json").read_text())
+    content["settings"]["model"]["options"] |= {"num_inference_steps": 5 * 10**7, "height": 10**6}
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    done = run(tmp_path, "--out", tmp_path / "x.png")
+    assert done.exit_code == 2 and done.stdout == "" and not (tmp_path / "x.png").exists()
+    (line,) = done.stderr.strip().splitlines()
+    assert "result.json' has 1000000 for height; expected at most 16384" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
