@@ -119,7 +119,7 @@ class SamplerContract:
         for eta in (-0.1, 1.01, float("nan"), float("inf")):
             with pytest.raises(ValueError, match=r"^eta must be in \[0, 1\] \(0 = deterministic, 1 = ancestral\), got"):
                 of_eta(eta)
-        assert [of_eta(eta).describe()["eta"] for eta in (0, 1, 0.5)] == [0.0, 1.0, 0.5]
+        assert [of_eta(eta).describe()["eta"] for eta in (0.0, 1.0, 0.5)] == [0.0, 1.0, 0.5]
 
     def test_images_are_finite_and_in_range(self, sampler, noise):
         end = sampler.run(noise, sampler.space().end, keep=[1])
