@@ -2,12 +2,14 @@
 
 An image is split into connected blobs that differ from its background. The pixels of a blob become coverages
 along the line from the background to the blob's own colour, and these are compared with the renderer's
-shapes at sub-pixel shifts. A blob that resembles none, or that has no colour of the palette, is unknown.
+shapes at sub-pixel shifts. A blob that resembles none, or that has no colour of the palette, is unknown. Then what was
+read is drawn again, and what the drawing leaves of the image is measured: specks, ghosts, holes, strange backgrounds.
 """
 
 import functools
 import itertools
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -26,7 +28,7 @@ CUT, CUT_TOUCHING = 0.5, 0.7
 It parts squares whose corners touch.
 """
 SPECK = 8
-"""Blobs of fewer pixels are noise."""
+"""Blobs of fewer pixels have no shape that could be read; they stay in the rest."""
 OVERLAP = {shape: 0.88 if shape in ("triangle", "star", "cross", "ring") else 0.92 for shape in SHAPES}
 """Least overlap of a blob with a shape for the blob to be that shape.
 
@@ -35,7 +37,12 @@ Blur costs thin and pointed shapes more, and they resemble no other; the rest ne
 MARGIN = 0.01
 """Least lead of the best shape's overlap over the next shape's."""
 COLOUR_REACH = 0.2
-"""Largest distance of a blob's colour from the line between the background and a colour of the palette."""
+"""Largest distance of a blob's colour from the line between the background and a colour of the palette.
+
+Within a blob, pixels so close to its colour are shades of it. Half of the least distance between two colours.
+"""
+REST_WINDOW = 5
+"""Side in pixels of the window over which the rest is averaged: what is smaller must stand out more to be seen."""
 OFF_LINE = 0.35
 """A pixel this far off the line from background to blob colour, as a share of it, is another colour."""
 FAINTEST = 0.6
@@ -70,10 +77,32 @@ class Found:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an image shows: the nearest background of the world, and the objects in reading order."""
+    """What an image shows: the nearest background of the world, and the objects in reading order.
+
+    Attributes:
+        rest: what background and objects leave unexplained where that is most, as a distance of RGB in [0, 1] to what
+            was read, averaged over a small window; or how far the background is from grey, where that is more.
+    """
 
     background: str
     found: tuple[Found, ...]
+    rest: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """How a blob is drawn: the world's shape that is nearest to it, in the blob's own place, size and colour.
+
+    Attributes:
+        x, y, radius: in pixels.
+        colour: less the background, `[3]`.
+    """
+
+    shape: str
+    x: float
+    y: float
+    radius: float
+    colour: np.ndarray
 
 
 def read(images: Float[Tensor, " batch 3 height width"]) -> list[Reading]:
@@ -101,19 +130,61 @@ def _read_chunk(pixels: np.ndarray) -> list[Reading]:
         for i, parted in zip(unclear, _found(offset[unclear], background[unclear], CUT_TOUCHING), strict=True):
             if len(parted) > len(found[i]) and _unknowns(parted) < _unknowns(found[i]):
                 found[i] = parted
+    tint = np.linalg.norm(background - background.mean(1, keepdims=True), axis=1)
+    rest = [
+        max(_rest(*one), float(t)) for *one, t in zip(offset, ([d for _, d in f] for f in found), tint, strict=True)
+    ]
     backgrounds = tuple(BACKGROUNDS)
-    return [Reading(backgrounds[n], tuple(f)) for n, f in zip(names, found, strict=True)]
+    return [
+        Reading(backgrounds[name], tuple(item for item, _ in blobs), left)
+        for name, blobs, left in zip(names, found, rest, strict=True)
+    ]
 
 
-def _unknowns(found: list[Found]) -> int:
-    return sum(item.shape == UNKNOWN for item in found)
+def _unknowns(found: list[tuple[Found, _Drawn]]) -> int:
+    return sum(item.shape == UNKNOWN for item, _ in found)
 
 
-def _found(offset: np.ndarray, background: np.ndarray, cut: float) -> list[list[Found]]:
+def _rest(offset: np.ndarray, objects: list[_Drawn]) -> float:
+    """What the drawing of the objects leaves of an image less its background `[y, x, 3]`, where that is most.
+
+    A pixel may have any coverage that the drawing has beside it, since edges lie between pixels and are blurred.
+    """
+    rest, distance = offset.copy(), np.full(offset.shape[:2], np.inf, np.float32)
+    for one in objects:
+        columns, rows = (_span(centre, one.radius) for centre in (one.x, one.y))
+        x, y = (np.arange(s.start, s.stop, dtype=np.float32) + 0.5 for s in (columns, rows))
+        right, down = np.meshgrid((x - one.x) / one.radius, (y - one.y) / one.radius)
+        cover = np.clip(0.5 - signed_distance(one.shape, right, down) * one.radius, 0, 1)
+        least, most = _around(cover, np.minimum, 3), _around(cover, np.maximum, 3)
+        here = offset[rows, columns]
+        left = here - np.clip(here @ one.colour / _squared(one.colour), least, most)[..., None] * one.colour
+        far = np.sqrt(np.square(left).sum(-1))
+        left[far <= COLOUR_REACH * least] = 0
+        nearest = (most > 0) & (far < distance[rows, columns])
+        rest[rows, columns][nearest], distance[rows, columns][nearest] = left[nearest], far[nearest]
+    mean = _around(np.moveaxis(rest, -1, 0), np.add, REST_WINDOW, "constant") / REST_WINDOW**2
+    return float(np.sqrt(np.square(mean).sum(0)).max())
+
+
+def _span(centre: float, radius: float) -> slice:
+    """The pixels along an axis that a drawn object may touch, and two more on each side."""
+    return slice(max(int(centre - radius) - 3, 0), min(int(centre + radius) + 4, CANVAS))
+
+
+def _around(values: np.ndarray, combine: np.ufunc, side: int, mode: Literal["constant", "edge"] = "edge") -> np.ndarray:
+    """The least, the most or the sum of the last two axes' values in the square of `side` pixels around each."""
+    reach = side // 2
+    padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(reach, reach)] * 2, mode)
+    rows = functools.reduce(combine, (padded[..., d : d + values.shape[-2], :] for d in range(side)))
+    return np.asarray(functools.reduce(combine, (rows[..., d : d + values.shape[-1]] for d in range(side))))
+
+
+def _found(offset: np.ndarray, background: np.ndarray, cut: float) -> list[list[tuple[Found, _Drawn]]]:
     label = label_blobs(_foreground(offset, cut))
     blobs, area = np.unique(label[label >= 0], return_counts=True)
     blobs = blobs[area >= SPECK]
-    per_image: list[list[Found]] = [[] for _ in offset]
+    per_image: list[list[tuple[Found, _Drawn]]] = [[] for _ in offset]
     if len(blobs):
         for image, item in zip(blobs // CANVAS**2, _describe(blobs, label, offset, background), strict=True):
             per_image[image].append(item)
@@ -123,14 +194,13 @@ def _found(offset: np.ndarray, background: np.ndarray, cut: float) -> list[list[
 def _foreground(offset: np.ndarray, cut: float) -> np.ndarray:
     """Mask of pixels at least `cut` times as far from the background as their surroundings."""
     square = np.square(offset).sum(-1)
-    padded = np.pad(square, ((0, 0), (2, 2), (2, 2)))
-    rows = functools.reduce(np.maximum, (padded[:, d : d + CANVAS] for d in range(5)))
-    around = functools.reduce(np.maximum, (rows[:, :, d : d + CANVAS] for d in range(5)))
-    return np.asarray((square > FOREGROUND**2) & (square > cut**2 * around))
+    return np.asarray((square > FOREGROUND**2) & (square > cut**2 * _around(square, np.maximum, 5)))
 
 
-def _describe(blobs: np.ndarray, label: np.ndarray, offset: np.ndarray, background: np.ndarray) -> list[Found]:
-    """Found objects of the blobs, in their order."""
+def _describe(
+    blobs: np.ndarray, label: np.ndarray, offset: np.ndarray, background: np.ndarray
+) -> list[tuple[Found, _Drawn]]:
+    """Found objects of the blobs, in their order, and how to draw them."""
     image = blobs // CANVAS**2
     colour, own = _blob_colours(blobs, label, offset, background[image])
     cover, centre, outside = _coverages(blobs, grow(label, 2), offset, own)
@@ -139,18 +209,20 @@ def _describe(blobs: np.ndarray, label: np.ndarray, offset: np.ndarray, backgrou
     ranked = np.sort(overlap.max(2), axis=1)
     least = np.asarray([OVERLAP[shape] for shape in SHAPES])[kind // len(SIZES)]
     clear = (ranked[:, -1] >= least) & (ranked[:, -1] - ranked[:, -2] >= MARGIN)
-    centre = centre + place.reshape(len(blobs), -1, 2)[np.arange(len(blobs)), kind]
-    return [
-        Found(
-            SHAPES[kind[i] // len(SIZES)] if clear[i] else UNKNOWN,
+    place = place.reshape(len(blobs), -1, 3)[np.arange(len(blobs)), kind]
+    described = []
+    for i, shape in enumerate(SHAPES[k // len(SIZES)] for k in kind):
+        x, y = (centre[i] + place[i, :2]).tolist()
+        found = Found(
+            shape if clear[i] else UNKNOWN,
             _COLOUR_NAMES[colour[i]] if colour[i] >= 0 else UNKNOWN,
             SIZES[kind[i] % len(SIZES)],
-            float(centre[i, 0]),
-            float(centre[i, 1]),
+            x,
+            y,
             float(ranked[i, -1]),
         )
-        for i in range(len(blobs))
-    ]
+        described.append((found, _Drawn(shape, x, y, float(place[i, 2]), own[i])))
+    return described
 
 
 def _blob_colours(
@@ -159,7 +231,7 @@ def _blob_colours(
     """(index into the palette or -1, own colour minus background) of each blob, by majority of its core."""
     blob, core = _core(blobs, label, offset)
     line = (_COLOURS - background[:, None])[blob]
-    along = np.clip((core[:, None] * line).sum(-1) / np.square(line).sum(-1), FAINTEST, 1)
+    along = np.clip((core[:, None] * line).sum(-1) / _squared(line), FAINTEST, 1)
     votes = np.zeros((len(blobs), len(_COLOURS)))
     vote = np.square(core[:, None] - along[..., None] * line).sum(-1).argmin(1)
     np.add.at(votes, (blob, vote), 1)
@@ -169,9 +241,14 @@ def _blob_colours(
     np.add.at(total, blob[agreed], core[agreed])
     own = total / votes.max(1)[:, None]
     target = _COLOURS[winner] - background
-    reach = np.clip((own * target).sum(1) / np.square(target).sum(1), FAINTEST, 1)
+    reach = np.clip((own * target).sum(1) / _squared(target), FAINTEST, 1)
     near = np.linalg.norm(own - reach[:, None] * target, axis=1) <= COLOUR_REACH
     return np.where(near, winner, -1), own
+
+
+def _squared(line: np.ndarray) -> np.ndarray:
+    """Squared lengths, none of them 0: a background may have a colour of the palette."""
+    return np.asarray(np.maximum(np.square(line).sum(-1), np.finfo(np.float32).tiny))
 
 
 def _core(blobs: np.ndarray, label: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -220,7 +297,7 @@ def _cover(patch: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _templates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(coverages `[pixel, template]`, their squared norms, centres (x, y) `[kind, template of the kind, 2]`).
+    """(coverages `[pixel, template]`, their squared norms, places (x, y, radius) `[kind, template of the kind, 3]`).
 
     A kind is a shape at a size; its templates differ in scale and shift. They are aligned by their centre of
     mass, as blobs are.
@@ -234,21 +311,21 @@ def _templates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             column, row = x[mask].mean(), y[mask].mean()
             for r, dx, dy in itertools.product(radius * np.asarray(SCALES), SHIFTS - column, SHIFTS - row):
                 covers.append(np.clip(0.5 - signed_distance(shape, (x - dx) / r, (y - dy) / r) * r, 0, 1))
-                places.append((dx, dy))
+                places.append((dx, dy, r))
     flat = np.asarray(covers, np.float32).reshape(len(covers), -1).T
-    return flat, np.square(flat).sum(0), np.asarray(places).reshape(len(SHAPES) * len(RADII), -1, 2)
+    return flat, np.square(flat).sum(0), np.asarray(places).reshape(len(SHAPES) * len(RADII), -1, 3)
 
 
 def overlaps(cover: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Best overlap of each blob with each kind of object, and where that puts the object's centre.
+    """Best overlap of each blob with each kind of object, and where that puts the object.
 
     Args:
         cover: coverages in [0, 1] around a blob's centre, `[blob, PATCH * PATCH]`.
         outside: number of the blob's pixels beyond the patch, `[blob]`.
 
     Returns:
-        Soft intersection over union `[blob, shape, size]`; centre (x, y) in pixels from the patch's middle
-        `[blob, shape, size, 2]`.
+        Soft intersection over union `[blob, shape, size]`; centre (x, y) in pixels from the patch's middle and radius
+        `[blob, shape, size, 3]`.
     """
     flat, square, places = _templates()
     shared = cover @ flat
@@ -257,7 +334,7 @@ def overlaps(cover: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.nda
     template = overlap.argmax(2)
     kinds = (len(cover), len(SHAPES), len(RADII))
     place = places[np.arange(len(places)), template]
-    return overlap.max(2).reshape(kinds), place.reshape(*kinds, 2)
+    return overlap.max(2).reshape(kinds), place.reshape(*kinds, 3)
 
 
 def label_blobs(mask: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ def found(real):
 
 
 def test_a_real_gain_is_called_real(real, found):
-    assert real.judges["oracle@1"] == {"first": 0, "best": 1}
+    assert real.judges["oracle@2"] == {"first": 0, "best": 1}
     assert isinstance(found, Diagnosis) and found.real and found.verdict.against == ()
     assert found.sentence.startswith(f"The gain of +{real.score - real.first_score:.3g} by clip is real: judge oracle")
     assert found.rescoring.share > 0.8 and found.wrong.share < 0.3
@@ -95,7 +95,7 @@ def test_a_gain_that_the_oracle_punishes_is_not_real():
     hacked = search("a yellow heart", candidates=12, verifier="jpeg", **QUICK)
     dark = search("a yellow heart", candidates=12, verifier=darkness, **QUICK)
     for result in (hacked, dark):
-        assert result.judges["oracle@1"] == {"first": 1, "best": 0} and result.score > result.first_score
+        assert result.judges["oracle@2"] == {"first": 1, "best": 0} and result.score > result.first_score
     for diagnosis in (diagnose(hacked), diagnose(dark), diagnose(dark, verifier=darkness)):
         assert not diagnosis.real and diagnosis.verdict.status == "not real"
         assert "judge oracle falls from 1 to 0" in diagnosis.sentence
