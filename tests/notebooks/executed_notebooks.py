@@ -7,24 +7,43 @@ As a program it refreshes the committed outputs, of all notebooks or of those na
 
 import argparse
 import asyncio
+import contextlib
 import copy
+import functools
 import os
 import re
 import sys
 import tempfile
 import time
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 DIRECTORY = Path(__file__).parents[2] / "notebooks"
 SECONDS_PER_CELL = 300
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
+JUPYTER = ("ipykernel", "ipywidgets")
+"""What notebooks/README.md adds to the README's installation, as far as kernels see it."""
+WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+
+class Plain(PathFinder):
+    @classmethod
+    def find_spec(cls, name, *where):
+        return None if name.partition(".")[0] in {absent} else PathFinder.find_spec(name, *where)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Plain
+"""
 
 
 def read(file: Path) -> NotebookNode:
@@ -35,12 +54,17 @@ def read(file: Path) -> NotebookNode:
 def executed(notebook: NotebookNode, directory: Path) -> NotebookNode:
     """A copy of the notebook, executed in a directory: one thread, no network, nothing of the user's settings.
 
+    What the plain installation lacks isn't there, whatever is installed here.
+
     Raises:
         CellExecutionError: a cell failed; the message shows it.
     """
     found = copy.deepcopy(notebook)
     own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     own["IPYTHONDIR"] = str(directory / ".ipython")
+    startup = directory / ".ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True, exist_ok=True)
+    (startup / "plain.py").write_text(WITHOUT.format(absent=sorted(absent())), encoding="utf-8")
     # A kernel chooses the backend that shows figures itself, unless one is set.
     env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | own
     client = NotebookClient(
@@ -52,6 +76,27 @@ def executed(notebook: NotebookNode, directory: Path) -> NotebookNode:
     )
     asyncio.run(client.async_execute(env=env))
     return normalised(found)
+
+
+@functools.cache
+def absent() -> frozenset[str]:
+    """Modules that are installed here, but neither by the README's installation nor by the notebooks' Jupyter."""
+    project = tomllib.loads((DIRECTORY.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    present, found = set[tuple[str, str]](), [(one, "") for one in (*project["dependencies"], *JUPYTER)]
+    while found:
+        text, extra = found.pop()
+        needed = Requirement(text)
+        if needed.marker is not None and not needed.marker.evaluate({"extra": extra}):
+            continue
+        for chosen in {"", *needed.extras}:
+            name = canonicalize_name(needed.name)
+            if (name, chosen) not in present:
+                present.add((name, chosen))
+                with contextlib.suppress(metadata.PackageNotFoundError):  # of another platform
+                    found += [(one, chosen) for one in metadata.requires(name) or ()]
+    names = {name for name, _ in present} | {canonicalize_name(project["name"])}
+    modules = metadata.packages_distributions()
+    return frozenset(m for m, of in modules.items() if names.isdisjoint(map(canonicalize_name, of)))
 
 
 def normalised(notebook: NotebookNode) -> NotebookNode:
