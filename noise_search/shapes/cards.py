@@ -56,8 +56,10 @@ EMBEDDED_CARDS: Mapping[str, Card] = {
         weights="this package",
     ),
     "shapes-oracle": Card(
-        measures="reads an embedded world's image by rule; what 'oracle' means for embedded models",
-        range="0 or 1, with facts=True the share of facts that hold; not a number where it can't tell",
+        measures="whether an embedded world's image shows what is asked for and nothing else that can be seen, by rule; "
+        "what 'oracle' means for embedded models",
+        range="0 or 1, with facts=True the share of facts that hold; not a number where it can't read the caption, "
+        "which it says",
         reference=_TRAINED,
         prompt_limit="captions in the embedded world's grammar",
         differentiable=False,
