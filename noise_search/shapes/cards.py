@@ -56,7 +56,7 @@ EMBEDDED_CARDS: Mapping[str, Card] = {
         weights="this package",
     ),
     "shapes-oracle": Card(
-        measures="whether an embedded world's image shows what is asked for and nothing else that can be seen, by rule; "
+        measures="by rule, whether an embedded world's image shows what is asked for and nothing else can be seen; "
         "what 'oracle' means for embedded models",
         range="0 or 1, with facts=True the share of facts that hold; not a number where it can't read the caption, "
         "which it says",

@@ -115,8 +115,8 @@ def _holds(relation: str, first: Found, second: Found) -> bool:
 class Oracle(Verifier):
     """Judge of the embedded world: 1.0 when an image shows exactly what its caption asks for, else 0.0.
 
-    Scores are NaN where the oracle cannot judge: a caption outside the world's grammar, which it warns of once, an image
-    with values that are not finite. Images of another size than 64 x 64 raise ValueError.
+    Scores are NaN where the oracle cannot judge: a caption outside the world's grammar, which it warns of once, or an
+    image with values that are not finite. Images of another size than 64 x 64 raise ValueError.
     """
 
     version = "2"

@@ -39,7 +39,7 @@ MARGIN = 0.01
 COLOUR_REACH = 0.2
 """Largest distance of a blob's colour from the line between the background and a colour of the palette.
 
-Within a blob, pixels so close to its colour are shades of it. Half of the least distance between two colours.
+Within an object, pixels so close to its own colour are shades of it.
 """
 REST_WINDOW = 5
 """Side in pixels of the window over which the rest is averaged: what is smaller must stand out more to be seen."""
@@ -131,13 +131,10 @@ def _read_chunk(pixels: np.ndarray) -> list[Reading]:
             if len(parted) > len(found[i]) and _unknowns(parted) < _unknowns(found[i]):
                 found[i] = parted
     tint = np.linalg.norm(background - background.mean(1, keepdims=True), axis=1)
-    rest = [
-        max(_rest(*one), float(t)) for *one, t in zip(offset, ([d for _, d in f] for f in found), tint, strict=True)
-    ]
     backgrounds = tuple(BACKGROUNDS)
     return [
-        Reading(backgrounds[name], tuple(item for item, _ in blobs), left)
-        for name, blobs, left in zip(names, found, rest, strict=True)
+        Reading(backgrounds[names[i]], tuple(item for item, _ in blobs), max(float(tint[i]), _rest(offset[i], blobs)))
+        for i, blobs in enumerate(found)
     ]
 
 
@@ -145,13 +142,13 @@ def _unknowns(found: list[tuple[Found, _Drawn]]) -> int:
     return sum(item.shape == UNKNOWN for item, _ in found)
 
 
-def _rest(offset: np.ndarray, objects: list[_Drawn]) -> float:
+def _rest(offset: np.ndarray, objects: list[tuple[Found, _Drawn]]) -> float:
     """What the drawing of the objects leaves of an image less its background `[y, x, 3]`, where that is most.
 
     A pixel may have any coverage that the drawing has beside it, since edges lie between pixels and are blurred.
     """
     rest, distance = offset.copy(), np.full(offset.shape[:2], np.inf, np.float32)
-    for one in objects:
+    for _, one in objects:
         columns, rows = (_span(centre, one.radius) for centre in (one.x, one.y))
         x, y = (np.arange(s.start, s.stop, dtype=np.float32) + 0.5 for s in (columns, rows))
         right, down = np.meshgrid((x - one.x) / one.radius, (y - one.y) / one.radius)

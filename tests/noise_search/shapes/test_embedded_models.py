@@ -167,3 +167,10 @@ def test_what_a_verifier_cuts_off_a_prompt_is_recorded():
     (cut,) = result.settings["unread_prompts"].values()
     assert set(cut) == {"clip"} and long.endswith(cut["clip"])
     assert "unread_prompts" not in search("a red circle", candidates=1, steps=2, progress=False).settings
+
+
+def test_a_search_says_what_its_judge_cannot_read():
+    with pytest.warns(UserWarning, match="oracle can't read 'a cat'"):
+        result = search("a cat", candidates=1, steps=2, judges=["oracle"], progress=False)
+    assert np.isnan(result.judges["oracle@2"]["best"])
+    assert result.settings["unread_prompts"] == {"a cat": {"oracle": "a cat"}}

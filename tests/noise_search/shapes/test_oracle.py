@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from noise_search import search
 from noise_search.shapes.captions import captions, near_miss
 from noise_search.shapes.oracle import Oracle, Verdict, judge
 from noise_search.shapes.reading import label_blobs, read
@@ -251,13 +250,6 @@ def test_a_caption_that_it_cannot_read_is_told_once_before_anything_is_spent() -
         "oracle can't read 'two dogs'",
     ]
     assert [oracle.unread(prompt) for prompt in ("a red circle", "a cat")] == ["", "a cat"]
-
-
-def test_a_search_says_what_its_judge_cannot_read() -> None:
-    with pytest.warns(UserWarning, match="oracle can't read 'a cat'"):
-        result = search("a cat", candidates=1, steps=2, judges=["oracle"], progress=False)
-    assert np.isnan(result.judges["oracle@2"]["best"])
-    assert result.settings["unread_prompts"] == {"a cat": {"oracle": "a cat"}}
 
 
 def test_a_row_does_not_depend_on_the_others(world: tuple[Scenes, Tensor, list[str]]) -> None:
