@@ -154,7 +154,7 @@ def check_eta(eta: Any) -> float:
     """DDIM's eta as it is; TypeError for what is no number, ValueError outside [0, 1]."""
     if isinstance(eta, bool) or not isinstance(eta, numbers.Real):
         raise TypeError(f"eta must be a number in [0, 1], got {eta!r:.40} of type {type(eta).__name__}")
-    if not 0 <= eta <= 1:
+    if not 0 <= float(eta) <= 1:
         raise ValueError(f"eta must be in [0, 1] (0 = deterministic, 1 = ancestral), got {eta}")
     return float(eta)
 
