@@ -33,6 +33,7 @@ ROWS = {  # from the ground up: a room imports rooms of lower rows, and of its o
         "__init__",
     ],
     "verifiers": [
+        "code",
         "base card arguments",
         "inputs aggregators",
         "loading",

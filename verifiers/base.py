@@ -1,8 +1,6 @@
 """What a verifier is: a function from images and prompts to one number per image, higher is better."""
 
 import copy
-import hashlib
-import inspect
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
@@ -11,6 +9,8 @@ from typing import Any, Literal, final
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from verifiers.code import UNTOLD, version_of, why_untold
 
 Kind = Literal["score", "constraint"]
 
@@ -202,8 +202,9 @@ def _finite_rows(images: Tensor) -> Bool[Tensor, " batch"]:
 class FunctionVerifier(Verifier):
     """Wraps `fn(images, prompts) -> scores`: a tensor, an array or a list with one number per image.
 
-    The function gets a copy of the images, float32 in [0, 1]. Its version is a hash of its source text, which
-    cannot see the values it closes over: give another `name` where those change the scores.
+    The function gets a copy of the images, float32 in [0, 1]. Its version is its attribute `version` where it has one,
+    else a hash of its code and of the values that it closes over and names; "untold" where it uses what has no stable
+    form, such as an open file: such scores can't be told from those of another function of its name.
 
     Example:
         >>> warm = FunctionVerifier(lambda images, prompts: images[:, 0].mean((1, 2)), name="warm")
@@ -233,8 +234,13 @@ class FunctionVerifier(Verifier):
         self.unnamed = not name
         own = str(getattr(fn, "__name__", type(fn).__name__))
         self.name = name or ("function" if own == "<lambda>" else own)
-        self.version = source_hash(fn)
+        self.version = version_of(fn)
         self.kind = "constraint" if kind == "constraint" else "score"
+
+    def describe(self) -> dict[str, Any]:
+        """As of any verifier; and why nothing tells the function from another, where that is so."""
+        untold = {"untold": why_untold(self.fn)} if self.version == UNTOLD else {}
+        return {**super().describe(), **untold}
 
     def score(self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any) -> Any:
         """What the function returns; the caller checks it."""
@@ -270,22 +276,8 @@ def told_apart(verifiers: Sequence[Any], beside: Sequence[Any] = ()) -> tuple[An
 def same(one: Verifier, other: Verifier) -> bool:
     """Whether two verifiers give the same scores, as far as can be told: one object, one function, or one key.
 
-    Functions without a name given are told apart by what they are: a key holds their source at most.
+    Functions without a name given are told apart by what they are: those that nothing tells apart have one key.
     """
     if isinstance(one, FunctionVerifier) and isinstance(other, FunctionVerifier):
         return one.fn is other.fn or (one.key == other.key and not (one.unnamed and other.unnamed))
     return one is other or one.key == other.key
-
-
-def source_hash(fn: Callable[..., Any]) -> str:
-    """Eight hexadecimal digits of SHA-256 of a function's source, of an object's class, else of its qualified name.
-
-    The source is whole lines, so two lambdas on one line are not told apart; nor are the values a function closes
-    over, nor partial objects, nor functions written in C or typed at a console under one name.
-    """
-    target = fn if inspect.isroutine(fn) else type(fn)
-    try:
-        text = inspect.getsource(target)
-    except (OSError, TypeError):  # defined in a console, or written in C
-        text = f"{target.__module__}.{getattr(target, '__qualname__', target)}"
-    return hashlib.sha256(text.encode()).hexdigest()[:8]

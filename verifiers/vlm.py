@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from verifiers.base import Verifier, WeightsError, source_hash
+from verifiers.base import Verifier, WeightsError
 from verifiers.card import Card
+from verifiers.code import version_of
 from verifiers.inputs.preprocess import Pixels, straight_through
 from verifiers.inputs.tokens import control_tokens
 from verifiers.inputs.vlm import is_resized, least_area, resized
@@ -278,8 +279,8 @@ class Asked:
 
         Args:
             questions: templates with "{}" where the prompt goes; or a mapping or a function from the prompt to its
-                questions. A function is identified by its `version`, where it has one, else by its name and its
-                source, which cannot show the values it closes over: give it a `version` where those change questions.
+                questions. A function is identified by its `version`, where it has one, else by its name, its code
+                and the values that it closes over.
 
         Raises:
             TypeError: a single string.
@@ -290,7 +291,7 @@ class Asked:
         self._questions = questions
         if callable(questions):
             name = getattr(questions, "__qualname__", type(questions).__name__)
-            self.label = str(getattr(questions, "version", None) or f"{name}-{source_hash(questions)}")
+            self.label = str(getattr(questions, "version", None) or f"{name}-{version_of(questions)}")
             return
         if not isinstance(questions, Mapping):
             for template in questions:

@@ -11,6 +11,7 @@ from noise_search.comparison.data import ComparisonData
 from noise_search.resolve import resolve_algorithm
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS
 from noise_search.words import printable
+from verifiers.code import UNTOLD
 
 
 def settings(comparison: ComparisonData) -> list[tuple[str, object]]:
@@ -94,8 +95,9 @@ def _by_name(recorded: Iterable[Mapping[str, Any]], names: Iterable[str]) -> tup
     """Names that give verifiers again, constraints among them, and those of objects of the user's own."""
     known = {*verifiers.available(), *EMBEDDED_VERIFIERS, "oracle"}
     versions = {str(one.get("name")): str(one.get("version", "")) for one in recorded} or dict.fromkeys(names, "")
-    # A function has the hash of its source for a version.
-    ours = [name for name, version in versions.items() if name in known and not re.fullmatch("[0-9a-f]{8}", version)]
+    # A function has the hash of its code for a version.
+    of_code = rf"[0-9a-f]{{8}}(-py[\d.]+)?|{UNTOLD}"
+    ours = [name for name, version in versions.items() if name in known and not re.fullmatch(of_code, version)]
     return ours, [name for name in versions if name not in ours]
 
 
