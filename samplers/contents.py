@@ -54,6 +54,17 @@ def restored(value: Any) -> Any:
     return {k: restored(v) for k, v in value.items()}
 
 
+def is_told(value: Any) -> bool:
+    """Whether a recorded value says what it was: not where anything in it was recorded by its type alone."""
+    if isinstance(value, list):
+        return all(map(is_told, value))
+    if not isinstance(value, dict):
+        return True
+    if value.get("type") in (_TUPLE, _DICT):
+        return is_told(value["items"])
+    return "sha256" in value if "type" in value else all(map(is_told, value.values()))
+
+
 def describe(value: Any) -> str:
     """A recorded value in a few words."""
     if isinstance(value, dict) and "sha256" in value:

@@ -1,6 +1,7 @@
 """What a result says of where it was made: enough to make it again elsewhere, and to say what to expect there."""
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +15,7 @@ from noise_search.version import __version__
 from samplers.space import NoiseSpace
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
+from verifiers.code import UNTOLD, version_of, why_untold
 
 RECORD_VERSION = 1
 """Of what PNGs and result.json hold; a newer one isn't read by this version."""
@@ -65,9 +67,25 @@ def algorithm_record(algorithm: SearchAlgorithm, space: NoiseSpace, nfe: int) ->
     plain = {"candidates": nfe // space.end, "steps": space.end}
     return {
         "name": algorithm.name,
-        "settings": repr(algorithm),
+        "settings": settings_text(algorithm),
         "schedule": plain if describe is None else dict(describe(space, nfe)),
     }
+
+
+def settings_text(algorithm: SearchAlgorithm) -> str:
+    """What an algorithm calls itself, without addresses, which say nothing to another process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(algorithm))
+
+
+def own_versions(algorithms: Mapping[str, SearchAlgorithm], aggregator: Aggregator) -> dict[str, str]:
+    """What tells the user's own algorithms, by label, and own aggregator from others: a version each, or why not."""
+    named: dict[str, Any] = {f"algorithm {label!r}": one for label, one in algorithms.items()}
+    named["ensemble"] = aggregator
+    own = {what: one for what, one in named.items() if type(one).__module__.partition(".")[0] not in _OURS}
+    return {what: f"{UNTOLD}: {why}" if (why := why_untold(one)) else version_of(one) for what, one in own.items()}
+
+
+_OURS = {"noise_search", "verifiers"}
 
 
 def grid_record(space: NoiseSpace, levels: Sequence[float] = (), steps: int | None = None) -> dict[str, dict[str, Any]]:
@@ -92,6 +110,9 @@ def same_bits(recorded: Mapping[str, Any], here: Mapping[str, Any], keyed: bool)
     return all(recorded.get(name) == here[name] for name in needed)
 
 
+_SHOWN = 100
+"""Characters of a value in a message."""
+
 _ELSEWHERE = {"versions", "device", "dtype", "fingerprint"}
 """Of a model's description: where and how it ran, not what it is."""
 
@@ -111,7 +132,7 @@ def model_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> l
         if isinstance(value, Mapping) and isinstance(before, Mapping):
             found += _entries(name, before, value, name == "scheduler_config")
         elif before != value:
-            found.append(f"{_shown(name)} is {_short(value)} here, {_short(before)} recorded")
+            found.append(_differs(_shown(name), before, value))
     return found
 
 
@@ -134,12 +155,18 @@ def _entries(name: str, before: Mapping[str, Any], value: Mapping[str, Any], sha
     different = sorted(k for k in keys if before.get(k) != value.get(k))
     if name == "weights":
         return [f"the weights of {', '.join(different)} differ"] if different else []
-    return [f"{_shown(name)} {k} is {_short(value.get(k))} here, {_short(before.get(k))} recorded" for k in different]
+    named = "" if name == "changes" else f"{_shown(name)} "
+    return [_differs(f"{named}{k}", before.get(k), value.get(k)) for k in different]
 
 
 def _shown(name: str) -> str:
     return {"scheduler_config": "the scheduler's", "options": "option", "pipeline": "the pipeline"}.get(name, name)
 
 
-def _short(value: Any) -> str:
-    return "missing" if value is None else f"{value}" if isinstance(value, str | int | float) else f"{value!r:.60}"
+def _differs(name: str, before: Any, here: Any) -> str:
+    """What a value is on both sides; of long ones the part where they differ."""
+    texts = ["missing" if one is None else one if isinstance(one, str) else f"{one!r}" for one in (here, before)]
+    apart = next((at for at, pair in enumerate(zip(*texts, strict=False)) if pair[0] != pair[1]), 0)
+    start = max(0, apart - _SHOWN // 2) if max(map(len, texts)) > _SHOWN else 0
+    here_said, before_said = ("..." * bool(start) + f"{one[start:]:.{_SHOWN}}" for one in texts)
+    return f"{name} is {here_said} here, {before_said} recorded"

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samplers.contents import recorded
-from samplers.pipelines import denoisers
+from samplers.pipelines import denoisers, fingerprints
 from samplers.pipelines.grids import Builder, whole_run
 from samplers.pipelines.layout import Handed
 from samplers.pipelines.prompts import PromptMemo, asked
@@ -147,7 +147,7 @@ class PipelineCalls:
         return options
 
     def describe(self, space: NoiseSpace) -> dict[str, Any]:
-        """The pipeline over its default space, its settings and a sample of its weights, as plain JSON."""
+        """The pipeline over its default space, its settings, a sample of its weights and what was changed since."""
         import diffusers
 
         config = getattr(self.scheduler, "config", {})
@@ -162,7 +162,9 @@ class PipelineCalls:
             "shape": list(space.shape),
             "options": recorded(self.options),
             "device": str(self.device),
-            "weights": {name: denoisers.fingerprint(module) for name, module in modules.items()},
+            "weights": {name: fingerprints.weights(module) for name, module in modules.items()},
+            "step_caches": fingerprints.step_caches(self.modules),
+            "changes": fingerprints.changes(modules),
             "versions": {"torch": str(torch.__version__), "diffusers": diffusers.__version__},
         }
 

@@ -1,6 +1,5 @@
 """The denoiser modules of a pipeline: found by name, counted by hooks, claimed by one search at a time."""
 
-import hashlib
 import logging
 import re
 import threading
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
@@ -123,28 +121,6 @@ def claimed(modules: Sequence[nn.Module], owner: object, *, calling: bool = Fals
 def held(module: nn.Module) -> bool:
     """Whether a search holds the module."""
     return any(claim.owner() is not None for claim in _claims.get(module, ()))
-
-
-def step_caches(modules: Sequence[nn.Module]) -> list[str]:
-    """The step caches (FirstBlockCache, TaylorSeer, ...) on any of them: their settings, else their hooks.
-
-    They are enabled by the model's method or put on its blocks as hooks, which keep state between steps.
-    """
-    enabled = [repr(getattr(m, "_cache_config", None)) for m in modules if getattr(m, "is_cache_enabled", False)]
-    registries = [getattr(part, "_diffusers_hook", None) for m in modules for part in m.modules()]
-    hooks = [hook for registry in registries for hook in getattr(registry, "hooks", {}).values()]
-    return enabled or sorted({type(hook).__name__ for hook in hooks if getattr(hook, "_is_stateful", False)})
-
-
-def fingerprint(module: nn.Module) -> str:
-    """A short hash of a module's weights: names, shapes and 16 spread elements of each (no full read)."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        if value.device.type != "meta" and value.numel():
-            some = value.detach().flatten()[:: max(value.numel() // 16, 1)][:16]
-            digest.update(some.to(torch.float32).cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samplers.base import Run, Sampler, check_eta, check_run, clean_latent, joined, row_prompts
-from samplers.pipelines import denoisers, grids
+from samplers.pipelines import fingerprints, grids
 from samplers.pipelines.batch import BatchCall
 from samplers.pipelines.calls import PipelineCalls, as_images
 from samplers.pipelines.layout import Handed
@@ -159,7 +159,7 @@ class PipelineSampler(CallingSampler):
         self._keep_scheduler, self._eta = scheduler == "keep", eta
         super().__init__(PipelineCalls(pipe, options, grids.whole_run if self._keep_scheduler else grids.build))
         self._probes = Probes(self._calls)
-        self._caches = denoisers.step_caches(self._calls.modules)
+        self._caches = fingerprints.step_caches(self._calls.modules)
         index_keyed = ", ".join(index_keyed_options(pipe, call_kwargs))
         kept = KEPT if self._keep_scheduler else ""
         self.limitation = kept or index_keyed or ("a step cache" if self._caches else "")
@@ -226,7 +226,6 @@ class PipelineSampler(CallingSampler):
             "sampler": type(self).__name__,
             "rule": "kept" if self._keep_scheduler else repr(probed.grid.rule),
             "eta": self._eta,
-            "step_caches": self._caches,
             "dtype": str(probed.layout.dtype).removeprefix("torch."),
         }
         return own | self._calls.describe(probed.space)
