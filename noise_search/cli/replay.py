@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from noise_search.cli import options
-from noise_search.cli.options import Format, Said
+from noise_search.cli.options import FAILED, Format, Said
 
 
 def replay(
@@ -19,13 +19,17 @@ def replay(
     device: options.Device = None,
     dtype: Annotated[str | None, typer.Option(help="In place of the recorded one.")] = None,
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("replay.png"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
     format: options.Printed = Format.human,
 ) -> Said:
-    """Make one candidate of a search again, alone, and say how close it came."""
+    """Make one candidate of a search again, alone, and say how close it came.
+
+    Ends with 1 where the picture differs from the stored one by more than was promised.
+    """
     from noise_search.disk.png import check_picture
     from noise_search.replays import replaying
 
-    check_picture(out)
+    check_picture(out, overwrite=overwrite)
     [scoring] = options.configured_verifiers(verifier_option or [], options.names(verifier or ""))
     replayed = replaying.replay(
         file,
@@ -36,9 +40,11 @@ def replay(
         device=device,
         dtype=options.dtype_named(dtype),
     )
-    paths = [str(replayed.save(out))]
-    if replayed.frames is not None:  # of a clip the PNG shows one frame
-        paths.append(str(replayed.save(out.with_suffix(".gif"))))
+    files = [out, *([] if replayed.frames is None else [out.with_suffix(".gif")])]  # of a clip the PNG is one frame
+    for one in files:
+        check_picture(one, clip=True, overwrite=overwrite)
+    paths = [str(replayed.save(one, overwrite=overwrite)) for one in files]
+    notes, code = ((replayed.broken,), FAILED) if replayed.broken else ((), 0)
     if format is Format.json:
-        return Said({**replayed.to_json(), "files": paths})
-    return Said(f"{replayed}\nwritten   {', '.join(paths)}")
+        return Said({**replayed.to_json(), "files": paths}, notes, code)
+    return Said(f"{replayed}\nwritten   {', '.join(paths)}", notes, code)

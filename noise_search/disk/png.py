@@ -20,16 +20,19 @@ FRAME_MS = 60
 """Milliseconds per frame of a GIF: Wan's 16 frames a second, in the hundredths of a second that GIF knows."""
 
 
-def check_picture(file: Path, clip: bool = False) -> None:
+def check_picture(file: Path, clip: bool = False, overwrite: bool = False) -> None:
     """Make sure that a picture can be written there.
 
     Raises:
-        ValueError: another kind of file than PNG, or GIF for a `clip`; or its directory can't be written to.
+        ValueError: another kind of file than PNG, or GIF for a `clip`; a file that is there already, without
+            `overwrite`; or its directory can't be written to.
     """
     if file.suffix.lower() not in ((".png", ".gif") if clip else (".png",)):
         raise ValueError(f"{str(file)!r} must end in .png, which holds the recipe" + ", or in .gif" * clip)
     if file.is_dir():
         raise ValueError(f"{str(file)!r} is a directory; expected a file to write")
+    if file.exists() and not overwrite:
+        raise ValueError(f"{str(file)!r} is there already: give another name, or overwrite=True (--overwrite)")
     check_writable(file.parent)
 
 

@@ -5,7 +5,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Record:
         scores: raw score by verifier key, where known.
         pixels: uint8 `[height, width, 3]`, or `[frames, height, width, 3]`: its stored picture, if there is one.
         stored: where that picture is, for messages.
+        copies: which copy of the record this is, where others that were found say something else, in words.
     """
 
     origin: str
@@ -61,6 +62,7 @@ class Record:
     scores: Mapping[str, float | None] = field(default_factory=dict)
     pixels: np.ndarray | None = None
     stored: str = ""
+    copies: tuple[str, ...] = ()
 
 
 def read(source: Source, candidate: int | None = None) -> Record:
@@ -99,7 +101,8 @@ def _of_file(file: Path, candidate: int | None) -> Record:
     if len(raw) > _MOST_BYTES:
         raise ValueError(f"{str(file)!r} has more than {_MOST_BYTES >> 20} MiB, and no search writes so much")
     if raw.startswith(b"\x89PNG"):
-        return _of_png(file, candidate)
+        found = _of_png(file, candidate)
+        return replace(found, copies=tuple(_copies_of_picture(file, found)))
     name = repr(str(file))
     try:
         text = raw.decode("utf-8")
@@ -161,15 +164,24 @@ def _of_json(content: Mapping[str, Any], file: Path, candidate: int | None) -> R
         raise ValueError(_no_candidate(origin, wanted, [row.get("id") for row in rows]))
     picture = row.get("image") or (best.get("image") if best.get("id") == wanted else None)
     recipe = as_recipe(_operations(rows, rows.index(row), origin), origin)
+    scores = scores_of(row)
+    beside = _beside(file, picture)
+    same = beside is not None and beside.recipe == recipe
+    copies = _other_entries(content, wanted, recipe, scores)
+    if beside is not None and beside.candidate != wanted:
+        copies.append(f"{picture} holds candidate {beside.candidate}, and isn't compared")
+    elif beside is not None and (other := _unlike(same, beside.scores == scores)):
+        copies.append(f"{picture} has {other}" + ("" if same else ", and isn't compared"))
     return Record(
         origin=origin,
         recipe=recipe,
         prompt=text_of(content, "prompt", origin),
         settings=settings,
         candidate=wanted,
-        scores=scores_of(row),
-        pixels=_beside(file, picture, recipe),
+        scores=scores,
+        pixels=beside.pixels if beside is not None and same else None,
         stored=str(picture),
+        copies=tuple(f"candidate {wanted} is as the candidates of {file.name} have it: {one}" for one in copies),
     )
 
 
@@ -190,15 +202,46 @@ def _operations(rows: Sequence[Mapping[str, Any]], index: int, origin: str) -> A
     return operations
 
 
-def _beside(file: Path, picture: Any, recipe: Recipe) -> np.ndarray | None:
-    """The pixels of a picture in the folder of result.json, where it still holds this candidate."""
+def _beside(file: Path, picture: Any) -> Record | None:
+    """What a picture in the folder of result.json says, where there is one."""
     if not isinstance(picture, str) or Path(picture).is_absolute() or ".." in Path(picture).parts:
         return None
     try:
-        found = _of_png(file.parent / picture, None)
+        return _of_png(file.parent / picture, None)
     except (ValueError, OSError):
         return None
-    return found.pixels if found.recipe == recipe else None
+
+
+def _copies_of_picture(file: Path, found: Record) -> Iterator[str]:
+    """Where a result.json that lists the picture says something else of its candidate."""
+    for folder in file.absolute().parents[:2]:
+        name = str(file.absolute().relative_to(folder))
+        try:
+            content = as_object(json.loads((folder / "result.json").read_bytes()), "")
+            listed = name in content["files"]
+            rows = content["candidates"]
+            at = [row["id"] for row in rows].index(found.candidate)
+            same = as_recipe(_operations(rows, at, ""), "") == found.recipe, scores_of(rows[at]) == found.scores
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue
+        if listed and (other := _unlike(*same)):
+            yield f"candidate {found.candidate} is as {file.name} has it: result.json has {other}"
+
+
+def _other_entries(content: Mapping[str, Any], wanted: int, recipe: Recipe, scores: Mapping[str, Any]) -> list[str]:
+    """What else a result.json says of the candidate, in its entries for the best and the first."""
+    found = []
+    for name in ("best", "first"):
+        entry = content.get(name)
+        if isinstance(entry, Mapping) and entry.get("id") == wanted:
+            other = _unlike(entry.get("recipe") == list(map(dict, recipe.operations)), scores_of(entry) == scores)
+            found += [f"{name!r} there has {other}"] if other else []
+    return found
+
+
+def _unlike(same_recipe: bool, same_scores: bool) -> str:
+    """What differs between two copies, in words."""
+    return " and ".join(["another recipe"] * (not same_recipe) + ["other scores"] * (not same_scores))
 
 
 def _of_result(result: SearchResult, candidate: int | None) -> Record:
@@ -332,6 +375,11 @@ def scores_of(content: Mapping[str, Any]) -> dict[str, float | None]:
     """Scores by verifier key; {} where there are none."""
     scores = content.get("scores")
     return dict(scores) if isinstance(scores, Mapping) else {}
+
+
+def known_scores(record: Record) -> dict[str, float]:
+    """The scores of a record that are numbers."""
+    return {key: float(value) for key, value in record.scores.items() if isinstance(value, int | float)}
 
 
 def known_id(value: Any) -> int | None:

@@ -1,5 +1,6 @@
 """What a replay hands back."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,9 +37,13 @@ class Replay:
         notes: other reasons for which the image may differ from the stored one by more than 1e-4.
         difference: the largest absolute difference to the stored picture, in [0, 1], both in 8 bits; None where there
             is no such picture.
+        promised: how large the difference may be, in [0, 1]: one of 255 levels, to which 1e-4 may round. None where
+            nothing is promised: on another kind of device, or in another dtype than float32.
         stored: where that picture is.
+        copies: which copy of the record counts, where others that were found say something else, in words.
         candidate: its id in the search, if known.
         scores: raw score by verifier key, where a verifier was given.
+        recorded: the same of the record, where it has scores of this prompt.
         settings: everything that it depends on, as plain JSON.
     """
 
@@ -53,9 +58,12 @@ class Replay:
     environment: tuple[str, ...]
     notes: tuple[str, ...]
     difference: float | None
+    promised: float | None
     stored: str
+    copies: tuple[str, ...]
     candidate: int | None
     scores: Mapping[str, float]
+    recorded: Mapping[str, float]
     settings: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -68,14 +76,29 @@ class Replay:
         """The frames of a clip; None for images."""
         return None if self.clip is None else [Image.fromarray(frame) for frame in self.clip]
 
-    def save(self, path: str | Path) -> Path:
+    @property
+    def broken(self) -> str:
+        """By how much the picture differs from the stored one, where that is more than promised; else ""."""
+        if self.difference is None or self.promised is None or self.difference <= self.promised + 1e-6:
+            return ""
+        apart, most = (round(255 * one) for one in (self.difference, self.promised))
+        return (
+            f"the picture differs from {self.stored} by {apart} of 255 levels, and at most {most} was promised: the "
+            "record or the picture was changed since"
+        )
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a PNG that can be replayed in turn, or a clip as GIF; returns the path.
 
+        Args:
+            path: a new file.
+            overwrite: replace the file that is there.
+
         Raises:
-            ValueError: another kind of file, or it can't be written.
+            ValueError: another kind of file, one that is there already, or it can't be written.
         """
         file = Path(path)
-        check_picture(file, clip=self.clip is not None)
+        check_picture(file, clip=self.clip is not None, overwrite=overwrite)
         if file.suffix.lower() == ".gif":
             assert self.frames is not None
             write_atomically(file, gif_bytes(self.frames))
@@ -97,7 +120,9 @@ class Replay:
             "environment": list(self.environment),
             "notes": list(self.notes),
             "difference": self.difference,
+            "promised": self.promised,
             "stored": self.stored or None,
+            "copies": list(self.copies),
             "scores": {key: number(value) for key, value in self.scores.items()},
         }
 
@@ -113,13 +138,23 @@ class Replay:
             told.insert(1, ("candidate", str(self.candidate)))
         why = "; ".join(self.environment)
         told.append(("noise", f"{self.noise} ({why or 'the environment is the one recorded'})"))
-        told += [("note", note) for note in self.notes]
+        told += [("note", note) for note in (*self.notes, *self.copies)]
         if self.difference is not None:
             levels = round(self.difference * 255)
             apart = f"differs by up to {self.difference:.4f} ({levels} of 255 levels)" if levels else "differs nowhere"
-            told.append(("picture", f"{apart} from {self.stored}"))
-        told += [("score", f"{key}: {value:.4f}") for key, value in self.scores.items()]
+            more = ", which is more than was promised" if self.broken else ""
+            told.append(("picture", f"{apart} from {self.stored}{more}"))
+        told += [("score", f"{key}: {value:.4f}{self._before(key, value)}") for key, value in self.scores.items()]
         return told
+
+    def _before(self, key: str, value: float) -> str:
+        """What the record says where it says something else: another score, or one of another version."""
+        name = key.partition("@")[0]
+        known = {k: v for k, v in self.recorded.items() if k == key} or {
+            k: v for k, v in self.recorded.items() if k.partition("@")[0] == name
+        }
+        said = (f"{v:.4f} recorded" + f" by {k}" * (k != key) for k, v in known.items() if k != key or _far(v, value))
+        return "".join(f", {one}" for one in said)
 
     def __str__(self) -> str:
         return "\n".join(f"{name:<10}{words}" for name, words in self.rows())
@@ -135,3 +170,8 @@ class Replay:
         return page(
             [f'<div style="display:flex;gap:12px;flex-wrap:wrap">{picture}<div style="flex:1">{told}</div></div>']
         )
+
+
+def _far(before: float, here: float) -> bool:
+    """Whether scores differ by more than images that agree within 1e-4 explain."""
+    return not math.isclose(before, here, rel_tol=1e-3, abs_tol=1e-3)

@@ -13,7 +13,7 @@ from noise_search.engine.scoring import Scorer, check_frames
 from noise_search.engine.x0_predictions import points_on_way
 from noise_search.models import LoadedModel, load_model
 from noise_search.replays.opening import open_recorded, recorded_grids
-from noise_search.replays.reading import Record, Source, read
+from noise_search.replays.reading import Record, Source, known_scores, read
 from noise_search.replays.replay import Replay
 from noise_search.resolve import resolve_aggregator
 from noise_search.results.candidate import as_pixels, middle
@@ -35,6 +35,9 @@ from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
 EXACT, CLOSE = "bit for bit", "within 1e-5"
+
+_LEVEL = 1 / 255
+"""Images within 1e-4 may round to neighbouring levels."""
 
 
 @spelt
@@ -178,6 +181,10 @@ def _replay(
     stored = record.pixels if prompt == record.prompt else None
     alike = None if stored is None else raw if stored.ndim == raw.ndim else shown
     difference = None if stored is None or alike is None else _apart(stored, alike)
+    notes = () if record.settings is None else tuple(computed_otherwise(record.settings["model"], settings["model"]))
+    exact = settings["model"].get("dtype", "float32") == "float32" and not notes
+    if stored is not None and difference is None:
+        notes += (f"{record.stored} has another size, and isn't compared",)
     return Replay(
         prompt=prompt,
         recipe=recipe,
@@ -188,11 +195,14 @@ def _replay(
         noise=EXACT if same_bits(before, here, keyed(recipe)) else CLOSE,
         noise_sha256=done.noise_sha256,
         environment=tuple(differences(before, here)),
-        notes=() if record.settings is None else tuple(computed_otherwise(record.settings["model"], settings["model"])),
+        notes=notes,
         difference=difference,
+        promised=_LEVEL if exact and difference is not None else None,
         stored="" if difference is None else record.stored,
+        copies=record.copies,
         candidate=record.candidate,
         scores=scores,
+        recorded=known_scores(record) if prompt == record.prompt else {},
         settings=settings,
     )
 

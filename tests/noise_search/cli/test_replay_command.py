@@ -1,12 +1,14 @@
 """The command `noise-search replay`, as users run it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 from noise_search import ZeroOrderSearch, replay, search
@@ -90,6 +92,7 @@ def test_a_record_of_sizes_without_end_gets_one_line_and_exit_code_2(folder, tmp
         (["{folder}", "--verifier", "clpi"], ["unknown verifier 'clpi'", "clip"]),
         (["{folder}", "--dtype", "float31"], ["unknown dtype 'float31'"]),
         (["{folder}", "--prompt", " "], ["prompt=' '"]),
+        (["{folder}", "--out", "{folder}/best.png"], ["best.png' is there already", "--overwrite"]),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(folder, tmp_path, arguments, words):
@@ -98,3 +101,63 @@ def test_bad_input_gets_one_line_and_exit_code_2(folder, tmp_path, arguments, wo
     assert done.exit_code == 2 and done.stdout == "" and "Traceback" not in done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("noise-search: ") and all(word in line for word in words), line
+
+
+def with_record(file, copy, change):
+    """A copy of a PNG whose record was edited."""
+    with Image.open(file) as image:
+        record = json.loads(image.text["noise_search"])
+        change(record)
+        info = PngInfo()
+        info.add_itxt("noise_search", json.dumps(record))
+        image.save(copy, pnginfo=info)
+    return copy
+
+
+def test_a_picture_that_is_not_what_was_promised_ends_with_1(folder, tmp_path):
+    def reseed(record):
+        record["recipe"][0]["seed"] += 1
+
+    other, out = with_record(folder / "best.png", tmp_path / "other.png", reseed), tmp_path / "x.png"
+    done = run(other, "--out", out, "--format", "json")
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("noise-search: ")]
+    told = json.loads(done.stdout)
+    levels = round(255 * told["difference"])
+    assert done.exit_code == 1 and levels > 1 and told["promised"] == 1 / 255
+    assert f"differs from the picture given by {levels} of 255 levels, and at most 1 was promised" in line
+    again = run(other, "--out", out, "--overwrite", "--dtype", "bfloat16")
+    assert again.exit_code == 0 and "recorded in float32" in again.stdout, "no promise is made of another dtype"
+    assert run(folder / "best.png", "--out", out, "--overwrite").exit_code == 0
+
+
+def test_of_several_copies_the_one_that_counts_is_named(folder, tmp_path):
+    there = shutil.copytree(folder, tmp_path / "run")
+    out, best, key = (
+        tmp_path / "x.png",
+        there / "best.png",
+        next(iter(replay(folder).settings["verifier"]["verifiers"])),
+    )
+    key = f"{key['name']}@{key['version']}"
+    assert "best.png" not in run(best, "--out", out).stdout
+
+    def change(part, value):
+        with_record(folder / "best.png", best, lambda record: record[part].update(value))
+        return run(best, "--out", out, "--overwrite", "--verifier", "clip"), run(there, "--out", out, "--overwrite")
+
+    of_picture, of_result = change("scores", {key: 9.5})
+    number = json.loads((there / "result.json").read_text())["best"]["id"]
+    assert f"candidate {number} is as best.png has it: result.json has other scores" in of_picture.stdout
+    assert ", 9.5000 recorded" in of_picture.stdout and of_picture.exit_code == 0
+    assert (
+        f"candidate {number} is as the candidates of result.json have it: best.png has other scores" in of_result.stdout
+    )
+    assert "differs nowhere" in of_result.stdout
+
+    content = json.loads((folder / "result.json").read_text())
+    content["candidates"][number]["recipe"][0]["seed"] += 1
+    (there / "result.json").write_text(json.dumps(content))
+    shutil.copy(folder / "best.png", best)
+    done = run(there, "--out", out, "--overwrite")
+    assert "'best' there has another recipe" in done.stdout
+    assert "best.png has another recipe, and isn't compared" in done.stdout and "differs" not in done.stdout
+    assert "best.png has it: result.json has another recipe" in run(best, "--out", out, "--overwrite").stdout

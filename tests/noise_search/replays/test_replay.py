@@ -174,7 +174,8 @@ def test_a_picture_that_was_scaled_since_is_replayed_without_comparing(saved, tm
         info.add_itxt("noise_search", image.text["noise_search"])
         image.resize((24, 32)).save(tmp_path / "small.png", pnginfo=info)
     again = replay(tmp_path / "small.png", progress=False)
-    assert again.difference is None and again.image.size == (48, 64) and "picture" not in str(again)
+    assert again.difference is None and again.image.size == (48, 64)
+    assert again.notes == ("the picture given has another size, and isn't compared",) and not again.broken
 
 
 def test_a_bare_recipe_needs_model_and_prompt_and_noise_alone_is_run_to_the_end():
@@ -428,6 +429,11 @@ def test_a_replay_is_saved_as_png_only(saved, tmp_path):
         with pytest.raises(ValueError, match=r"must end in \.png"):
             again.save(tmp_path / name)
     stream = io.BytesIO((again.save(tmp_path / "new" / "x.png")).read_bytes())
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"mine.png' is there already: give another name, or overwrite=True"):
+        again.save(tmp_path / "mine.png")
+    assert (tmp_path / "mine.png").read_bytes() == b"mine"
+    assert again.save(tmp_path / "mine.png", overwrite=True).read_bytes() == stream.getvalue()
     assert np.array_equal(np.asarray(Image.open(stream)), again.pixels)
 
 
