@@ -50,13 +50,15 @@ def compare(
     device: options.Device = None,
     dtype: options.Dtype = None,
     out: Annotated[Path, typer.Option(help="Directory; what is there already isn't run again.")] = Path("runs/compare"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the comparison that is there first.")] = False,
     format: options.Printed = Format.human,
 ) -> Said:
     """Compare algorithms at equal NFE, with intervals, held-out judges, plots and a report."""
     check_writable(out)
     from noise_search.comparison import compare as room
-    from noise_search.comparison.store import Store
+    from noise_search.comparison.store import SAVED, Store, check_directory
 
+    check_directory(out, overwrite, SAVED)
     searched = options.names(verifier)
     scoring, judging = options.configured_verifiers(
         verifier_option or [], searched, options.judge_names(judges, model, searched)
@@ -72,6 +74,7 @@ def compare(
     }
     found = room.compare(
         out=out,
+        overwrite=overwrite,
         model=model,
         algorithms=options.configured_algorithms(options.names(algorithms), option or []),
         budgets=options.numbers(budgets, "budgets"),

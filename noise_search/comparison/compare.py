@@ -14,13 +14,13 @@ from noise_search.comparison.cells import RANDOM, as_seeds, label
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.running import Runner, Schedule
 from noise_search.comparison.statistics.diversity import Features
-from noise_search.comparison.store import Store, check_noises, check_same, joined
+from noise_search.comparison.store import Store, check_directory, check_noises, check_same, joined
 from noise_search.engine.interrupts import OnInterrupt, resolved
 from noise_search.engine.setup import check_options, check_search
 from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
-from noise_search.results.record import search_record
+from noise_search.results.record import own_versions, search_record, settings_text
 from noise_search.settings import ModelOptions, ModelSettings, spelt
 from noise_search.words import printable
 
@@ -44,6 +44,7 @@ def compare(
     judges: Sequence[Any] = (),
     seeds: int | Sequence[int] = 1,
     out: str | Path | None = None,
+    overwrite: bool = False,
     pictured: int = 8,
     diagnosed: int | None = None,
     model_options: dict[str, Any] | None = None,
@@ -73,8 +74,10 @@ def compare(
             before a start, left out where less than 8 trajectories are to be run, spends 3 to 5 candidates more, which
             verifiers and judges score.
         seeds: how many, spaced so that no two share noises; or the seeds themselves.
-        out: a directory to keep everything in. What is there already isn't run again: a comparison that was killed
-            goes on, and one with more prompts, seeds, budgets or algorithms adds what is missing.
+        out: a directory to keep everything in, new, empty or a comparison's. What is there already isn't run again: a
+            comparison that was killed goes on, and one with more prompts, seeds, budgets or algorithms adds what is
+            missing. Functions and algorithms of your own are told by their attribute `version`, else by their code.
+        overwrite: begin anew where `out` holds a comparison; of the files there, only what it wrote is removed.
         pictured: of how many prompts, from the first on, `out` keeps the winners' images.
         diagnosed: of how many prompts, from the first on, every run's winner is diagnosed (`noise_search.diagnose`):
             about 26 images for the verifiers of each, and no NFE; None for all, 0 for none.
@@ -90,13 +93,15 @@ def compare(
 
     Raises:
         ValueError: something that was asked for doesn't exist or can't work, for any of the algorithms and budgets, or
-            `out` was made with other settings; nothing has been computed then.
+            `out` was made with other settings or holds something else; nothing has been computed then.
         Exception: what ended a search. Its attribute `comparison` holds what was complete before, if anything was.
 
     Example:
         table = noise_search.compare(["two yellow stars", "a red circle"], candidates=(4, 16), judges=["oracle"])
         print(table)
     """
+    if out is not None:
+        check_directory(Path(out), overwrite)
     families = _families(as_prompt_set(prompts))
     texts = list(families)
     check_counts(least=0, pictured=pictured, diagnosed=diagnosed)
@@ -114,12 +119,13 @@ def compare(
     allowed = _budgets(budgets, candidates, space.end)
     each = min(space.end, draft_steps or space.end)
     noises = as_seeds(seeds, max(allowed) // each)
-    store = Store(None if out is None else Path(out), writing=True)
+    store = Store(None if out is None else Path(out), writing=True, overwrite=overwrite)
     features = Features(scoring, known=store.settings().get("features"))
     made_with = {
         **search_record(loaded, aggregator, judging, noises[0], deterministic=False),
         "drafts": {"steps": draft_steps, "renders": draft_renders},
-        "algorithms": {name: repr(one) for name, one in chosen.items()},
+        "algorithms": {name: settings_text(one) for name, one in chosen.items()},
+        "own": own_versions(chosen, aggregator),
         "steps": space.end,
         "features": features.label,
         "asked": _asked(settings, ensemble=ensemble, model_options=model_options),

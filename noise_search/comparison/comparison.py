@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.statistics.coverage import number
-from noise_search.comparison.store import Store
+from noise_search.comparison.store import RECORDS, Store, claim, is_comparison
+from noise_search.disk.journal import Journal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,10 +30,11 @@ class Comparison(ComparisonData):
             ValueError: there is none.
         """
         place = Path(directory)
-        if not (place / "settings.json").exists():
+        settings = Journal(place, RECORDS).settings()
+        if not is_comparison(settings):
             raise ValueError(f"{str(place)!r} holds no comparison; expected the directory given as out=")
         store = Store(place)
-        records, settings = tuple(store.records.values()), store.settings()
+        records = tuple(store.records.values())
         found = cls(records, tuple(store.pools.values()), settings, place)
         begun = set(settings.get("algorithms", ())) <= set(found.algorithms)
         return replace(found, complete=begun and found.coverage.is_whole)
@@ -101,16 +103,21 @@ class Comparison(ComparisonData):
     def save(self) -> dict[str, Path]:
         """Write records.csv, the figures as PNG and SVG, and report.html into the directory; returns their paths.
 
+        The directory's settings list them, so that they are replaced, and no file of anybody else.
+
         Raises:
-            ValueError: it has no directory.
+            ValueError: it has no directory, or somebody else's file is there in the place of one of them.
         """
         if self.directory is None:
             raise ValueError("this comparison has no directory; give compare() out=, or use to_csv() and report()")
-        from noise_search.comparison.views.plots import save_figures
+        from noise_search.comparison.views.plots import figures, save_figures
 
-        paths = {"records": self.directory / "records.jsonl", "csv": self.directory / "records.csv"}
+        drawn, _ = figures(self)
+        pictures = [f"{kind}.{suffix}" for kind in drawn for suffix in ("png", "svg")]
+        claim(self.directory, ["records.csv", *pictures, "report.html"])
+        paths = {"records": self.directory / RECORDS, "csv": self.directory / "records.csv"}
         self.to_csv(paths["csv"])
-        paths |= save_figures(self, self.directory)
+        paths |= save_figures(drawn, self.directory)
         paths["report"] = self.report(self.directory / "report.html")
         return paths
 

@@ -293,6 +293,8 @@ class Schedule:
     def run(self, progress: bool) -> bool:
         """Run what is missing; each task is kept as soon as it is done. False if Ctrl-C ended it, with a warning."""
         todo = self.left()
+        if progress and self._store.directory is not None and self._store.records:
+            tqdm.write(self._found(todo), file=sys.stderr)
         if not todo:
             return True
         try:
@@ -313,6 +315,12 @@ class Schedule:
             log.warning("interrupted with %d cells to go; %s", missing, kept)
             return False
         return True
+
+    def _found(self, todo: Sequence[Task]) -> str:
+        """That a directory goes on, and from where, in one line."""
+        runner, missing = self._runner, sum(len(task.budgets) * len(task.prompts) for task in todo if not task.pool)
+        asked = len(runner.algorithms) * len(self._budgets) * len(self._seeds) * len(runner.prompts)
+        return f"going on in {str(self._store.directory)!r}, which has {asked - missing} of {asked} cells"
 
     def _projected(self, todo: Sequence[Task], speed: Speed | None) -> str:
         """What is to be run, in one line: NFE, searches, judged images, and the time where it was measured."""

@@ -30,32 +30,48 @@ def next_run(directory: Path = Path("runs")) -> Path:
     return directory / f"{max(numbers, default=0) + 1:04d}"
 
 
-def check_free(directory: Path, planned: Iterable[str], ours: Collection[str], overwrite: bool) -> None:
+_MARKS = {"search": "result.json", "comparison": "records.jsonl"}
+"""The file by which a directory is known, by what wrote it; no directory holds both."""
+
+
+def check_free(
+    directory: Path, planned: Iterable[str], ours: Collection[str], overwrite: bool, kind: str = "search"
+) -> None:
     """Make sure that writing into a directory loses nothing of anybody's.
 
     Args:
         directory: new, or empty but for hidden files; else `overwrite` is needed.
         planned: files that will be written, relative to it.
-        ours: files there that an earlier search wrote, as its own list of them says.
+        ours: files there that an earlier search or comparison wrote, as its own list of them says.
         overwrite: whether these may be replaced.
+        kind: "search" or "comparison", whichever writes.
 
     Raises:
-        ValueError: something is there that may not be replaced.
+        ValueError: something is there that may not be replaced, or the directory is of another kind.
     """
     if not directory.is_dir():
         return
     there = {str(one.relative_to(directory)) for one in directory.rglob("*") if not one.is_dir()}
     there = {name for name in there if not Path(name).name.startswith(".")}
+    for other, mark in _MARKS.items():
+        if other != kind and mark in there:
+            raise ValueError(f"directory {str(directory)!r} holds a {other} ({mark}): give a new one")
     if there and not overwrite:
         known = bool(there & set(ours))
-        whose = "a search" if known else f"{min(there)!r}, which no search wrote"
-        more = ", or overwrite=True (--overwrite), which replaces what that search wrote" if known else ""
+        whose = f"a {kind}" if known else f"{min(there)!r}, which no {kind} wrote"
+        more = f", or overwrite=True (--overwrite), which replaces what that {kind} wrote" if known else ""
         raise ValueError(f"directory {str(directory)!r} holds {whose}: give a new one{more}")
     if strange := sorted(there.intersection(planned) - set(ours)):
         raise ValueError(
-            f"{', '.join(strange)} in {str(directory)!r} was written by no search, and would be replaced: move it, or "
+            f"{', '.join(strange)} in {str(directory)!r} was written by no {kind}, and would be replaced: move it, or "
             "give another directory"
         )
+
+
+def present(directory: Path, listed: Iterable[Any]) -> set[str]:
+    """Those of the listed names that are files in the directory; a list that was edited names nothing outside it."""
+    inside = [str(name) for name in listed if not Path(str(name)).is_absolute() and ".." not in Path(str(name)).parts]
+    return {name for name in inside if (directory / name).is_file()}
 
 
 def write_atomically(file: Path, content: bytes) -> None:

@@ -6,7 +6,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from noise_search.disk.files import check_free, check_writable, write_atomically
+from noise_search.disk.files import check_free, check_writable, present, write_atomically
 from noise_search.disk.png import gif_bytes, picture_png
 from noise_search.results.candidate import Candidate
 from noise_search.results.data import ResultData
@@ -62,8 +62,7 @@ def files_of(directory: Path) -> set[str]:
         listed = content["files"] if "files" in content else _files_before(content)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return set()
-    inside = [str(name) for name in listed if not Path(str(name)).is_absolute() and ".." not in Path(str(name)).parts]
-    return {name for name in inside if (directory / name).is_file()}
+    return present(directory, listed)
 
 
 def _files_before(content: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Plots of a comparison by kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from noise_search.comparison.data import ComparisonData
@@ -55,7 +55,7 @@ def figures(comparison: ComparisonData) -> tuple[dict[str, Plot], dict[str, str]
     return drawn, reasons
 
 
-def save_figures(comparison: ComparisonData, directory: Path) -> dict[str, Path]:
-    """Write every figure that there is data for as PNG and SVG; returns their paths by "score.png" and so on."""
-    saved = {kind: save_figure(figure, directory / kind) for kind, figure in figures(comparison)[0].items()}
+def save_figures(drawn: Mapping[str, Plot], directory: Path) -> dict[str, Path]:
+    """Write figures, by kind, as PNG and SVG; returns their paths by "score.png" and so on."""
+    saved = {kind: save_figure(figure, directory / kind) for kind, figure in drawn.items()}
     return {f"{kind}.{suffix}": file for kind, paths in saved.items() for suffix, file in paths.items()}

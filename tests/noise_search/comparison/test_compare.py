@@ -1,11 +1,13 @@
 """Comparisons of a closed-form model: equal NFE, common noises, one run for many budgets, going on after a stop."""
 
+import copy
 import csv
 import io
 import itertools
 import json
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import ClassVar
@@ -25,10 +27,12 @@ from noise_search.comparison.statistics.diversity import diversities
 from noise_search.comparison.statistics.means import differences, means
 from noise_search.comparison.statistics.multiplier import multipliers
 from noise_search.comparison.statistics.transfer import transfers
-from noise_search.comparison.store import Store
+from noise_search.comparison.store import SAVED, Store
 from tiny import made_up
+from tiny.pipelines import tiny
 from tiny.search import CountingSampler, brightness, contrast
 from verifiers import FunctionVerifier
+from verifiers.aggregators.ranks import MeanRank
 
 STEPS = 8
 PROMPTS = ["a", "bb", "ccc"]
@@ -48,6 +52,15 @@ class Peeks:
 
     def plan(self, problem):
         yield Job(problem.fresh(problem.nfe_total // problem.space.end), problem.space.end)
+
+
+class Plain:
+    """As bare as an algorithm may be."""
+
+    name, whole_calls = "plain", True
+
+    def plan(self, problem):
+        yield Job(problem.fresh(1), problem.space.end)
 
 
 def cells(found):
@@ -239,6 +252,56 @@ class Described(CountingSampler):
         return {**super().describe(), **self.more}
 
 
+@dataclass(frozen=True)
+class Renoises:
+    """An algorithm from elsewhere, whose steps are a function."""
+
+    name: ClassVar[str] = "renoises"
+    whole_calls: ClassVar[bool] = True
+
+    change: Callable
+    version: str = ""
+
+    def plan(self, problem):
+        first = problem.fresh(1)
+        yield Job(first, problem.space.end)
+        yield Job(self.change(problem, first), problem.space.end)
+
+
+def near(cosine, version=""):
+    return Renoises(lambda problem, noise: problem.space.neighbour(noise, problem.seeds(1), cosine=cosine), version)
+
+
+def darker(factor, version=None):
+    def darker(images, prompts):
+        return images.mean((1, 2, 3)) * factor
+
+    if version is not None:
+        darker.version = version
+    return darker
+
+
+class Halved(MeanRank):
+    """An aggregator of the user's own."""
+
+    by = 2
+
+    def values(self, table):
+        return super().values(table) / self.by
+
+
+class Thirded(Halved):
+    by = 3
+
+
+Thirded.__qualname__ = Thirded.__name__ = "Halved"
+CHANCE = np.random.default_rng(0)
+
+
+def guessing(images, prompts):
+    return CHANCE.random(len(images))
+
+
 FIRST, SECOND, THIRD, NEWER = scorer("first"), scorer("second"), scorer("third"), scorer("second", "2")
 
 
@@ -258,6 +321,13 @@ FIRST, SECOND, THIRD, NEWER = scorer("first"), scorer("second"), scorer("third")
         ({"judges": [FIRST, SECOND]}, {"judges": [FIRST, THIRD]},
          "another judge: without judge 'third', with judge 'second': use"),
         ({"judges": [SECOND]}, {"judges": [NEWER]}, "with judge 'second' in version 1, which is 2 here"),
+        ({"verifier": darker(1.0)}, {"verifier": darker(2.0), "prompts": ["a", "bb"]},
+         r"with verifier 'darker' in version [0-9a-f]{8}-py[\d.]+, which is [0-9a-f]{8}-py[\d.]+ here: use "),
+        ({"verifier": darker(1.0, "1")}, {"verifier": darker(1.0, "2")}, "'darker' in version 1, which is 2 here"),
+        ({"algorithms": {"own": near(0.9)}}, {"algorithms": {"own": near(-0.9)}},
+         r"has algorithm 'own' in version [0-9a-f]{8}-py[\d.]+, which is .* here: give it another label"),
+        ({"algorithms": {"own": near(0.9)}}, {"algorithms": {"own": near(0.9, "2")}}, "has 'own' as .*; here it is"),
+        ({"verifier": Halved(brightness)}, {"verifier": Thirded(brightness)}, "has ensemble in version .*, which is"),
         ({"draft_steps": 4}, {"draft_steps": 2},
          'another drafts: {"steps": 4, "renders": null}; here it is {"steps": 2,'),
         ({"seeds": [0, 2], "candidates": (2,)}, {"seeds": [0], "candidates": (8,)},
@@ -280,13 +350,157 @@ def test_what_can_not_be_compared_is_not_mixed(made, asked, match, tmp_path):
         ({"judges": [FIRST, SECOND]}, {"judges": [SECOND, FIRST]}),
         ({"seeds": [0, 2], "candidates": (2,)}, {"seeds": [2, 10], "candidates": (8,)}),
         ({"model": Described("cuda:0", versions="2.11")}, {"model": Described()}),
+        ({"verifier": darker(1.0)}, {"verifier": darker(1.0)}),
+        ({"verifier": darker(1.0, "1")}, {"verifier": darker(2.0, "1")}),
+        ({"algorithms": {"own": near(0.9)}}, {"algorithms": {"own": near(0.9)}}),
+        ({"algorithms": [Plain()]}, {"algorithms": [Plain()]}),
     ],
-    ids=["another order of judges", "seeds further away", "another device"],
+    ids=[
+        "another order of judges",
+        "seeds further away",
+        "another device",
+        "a function",
+        "a function of a version",
+        "an algorithm of a function",
+        "an algorithm without a repr",
+    ],
 )
 def test_what_can_be_compared_goes_on(made, asked, tmp_path, caplog):
     done, again = (run(out=tmp_path, prompts=["a"], diagnosed=0, **one) for one in (made, asked))
     assert again.complete and all(cells(again)[cell] == one for cell, one in cells(done).items())
     assert ("goes on on cpu, from cuda:0" in caplog.text) == ("model" in made)
+
+
+def rewrite_settings(directory, change):
+    """Let `change` edit the settings of a directory, as JSON."""
+    file = directory / "settings.json"
+    settings = json.loads(file.read_text())
+    change(settings)
+    file.write_text(json.dumps(settings))
+
+
+def test_what_nothing_tells_apart_does_not_go_on(tmp_path):
+    given = {"out": tmp_path, "prompts": ["a"], "algorithms": ["random"], "candidates": (2,), "diagnosed": 0}
+    run(**given, verifier=guessing)
+    with pytest.raises(
+        ValueError, match=r"can't go on with verifier 'guessing', .*uses CHANCE, a Generator.*`version`"
+    ):
+        run(**given, verifier=guessing)
+    assert run(**given, verifier=scorer("mine"), overwrite=True).verifiers == ("mine",)
+
+
+def test_code_of_another_python_is_not_compared(tmp_path):
+    given = {"out": tmp_path, "prompts": ["a"], "algorithms": {"own": near(0.9)}, "candidates": (2,), "diagnosed": 0}
+    run(**given)
+    rewrite_settings(tmp_path, lambda known: known["own"].update({"algorithm 'own'": "12345678-py3.9"}))
+    with pytest.raises(ValueError, match=r"in version 12345678-py3\.9, .*can't be compared between versions of Python"):
+        run(**given)
+    rewrite_settings(tmp_path, lambda known: known.pop("own"))
+    with pytest.raises(ValueError, match=r"has algorithm 'own' in version unknown, which is"):
+        run(**given)
+
+
+def test_a_newer_field_of_an_algorithm_stops_no_directory(tmp_path):
+    def recorded(text):
+        rewrite_settings(tmp_path, lambda known: known["algorithms"].update(zo=text))
+
+    given = {"out": tmp_path, "prompts": ["a"], "diagnosed": 0}
+    run(**given, algorithms={"zo": ZeroOrderSearch(neighbours=2)})
+    recorded("ZeroOrderSearch(neighbours=2, cosine=0.95)")  # as of a version without the others
+    assert run(**given, algorithms={"zo": ZeroOrderSearch(neighbours=2)}).complete
+    for before, here in (
+        ("ZeroOrderSearch(neighbours=2)", ZeroOrderSearch(neighbours=2, cosine=0.9)),
+        ("ZeroOrderSearch(neighbours=2, cosine=0.9)", ZeroOrderSearch(neighbours=2)),
+        ("ZeroOrderSearch(neighbours=2, gone=1)", ZeroOrderSearch(neighbours=2)),
+        ("SearchOverPaths(neighbours=2)", ZeroOrderSearch(neighbours=2)),
+    ):
+        recorded(before)
+        with pytest.raises(ValueError, match=r"has 'zo' as .*give it another label"):
+            run(**given, algorithms={"zo": here})
+
+
+def test_a_model_that_was_changed_beside_its_weights_does_not_go_on(tmp_path):
+    pipe = copy.deepcopy(tiny("sd"))
+    given = {"out": tmp_path, "prompts": ["a"], "algorithms": ["random"], "candidates": (1,), "steps": 2}
+    given |= {"judges": [], "diagnosed": 0, "model": pipe}
+    run(**given)
+    assert run(**given).complete
+    pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    with pytest.raises(ValueError, match=r"another model: FreeU of unet is b1=1.2, .* here, missing recorded: use"):
+        run(**given)
+    rewrite_settings(tmp_path, lambda known: known["model"].pop("changes"))
+    with pytest.raises(ValueError, match=r"another model: FreeU of unet .* here, and it wasn't recorded then"):
+        run(**given)
+    pipe.disable_freeu()
+    options = {"callback_on_step_end": lambda pipe, step, timestep, values: values}
+    with pytest.raises(ValueError, match=r"option callback_on_step_end is .*function.* here, missing recorded"):
+        run(**given, model_options=options)
+    run(**given, model_options=options, overwrite=True)
+    with pytest.raises(ValueError, match="of option callback_on_step_end nothing tells whether it is the same"):
+        run(**given, model_options=options)
+
+
+def contents(directory):
+    return {str(one.relative_to(directory)): one.read_bytes() for one in directory.rglob("*") if one.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("files", "match"),
+    [
+        ({"notes.txt": "mine"}, "holds 'notes.txt', which no comparison wrote: give a new one"),
+        ({"settings.json": '{"theme": "dark"}'}, "holds 'settings.json', which no comparison wrote"),
+        ({"settings.json": "dark"}, "holds 'settings.json', which no comparison wrote"),
+        ({"records.jsonl": '{"kind": "mine"}\n'}, "holds 'records.jsonl', which no comparison wrote"),
+        ({"result.json": "{}"}, r"holds a search \(result.json\): give a new one"),
+    ],
+)  # fmt: skip
+def test_a_directory_of_somebody_elses_is_refused_and_left_alone(files, match, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=match):
+        run(out=tmp_path)
+    if "notes.txt" not in files:
+        with pytest.raises(ValueError, match=r"holds a search|was written by no comparison, and would be replaced"):
+            run(out=tmp_path, overwrite=True)
+    assert contents(tmp_path) == before
+    with pytest.raises(ValueError, match=r"holds no comparison|is no JSON"):
+        Comparison.read(tmp_path)
+
+
+def test_only_what_a_comparison_wrote_is_ever_replaced(tmp_path):
+    run(out=tmp_path).save()
+    mine = [tmp_path / name for name in ("notes.txt", "mine.png", "images/mine.png")]
+    for file in mine:
+        file.write_bytes(b"mine")
+    old = contents(tmp_path)
+    for refused in ({"budgets": (7,), "candidates": None}, {"verifier": "none"}):
+        with pytest.raises(ValueError, match=r"budgets=7|unknown verifier"):
+            run(out=tmp_path, overwrite=True, **refused)
+        assert contents(tmp_path) == old, "what is refused has removed nothing"
+    found = run(out=tmp_path, overwrite=True, prompts=["dddd"], algorithms=["random"], candidates=(2,))
+    assert found.prompts == ("dddd",) and Comparison.read(tmp_path).records == found.records
+    left = {"settings.json", "records.jsonl", *(one.image for one in found.records)}
+    assert contents(tmp_path).keys() == left | {"notes.txt", "mine.png", "images/mine.png"}
+    assert all(file.read_bytes() == b"mine" for file in mine)
+    (tmp_path / "report.html").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"report\.html in .* was written by no comparison, and would be replaced"):
+        found.save()
+    assert run(out=tmp_path, prompts=["dddd"], algorithms=["random"], candidates=(2,)).records == found.records
+    (tmp_path / "report.html").unlink()
+    paths = found.save()
+    assert found.save() == paths and {path.name for path in paths.values()} <= {"records.jsonl", *SAVED}
+    with pytest.raises(ValueError, match=r"holds a comparison \(records.jsonl\): give a new one"):
+        search("a", model=CountingSampler(STEPS), verifier=brightness, candidates=1, progress=False).save(
+            tmp_path, overwrite=True
+        )
+
+
+def test_going_on_is_said(tmp_path, capsys):
+    run(out=tmp_path, prompts=["a"], progress=True)
+    assert "going on" not in capsys.readouterr().err
+    run(out=tmp_path, prompts=["a", "bb"], progress=True)
+    assert f"going on in {str(tmp_path)!r}, which has 4 of 8 cells" in capsys.readouterr().err
 
 
 def test_definitions_of_earlier_algorithms_stay(tmp_path):

@@ -17,6 +17,7 @@ from matplotlib.text import Annotation
 from PIL import Image
 
 from noise_search.comparison.comparison import Comparison
+from noise_search.comparison.store import SAVED
 from noise_search.comparison.views import paper_curves as paper
 from noise_search.comparison.views.figures import (
     DPI,
@@ -67,8 +68,9 @@ def line(panel, label):
 
 def test_every_kind_is_saved_as_png_and_svg_that_say_what_they_show(pictured, tmp_path):
     out = tmp_path / "figures"
-    paths = save_figures(pictured, out)
+    paths = save_figures(figures(pictured)[0], out)
     assert set(paths) == {f"{kind}.{suffix}" for kind in KINDS for suffix in ("png", "svg")}
+    assert {*paths, "records.csv", "report.html"} == {*SAVED}
     for kind in KINDS:
         alt = draw(pictured, kind).alt
         assert len(alt) > 80 and ("better" in alt)  # the algorithm's name and its numbers
