@@ -65,6 +65,7 @@ class Aesthetic(Verifier):
     """
 
     name = "aesthetic"
+    family = "clip"
 
     def __init__(
         self,

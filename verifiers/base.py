@@ -46,11 +46,13 @@ class Verifier(ABC):
 
     A concrete verifier sets `name` and `version` and implements `score`. `version` changes with anything that
     changes scores (weights, preprocessing, scale, dtype). `kind` is "score", or "constraint" where a value
-    below zero means violated. `needs` names the inputs beyond images and prompts that the driver must supply:
-    "frames" are clips `[batch, frames, 3, height, width]`, and the images then their middle frames; "x0" are the x0
-    predictions `[batch, 3, height, width]`, decoded like the images, that were made on the way to them at the
-    verifier's `noise_level`, sigma / (alpha + sigma) in (0, 1). `exhausted` says, after a call, why images that it
-    left without a score would get none from a further call either, such as a cap on spending; "" where they may.
+    below zero means violated. `family` names those that it shares mistakes with, such as "clip" where features are a
+    CLIP's, so that one of them doesn't confirm what another found; "" for a family of its own. `needs` names the inputs
+    beyond images and prompts that the driver must supply: "frames" are clips `[batch, frames, 3, height, width]`, and
+    the images then their middle frames; "x0" are the x0 predictions `[batch, 3, height, width]`, decoded like the
+    images, that were made on the way to them at the verifier's `noise_level`, sigma / (alpha + sigma) in (0, 1).
+    `exhausted` says, after a call, why images that it left without a score would get none from a further call either,
+    such as a cap on spending; "" where they may.
 
     Example:
         >>> class Brightness(Verifier):
@@ -65,6 +67,7 @@ class Verifier(ABC):
     name: str
     version: str
     kind: Kind = "score"
+    family: str = ""
     needs: frozenset[str] = frozenset()
     exhausted: str = ""
 

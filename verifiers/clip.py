@@ -40,6 +40,7 @@ class CLIPScore(Verifier):
     """
 
     name = "clip"
+    family = "clip"
 
     def __init__(
         self,

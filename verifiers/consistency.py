@@ -98,7 +98,7 @@ class Consistency(Verifier):
             )
         if features == "dino" and pretrained is not None:
             raise ValueError(f"pretrained={pretrained!r} belongs to features='clip'; name the model alone")
-        self.noise_level = float(noise_level)
+        self.noise_level, self.family = float(noise_level), features
         where: dict[str, Any] = {"device": device, "revision": revision}
         self.source: TowerSource | Pretrained
         if features == "dino":

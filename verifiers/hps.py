@@ -64,6 +64,7 @@ class HPS(Verifier):
     """
 
     name = "hps"
+    family = "clip"
 
     def __init__(
         self,

@@ -55,6 +55,7 @@ class HPSv3(Verifier):
     """
 
     name = "hpsv3"
+    family = "vlm"
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ class ImageReward(Verifier):
     """
 
     name = "image-reward"
+    family = "blip"
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class Brightness(Verifier):
     """
 
     name = "brightness"
+    family = "pixels"
     version = "1"
     card = Card(
         measures="brightness: mean luma, whatever the prompt; for tests, demos and diagnostics",
@@ -58,6 +59,7 @@ class Saturation(Verifier):
     """
 
     name = "saturation"
+    family = "pixels"
     version = "1"
     card = Card(
         measures="saturation: how far colours are from grey, whatever the prompt; for tests, demos and diagnostics",
@@ -94,6 +96,7 @@ class Sharpness(Verifier):
     """
 
     name = "sharpness"
+    family = "pixels"
     version = "1"
     card = Card(
         measures="sharpness: variance of the Laplacian of the luma, whatever the prompt; for tests, demos and "
@@ -127,6 +130,7 @@ class JPEGSize(Verifier):
     """
 
     name = "jpeg"
+    family = "pixels"
     card = Card(
         measures="compressibility (the smaller the JPEG the better) or incompressibility, whatever the prompt; for "
         "tests, demos and diagnostics",

@@ -45,6 +45,7 @@ class PickScore(Verifier):
     """
 
     name = "pickscore"
+    family = "clip"
 
     def __init__(
         self,

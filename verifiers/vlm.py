@@ -70,6 +70,7 @@ class VLM(Verifier):
     """
 
     name = "vlm"
+    family = "vlm"
 
     def __init__(
         self,

@@ -130,7 +130,10 @@ def _summary(result: "SearchResult", paths: dict[str, Path]) -> str:
     for key, score in best.scores.items():
         lines.append(f"         {key}: {result.first.scores.get(key, float('nan')):.4f} -> {score:.4f}")
     for key, scores in result.judges.items():
-        lines.append(f"judge    {key}: {_verdict(scores['first'])} ({result.first_name}) -> {_verdict(scores['best'])}")
+        told = {which: _told(score) for which, score in scores.items()}
+        judged = sum(key in c.judges for c in result.candidates)
+        mean = f"mean of {judged} judged {told['mean']}"
+        lines.append(f"judge    {key}: {told['first']} ({result.first_name}) -> {told['best']}, {mean}")
     lines.append(f"cost     {result.ledger}")
     lines.append(f"plan     {result.schedule}")
     lines.append(f"ended    {result.stop_reason}")
@@ -138,5 +141,5 @@ def _summary(result: "SearchResult", paths: dict[str, Path]) -> str:
     return "\n".join(lines)
 
 
-def _verdict(score: float) -> str:
+def _told(score: float) -> str:
     return "can't tell" if score != score else f"{score:.3g}"

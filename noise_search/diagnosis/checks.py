@@ -1,8 +1,7 @@
-"""The winner held against the first image: in changed images, under other prompts, and by held-out judges.
+"""The winner held against the first image: in changed images and under other prompts.
 
 What a verifier likes in an image survives a flip, a resize by two percent and JPEG; what only fools it tends to shrink.
-A winner that is better for its prompt is not as much better for any other, and judges that the search never saw agree
-with its verifier (`reference/algorithms.md` section 9).
+A winner that is better for its prompt is not as much better for any other (`reference/algorithms.md` section 9).
 """
 
 import io
@@ -19,7 +18,6 @@ from torch import Tensor
 
 from noise_search.engine.scoring import Scorer, as_images
 from noise_search.results.candidate import as_pixels, number
-from noise_search.results.result import SearchResult
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.shapes.captions import evaluation_prompts, parse
 from verifiers.base import Verifier
@@ -277,51 +275,3 @@ def _same(scores: Mapping[str, float], others: Mapping[str, float]) -> bool:
 
 def _raw(gains: Mapping[str, Gain]) -> dict[str, dict[str, float | None]]:
     return {name: {key: number(value) for key, value in gain.by_key.items()} for name, gain in gains.items()}
-
-
-@dataclass(frozen=True)
-class Heldout:
-    """One judge on the winner and the first image.
-
-    Attributes:
-        name: the judge's.
-        winner, first: its scores.
-        spread: their standard deviation over the judged candidates, NaN where fewer than 4 or all equal. Those are the
-            search's best, which are nearer to each other than candidates are.
-        own_gain: the gain by the search's own verifiers, in their spreads.
-    """
-
-    name: str
-    winner: float
-    first: float
-    spread: float
-    own_gain: float
-
-    @property
-    def gain(self) -> float:
-        """The winner's score minus the first's."""
-        return self.winner - self.first
-
-    @property
-    def transfer(self) -> float:
-        """The transfer ratio: gain in spreads over the own gain in spreads; NaN where one has no spread."""
-        return self.gain / self.spread / self.own_gain if self.own_gain > 0 else math.nan
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        numbers = ("winner", "first", "gain", "spread", "transfer")
-        return {"name": self.name} | {name: number(getattr(self, name)) for name in numbers}
-
-
-def heldout(result: SearchResult, own_gain: float) -> tuple[Heldout, ...]:
-    """The judges, NaN where one couldn't tell; `own_gain` is NaN where it can't be told in spreads.
-
-    A verifier of the search isn't held out, and is none of them.
-    """
-    found = []
-    for key, scores in result.judges.items():
-        if key in result.best.scores:
-            continue
-        known = [one.judges[key] for one in result.candidates if key in one.judges]
-        found.append(Heldout(key.split("@")[0], scores["best"], scores["first"], spread(known), own_gain))
-    return tuple(found)

@@ -13,12 +13,12 @@ from noise_search.diagnosis.checks import (
     PairScorer,
     Rescoring,
     WrongPrompts,
-    heldout,
     other_prompts,
     rescore,
     spread,
     try_wrong,
 )
+from noise_search.diagnosis.judges import heldout
 from noise_search.diagnosis.noise import noise_report
 from noise_search.diagnosis.report import Diagnosis
 from noise_search.diagnosis.verdict import Verdict, judged
@@ -45,9 +45,10 @@ def diagnose(
 ) -> Diagnosis:
     """Hold the winner of a search against its first image: by its noise, other prompts, changed images and judges.
 
-    Nothing is generated, so no NFE is spent; a verifier scores about 26 images. Searches give the best evidence with
-    `judges=`, since only those that the search never saw can confirm a gain. What can't be tested is skipped, with the
-    reason.
+    Nothing is generated, so no NFE is spent; a verifier scores about 26 images. Only judges that the search never saw
+    can confirm a gain: of another family than its verifier, and on 8 candidates or more, since a pair says little. What
+    is judged is what the search kept, so search with `judges=` and a `top_k` as large as the number of candidates; how
+    often that tells is in `diagnosis/judges.py`. What can't be tested is skipped, with the reason.
 
     Args:
         result: of a search.
@@ -66,7 +67,8 @@ def diagnose(
         AllCandidatesFailed: the search has no winner.
 
     Example:
-        print(noise_search.diagnose(noise_search.search("a red circle", judges=["oracle"])))
+        result = noise_search.search("a red circle", candidates=16, top_k=16, judges=["vlm", "oracle"])
+        print(noise_search.diagnose(result))
     """
     if not isinstance(result, SearchResult):
         raise TypeError(f"diagnose takes the SearchResult of one search, got a {type(result).__name__}")
@@ -75,11 +77,11 @@ def diagnose(
     verifiers, missing = _verifiers(result, verifier, device)
     own, spreads = _own(result)
     noise = noise_report(result, model, model_options)
+    judges = heldout(result)
     if winner.id == first.id:
-        verdict, judges = Verdict("no gain"), heldout(result, math.nan)
+        verdict = Verdict("no gain")
         rescoring, wrong = _untested("there is no gain", right=0.0)
     else:
-        judges = heldout(result, own.total if spreads.keys() == own.units.keys() else math.nan)
         untestable = missing or _unscorable(result, verifiers)
         rescoring, wrong = (
             _untested(untestable) if untestable else _scored_again(result, verifiers, own, prompts, device)

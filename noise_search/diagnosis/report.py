@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from noise_search.diagnosis.checks import Gain, Heldout, Rescoring, WrongPrompts
+from noise_search.diagnosis.checks import Gain, Rescoring, WrongPrompts
+from noise_search.diagnosis.judges import FALLS_BY_CHANCE, LEAST_JUDGED, RISES_BY_CHANCE, Heldout
 from noise_search.diagnosis.noise import NORM_LIMIT, RISK, NoiseCheck, NoiseReport
-from noise_search.diagnosis.verdict import LEAST_SHARE, LEAST_TRANSFER, MOST_WRONG, Verdict, moved
+from noise_search.diagnosis.verdict import LEAST_SHARE, MOST_WRONG, Verdict
 from noise_search.results.candidate import number
 from noise_search.words import printable
 
@@ -48,7 +49,7 @@ class Diagnosis:
 
     @property
     def real(self) -> bool:
-        """Whether the gain is called real: held-out judges rise, and nothing speaks against it."""
+        """Whether the gain is called real: a held-out judge rises with it, and nothing speaks against it."""
         return self.verdict.status == "real"
 
     @property
@@ -56,20 +57,15 @@ class Diagnosis:
         """Whether the gain is real and what speaks against it, in one sentence."""
         if self.verdict.status == "no gain":
             return f"There is no gain: the winner is the first candidate ({self.first_name})."
-        if self.verdict.status == "unknown":
+        if not math.isfinite(self.own.total):
             return f"Whether there is a gain can't be told: the first candidate ({self.first_name}) has no score."
-        parts = [f"{self.own.by_key[key]:+.3g} by {key.split('@')[0]}" for key in self.own.units]
-        return f"The gain of {_listed(parts)} is {self.verdict.status}: {self._why}{self._untested}."
-
-    @property
-    def _why(self) -> str:
+        gain = _listed([f"{self.own.by_key[key]:+.3g} by {key.split('@')[0]}" for key in self.own.units])
+        if self.verdict.status == "can't tell":
+            why, advice = "; ".join(self.verdict.undecided), " or ".join(self.verdict.advice)
+            return f"Whether the gain of {gain} is real can't be told: {why}; to tell, take {advice}{self._untested}."
         against, confirming = _listed(self.verdict.against), _listed(self.verdict.confirming)
-        if self.verdict.status == "real":
-            return confirming
-        if self.verdict.status != "unconfirmed":
-            return f"{against}, though {confirming}" if confirming else against
-        judges = [f"{one.name} {_movement(one)}" for one in self.judges]
-        return f"nothing speaks against it, but no held-out judge confirms it ({', '.join(judges) or 'there is none'})"
+        why = confirming if self.real else f"{against}, though {confirming}" if confirming else against
+        return f"The gain of {gain} is {self.verdict.status}: {why}{self._untested}."
 
     @property
     def _untested(self) -> str:
@@ -81,7 +77,7 @@ class Diagnosis:
     def rows(self) -> list[tuple[str, str, str, str]]:
         """The table: what was tested, the number, what it is held against, and what that says."""
         rows = [self._own(key, gain) for key, gain in self.own.by_key.items()]
-        rows += [self._judge(one) for one in self.judges] or [("judges", "-", "", "none was asked")]
+        rows += [row for one in self.judges for row in self._judge(one)] or [("judges", "-", "", "none was asked")]
         rows += [(_changed(name), _percent(share), "", "") for name, share in self.rescoring.shares.items()]
         rows += [(_changed(name), "-", "", f"skipped: {why}") for name, why in self.rescoring.skipped.items()]
         if self.rescoring.shares:
@@ -100,10 +96,15 @@ class Diagnosis:
         spreads = f" ({gain / self.spreads[key]:.1f} sd)" if key in self.spreads else ""
         return key.split("@")[0], f"{gain:+.4g}", scores + spreads, ""
 
-    def _judge(self, judge: Heldout) -> tuple[str, str, str, str]:
-        ratio = f", transfer {judge.transfer:.2f}" if math.isfinite(judge.transfer) else ""
-        scores = f"{judge.first:.4g} -> {judge.winner:.4g}{ratio}"
-        return f"judge {judge.name}", f"{judge.gain:+.4g}", scores, _movement(judge)
+    def _judge(self, judge: Heldout) -> list[tuple[str, str, str, str]]:
+        able = sum(not one.unable for one in self.judges)
+        says = {1: "rises", 0: "can't tell", -1: "falls"}[judge.moves(able)]
+        scores = f"{judge.first:.4g} -> {judge.winner:.4g}, mean {judge.mean:.4g}"
+        pool = f"{judge.judged} judged, winner in place {judge.agreement.place:g}"
+        return [
+            (f"judge {judge.name}", f"{judge.gain:+.4g}", scores, says),
+            ("rank correlation with it", f"{judge.agreement.correlation:+.2f}", pool, judge.unable),
+        ]
 
     def _noise(self, check: NoiseCheck) -> tuple[str, str, str, str]:
         first = next((f", first {one.value:.3f}" for one in self.noise.first if one.name == check.name), "")
@@ -121,6 +122,8 @@ class Diagnosis:
             "sentence": self.sentence,
             "against": list(self.verdict.against),
             "confirming": list(self.verdict.confirming),
+            "undecided": list(self.verdict.undecided),
+            "advice": list(self.verdict.advice),
             "own": {
                 key: {
                     "winner": number(self.own.winner[key]),
@@ -137,7 +140,9 @@ class Diagnosis:
             "limits": {
                 "least_share": LEAST_SHARE,
                 "most_wrong": MOST_WRONG,
-                "least_transfer": LEAST_TRANSFER,
+                "least_judged": LEAST_JUDGED,
+                "rises_by_chance": RISES_BY_CHANCE,
+                "falls_by_chance": FALLS_BY_CHANCE,
                 "norm_sd": NORM_LIMIT,
                 "noise_risk": RISK,
             },
@@ -157,14 +162,6 @@ class Diagnosis:
 def _listed(parts: Sequence[str]) -> str:
     """ "a, b and c"."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-def _movement(judge: Heldout) -> str:
-    """What a judge does, in words."""
-    if math.isnan(judge.gain):
-        return "can't tell"
-    flat = "hardly moves" if judge.gain else f"stays at {judge.first:.3g}"
-    return {1: "rises", 0: flat, -1: "falls"}[moved(judge)]
 
 
 def _changed(name: str) -> str:

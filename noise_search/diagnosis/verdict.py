@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from noise_search.diagnosis.checks import Heldout, Rescoring, WrongPrompts
+from noise_search.diagnosis.checks import Rescoring, WrongPrompts
+from noise_search.diagnosis.judges import ANOTHER, LEAST_JUDGED, Heldout
 from noise_search.diagnosis.noise import NoiseCheck
 
 LEAST_SHARE = 0.5
@@ -19,12 +20,10 @@ MOST_WRONG = 0.75
 little under any prompt: of 34 such searches with the embedded CLIP half showed nothing there, and none more than .52,
 while a reward that is blind to the prompt shows 1."""
 
-LEAST_TRANSFER = 0.2
-"""Section 9.1: an alarm below half of best-of-N's transfer ratio, which is .36 to .40 among the usual verifiers; and
-where a judge falls. One search is one pair of images, on which honest ratios scatter widely: below .2 a judge is taken
-not to have moved, below -.2 to have fallen, and where no spread is known the sign counts."""
+NO_JUDGE = "no judge was asked"
+NO_JUDGE_ADVICE = f"{ANOTHER} than its verifier's, on {LEAST_JUDGED} candidates or more"
 
-Status = Literal["no gain", "unknown", "real", "unconfirmed", "doubtful", "not real"]
+Status = Literal["no gain", "real", "doubtful", "not real", "can't tell"]
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,19 @@ class Verdict:
     """Whether a gain is real.
 
     Attributes:
-        status: "no gain"; "unknown": the first image has no score; "real": a held-out judge confirms it, and nothing
-            speaks against it; "unconfirmed": nothing speaks against it, but no judge confirms it either; "doubtful":
-            something speaks against it; "not real": the held-out judges fall.
+        status: "no gain"; "real": a held-out judge rises with the verifiers and has the winner in its better half, and
+            nothing speaks against the gain; "doubtful": something does; "not real": the judges fall; "can't tell".
         against: what speaks against it, in words.
         confirming: what speaks for it, in words.
+        undecided: why judges can't tell, in words.
+        advice: what may tell then, in words.
     """
 
     status: Status
     against: tuple[str, ...] = ()
     confirming: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
 
 
 def judged(
@@ -49,10 +51,13 @@ def judged(
 ) -> Verdict:
     """The verdict on a winner that isn't the first image, whose gain by its verifiers is `own`, in their spreads."""
     if not math.isfinite(own):
-        return Verdict("unknown")
-    rising, falling = [one for one in judges if moved(one) > 0], [one for one in judges if moved(one) < 0]
-    against = [f"judge {one.name} falls from {one.first:.3g} to {one.winner:.3g}" for one in falling]
-    confirming = [f"judge {one.name} rises from {one.first:.3g} to {one.winner:.3g}" for one in rising]
+        return Verdict("can't tell", undecided=("the first image has no score",))
+    able = sum(not one.unable for one in judges)
+    rising, falling, still = ([one for one in judges if one.moves(able) == way] for way in (1, -1, 0))
+    against = [f"judge {one.name} falls with it ({one.evidence})" for one in falling]
+    confirming = [f"judge {one.name} rises with it ({one.evidence})" for one in rising]
+    undecided = _undecided(still) if judges else (NO_JUDGE,)
+    advice = tuple(dict.fromkeys(one.more for one in still)) if judges else (NO_JUDGE_ADVICE,)
     if own <= 0:
         against.append("on average its verifiers see none")  # a mean of ranks may still rise
     elif rescoring.rounded:
@@ -69,15 +74,16 @@ def judged(
         against.append(f"its noise isn't white ({', '.join(f'{one.name} is {one.value:.3g}' for one in odd)})")
     if falling and not rising:
         return Verdict("not real", tuple(against), tuple(confirming))
-    status: Status = "doubtful" if against else "real" if rising else "unconfirmed"
-    return Verdict(status, tuple(against), tuple(confirming))
+    status: Status = "doubtful" if against else "real" if rising else "can't tell"
+    return Verdict(status, tuple(against), tuple(confirming), undecided, advice)
 
 
-def moved(judge: Heldout) -> int:
-    """1 where a judge rises with the verifier, -1 where it falls, 0 where it does neither."""
-    if math.isfinite(judge.transfer):
-        return (judge.transfer >= LEAST_TRANSFER) - (judge.transfer <= -LEAST_TRANSFER)
-    return (judge.gain > 0) - (judge.gain < 0)
+def _undecided(judges: Sequence[Heldout]) -> tuple[str, ...]:
+    """Why these can't tell, each reason once."""
+    names: dict[str, list[str]] = {}
+    for one in judges:
+        names.setdefault(one.undecided, []).append(one.name)
+    return tuple(f"judge{'s' * (len(who) > 1)} {', '.join(who)} {why}" for why, who in names.items())
 
 
 def _percent(share: float) -> str:

@@ -87,7 +87,8 @@ def search(
         seed: of the first noise: noise i of random search is seed + i. Space the seeds of independent searches by more
             than their candidates.
         judges: scored after the search on the first image, the top k and every new best; the search never sees them, so
-            none may be one of the verifiers.
+            none may be one of the verifiers. `diagnose()` needs 8 judged candidates or more: `top_k` as large as the
+            number of candidates has all judged.
         steps: denoising steps of a trajectory; the model's default when None.
         draft_steps: search with cheap trajectories of so many steps, and render only the best noises in full; for
             algorithms that search over step-0 noises. Everything is charged, noise 0 is rendered in full first.

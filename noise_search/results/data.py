@@ -132,11 +132,18 @@ class ResultData:
 
     @property
     def judges(self) -> dict[str, dict[str, float]]:
-        """Per judge, its score of the first image and of the winner; NaN where it can't tell."""
+        """Per judge, its score of the first image and of the winner, and its mean score; NaN where it can't tell.
+
+        The mean is over all that it judged: one pair of images says little.
+        """
         return {
-            key: {"first": self.first.judges.get(key, float("nan")), "best": value}
+            key: {"first": self.first.judges.get(key, float("nan")), "best": value, "mean": self._judged_mean(key)}
             for key, value in self.best.judges.items()
         }
+
+    def _judged_mean(self, key: str) -> float:
+        known = [c.judges[key] for c in self.candidates if np.isfinite(c.judges.get(key, np.nan))]
+        return float(np.mean(known)) if known else float("nan")
 
     def components(self) -> dict[str, np.ndarray]:
         """Raw scores of the finished candidates by verifier key, float64 `[finished]`, NaN where one failed.

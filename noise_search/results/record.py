@@ -48,6 +48,7 @@ def search_record(
         "model": {"name": loaded.name, "fingerprint": loaded.fingerprint, **loaded.sampler.describe()},
         "verifier": aggregator.describe(),
         "judges": [v.describe() for v in judges],
+        "families": {v.key: v.family or v.key for v in (*aggregator.verifiers, *judges)},
         "seed": seed,
         "deterministic": deterministic,
     }

@@ -119,7 +119,7 @@ class Oracle(Verifier):
     image with values that are not finite. Images of another size than 64 x 64 raise ValueError.
     """
 
-    version = "2"
+    version, family = "2", "oracle"
 
     def __init__(self, facts: bool = False) -> None:
         """Score all or nothing; with `facts`, under the name "oracle-facts", the share of facts that hold."""

@@ -116,6 +116,7 @@ class ClassScore(Verifier):
             if twice := [name for at, name in enumerate(classes) if known[at] in known[:at]]:
                 raise ValueError(f"classes holds {twice[0]!r:.80} twice; expected distinct names")
         self.backend, self.label, self.output = backend, label, output
+        self.family = "dino" if backend == "dinov2" else backend
         # A zero-shot classifier's own label covers its texts; the others' weights don't know what classes are called.
         self._renamed = "" if classes is None or backend == "clip" else f"/{digest(classes)}"
         self.classifier: Classifier

@@ -75,6 +75,7 @@ class RubricJudge(Verifier):
     """
 
     name = "judge"
+    family = "vlm"
 
     def __init__(
         self,

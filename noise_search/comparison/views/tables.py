@@ -164,7 +164,8 @@ def diagnoses_table(comparison: ComparisonData) -> Table:
         "gain stays when the images are flipped, resized and saved as JPEG; a gain that is real keeps nearly all. "
         "'Other prompts': how much of it is there under prompts that ask for something else; near 0 is good, 1 means "
         "that the prompt is of no account. 'Unusual noise': share of winners whose first noise fails a check of norm, "
-        "spectrum, correlation or means; 0.005 of white noise do. Verdicts are of one search each."
+        "spectrum, correlation or means; 0.005 of white noise do. Verdicts are of one search each. They need "
+        "judges of 8 candidates or more: of random search all are judged, of others the first and new bests."
     )
     rows = [
         {
