@@ -20,14 +20,13 @@ whose scores are normal like the verifier's and have this rank correlation with 
     32                  5   67   92      10    0    75   86   93   97   99
 
 The best are nearer to each other than candidates are, and correlations among them smaller: with 24 candidates of which
-the first, the best 8 and every new best are judged, a rank correlation of .4 is found in 14 % instead of 56 %, one of -.6
-in 46 % instead of 91 %. Two such judges of all 16 are found in 51 and 94 %, since each errs by itself. A judge that rises
-with the verifier on most candidates and falls on the few that please it most is seldom noticed; the winner's place then
-keeps the gain from being called real.
+the first, the best 8 and every new best are judged, a rank correlation of .4 is found in 14 % instead of 56 %, and one
+of -.6 in 46 % instead of 91 %. Two judges of all 16 that err each by itself find those two in 51 and 94 %. A judge that
+rises with the verifier on most candidates and falls on the few that please it most is seldom noticed; the winner's
+place then keeps the gain from being called real.
 """
 
 import math
-from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -62,13 +61,15 @@ class Agreement:
     """How a judge's scores go with the verifiers' over a pool.
 
     Attributes:
+        compared: candidates that are draws of the same kind as another.
         correlation: of their ranks, Spearman's where all are draws of one kind; 0 where the judge scores all alike.
-        place: of the winner by the judge, 1 is the best; ties share the mean of their places.
+        place: of the winner among all by the judge, 1 is the best; ties share the mean of their places.
         rising: how often an unrelated judge correlates as high and has the winner in its better half; 1 where it isn't
             there.
         falling: how often one correlates as low and has the winner in its worse half.
     """
 
+    compared: int = 0
     correlation: float = math.nan
     place: float = math.nan
     rising: float = 1.0
@@ -97,6 +98,7 @@ def agreement(own: np.ndarray, judged: np.ndarray, winner: int, draws: Sequence[
     as_high = (chance >= found - rounding) & (overall[order[:, winner]] >= 0.5)
     as_low = (chance <= found + rounding) & (overall[order[:, winner]] <= 0.5)
     return Agreement(
+        compared=sum(len(some) for some in members if len(some) > 1),
         correlation=float(found / norm) if norm else 0.0,
         place=float((judged > judged[winner]).sum() + ((judged == judged[winner]).sum() + 1) / 2),
         rising=_share(as_high) if overall[winner] >= 0.5 and norm else 1.0,
@@ -136,8 +138,8 @@ class Heldout:
         name: the judge's.
         winner, first: its scores of them.
         mean: its mean score of what it judged.
-        judged: candidates that it is held against the verifiers on: judged, and draws of the same kind as another.
-        agreement: on those.
+        judged: how many that is.
+        agreement: with the verifiers on those.
         unable: why it can't tell, whatever it says, in words; or "".
         more: what may tell where it can't, in words.
     """
@@ -167,8 +169,8 @@ class Heldout:
     def evidence(self) -> str:
         """The correlation and the winner's place, in words."""
         return (
-            f"rank correlation {self.agreement.correlation:+.2f} among {self.judged} candidates, "
-            f"the winner in place {self.agreement.place:g}"
+            f"rank correlation {self.agreement.correlation:+.2f} among {self.agreement.compared} candidates, "
+            f"the winner in place {self.agreement.place:g} of {self.judged}"
         )
 
     @property
@@ -193,7 +195,6 @@ def heldout(result: SearchResult) -> tuple[Heldout, ...]:
     for key, scores in result.judges.items():
         seen = [one for one in whole if math.isfinite(one.judges.get(key, math.nan))]
         kinds = [draw_kind(one.recipe) for one in seen]
-        judged = sum(count for count in Counter(kinds).values() if count > 1)
         own, judge = (np.array(x) for x in ([one.score for one in seen], [one.judges[key] for one in seen]))
         at = next((index for index, one in enumerate(seen) if one.id == result.best.id), None)
         told = Agreement() if at is None else agreement(own, judge, at, kinds)
@@ -204,19 +205,21 @@ def heldout(result: SearchResult) -> tuple[Heldout, ...]:
             more = ANOTHER
         elif at is None:
             unable, more = "can't judge the winner", "another judge"
-        elif judged < LEAST_JUDGED:
-            unable = f"can be held against it on {judged} candidates, and {LEAST_JUDGED} are needed"
+        elif told.compared < LEAST_JUDGED:
+            unable = f"can be held against it on {told.compared} candidates, and {LEAST_JUDGED} are needed"
             more = MORE_PER_ROUND if more == MORE and len(seen) >= LEAST_JUDGED else more
         elif np.ptp(judge) == 0:
             unable = "can't tell candidates apart"
         name = key.split("@")[0]
-        found.append(Heldout(name, scores["best"], scores["first"], scores["mean"], judged, told, unable, more))
+        found.append(Heldout(name, scores["best"], scores["first"], scores["mean"], len(seen), told, unable, more))
     return tuple(found)
 
 
 def draw_kind(recipe: Recipe) -> Hashable:
     """What a candidate is a draw of: its recipe without the last seed, equal for noises that may be exchanged."""
-    operations = recipe.operations
-    last = max((index for index, one in enumerate(operations) if "seed" in one), default=0)
-    drawn = tuple(entry for entry in operations[last].entries if entry[0] != "seed")
-    return *operations[:last], drawn, *operations[last + 1 :]
+    runs = []
+    for drawn in recipe.beginnings():
+        if "seed" in drawn.last:
+            break
+        runs.append(drawn.last)
+    return drawn.before, tuple(entry for entry in drawn.last.entries if entry[0] != "seed"), *runs

@@ -100,7 +100,7 @@ class Diagnosis:
         able = sum(not one.unable for one in self.judges)
         says = {1: "rises", 0: "can't tell", -1: "falls"}[judge.moves(able)]
         scores = f"{judge.first:.4g} -> {judge.winner:.4g}, mean {judge.mean:.4g}"
-        pool = f"{judge.judged} judged, winner in place {judge.agreement.place:g}"
+        pool = f"{judge.agreement.compared} compared, place {judge.agreement.place:g} of {judge.judged}"
         return [
             (f"judge {judge.name}", f"{judge.gain:+.4g}", scores, says),
             ("rank correlation with it", f"{judge.agreement.correlation:+.2f}", pool, judge.unable),

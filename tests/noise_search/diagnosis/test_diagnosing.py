@@ -87,7 +87,7 @@ def test_a_diagnosis_is_plain_json_a_short_table_and_one_sentence(found):
     sentence, *rows = str(found).splitlines()
     assert sentence == found.sentence and sentence.endswith(".") and ". " not in sentence
     assert len(rows) < 26 and max(map(len, rows)) < 120
-    table, judging = str(found), ("judge vlm", "rises", "rank correlation", "in place 2.5")
+    table, judging = str(found), ("judge vlm", "rises", "rank correlation", "place 2.5 of 16")
     assert all(word in table for word in (*judging, "JPEG 90", "other prompts", "lag-1", "|x|^2 / D"))
 
 

@@ -73,7 +73,7 @@ def test_real_searches_have_draws_of_one_kind(algorithm):
     result = search("a", algorithm=algorithm, candidates=20, top_k=20, **options)
     (found,) = heldout(result)
     whole = sum(one.finished for one in result.candidates)
-    assert found.judged == whole if algorithm == "random" else 8 <= found.judged == whole - 1
+    assert found.agreement.compared == whole if algorithm == "random" else 8 <= found.agreement.compared == whole - 1
 
 
 def test_what_would_tell_is_said():

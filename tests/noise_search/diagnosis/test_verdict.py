@@ -12,7 +12,7 @@ from tiny.verdicts import rates
 
 
 def judge(rising, falling, name="oracle", unable=""):
-    return Heldout(name, 1.0, 0.0, 0.5, 16, Agreement(0.6, 2, rising, falling), unable)
+    return Heldout(name, 1.0, 0.0, 0.5, 16, Agreement(16, 0.6, 2, rising, falling), unable)
 
 
 RISES, FALLS, STAYS = judge(RISES_BY_CHANCE, 1), judge(1, FALLS_BY_CHANCE, "aesthetic"), judge(0.046, 0.101)
@@ -21,7 +21,7 @@ WHITE = NoiseCheck("|x|^2 / D", 1.0, 1.0, 0.0, 1.0, True)
 BLOWN = NoiseCheck("|x|^2 / D", 1.5, 1.0, 11.0, 0.0, False)
 ROUNDED = Rescoring({}, {}, {"all": "..."}, rounded=True)
 SKIPPED = Rescoring({}, {}, {"all": "no verifier"})
-FALL = ("judge aesthetic falls with it (rank correlation +0.60 among 16 candidates, the winner in place 2)",)
+FALL = ("judge aesthetic falls with it (rank correlation +0.60 among 16 candidates, the winner in place 2 of 16)",)
 SHRUNK = ("50% of it stays when the images are slightly changed",)
 BLIND = ("75% of it is there under other prompts",)
 
