@@ -186,13 +186,15 @@ class Heldout:
 
 
 def heldout(result: SearchResult) -> tuple[Heldout, ...]:
-    """What each judge of a search says of its pool."""
+    """What each judge of a search says of its pool; a verifier of the search isn't held out, and is none of them."""
     whole = [one for one in result.candidates if one.finished and math.isfinite(one.score)]
     families = result.settings.get("families", {})
     scoring = [one for one in result.settings["verifier"]["verifiers"] if one["kind"] == "score"]
     searched = {families.get(key := f"{one['name']}@{one['version']}", key): one["name"] for one in scoring}
     found = []
     for key, scores in result.judges.items():
+        if key in result.best.scores:
+            continue
         seen = [one for one in whole if math.isfinite(one.judges.get(key, math.nan))]
         kinds = [draw_kind(one.recipe) for one in seen]
         own, judge = (np.array(x) for x in ([one.score for one in seen], [one.judges[key] for one in seen]))

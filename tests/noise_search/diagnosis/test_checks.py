@@ -14,7 +14,6 @@ from noise_search.diagnosis.checks import (
     PairScorer,
     Rescoring,
     flip,
-    heldout,
     jpeg,
     other_prompts,
     rescore,
@@ -23,7 +22,7 @@ from noise_search.diagnosis.checks import (
     try_wrong,
 )
 from noise_search.shapes.captions import evaluation_prompts, parse
-from tiny.search import brightness, contrast, toy_search
+from tiny.search import brightness
 from verifiers import FunctionVerifier, JPEGSize
 
 PROMPT = "a red circle"
@@ -171,11 +170,3 @@ def test_pairs_are_scored_alike_in_one_batch_and_in_many(pair, monkeypatch):
 def test_a_spread_needs_four_values_that_differ():
     assert spread([1.0, 2.0, 3.0, 4.0]) == pytest.approx(np.std([1, 2, 3, 4], ddof=1))
     assert math.isnan(spread([1.0, 2.0, 3.0, math.nan])) and math.isnan(spread([1.0] * 9))
-
-
-def test_a_verifier_of_the_search_is_no_held_out_judge():
-    result = toy_search(candidates=5, verifier=brightness, judges=[contrast])
-    assert [one.name for one in heldout(result, 1.0)] == ["contrast"]
-    for candidate in result.candidates:  # as of a search that let its verifier judge itself
-        candidate.judges |= candidate.scores
-    assert [one.name for one in heldout(result, 1.0)] == ["contrast"]
