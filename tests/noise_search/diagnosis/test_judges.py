@@ -105,7 +105,7 @@ def test_a_judge_of_the_verifiers_family_confirms_nothing():
 
     told = {}
     for family in ("clip", "", "dino"):
-        judges = [like(contrast, "judge", family)]
+        judges = [like(lambda images, prompts: 2 * contrast(images, prompts), "judge", family)]
         result = search("a", verifier=like(contrast, "verifier", "clip"), judges=judges, **options)
         assert result.best.id
         told[family] = diagnose(result, verifier=like(contrast, "verifier", "clip"))
