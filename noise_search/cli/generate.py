@@ -1,6 +1,7 @@
 """`noise-search generate`: a search, its files, and what it found in words."""
 
 import tempfile
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -131,9 +132,9 @@ def _summary(result: "SearchResult", paths: dict[str, Path]) -> str:
         lines.append(f"         {key}: {result.first.scores.get(key, float('nan')):.4f} -> {score:.4f}")
     for key, scores in result.judges.items():
         told = {which: _told(score) for which, score in scores.items()}
-        judged = sum(key in c.judges for c in result.candidates)
-        mean = f"mean of {judged} judged {told['mean']}"
-        lines.append(f"judge    {key}: {told['first']} ({result.first_name}) -> {told['best']}, {mean}")
+        judged = sum(isfinite(c.judges.get(key, nan)) for c in result.candidates)
+        mean = f", mean of {judged} judged {told['mean']}" if judged else ""
+        lines.append(f"judge    {key}: {told['first']} ({result.first_name}) -> {told['best']}{mean}")
     lines.append(f"cost     {result.ledger}")
     lines.append(f"plan     {result.schedule}")
     lines.append(f"ended    {result.stop_reason}")

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 def test_generate_prints_scores_and_writes_files(tmp_path):
     done = run("generate", PROMPT, "--nfe", "12", "--steps", "3", "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
-    for word in ("score", "judge", "oracle", "12 of 12 NFE", "best.png", "result.json"):
+    for word in ("score", "judge", "oracle", "mean of 4 judged", "12 of 12 NFE", "best.png", "result.json"):
         assert word in done.stdout
     assert "12 NFE: up to 4 candidates of 3 steps" in done.stderr
     files = {"best.png", "top", "top.png", "curve.png", "result.json"}
