@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from noise_search import Comparison, compare, replay
+from noise_search.shapes.oracle import Oracle
 
 BEFORE = Path(__file__).parents[2] / "data" / "version-0.1.0"
 LEVEL = 1.001 / 255
@@ -87,7 +88,13 @@ def test_the_command_makes_a_winner_again(monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def copied(tmp_path):
-    return Path(shutil.copytree(BEFORE / "comparison", tmp_path / "comparison"))
+    """A copy whose judge is the oracle of today: another one's verdicts go on with nothing."""
+    directory = Path(shutil.copytree(BEFORE / "comparison", tmp_path / "comparison"))
+    settings = json.loads((directory / "settings.json").read_text(encoding="utf-8"))
+    for judge in settings["judges"]:
+        judge["version"] = Oracle.version
+    (directory / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    return directory
 
 
 def lines(directory, kind):
@@ -120,6 +127,12 @@ def test_a_complete_comparison_runs_nothing(copied):
     assert (copied / "records.jsonl").read_bytes() == (BEFORE / "comparison" / "records.jsonl").read_bytes()
     assert found.complete and plain(found.records) == lines(BEFORE / "comparison", "record")
     assert str(found) == str(Comparison.read(BEFORE / "comparison"))
+
+
+def test_a_comparison_by_another_oracle_is_read_and_does_not_go_on(tmp_path):
+    directory = shutil.copytree(BEFORE / "comparison", tmp_path / "comparison")
+    with pytest.raises(ValueError, match="oracle"):
+        go_on(directory, seeds=2)
 
 
 @pytest.mark.parametrize(("more", "count"), [({"seeds": 2}, 16), ({"candidates": (2, 4, 6)}, 12)])
