@@ -89,18 +89,17 @@ _SINGULAR = {plural(s): s for s in SHAPES}
 def parse(caption: str) -> Request | None:
     """What the caption asks for, or None when it is outside the world's grammar. Case and a final stop don't matter."""
     text = " ".join(caption.lower().strip().rstrip(".").split())
-    if many := _MANY.match(text):
-        thing = Thing(_SINGULAR[many[3]], many[2], number=NUMBERS.index(many[1]))
-        return Request((thing,), family="counting")
     if between := _BETWEEN.match(text):
         first, second = _thing(between[1]), _thing(between[3])
         if first is None or second is None:
             return None
         return Request((first, second), _RELATION_OF[between[2]], "relation")
-    things = [_thing(part) for part in re.split(r", and |, | and ", text)]
+    things = [_things(part) or _thing(part) for part in re.split(r", and |, | and ", text)]
     if not 1 <= len(things) <= 3 or any(t is None for t in things):
         return None
     found = tuple(t for t in things if t is not None)
+    if any(t.number > 1 for t in found):
+        return Request(found, family="counting" if len(found) == 1 else "counts")
     sized = any(t.size for t in found)
     return Request(found, family={1: "single", 2: "size" if sized else "two", 3: "three"}[len(found)])
 
@@ -108,6 +107,11 @@ def parse(caption: str) -> Request | None:
 def _thing(text: str) -> Thing | None:
     match = _ONE.match(text)
     return Thing(match[3], match[2], match[1]) if match else None
+
+
+def _things(text: str) -> Thing | None:
+    many = _MANY.match(text)
+    return Thing(_SINGULAR[many[3]], many[2], number=NUMBERS.index(many[1])) if many else None
 
 
 def near_miss(caption: str, seed: int) -> str:

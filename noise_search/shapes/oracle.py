@@ -89,7 +89,7 @@ def _match(thing: Thing, found: Found) -> list[bool]:
 def _best_assignment(wanted: list[Thing], found: tuple[Found, ...]) -> list[bool]:
     """Facts of the wanted objects under the assignment to found ones with the most true facts.
 
-    Dynamic programming over which wanted objects, at most four, are served; each found one serves once.
+    Dynamic programming over which wanted objects, at most twelve, are served; each found one serves once.
     """
     absent = [[False] * (2 + (thing.size is not None)) for thing in wanted]
     best: dict[int, tuple[int, dict[int, list[bool]]]] = {0: (0, {})}
