@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from noise_search import prompt_sets
     from noise_search.algorithms import ALGORITHMS, RandomSearch, SearchOverPaths, ZeroOrderSearch
     from noise_search.algorithms.base import Evaluation, Job, Problem, SearchAlgorithm
+    from noise_search.comparison.bench import bench
     from noise_search.comparison.compare import compare
     from noise_search.comparison.comparison import Comparison
     from noise_search.diagnosis import Diagnosis, diagnose
@@ -42,6 +43,7 @@ _ROOMS = {  # where each public name lives; imported at its first use, so that t
     "SearchOverPaths": "algorithms",
     "SearchResult": "results.result",
     "ZeroOrderSearch": "algorithms",
+    "bench": "comparison.bench",
     "compare": "comparison.compare",
     "diagnose": "diagnosis",
     "prompt_sets": "prompt_sets",
@@ -82,6 +84,7 @@ __all__ = [
     "SearchOverPaths",
     "SearchResult",
     "ZeroOrderSearch",
+    "bench",
     "compare",
     "diagnose",
     "prompt_sets",

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from noise_search.cli.bench import bench
 from noise_search.cli.compare import compare
 from noise_search.cli.generate import generate
 from noise_search.cli.list import list_
@@ -74,6 +75,7 @@ _add(generate, "generate", "a first image was done")
 _add(replay, "replay", "the image was done")
 _add(score, "score", "all images were scored")
 _add(compare, "compare", "anything was compared")
+_add(bench, "bench", "anything was compared")
 _add(list_, "list", "anything was listed")
 
 

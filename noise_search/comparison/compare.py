@@ -12,6 +12,7 @@ from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.arguments import check_counts
 from noise_search.comparison.cells import RANDOM, as_seeds, label
 from noise_search.comparison.comparison import Comparison
+from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.running import Runner, Schedule
 from noise_search.comparison.statistics.diversity import Features
 from noise_search.comparison.store import Store, check_directory, check_noises, check_same, joined
@@ -47,6 +48,7 @@ def compare(
     overwrite: bool = False,
     pictured: int = 8,
     diagnosed: int | None = None,
+    known: Sequence[Record | Pool] = (),
     model_options: dict[str, Any] | None = None,
     draft_steps: int | None = None,
     draft_renders: int | None = None,
@@ -81,6 +83,7 @@ def compare(
         pictured: of how many prompts, from the first on, `out` keeps the winners' images.
         diagnosed: of how many prompts, from the first on, every run's winner is diagnosed (`noise_search.diagnose`):
             about 26 images for the verifiers of each, and no NFE; None for all, 0 for none.
+        known: records and pools of searches that were run elsewhere with the same settings, and aren't run again.
         model_options, draft_steps, draft_renders, batch_size: as in `search()`.
         on_interrupt: as in `search()`: after Ctrl-C, "return" what is complete by then, or "raise" KeyboardInterrupt
             with it as `error.comparison`.
@@ -155,6 +158,7 @@ def compare(
     )
     made_with = joined(store, made_with)
     store.write_settings(made_with)
+    store.add([one for one in known if one not in store])
     schedule = Schedule(runner, store, allowed, noises, space.end)
     try:
         whole = schedule.run(progress)

@@ -48,6 +48,13 @@ class Store:
         elif self._journal is not None:
             self._keep(self._journal.lines(from_json))
 
+    def __contains__(self, one: Record | Pool) -> bool:
+        """Whether there is a record of the same cell, or a pool of the same prompt and seed that is as large."""
+        if isinstance(one, Record):
+            return one.cell in self.records
+        known = self.pools.get((one.prompt, one.seed))
+        return known is not None and len(known) >= len(one)
+
     def add(self, found: Sequence[Record | Pool]) -> None:
         """Keep records, in one write; a later one replaces an earlier one of the same cell."""
         self._keep(found)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from noise_search.arguments import check_counts
 from noise_search.prompt_sets import published
-from noise_search.prompt_sets.embedded import FIXED, PATTERN, embedded
+from noise_search.prompt_sets.embedded import FIXED, PATTERN, embedded, of_split
 from noise_search.prompt_sets.reading import ENDINGS, Row, prompts, read
 from noise_search.prompt_sets.set import PromptSet, SetPrompt
 from noise_search.words import printable, unknown
@@ -40,6 +40,7 @@ def load(
     family: str = "",
     on_error: OnError = "raise",
     revision: str | None = None,
+    split: str | None = None,
 ) -> PromptSet:
     """A set of prompts.
 
@@ -47,6 +48,7 @@ def load(
         load("partiprompts", per_family=5, seed=0)         # a published set, fetched once
         load("hpdv2", path="downloads/benchmark")          # your own copy of it
         load("shapes"), load("shapes:7:60")                # the embedded world's
+        load("shapes-hard", split="validation")            # where one sample is rarely right, to tune by
         load(["a cat", "a dog on a mat"])
 
     Args:
@@ -61,6 +63,7 @@ def load(
         family: of prompts that have none of their own.
         on_error: "raise" names the first row that can't be used; "skip" leaves all such rows out and says so.
         revision: commit of a published set, instead of the one that is pinned.
+        split: "validation" or "evaluation", of "shapes" and "shapes-hard"; the latter by default.
 
     Raises:
         ValueError: an unknown name or column, a row that can't be used, or no prompts at all.
@@ -72,6 +75,8 @@ def load(
         raise ValueError(f"on_error={on_error!r} must be 'raise' or 'skip'")
     check_counts(limit=limit)
     options: dict[str, Any] = {"column": column, "family_column": family_column, "family": family, "on_error": on_error}
+    if split is not None:
+        source = of_split(source.strip().lower() if isinstance(source, str) else repr(source), split)
     name = _published(source)
     if name is None and (path is not None or revision is not None):
         given = "path" if path is not None else "revision"

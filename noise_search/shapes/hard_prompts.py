@@ -23,6 +23,8 @@ from noise_search.shapes.scenes import COLOURS, RELATIONS, SHAPES, Scenes, sampl
 
 CANDIDATES = ("relation", "sized relation", "size", "three", "counts of 3", "counts of 4", "counts of three")
 """Families that were measured."""
+CHOSEN = ("relation", "three", "counts of 3", "counts of 4")
+"""Those of the task."""
 _SCENES = {"sized relation": "relation", "counts of 3": "two", "counts of 4": "two", "counts of three": "three"}
 """Families of scenes that others than the world's own are made from."""
 _COUNTS = {
@@ -32,6 +34,7 @@ _COUNTS = {
 }
 _SEEDS = {"validation": 20_000_021, "evaluation": 20_000_020}
 _MEASURED = {"validation": 6, "evaluation": 15}
+_SIZES = {"validation": 24, "evaluation": 60}
 
 
 @functools.cache
@@ -52,6 +55,17 @@ def measured_prompts(split: str) -> tuple[Prompt, ...]:
         taken.update(new)
         found += [Prompt(first[one], family) for one in new]
     return tuple(found)
+
+
+@functools.cache
+def hard_prompts(split: str) -> tuple[Prompt, ...]:
+    """24 prompts for "validation", 60 for "evaluation", equally many of each chosen family; the same in every run."""
+    count = _SIZES[split] // len(CHOSEN)
+    return tuple(
+        prompt
+        for family in CHOSEN
+        for prompt in [one for one in measured_prompts(split) if one.family == family][:count]
+    )
 
 
 def _captions(family: str, scenes: Scenes, seed: int) -> list[str]:

@@ -262,6 +262,31 @@ def test_embedded_sets():
     assert len(meanings) == 62 and not meanings & fixed
 
 
+def test_hard_prompts_are_others_that_the_oracle_reads():
+    hard, tuning = load("shapes-hard", split="evaluation"), load("shapes-hard", split="validation")
+    assert hard == load("shapes-hard") and tuning == load("shapes-hard-validation")
+    assert (len(hard), len(tuning)) == (60, 24)
+    assert (
+        len(set(hard.counts.values())) == len(set(tuning.counts.values())) == 1
+        and hard.counts.keys() == tuning.counts.keys()
+    )
+    known = {meaning(prompt.text) for prompt in (*evaluation_prompts(), *validation_prompts())}
+    meanings = {meaning(text) for text in (*hard.texts, *tuning.texts)}  # which the grammar can read
+    assert len(meanings) == 84 and not meanings & known
+
+
+def test_splits():
+    assert load("shapes", split="validation") == load("shapes-validation")
+    for source, split, told in (
+        ("shapes", "test", "split='test' must be 'evaluation' or 'validation'"),
+        ("drawbench", "validation", "belongs to 'shapes' and 'shapes-hard'; 'drawbench' has no splits"),
+        ("shapes-validation", "validation", "'shapes-validation' has no splits"),
+        (["a cat"], "validation", "has no splits"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            load(source, split=split)
+
+
 def test_more_than_the_embedded_world_has_is_refused(monkeypatch):
     monkeypatch.setattr(embedded, "_DRY", 1)  # gives a family up at the first chunk without a new caption: in seconds
     with pytest.raises(ValueError, match=r"count=973 .* family 'single' has \d+ captions .* ask for at most \d+"):
@@ -367,7 +392,14 @@ def test_a_copy_of_ones_own(tmp_path):
 
 
 def test_the_table_of_published_sets():
-    assert names() == ("shapes", "shapes-validation", "shapes:SEED:COUNT", *PUBLISHED)
+    assert names() == (
+        "shapes",
+        "shapes-validation",
+        "shapes-hard",
+        "shapes-hard-validation",
+        "shapes:SEED:COUNT",
+        *PUBLISHED,
+    )
     for one in PUBLISHED.values():
         assert len(one.revision) == 40 and one.revision in one.address(next(iter(one.files)))
         assert one.count % len(one.files) == 0

@@ -1,7 +1,8 @@
 """Random search's candidates on the hard prompts, with every embedded verifier's score and the oracle's verdict.
 
-`python -m noise_search.shapes.train.pools --shards DIRECTORY` writes a file per model and prompt, and leaves out those
-that are there. On one GPU all of it takes minutes, on two CPU cores about four hours.
+`python -m noise_search.shapes.train.pools sample --shards DIRECTORY` writes a file per model and prompt, and leaves out
+those that are there. On one GPU all of it takes minutes, on two CPU cores some hours. `families` prints what the choice
+of families rests on, `pack` writes what is shipped, and `gains` prints how random search goes on gaining there.
 """
 
 import argparse
@@ -15,12 +16,16 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from noise_search.comparison.cells import first_seed, sharing
+from noise_search.comparison.standard_pools import FILE
+from noise_search.comparison.statistics.order_statistics import expected_best
 from noise_search.disk.files import write_atomically
 from noise_search.engine.scoring import as_images
 from noise_search.engine.worker import Batch, LocalWorker, Rows
@@ -31,7 +36,7 @@ from noise_search.results.record import environment
 from noise_search.settings import ModelSettings
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.shapes.captions import Prompt
-from noise_search.shapes.hard_prompts import measured_prompts
+from noise_search.shapes.hard_prompts import hard_prompts, measured_prompts
 from noise_search.shapes.oracle import judge
 
 log = logging.getLogger("noise_search.shapes.train.pools")
@@ -157,9 +162,82 @@ def _written(
     return left
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A shard as it was read."""
+
+    about: dict[str, str]
+    scores: Scores
+
+    @classmethod
+    def read(cls, shard: Shard) -> "Measured":
+        """Read a shard.
+
+        Raises:
+            ValueError: it isn't there whole.
+        """
+        if not shard.file.exists():
+            raise ValueError(f"no {shard.file}; run 'sample' first")
+        with safe_open(shard.file, "np") as file:
+            found = cls(file.metadata(), {name: file.get_tensor(name) for name in file.keys()})
+        if any(len(values) != CANDIDATES for values in found.scores.values()):
+            raise ValueError(f"{shard.file} has other than {CANDIDATES} candidates; remove it and run 'sample' again")
+        return found
+
+
+def families(directory: Path) -> dict[str, Any]:
+    """On the validation prompts, by family and model: how often one sample is right, and what a search can gain."""
+    found: dict[str, Any] = {}
+    for shard in Shard.all(directory):
+        if shard.split == "validation":
+            found.setdefault(shard.prompt.family, {}).setdefault(shard.model, []).append(Measured.read(shard).scores)
+    return {family: {model: _family(some) for model, some in by_model.items()} for family, by_model in found.items()}
+
+
+def _family(scores: Sequence[Scores]) -> dict[str, Any]:
+    strict = np.array([one["oracle"] for one in scores], float)
+    names = [name for name in scores[0] if not name.startswith("oracle")]
+    return {
+        "one_sample": round(float(strict.mean()), 4),
+        "best_of_256_oracle": round(float(strict.max(1).mean()), 4),
+        "gain_32_to_64_sd": {name: round(_gain([one[name] for one in scores], 32), 3) for name in names},
+    }
+
+
+def _gain(scores: Sequence[np.ndarray], n: int) -> float:
+    return float(np.mean([_doubling(one, n) for one in scores]))
+
+
+def _doubling(values: np.ndarray, n: int) -> float:
+    """Gain of random search from n to 2 n candidates, in standard deviations of the pool."""
+    values = values.astype(float)
+    few, more = expected_best(values, np.array([float(n), 2.0 * n]))
+    return float((more - few) / values.std())
+
+
+def pack(directory: Path, file: Path) -> None:
+    """Write the candidates of the task's prompts into one file, as `StandardPools` reads it."""
+    prompts = [(split, prompt) for split in ("validation", "evaluation") for prompt in hard_prompts(split)]
+    measured = {(shard.model, shard.prompt.text): shard for shard in Shard.all(directory)}
+    tensors: Scores = {}
+    models = {}
+    for model in EMBEDDED_MODELS:
+        read = [Measured.read(measured[model, prompt.text]) for _, prompt in prompts]
+        made = read[0].about
+        models[model] = {
+            "steps": int(made["steps"]),
+            "keys": {name: key for key, name in json.loads(made["verifiers"]).items()},
+            "environment": json.loads(made["environment"]),
+        }
+        tensors |= {f"{model}/{name}": np.stack([one.scores[name] for one in read]) for name in read[0].scores}
+    listed = [{"prompt": prompt.text, "family": prompt.family, "split": split} for split, prompt in prompts]
+    write_atomically(file, save(tensors, {"about": json.dumps({"prompts": listed, "models": models})}))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m noise_search.shapes.train.pools", description=__doc__)
+    parser.add_argument("what", nargs="?", default="sample", choices=("sample", "families", "pack"))
     parser.add_argument("--shards", type=Path, required=True, help="directory of the files")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=256, help="candidates at once")
@@ -170,6 +248,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="prompts of each model and split; all when not given")
     asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if asked.what == "families":
+        print(json.dumps(families(asked.shards), indent=2))
+        return
+    if asked.what == "pack":
+        pack(asked.shards, FILE)
+        return
     asked.shards.mkdir(parents=True, exist_ok=True)
     wanted = [
         shard

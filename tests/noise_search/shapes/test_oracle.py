@@ -109,6 +109,20 @@ def test_counting() -> None:
     assert strict(three.expand(3, -1, -1, -1), texts).tolist() == [False, True, False]
 
 
+def test_counting_several_kinds() -> None:
+    image = picture(
+        (CIRCLE, RED, 0, 8, 40), (CIRCLE, RED, 0, 32, 40), (HEART, BLUE, 0, 56, 40), (SQUARE, BLUE, 0, 8, 8)
+    )
+    holds = {
+        "two red circles, a blue heart and a blue square": True,
+        "a blue square, two red circles and a blue heart": True,
+        "two red circles, two blue hearts and a blue square": False,
+        "two red circles and two blue hearts": False,
+        "two red circles and a blue heart": False,
+    }
+    assert strict(image.expand(len(holds), -1, -1, -1), list(holds)).tolist() == list(holds.values())
+
+
 def test_blank_image_shows_nothing() -> None:
     assert judge(torch.full((1, 3, 64, 64), 0.96), ["a red circle"]) == [Verdict(False, 0.0)]
     assert read(torch.full((1, 3, 64, 64), 0.13))[0] == read(torch.full((1, 3, 64, 64), 0.14))[0]

@@ -126,7 +126,18 @@ def test_near_miss_parses_and_means_something_else(scenes: Scenes) -> None:
         assert meaning(near_miss(caption, row)) != meaning(caption)
 
 
-@pytest.mark.parametrize("caption", ["a dog", "a red circle on the moon", "five red circles", "red circle", ""])
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "a dog",
+        "a red circle on the moon",
+        "five red circles",
+        "red circle",
+        "two red circles above a blue square",
+        "two small red circles and a blue square",
+        "",
+    ],
+)
 def test_other_text_is_outside_the_grammar(caption: str) -> None:
     assert parse(caption) is None
     with pytest.raises(ValueError, match="grammar"):

@@ -1,0 +1,47 @@
+"""`noise-search bench`: where an algorithm stands against best-of-N."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from noise_search.cli import options
+from noise_search.cli.options import INTERRUPTED, Format, Said
+
+
+def bench(
+    algorithm: Annotated[str, typer.Argument(help="Algorithm, or several with commas.")],
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Option of an algorithm, such as zero-order.neighbours=8; may be repeated."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="shapes-flow or shapes-ddim.")] = "shapes-flow",
+    budgets: Annotated[str, typer.Option(help="Whole trajectories with commas, 256 at most.")] = "8,16,48",
+    verifier: Annotated[str, typer.Option(help="Verifier to search by.")] = "vlm",
+    split: Annotated[str, typer.Option(help="evaluation, or validation to choose settings by.")] = "evaluation",
+    per_family: Annotated[int | None, typer.Option(min=1, help="Prompts of each family at most.")] = None,
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    out: Annotated[Path | None, typer.Option(help="Directory; what is there already isn't run again.")] = None,
+    format: options.Printed = Format.human,
+) -> Said:
+    """Tell how many random candidates an algorithm is worth, on prompts that one sample rarely gets right."""
+    from noise_search.comparison import bench as room
+
+    found = room.bench(
+        options.configured_algorithms(options.names(algorithm), option or []),
+        model=model,
+        budgets=options.numbers(budgets, "budgets") or [],
+        verifier=verifier,
+        split=split,
+        per_family=per_family,
+        out=out,
+        batch_size=batch_size,
+        device=device,
+        on_interrupt="return",
+    )
+    paths = found.save() if found.records and out is not None else {}
+    code = 0 if found.complete else INTERRUPTED
+    if format is Format.json:
+        return Said({"records": found.rows(), "files": {name: str(path) for name, path in paths.items()}}, code=code)
+    return Said("\n".join([str(found), *map(str, paths.values())]) if found.records else "", code=code)
