@@ -54,6 +54,19 @@ def check_callable(**values: Any) -> None:
             raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected a function")
 
 
+def prompt_seeds(asked: Any, prompts: Sequence[str]) -> list[int]:
+    """A seed for every prompt: the one given, or as many as there are prompts.
+
+    Raises:
+        ValueError: another number of seeds, or what is no seed.
+    """
+    if not isinstance(asked, Sequence) or isinstance(asked, str):
+        return [as_seed(asked)] * len(prompts)
+    if len(asked) != len(prompts):
+        raise ValueError(f"seed={asked} holds {len(asked)} for {len(prompts)} prompts; give one, or one for each")
+    return [as_seed(one) for one in asked]
+
+
 def check_counts(least: int = 1, **values: Any) -> None:
     """Refuse what is no whole number of at least `least`; None passes."""
     for name, value in values.items():

@@ -16,13 +16,14 @@ from noise_search.comparison.standard_pools import StandardPools
 from noise_search.engine.driver import search
 from noise_search.engine.interrupts import OnInterrupt
 from noise_search.prompt_sets import load
+from noise_search.resolve import resolve_algorithm
 from noise_search.settings import spelt
 from noise_search.words import unknown
 
-TASK = "shapes-hard"
+TASK, ORACLE = "shapes-hard", "oracle"
 _TRIED = 8
 """Candidates that are made again, to see whether the shipped ones hold here, and how long one takes."""
-_NEAR = 0.02
+_NEAR = 0.1
 """Largest median difference between shipped scores and scores here, in standard deviations of the prompt's pool."""
 
 
@@ -69,20 +70,22 @@ def bench(
     Example:
         print(noise_search.bench(MySearch(), budgets=(8, 16)))
     """
-    pools = StandardPools.load(model, split)
-    prompts = load(TASK, split=split, per_family=per_family)
-    for name in (verifier, *judges):
-        if name not in pools.scores:
-            raise unknown("verifier with shipped scores", str(name), pools.scores)
-    for one in budgets:
-        check_counts(budgets=one)
-        if one > pools.count:
-            raise ValueError(f"budgets={one} is more than the {pools.count} random candidates that are shipped")
-    allowed = [int(one) * pools.steps for one in budgets]
-    seconds = _seconds(pools, prompts.texts[0], verifier, batch_size, device)
     asked: Any = algorithm
     if isinstance(algorithm, str) or not isinstance(algorithm, Sequence | Mapping):
         asked = [algorithm]
+    for one in asked.values() if isinstance(asked, Mapping) else asked:
+        resolve_algorithm(one)
+    pools = StandardPools.load(model, split)
+    prompts = load(TASK, split=split, per_family=per_family)
+    for name, known in ((verifier, pools.keys), *((one, (*pools.keys, ORACLE)) for one in judges)):
+        if name not in known:
+            raise unknown("verifier with shipped scores", str(name), known)
+    for budget in budgets:
+        check_counts(budgets=budget)
+        if budget > pools.count:
+            raise ValueError(f"budgets={budget} is more than the {pools.count} random candidates that are shipped")
+    allowed = [int(one) * pools.steps for one in budgets]
+    seconds = _seconds(pools, prompts.texts[0], verifier, batch_size, device)
     return compare(
         prompts,
         model=model,

@@ -83,7 +83,8 @@ def compare(
         pictured: of how many prompts, from the first on, `out` keeps the winners' images.
         diagnosed: of how many prompts, from the first on, every run's winner is diagnosed (`noise_search.diagnose`):
             about 26 images for the verifiers of each, and no NFE; None for all, 0 for none.
-        known: records and pools of searches that were run elsewhere with the same settings, and aren't run again.
+        known: records and pools of searches that were run elsewhere with the same settings; they aren't run again, and
+            other algorithms begin from their noises.
         model_options, draft_steps, draft_renders, batch_size: as in `search()`.
         on_interrupt: as in `search()`: after Ctrl-C, "return" what is complete by then, or "raise" KeyboardInterrupt
             with it as `error.comparison`.
@@ -135,6 +136,7 @@ def compare(
     }
     check_same(store, made_with)
     check_noises(store, noises, max(allowed) // each, each)
+    known = [one for one in known if one not in store]
     for one in chosen.values():
         for nfe in allowed:
             kept = settled["scheduler"] == "keep"
@@ -155,10 +157,11 @@ def compare(
         pictured=pictured,
         diagnosed=diagnosed,
         device=loaded.device,
+        offsets={one.prompt: one.offset for one in (*store.pools.values(), *known)},
     )
     made_with = joined(store, made_with)
     store.write_settings(made_with)
-    store.add([one for one in known if one not in store])
+    store.add(known)
     schedule = Schedule(runner, store, allowed, noises, space.end)
     try:
         whole = schedule.run(progress)

@@ -14,7 +14,7 @@ class Record:
         family: the prompt's category; "" where none is known.
         algorithm: label of the algorithm.
         budget: NFE that were allowed.
-        seed: of the first noise; equal seeds mean equal first noises for all algorithms.
+        seed: as it was asked for, the same for all prompts; equal seeds mean equal noises for all algorithms.
         nfe: NFE spent when the winner's budget was used up, at most `budget`.
         rows: denoiser rows for them.
         seconds: wall-clock of the search, its share by NFE where a larger run gave this cell too.
@@ -26,6 +26,7 @@ class Record:
         recipe: regenerates the winner, as JSON text.
         shared: whether the cell was read off a run with a larger budget.
         diagnosis: of the winner of a run's largest budget, the numbers of `diagnose()`; {} where it wasn't asked for.
+        offset: added to `seed` it is the seed of the prompt's first noise.
     """
 
     prompt: str
@@ -45,6 +46,7 @@ class Record:
     recipe: str = ""
     shared: bool = False
     diagnosis: Mapping[str, Any] = field(default_factory=dict)
+    offset: int = 0
 
     @property
     def cell(self) -> tuple[str, str, int, int]:
@@ -57,7 +59,7 @@ class Pool:
     """All candidates of random search for one prompt and seed, in the order of their noises.
 
     Attributes:
-        prompt, family, seed: as in `Record`.
+        prompt, family, seed, offset: as in `Record`.
         nfe: of one candidate.
         seconds: wall-clock of one candidate.
         scores: raw scores `[candidate]` by verifier name, NaN for candidates that can't win.
@@ -71,6 +73,7 @@ class Pool:
     seconds: float
     scores: Mapping[str, tuple[float, ...]]
     judges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    offset: int = 0
 
     def __len__(self) -> int:
         """How many candidates."""

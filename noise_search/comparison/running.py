@@ -7,7 +7,7 @@ import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class Runner:
         pictured: of how many prompts, from the first on, the winners' images are kept.
         diagnosed: of how many prompts, from the first on, the winners are diagnosed; None for all.
         device: where the model's images are, and so their features.
+        offsets: added to a task's seed, the seed of a prompt's first noise; 0 for those that aren't there.
     """
 
     families: Mapping[str, str]
@@ -68,6 +69,7 @@ class Runner:
     pictured: int
     diagnosed: int | None
     device: str | None
+    offsets: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
@@ -125,7 +127,7 @@ class Runner:
                 verifier=self.aggregator,
                 judges=list(self.judges),
                 nfe=nfe,
-                seed=task.seed,
+                seed=[task.seed + self.offsets.get(self.prompts[i], 0) for i in task.prompts],
                 top_k=nfe if self.judges and self.pools(task) else 1,  # the pool's judges give their spread
                 on_interrupt="return",
                 progress=False,
@@ -153,6 +155,7 @@ class Runner:
             seconds=_search_seconds(result) * share,
             scores={self.names[one.key]: math.nan for one in self.aggregator.scores},
             shared=budget != max(task.budgets),
+            offset=self.offsets.get(text, 0),
         )
         if best is None:
             return record
@@ -189,6 +192,7 @@ class Runner:
             judges={
                 self.names[one.key]: tuple(c.judges.get(one.key, math.nan) for c in candidates) for one in self.judges
             },
+            offset=self.offsets.get(text, 0),
         )
 
     def _scored(self, candidate: Candidate) -> dict[str, float]:

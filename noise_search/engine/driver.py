@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.arguments import HasText, as_prompts, as_seed, check_callable, check_counts, check_flags
+from noise_search.arguments import HasText, as_prompts, check_callable, check_counts, check_flags, prompt_seeds
 from noise_search.engine.evaluator import Evaluator, Outcome, Work
 from noise_search.engine.interrupts import Interrupts, OnInterrupt, resolved
 from noise_search.engine.judging import judge
@@ -47,7 +47,7 @@ def search(
     ensemble: str = "mean-rank",
     nfe: int | None = None,
     candidates: int | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     judges: Sequence[VerifierLike] = (),
     steps: int | None = None,
     draft_steps: int | None = None,
@@ -85,7 +85,7 @@ def search(
         nfe: the budget. 1 NFE is one denoiser evaluation of one candidate; guidance doesn't double it.
         candidates: the budget in whole trajectories, instead of `nfe`; 32 when neither is given.
         seed: of the first noise: noise i of random search is seed + i. Space the seeds of independent searches by more
-            than their candidates.
+            than their candidates. Of several prompts all begin with it, or each with its own where several are given.
         judges: scored after the search on the first image, the top k and every new best; the search never sees them, so
             none may be one of the verifiers. `diagnose()` needs 8 judged candidates or more: `top_k` as large as the
             number of candidates has all judged.
@@ -131,7 +131,7 @@ def search(
     prompts = as_prompts(prompt)
     chosen = resolve_algorithm(algorithm)
     limits = Limits(time_limit, target_score, patience)
-    seed = as_seed(seed)
+    seeds = prompt_seeds(seed, prompts)
     check_counts(top_k=top_k)
     check_callable(on_candidate=on_candidate)
     check_flags(deterministic=deterministic, progress=progress)
@@ -167,8 +167,8 @@ def search(
             space, predictions = setup.space, setup.predictions
             encoding = time.perf_counter() - started
             searches = [
-                PromptSearch(i, text, space, condition, aggregator, setup.algorithm, setup.budget, seed, top_k, limits)
-                for i, (text, condition) in enumerate(zip(prompts, conditions, strict=True))
+                PromptSearch(i, text, space, condition, aggregator, setup.algorithm, setup.budget, first, top_k, limits)
+                for i, (text, condition, first) in enumerate(zip(prompts, conditions, seeds, strict=True))
             ]
             for one in searches:
                 one.ledger.seconds["text"] += encoding / len(searches)
@@ -179,7 +179,7 @@ def search(
             evaluator = Evaluator(worker, prompts, ledgers, size, deterministic, predictions)
             # Described before anything is computed, so that a description that fails loses nothing.
             settings = {
-                **search_record(loaded, aggregator, judging, seed, deterministic),
+                **search_record(loaded, aggregator, judging, seeds[0], deterministic),
                 **unread_record((*aggregator.verifiers, *judging), prompts),
                 "algorithm": setup.record,
                 "grids": setup.grids,
@@ -324,7 +324,7 @@ def _result(one: PromptSearch, settings: dict[str, Any]) -> SearchResult:
         bests_nfe=tuple(one.pool.bests_nfe),
         ledger=one.ledger,
         stop_reason=one.stop_reason or "the algorithm ended",
-        settings={**settings, "verifier": one.pool.aggregator.describe()},
+        settings={**settings, "seed": one.seed, "verifier": one.pool.aggregator.describe()},
         absolute=one.pool.aggregator.absolute,
         error=one.error,
     )

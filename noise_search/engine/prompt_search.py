@@ -97,6 +97,7 @@ class PromptSearch:
         self.ledger = Ledger(nfe_budget=nfe)
         self.stop_reason: str | None = None
         self.error: BaseException | None = None
+        self.seed = seed
         self._plan = algorithm.plan(ProblemView(self, space, condition, seed))
         if not isinstance(self._plan, Generator):
             raise TypeError(

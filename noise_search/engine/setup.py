@@ -36,7 +36,7 @@ class SearchOptions(ModelOptions, total=False):
     ensemble: str
     nfe: int | None
     candidates: int | None
-    seed: int
+    seed: int | Sequence[int]
     judges: Sequence[VerifierLike]
     draft_steps: int | None
     draft_renders: int | None

@@ -23,7 +23,7 @@ from noise_search.shapes.scenes import COLOURS, RELATIONS, SHAPES, Scenes, sampl
 
 CANDIDATES = ("relation", "sized relation", "size", "three", "counts of 3", "counts of 4", "counts of three")
 """Families that were measured."""
-CHOSEN = ("relation", "three", "counts of 3", "counts of 4")
+CHOSEN = ("three", "counts of 3", "counts of 4", "counts of three")
 """Those of the task."""
 _SCENES = {"sized relation": "relation", "counts of 3": "two", "counts of 4": "two", "counts of three": "three"}
 """Families of scenes that others than the world's own are made from."""

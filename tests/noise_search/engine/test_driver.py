@@ -293,3 +293,17 @@ def test_a_judge_that_fails_or_is_interrupted_does_not_lose_the_result():
     assert np.isnan(next(iter(failed.judges.values()))["best"])
     interrupted = run(judges=[raising(KeyboardInterrupt())])
     assert interrupted.best.finished and interrupted.judges == {}
+
+
+def test_every_prompt_may_begin_with_a_seed_of_its_own():
+    def seeds(found):
+        return [[one.seed for one in result.candidates] for result in found]
+
+    asked = {"nfe": 24, "verifier": brightness}
+    both = toy_search(prompt=["a", "b"], seed=[7, np.int64(40)], **asked)
+    assert seeds(both) == [[7, 8, 9], [40, 41, 42]] and [one.settings["seed"] for one in both] == [7, 40]
+    assert scores(toy_search(prompt="b", seed=40, **asked)) == pytest.approx(scores(both[1]), abs=1e-6)
+    assert seeds(toy_search(prompt=["a", "b"], seed=3, **asked)) == [[3, 4, 5]] * 2
+    for wrong, told in (([1], "holds 1 for 2 prompts"), ([1, -1], "seed=-1"), (["1", 2], "seed='1'")):
+        with pytest.raises(ValueError, match=told):
+            toy_search(prompt=["a", "b"], seed=wrong, **asked)
