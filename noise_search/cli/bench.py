@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from noise_search.cli import options
-from noise_search.cli.options import INTERRUPTED, Format, Said
+from noise_search.cli.compare import told
+from noise_search.cli.options import Format, Said
 
 
 def bench(
@@ -23,11 +24,15 @@ def bench(
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     out: Annotated[Path | None, typer.Option(help="Directory; what is there already isn't run again.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the comparison that is there first.")] = False,
     format: options.Printed = Format.human,
 ) -> Said:
     """Tell how many random candidates an algorithm is worth, on prompts that one sample rarely gets right."""
     from noise_search.comparison import bench as room
+    from noise_search.comparison.store import SAVED, check_directory
 
+    if out is not None:
+        check_directory(out, overwrite, SAVED)
     found = room.bench(
         options.configured_algorithms(options.names(algorithm), option or []),
         model=model,
@@ -36,12 +41,9 @@ def bench(
         split=split,
         per_family=per_family,
         out=out,
+        overwrite=overwrite,
         batch_size=batch_size,
         device=device,
         on_interrupt="return",
     )
-    paths = found.save() if found.records and out is not None else {}
-    code = 0 if found.complete else INTERRUPTED
-    if format is Format.json:
-        return Said({"records": found.rows(), "files": {name: str(path) for name, path in paths.items()}}, code=code)
-    return Said("\n".join([str(found), *map(str, paths.values())]) if found.records else "", code=code)
+    return told(found, format)

@@ -13,6 +13,7 @@ from noise_search.cli.options import INTERRUPTED, Format, Said
 from noise_search.disk.files import check_writable
 
 if TYPE_CHECKING:
+    from noise_search.comparison.comparison import Comparison
     from noise_search.prompt_sets import PromptSet
 
 
@@ -56,7 +57,7 @@ def compare(
     """Compare algorithms at equal NFE, with intervals, held-out judges, plots and a report."""
     check_writable(out)
     from noise_search.comparison import compare as room
-    from noise_search.comparison.store import SAVED, Store, check_directory
+    from noise_search.comparison.store import SAVED, check_directory
 
     check_directory(out, overwrite, SAVED)
     searched = options.names(verifier)
@@ -92,9 +93,18 @@ def compare(
         prompts=_prompt_set(prompts, limit, per_family),  # last, as it may download
         **{name: value for name, value in of_model.items() if value is not None},
     )
-    found = replace(found, settings={**found.settings, "command": shlex.join(["noise-search", *sys.argv[1:]])})
-    Store(out, writing=True).write_settings(found.settings)
-    paths = found.save() if found.records else {}
+    return told(found, format)
+
+
+def told(found: "Comparison", format: Format) -> Said:
+    """How a comparison is told; where it has a directory, the figures and the report are written there first."""
+    from noise_search.comparison.store import Store
+
+    paths: dict[str, Path] = {}
+    if found.directory is not None:
+        found = replace(found, settings={**found.settings, "command": shlex.join(["noise-search", *sys.argv[1:]])})
+        Store(found.directory, writing=True).write_settings(found.settings)
+        paths = found.save() if found.records else {}
     code = 0 if found.complete else INTERRUPTED
     if format is Format.json:
         files = {name: str(path) for name, path in paths.items()}

@@ -13,6 +13,7 @@ from noise_search.comparison.cells import first_seed
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.standard_pools import StandardPools
+from noise_search.comparison.store import check_directory
 from noise_search.engine.driver import search
 from noise_search.engine.interrupts import OnInterrupt
 from noise_search.prompt_sets import load
@@ -38,6 +39,7 @@ def bench(
     per_family: int | None = None,
     judges: Sequence[str] = ("oracle",),
     out: str | Path | None = None,
+    overwrite: bool = False,
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     on_interrupt: OnInterrupt | None = None,
@@ -58,7 +60,7 @@ def bench(
         split: "evaluation", 60 prompts; "validation", 24 others to choose an algorithm's settings by.
         per_family: so many prompts of each family at most, for a quick look.
         judges: held out: "oracle", and the verifiers' names.
-        out, batch_size, device, on_interrupt, progress: as in `compare()`.
+        out, overwrite, batch_size, device, on_interrupt, progress: as in `compare()`.
 
     Returns:
         The comparison with random search: `multipliers()` has what each algorithm is worth, `differences("oracle")`
@@ -70,6 +72,8 @@ def bench(
     Example:
         print(noise_search.bench(MySearch(), budgets=(8, 16)))
     """
+    if out is not None:
+        check_directory(Path(out), overwrite)
     asked: Any = algorithm
     if isinstance(algorithm, str) or not isinstance(algorithm, Sequence | Mapping):
         asked = [algorithm]
@@ -95,6 +99,7 @@ def bench(
         judges=judges,
         known=pools.records(prompts.texts, allowed, verifier, judges, seconds),
         out=out,
+        overwrite=overwrite,
         diagnosed=0,
         batch_size=batch_size,
         device=device,

@@ -1,6 +1,6 @@
 """Print the table of `docs/bench.md` from `results/bench.csv` and the shipped candidates.
 
-    python notebooks/bench/table.py
+python notebooks/bench/table.py
 """
 
 import csv
