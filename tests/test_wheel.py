@@ -63,7 +63,14 @@ def test_the_wheel_holds_every_file_and_nothing_else(wheel):
     assert not sources() - names
     information = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
     assert {name.split("/")[0] for name in names} == {*PACKAGES, information}
-    ends = ("noise_search/py.typed", "samplers/py.typed", "verifiers/py.typed", "LICENSE", "paper_curves.csv")
+    ends = (
+        "noise_search/py.typed",
+        "samplers/py.typed",
+        "verifiers/py.typed",
+        "LICENSE",
+        "paper_curves.csv",
+        "data/shapes-hard.safetensors",
+    )
     assert all(any(name.endswith(end) for name in names) for end in ends)
     assert any(name.endswith(".safetensors") for name in names) and any(".LICENSE.txt" in name for name in names)
 

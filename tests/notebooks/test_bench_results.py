@@ -1,0 +1,58 @@
+"""What is stored of the bench: the families follow from what was measured, the numbers from the shipped candidates."""
+
+import csv
+import json
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from noise_search import prompt_sets
+from noise_search.comparison.standard_pools import StandardPools
+from noise_search.shapes import EMBEDDED_MODELS
+from noise_search.shapes.hard_prompts import CHOSEN
+
+PLACE = Path(__file__).parents[2] / "notebooks" / "bench"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(PLACE))
+    yield
+    for name in ("gains", "table"):
+        sys.modules.pop(name, None)
+
+
+def test_the_families_are_those_that_the_rule_chooses():
+    measured = json.loads((PLACE / "results" / "families.json").read_text(encoding="utf-8"))
+
+    def mean(of):
+        return {family: float(np.mean([of(one) for one in models.values()])) for family, models in measured.items()}
+
+    right, gains = mean(lambda one: one["one_sample"]), mean(lambda one: one["gain_32_to_64_sd"]["vlm"])
+    allowed = [family for family in measured if 0.02 <= right[family] <= 0.4]
+    best = sorted(allowed, key=lambda family: -gains[family])[:4]
+    assert set(best) == set(CHOSEN) == set(prompt_sets.load("shapes-hard").families)
+
+
+def test_the_stored_gains_are_those_of_the_shipped_candidates(scripts):
+    import gains
+
+    stored = list(csv.DictReader(gains.FILE.open(encoding="utf-8")))
+    for found, row in zip(islice(gains.rows(), 12), stored, strict=False):
+        assert [found[name] for name in ("model", "split", "verifier", "what")] == list(row.values())[:4]
+        for name in ("value", "low", "high"):
+            assert found.get(name, np.nan) == pytest.approx(float(row[name] or "nan"), abs=2e-4, nan_ok=True)
+
+
+@pytest.mark.parametrize("verifier", ["vlm", "aesthetic"])
+@pytest.mark.parametrize("model", EMBEDDED_MODELS)
+def test_random_search_goes_on_gaining(scripts, model, verifier):
+    import gains
+
+    pool = StandardPools.load(model, "evaluation").scores[verifier]
+    for n, least in ((32, 0.1), (128, 0.05)):
+        _, low, _ = gains.interval(np.array([gains.gain(row, n) for row in pool]))
+        assert low > least
