@@ -61,8 +61,9 @@ def test_a_candidate_made_again_has_the_shipped_scores(model):
     assert next(iter(made.judges.values())) == pools.scores["oracle"][row, at]
 
 
-def test_an_algorithm_begins_from_the_noises_of_the_shipped_candidates():
-    found = noise_search.bench(First(), budgets=(1, 4), split="validation", per_family=1, progress=False)
+def test_an_algorithm_begins_from_the_noises_of_the_shipped_candidates(tmp_path):
+    asked = {"split": "validation", "per_family": 1, "out": tmp_path, "progress": False}
+    found = noise_search.bench(First(), budgets=(1, 4), **asked)
     pools = StandardPools.load("shapes-flow", "validation")
     assert found.complete and found.algorithms == ("random", "first") and len(found.prompts) == 4
     for one in found.records:
@@ -72,6 +73,9 @@ def test_an_algorithm_begins_from_the_noises_of_the_shipped_candidates():
         assert one.rows == (0 if one.algorithm == "random" else 40)  # random search wasn't run
     worth = {(one.algorithm, one.budget): one.candidates for one in found.multipliers()}
     assert worth["first", 20] < worth["random", 80] and all(len(pool) == 256 for pool in found.pools)
+    before = (tmp_path / "records.jsonl").read_bytes()
+    again = noise_search.bench(First(), budgets=(4,), **asked)
+    assert again.records == found.records and (tmp_path / "records.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(
