@@ -184,7 +184,7 @@ NEEDY.needs = frozenset({"x0"})
         ("0.png", {"model": "shapes-flwo"}, "unknown model 'shapes-flwo'; did you mean 'shapes-flow'"),
         ("0.png", {"ensemble": "median"}, "unknown ensemble 'median'"),
         ("0.png", {"device": "gpu"}, "device 'gpu' can't be used"),
-        ("broken.png", {}, "none of 1 files can be read"),
+        ("broken.png", {}, "none of 1 file can be read"),
         (".", {"prompt": None}, r"'clip' reads prompts, and 4 of 4 images have none \(0.png, .*\.txt"),
         (".", {"verifier": NEEDY}, "'brightness' needs x0, which image files don't tell"),
     ],
@@ -294,7 +294,7 @@ Brightness.score = score
     command = [*COMMAND[:-1], code + COMMAND[-1], "score", str(folder), "--verifier", "brightness"]
     done = subprocess.run([*command, "--batch-size", "1"], capture_output=True, text=True, check=False)
     assert done.returncode == 130 and len(done.stdout.splitlines()) == 1 + 2
-    assert done.stderr.strip().splitlines()[-1] == "noise-search: interrupted; 2 images are scored, the others aren't"
+    assert done.stderr.strip().splitlines()[-1] == "noise-search: interrupted; 2 images scored, the others not"
 
 
 def test_32_bit_pixels_are_refused_as_their_range_is_unknown(tmp_path):

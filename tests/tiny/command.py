@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-COMMAND = [sys.executable, "-m", "noise_search"]
+COMMAND = [sys.executable, "-c", "from noise_search.__main__ import main; main()"]
 PROMPT = "a red circle to the left of a blue square"
 
 

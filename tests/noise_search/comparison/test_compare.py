@@ -616,7 +616,7 @@ def test_before_a_start_the_cost_is_told_and_what_is_small_is_not_timed(capsys):
     model = CountingSampler(STEPS)
     run(model=model, progress=True, algorithms=["random"], candidates=(2,))
     said = capsys.readouterr().err
-    assert f"{6 * STEPS} NFE in 1 searches, at least 6 images for contrast to judge" in said and "about" not in said
+    assert f"{6 * STEPS} NFE in 1 search, at least 6 images for contrast to judge" in said and "about" not in said
     assert model.rows == 6 * STEPS
     run(model=model, progress=True, candidates=(4,), judges=[])
     said = capsys.readouterr().err
