@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from noise_search import Comparison
+from noise_search.comparison.cells import first_seed
 from noise_search.comparison.records import Record
 from noise_search.comparison.standard_pools import StandardPools
 from noise_search.comparison.statistics.multiplier import Multiplier
@@ -34,6 +35,7 @@ def comparisons() -> Iterator[tuple[str, str, Comparison]]:
                 seconds=float(row["seconds"]),
                 scores={verifier: float(row["score"])},
                 judges={"oracle": float(row["oracle"])},
+                offset=first_seed(row["prompt"]),
             )
             for row in some
         ]
@@ -47,27 +49,33 @@ def comparisons() -> Iterator[tuple[str, str, Comparison]]:
 
 def worth(found: Multiplier) -> str:
     """How many random candidates one of the search's is worth, with the interval; bounds are said as such."""
-    sign = {"at_least": "≥ ", "at_most": "≤ "}
-    ends = ("value", "low", "high")
-    texts = [
-        next((mark for side, mark in sign.items() if end in getattr(found.times, side)), "")
-        + f"{getattr(found.times, end):.2f}"
-        for end in ends
-    ]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+    marks = {"≥ ": found.times.at_least, "≤ ": found.times.at_most}
+    ends = {end: f"{getattr(found.times, end):.2f}" for end in ("value", "low", "high")}
+    for mark, bounded in marks.items():
+        ends |= {end: mark + ends[end] for end in bounded}
+    return f"{ends['value']} [{ends['low']}, {ends['high']}]"
 
 
 def main() -> None:
-    """Print the table as Markdown."""
-    print("| model | verifier | algorithm | candidates | worth | oracle less random |")
-    print("|---|---|---|---|---|---|")
+    """Print as Markdown what a search's candidates are worth, and by how much its images are right more often."""
+    worths: dict[tuple[str, ...], list[str]] = {}
+    truths: dict[tuple[str, ...], list[str]] = {}
+    counts: dict[int, None] = {}
     for model, verifier, found in comparisons():
-        truth = {(one.algorithm, one.budget): one.difference for one in found.differences("oracle")}
         for one in found.multipliers():
             if one.algorithm != "random":
-                by = truth[one.algorithm, one.budget]
-                told = f"{by.value:+.2f} [{by.low:+.2f}, {by.high:+.2f}]"
-                print(f"| {model} | {verifier} | {one.algorithm} | {one.bought} | {worth(one)} | {told} |")
+                counts[one.bought] = None
+                worths.setdefault((model, verifier, one.algorithm), []).append(worth(one))
+        for other in found.differences("oracle"):
+            by = other.difference
+            told = f"{by.value:+.2f} [{by.low:+.2f}, {by.high:+.2f}]"
+            truths.setdefault((model, verifier, other.algorithm), []).append(told)
+    for title, cells in (("worth", worths), ("oracle less random's", truths)):
+        print(f"| {title} | {' | '.join(f'{count} candidates' for count in counts)} |")
+        print("|---" * (1 + len(counts)) + "|")
+        for names, told in cells.items():
+            print(f"| {', '.join(f'`{name}`' for name in names)} | {' | '.join(told)} |")
+        print()
 
 
 if __name__ == "__main__":
