@@ -168,6 +168,8 @@ def score_images(
             seen.append(look_at(file, prompt))
         except ValueError as error:
             unreadable[file] = str(error)
+    if not seen:
+        raise _none_read(files, unreadable)
     if aggregator is None:
         aggregator = _recorded(seen, model, ensemble)
         if progress:
@@ -192,7 +194,7 @@ def score_images(
                 raise
             ended = error
     if not scored:
-        raise ValueError(f"none of {counted(len(files), 'file')} can be read: {next(iter(unreadable.values()))}")
+        raise _none_read(files, unreadable)
     ranked = _ranked([scored[one.file] for one in seen if one.file in scored], aggregator)
     interrupted = isinstance(ended, KeyboardInterrupt)
     why = None if ended is None else "interrupted" if interrupted else str(ended) or type(ended).__name__
@@ -240,6 +242,10 @@ def _recorded(seen: Sequence[ImageFile], model: str | Path | None, ensemble: str
             f"{', '.join(one.key for one in found_here.verifiers)} here: name a verifier, with its options or a model"
         )
     return found_here
+
+
+def _none_read(files: Sequence[Path], unreadable: Mapping[Path, str]) -> ValueError:
+    return ValueError(f"none of {counted(len(files), 'file')} can be read: {next(iter(unreadable.values()))}")
 
 
 def _part(record: Any, name: str) -> dict[str, Any]:

@@ -109,7 +109,13 @@ def _saved(result: "SearchResult", where: Path, overwrite: bool) -> tuple[dict[s
         return result.save(where, overwrite=overwrite), ""
     except (OSError, ValueError) as error:
         refuge = Path(tempfile.mkdtemp(prefix="noise-search-"))
-        return result.save(refuge), f"{str(where)!r} can't be written ({error}); the files are in {str(refuge)!r}"
+        said = f"{str(where)!r} can't be written ({error})"
+        try:
+            return result.save(refuge), f"{said}; the files are in {str(refuge)!r}"
+        except OSError as again:
+            seed = result.best.seed
+            plain = "" if seed is None else f"; the best is what seed {seed} gives in plain diffusers"
+            raise OSError(f"{said}, nor can {str(refuge)!r} ({again}): make room and search again{plain}") from again
 
 
 def _json(result: "SearchResult", paths: dict[str, Path]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ def check_writable(directory: Path) -> None:
         ValueError: it can't.
     """
     try:
+        if directory.exists() and not directory.is_dir():
+            raise ValueError(f"{str(directory)!r} is a file; expected a directory")
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
@@ -51,8 +53,11 @@ def check_free(
     """
     if not directory.is_dir():
         return
-    there = {str(one.relative_to(directory)) for one in directory.rglob("*") if not one.is_dir()}
-    there = {name for name in there if not Path(name).name.startswith(".")}
+    planned = set(planned)
+    # A link to a directory is somebody's: what is written through it lands elsewhere.
+    found = [one for one in directory.rglob("*") if one.is_symlink() or not one.is_dir()]
+    there = {str(one.relative_to(directory)) for one in found if not one.name.startswith(".")}
+    through = {name for name in planned if there.intersection(map(str, Path(name).parents))}
     for other, mark in _MARKS.items():
         if other != kind and mark in there:
             raise ValueError(f"directory {str(directory)!r} holds a {other} ({mark}): give a new one")
@@ -61,33 +66,53 @@ def check_free(
         whose = f"a {kind}" if known else f"{min(there)!r}, which no {kind} wrote"
         more = f", or overwrite=True (--overwrite), which replaces what that {kind} wrote" if known else ""
         raise ValueError(f"directory {str(directory)!r} holds {whose}: give a new one{more}")
-    if strange := sorted(there.intersection(planned) - set(ours)):
+    if strange := sorted(through | there.intersection(planned) - set(ours)):
         raise ValueError(
             f"{', '.join(strange)} in {str(directory)!r} was written by no {kind}, and would be replaced: move it, or "
             "give another directory"
         )
 
 
-def present(directory: Path, listed: Iterable[Any]) -> set[str]:
+def present(directory: Path, listed: Any) -> set[str]:
     """Those of the listed names that are files in the directory; a list that was edited names nothing outside it."""
+    listed = listed if isinstance(listed, Iterable) else ()
     inside = [str(name) for name in listed if not Path(str(name)).is_absolute() and ".." not in Path(str(name)).parts]
     return {name for name in inside if (directory / name).is_file()}
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Write beside the file and rename, so that a reader never sees half of it."""
-    name = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    """Write beside the file and rename, so that a reader never sees half of it.
+
+    Raises:
+        OSError: it can't be written; what was there is left as it was.
+    """
+    write_together({file: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write several files beside where they belong, and rename them when all are written.
+
+    Raises:
+        OSError: one can't be written; what was there is left as it was.
+    """
+    written: dict[Path, Path] = {}
     try:
-        # The user's umask decides who may read it, as of any file.
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, file)
-    except BaseException:
-        name.unlink(missing_ok=True)
-        raise
+        for file, content in contents.items():
+            name = written[file] = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+            try:
+                # The user's umask decides who may read it, as of any file.
+                handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(file)) from error
+        for file, name in written.items():
+            os.replace(name, file)
+    finally:
+        for name in written.values():
+            name.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:

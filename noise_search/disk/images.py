@@ -23,6 +23,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _SIXTEEN_BITS_AS_I = ("PNG", "PPM")
 """Formats that have no more bits, and 16 of which Pillow may give as 32; others' are really 32, or signed."""
 
+_DRAWN = ("top.png", "curve.png")
+
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
 
@@ -63,6 +65,8 @@ def find_images(given: Sequence[str | Path], recursive: bool = False) -> tuple[l
             found[path] = None
             continue
         files = sorted(file for file in (path.rglob("*") if recursive else path.iterdir()) if file.is_file())
+        # Beside a search's result.json lie drawings of it.
+        files = [one for one in files if one.name not in _DRAWN or not one.with_name("result.json").exists()]
         pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
         if not pictures:
             below = "" if recursive else " itself; recursive looks into its folders too"

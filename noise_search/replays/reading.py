@@ -307,7 +307,8 @@ def settings_of(content: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
     settings = content.get("settings")
     if any(depth > _DEEPEST for *_, depth in _walk(settings)):
         raise ValueError(f"{origin} has settings of more than {_DEEPEST} levels; expected what a search writes")
-    if not isinstance(settings, Mapping) or not isinstance(settings.get("model"), Mapping):
+    model = settings.get("model") if isinstance(settings, Mapping) else None
+    if not isinstance(settings, Mapping) or not isinstance(model, Mapping) or not isinstance(model.get("name"), str):
         raise ValueError(f"{origin} has no settings of a search; expected what result.save() writes")
     version = settings.get("record_version", 0)
     if not isinstance(version, int) or version > RECORD_VERSION:
@@ -345,6 +346,8 @@ def _check_sizes(settings: Mapping[str, Any], origin: str) -> None:
             if isinstance(value, str | list):
                 most = _MOST_TEXT if isinstance(value, str) else _MOST["steps"]
                 size, what = len(value), f"the length of {name}"
+            if name in _MOST and isinstance(size, int | float) and size < 1:
+                raise ValueError(f"{origin} has {size!r:.20} for {what:.40}; expected a whole number from 1")
             if isinstance(size, int | float) and abs(size) > most:
                 raise ValueError(f"{origin} has {size!r:.20} for {what:.40}; expected at most {most}")
 

@@ -1,16 +1,19 @@
 """A result on disk: PNGs with the recipe inside, plots, and JSON. Nothing here is ever executed when read back."""
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from noise_search.disk.files import check_free, check_writable, present, write_atomically
+from noise_search.disk.files import check_free, check_writable, present, write_together
 from noise_search.disk.png import gif_bytes, picture_png
 from noise_search.results.candidate import Candidate
 from noise_search.results.data import ResultData
 from noise_search.results.plots import contact_sheet, figure_png, score_curve
+
+log = logging.getLogger(__name__)
 
 RESULT = "result.json"
 
@@ -18,7 +21,7 @@ RESULT = "result.json"
 def save_result(result: ResultData, directory: Path, overwrite: bool = False) -> dict[str, Path]:
     """Write result.json, best.png, top.png, curve.png and the images of the top k as top/01.png, ...
 
-    What matters most comes first. Of a clip, the PNGs are the middle frame, and best.gif ("clip" among the paths) shows
+    All of them or none. Of a clip, the PNGs are the middle frame, and best.gif ("clip" among the paths) shows
     the best moving. Without a winner there is result.json alone. It lists the files that were written, which are all
     that a later `overwrite` removes.
     """
@@ -31,6 +34,8 @@ def save_result(result: ResultData, directory: Path, overwrite: bool = False) ->
     before = files_of(directory)
     check_free(directory, files.values(), before, overwrite)
     check_writable(directory)
+    drawn = {} if result.failed else {"top": _drawn(result, contact_sheet), "curve": _drawn(result, score_curve)}
+    files = {stem: name for stem, name in files.items() if drawn.get(stem) != b""}
     paths = {stem: directory / name for stem, name in files.items()}
     if pictured:
         check_writable(directory / "top")
@@ -40,19 +45,24 @@ def save_result(result: ResultData, directory: Path, overwrite: bool = False) ->
         names = {one.id: files[stem] for stem, one in pictured.items()} | {result.best.id: files["best"]}
         for row in content["candidates"]:
             row["image"] = names.get(row["id"])
-    write_atomically(paths["result"], (json.dumps(content, indent=2) + "\n").encode())
+    written = {paths["result"]: (json.dumps(content, indent=2) + "\n").encode()}
+    if not result.failed:
+        written |= {paths[stem]: png_bytes(result, one) for stem, one in {"best": result.best, **pictured}.items()}
+        written |= {} if result.frames is None else {paths["clip"]: gif_bytes(result.frames)}
+        written |= {paths[stem]: content for stem, content in drawn.items() if content}
+    write_together(written)
     for stale in before - set(files.values()):
         (directory / stale).unlink(missing_ok=True)
-    if result.failed:
-        return paths
-    write_atomically(paths["best"], png_bytes(result, result.best))
-    if result.frames is not None:
-        write_atomically(paths["clip"], gif_bytes(result.frames))
-    for stem, candidate in pictured.items():
-        write_atomically(paths[stem], png_bytes(result, candidate))
-    write_atomically(paths["top"], figure_png(contact_sheet(result)))
-    write_atomically(paths["curve"], figure_png(score_curve(result)))
     return paths
+
+
+def _drawn(result: ResultData, draw: Callable[[ResultData], Any]) -> bytes:
+    """A drawing as PNG; nothing, with a warning, where it can't be drawn: it isn't what was searched for."""
+    try:
+        return figure_png(draw(result))
+    except Exception as error:
+        log.warning("a drawing is left out (%s: %s)", type(error).__name__, error)
+        return b""
 
 
 def files_of(directory: Path) -> set[str]:

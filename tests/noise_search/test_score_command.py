@@ -70,6 +70,18 @@ def test_saved_images_are_scored_by_what_they_record_unless_told_otherwise(searc
         score(folder / "0.png", model="shapes-flow")
 
 
+def test_drawings_beside_a_search_are_no_pictures_of_it(searched):
+    _, run = searched
+    assert [one.file.name for one in score(run).images] == ["best.png"]
+    assert len(score(run, recursive=True).images) == 7
+
+
+def test_what_is_no_picture_is_told_before_a_verifier_is_loaded(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"none of 1 file can be read: .*mine\.txt"):
+        score(tmp_path / "mine.txt", verifier="clip")
+
+
 def test_scores_equal_the_verifiers_own(folder):
     found = score(folder, prompt=PROMPT, verifier="shapes-clip", batch_size=2)
     clip = embedded_verifier(EMBEDDED_VERIFIERS["shapes-clip"])

@@ -128,6 +128,9 @@ def test_what_can_not_be_saved_where_it_was_asked_for_is_saved_elsewhere(tmp_pat
     done = CliRunner().invoke(app, ["generate", PROMPT, "--candidates", "1", "--steps", "2", "--out", str(given)])
     assert done.exit_code == 130 and "can't be written (No space left on device); the files are in" in done.output
     assert len(list(tmp_path.glob("noise-search-*/best.png"))) == 1
+    monkeypatch.setattr(SearchResult, "save", lambda *given, **how: (_ for _ in ()).throw(OSError("disk full")))
+    done = CliRunner().invoke(app, ["generate", PROMPT, "--candidates", "1", "--steps", "2", "--out", str(given)])
+    assert done.exit_code == 1 and "nor can" in done.output and "make room and search again" in done.output
 
 
 def test_list_shows_what_there_is():

@@ -132,6 +132,52 @@ def test_only_what_a_search_wrote_is_ever_replaced(tmp_path, monkeypatch):
     assert (tmp_path / "best.png").read_bytes() == before and not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nothing_is_written_through_a_link_to_a_directory(overwrite, tmp_path):
+    pictures, run = tmp_path / "pictures", tmp_path / "run"
+    pictures.mkdir(), run.mkdir()
+    (pictures / "01.png").write_bytes(b"mine")
+    (run / "top").symlink_to(pictures)
+    with pytest.raises(ValueError, match=r"'top', which no search wrote|was written by no search"):
+        toy_search(candidates=2).save(run, overwrite=overwrite)
+    assert [one.read_bytes() for one in pictures.iterdir()] == [b"mine"] and len(list(run.iterdir())) == 1
+
+
+def test_all_files_are_written_or_none(tmp_path, monkeypatch):
+    before, after = toy_search(candidates=5, seed=50), toy_search(candidates=5, seed=99)
+    before.save(tmp_path)
+    files = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    fsync, calls = os.fsync, []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 6:
+            raise OSError(28, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*png'"):
+        after.save(tmp_path, overwrite=True)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == files
+
+
+def test_a_drawing_that_fails_is_left_out_and_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("noise_search.results.saving.score_curve", lambda result: 1 / 0)
+    paths = toy_search(candidates=2).save(tmp_path)
+    assert "curve" not in paths and paths["top"].exists() and "a drawing is left out (ZeroDivisionError" in caplog.text
+    assert {str(path.relative_to(tmp_path)) for path in paths.values()} == files_of(tmp_path)
+
+
+@pytest.mark.parametrize("listed", [5, None, "abc", [1, None, {}], {"a": 1}])
+def test_an_edited_list_of_files_names_nothing(listed, tmp_path):
+    result = toy_search(candidates=2)
+    content = json.loads(result.save(tmp_path)["result"].read_text())
+    (tmp_path / "result.json").write_text(json.dumps(content | {"files": listed}))
+    assert files_of(tmp_path) == set()
+    with pytest.raises(ValueError, match="which no search wrote"):
+        result.save(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["best.png", "top/01.png", "result.json"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_of_the_users_is_refused_whatever_is_asked(name, overwrite, tmp_path):
