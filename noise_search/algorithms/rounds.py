@@ -31,7 +31,8 @@ def grid_rounds(
         return end, ()
     if end < 3:
         raise ValueError(
-            f"search over paths needs a grid of at least 3 steps, to turn between pure noise and the end; got {end}: take more, or leave it out"
+            "search over paths needs a grid of at least 3 steps, to turn between pure noise and the end; got "
+            f"{end}: take more, or leave it out"
         )
     if start is None:
         assert rounds is not None
