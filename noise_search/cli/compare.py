@@ -48,6 +48,9 @@ def compare(
     diagnosed: Annotated[
         int | None, typer.Option(min=0, help="Diagnose the winners of so many prompts; of all by default.")
     ] = None,
+    pool_limit: Annotated[
+        int, typer.Option(min=1, help="How many times the largest budget the random candidates may take.")
+    ] = 1,
     device: options.Device = None,
     dtype: options.Dtype = None,
     out: Annotated[Path, typer.Option(help="Directory; what is there already isn't run again.")] = Path("runs/compare"),
@@ -89,6 +92,7 @@ def compare(
         batch_size=batch_size,
         pictured=pictured,
         diagnosed=diagnosed,
+        pool_limit=pool_limit,
         on_interrupt="return",
         prompts=_prompt_set(prompts, limit, per_family),  # last, as it may download
         **{name: value for name, value in of_model.items() if value is not None},

@@ -1,7 +1,7 @@
 """What a comparison has to run: cells of algorithm, budget, seed and prompt, and the searches that fill them."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,6 +24,7 @@ class Task:
         budgets: those that it answers for; the largest is run.
         prompts: positions of the prompts.
         pool: whether only random search's pool is asked for, of whole trajectories where the others have drafts.
+        skipped: candidates of the pool that are there already, whose noises are left out.
     """
 
     algorithm: str
@@ -31,6 +32,7 @@ class Task:
     budgets: tuple[int, ...]
     prompts: tuple[int, ...]
     pool: bool = False
+    skipped: int = 0
 
     @property
     def nfe(self) -> int:
@@ -88,6 +90,63 @@ def spaced_seeds(count: int, candidates: int) -> tuple[int, ...]:
     while step < candidates:
         step *= 10
     return tuple(step * i for i in range(count))
+
+
+_NOISES = 2**32
+"""How many seeds torch's CPU generator tells apart."""
+
+_ROOM = 2**16
+"""Noises that a prompt has to itself at least: more than a search reaches, so that budgets and seeds may be added."""
+
+
+def own_noises(
+    prompts: Iterable[str], seeds: Sequence[int], candidates: int, known: Mapping[str, int]
+) -> dict[str, int]:
+    """What to add to the seeds for the noises of each prompt, so that no two prompts share any.
+
+    It follows from the prompt's text, so that a prompt has the same noises beside other prompts; where two texts happen
+    on the same noises, the later one takes others.
+
+    Args:
+        prompts: texts.
+        seeds: asked for.
+        candidates: noises that a search draws from each at most.
+        known: of prompts that have records, whose noises stay.
+
+    Raises:
+        ValueError: so many noises for so many prompts there are not.
+    """
+    room = _ROOM
+    while room < candidates:
+        room *= 2
+
+    def taken_by(offset: int) -> set[int]:
+        ends = (seed + offset + more for seed in seeds for more in (0, candidates - 1))
+        return {end % _NOISES // room for end in ends}
+
+    taken = {at for offset in known.values() for at in taken_by(offset)}
+    found = dict(known)
+    for text in prompts:
+        if text in found:
+            continue
+        for attempt in range(1000):
+            digest = hashlib.sha256(f"{attempt}:{text}".encode("utf-8", "surrogatepass")).digest()
+            offset = int.from_bytes(digest[:8], "big") % (_NOISES // room) * room
+            if offset and not taken & taken_by(offset):
+                break
+        else:
+            raise ValueError(
+                f"{len(found)} prompts with {len(seeds)} seeds of {candidates} candidates take all noises that there "
+                "are: take fewer prompts, seeds or candidates"
+            )
+        found[text] = offset
+        taken |= taken_by(offset)
+    return found
+
+
+def first_noise(seed: int, offset: int) -> int:
+    """The seed of a prompt's first noise."""
+    return (seed + offset) % _NOISES
 
 
 def sharing(drawn: Mapping[int, int]) -> tuple[int, int] | None:

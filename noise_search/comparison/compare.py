@@ -1,4 +1,4 @@
-"""`compare()`: algorithms at equal NFE, on the same prompts and the same noises."""
+"""`compare()`: algorithms at equal NFE, on the same prompts, each with noises of its own that all algorithms share."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ import numpy as np
 
 from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.arguments import check_counts
-from noise_search.comparison.cells import RANDOM, as_seeds, label
+from noise_search.comparison.cells import RANDOM, as_seeds, label, own_noises
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.running import Runner, Schedule
@@ -49,6 +49,7 @@ def compare(
     pictured: int = 8,
     diagnosed: int | None = None,
     known: Sequence[Record | Pool] = (),
+    pool_limit: int = 1,
     model_options: dict[str, Any] | None = None,
     draft_steps: int | None = None,
     draft_renders: int | None = None,
@@ -59,7 +60,8 @@ def compare(
 ) -> Comparison:
     """Which algorithm, at which budget, by how much, and did the images really get better.
 
-    All algorithms may spend the same NFE, and random search's first noises are those of all. Random search is
+    All algorithms may spend the same NFE, and random search's first noises are those of all. Each prompt has noises of
+    its own, so that what one noise does to all images is no error that prompts share. Random search is
     always run: it is what the others are measured against. Where an algorithm declares that its candidates don't depend
     on the budget (`anytime`), one run of the largest budget gives every smaller one. With drafts, random search without
     them is run once more, at the largest budget: its candidates tell what a whole random candidate is worth.
@@ -85,6 +87,9 @@ def compare(
             about 26 images for the verifiers of each, and no NFE; None for all, 0 for none.
         known: records and pools of searches that were run elsewhere with the same settings; they aren't run again, and
             other algorithms begin from their noises.
+        pool_limit: how many times the largest budget random search's candidates may take, a bill of their own: they
+            are doubled until the best of them surely passes every algorithm's score, as what lies beyond has no
+            worth but a bound. With 1 nothing can be worth more than 1 at the largest budget.
         model_options, draft_steps, draft_renders, batch_size: as in `search()`.
         on_interrupt: as in `search()`: after Ctrl-C, "return" what is complete by then, or "raise" KeyboardInterrupt
             with it as `error.comparison`.
@@ -109,6 +114,7 @@ def compare(
     families = _families(as_prompt_set(prompts))
     texts = list(families)
     check_counts(least=0, pictured=pictured, diagnosed=diagnosed)
+    check_counts(pool_limit=pool_limit)
     resolved(on_interrupt)
     drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
     check_options(batch_size=batch_size, **drafting)
@@ -122,7 +128,8 @@ def compare(
         space = sampler.space()
     allowed = _budgets(budgets, candidates, space.end)
     each = min(space.end, draft_steps or space.end)
-    noises = as_seeds(seeds, max(allowed) // each)
+    drawn = max(max(allowed) // each, max(allowed) // space.end * pool_limit)
+    noises = as_seeds(seeds, drawn)
     store = Store(None if out is None else Path(out), writing=True, overwrite=overwrite)
     features = Features(scoring, known=store.settings().get("features"))
     made_with = {
@@ -135,8 +142,11 @@ def compare(
         "asked": _asked(settings, ensemble=ensemble, model_options=model_options),
     }
     check_same(store, made_with)
-    check_noises(store, noises, max(allowed) // each, each)
+    check_noises(store, noises, drawn, each)
     known = [one for one in known if one not in store]
+    there = {one.prompt: one.offset or 0 for one in (*store.pools.values(), *known)}
+    there |= {one.prompt: one.offset or 0 for one in store.records.values()}
+    offsets = own_noises(texts, noises, drawn, there)
     for one in chosen.values():
         for nfe in allowed:
             kept = settled["scheduler"] == "keep"
@@ -157,12 +167,12 @@ def compare(
         pictured=pictured,
         diagnosed=diagnosed,
         device=loaded.device,
-        offsets={one.prompt: one.offset for one in (*store.pools.values(), *known)},
+        offsets=offsets,
     )
     made_with = joined(store, made_with)
     store.write_settings(made_with)
     store.add(known)
-    schedule = Schedule(runner, store, allowed, noises, space.end)
+    schedule = Schedule(runner, store, allowed, noises, space.end, pool_limit)
     try:
         whole = schedule.run(progress)
     except Exception as error:

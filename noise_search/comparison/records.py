@@ -1,7 +1,7 @@
 """What a comparison keeps of its searches: a record per cell, and random search's whole pool to hold them against."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 
@@ -26,7 +26,8 @@ class Record:
         recipe: regenerates the winner, as JSON text.
         shared: whether the cell was read off a run with a larger budget.
         diagnosis: of the winner of a run's largest budget, the numbers of `diagnose()`; {} where it wasn't asked for.
-        offset: added to `seed` it is the seed of the prompt's first noise.
+        offset: added to `seed` it is the seed of the prompt's first noise, so that no two prompts share noises. 0 where
+            they do, as in comparisons that were made before; None where it isn't known, and noises count as its own.
     """
 
     prompt: str
@@ -46,7 +47,12 @@ class Record:
     recipe: str = ""
     shared: bool = False
     diagnosis: Mapping[str, Any] = field(default_factory=dict)
-    offset: int = 0
+    offset: int | None = None
+
+    @property
+    def noise(self) -> int:
+        """The seed of the first noise; -1 where it isn't known."""
+        return -1 if self.offset is None else self.seed + self.offset
 
     @property
     def cell(self) -> tuple[str, str, int, int]:
@@ -73,7 +79,17 @@ class Pool:
     seconds: float
     scores: Mapping[str, tuple[float, ...]]
     judges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    offset: int = 0
+    offset: int | None = None
+
+    def joined(self, more: "Pool") -> "Pool":
+        """This pool with the candidates that follow."""
+
+        def both(name: str) -> dict[str, tuple[float, ...]]:
+            ours, theirs = getattr(self, name), getattr(more, name)
+            return {key: (*values, *theirs[key]) for key, values in ours.items()}
+
+        seconds = (self.seconds * len(self) + more.seconds * len(more)) / (len(self) + len(more))
+        return replace(self, seconds=seconds, scores=both("scores"), judges=both("judges"))
 
     def __len__(self) -> int:
         """How many candidates."""
@@ -81,7 +97,7 @@ class Pool:
 
 
 def from_json(content: Mapping[str, Any]) -> Record | Pool:
-    """What a line of the file says: the fields and their kind, null for NaN.
+    """What a line of the file says: the fields and their kind, null for NaN; without an offset noises are shared.
 
     Raises:
         ValueError: no such record; unknown or missing fields.
@@ -91,6 +107,7 @@ def from_json(content: Mapping[str, Any]) -> Record | Pool:
     if kind is None:
         raise ValueError(f"kind is {content.get('kind')!r}; expected one of {', '.join(kinds)}")
     given = {name: _with_nan(value) for name, value in content.items() if name != "kind"}
+    given["offset"] = content.get("offset", 0)
     try:
         return kind(**given)
     except TypeError as error:

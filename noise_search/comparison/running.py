@@ -17,11 +17,13 @@ import torch
 from tqdm.auto import tqdm
 
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.comparison.cells import RANDOM, Task
+from noise_search.comparison.cells import RANDOM, Task, first_noise
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.statistics.diagnoses import numbers
 from noise_search.comparison.statistics.diversity import Features
+from noise_search.comparison.statistics.multiplier import multipliers
 from noise_search.comparison.store import Store
+from noise_search.comparison.views.wording import duration
 from noise_search.diagnosis import diagnose
 from noise_search.disk.files import write_atomically
 from noise_search.engine.driver import search
@@ -55,7 +57,7 @@ class Runner:
         pictured: of how many prompts, from the first on, the winners' images are kept.
         diagnosed: of how many prompts, from the first on, the winners are diagnosed; None for all.
         device: where the model's images are, and so their features.
-        offsets: added to a task's seed, the seed of a prompt's first noise; 0 for those that aren't there.
+        offsets: what is added to the seeds for each prompt's own noises.
     """
 
     families: Mapping[str, str]
@@ -69,7 +71,7 @@ class Runner:
     pictured: int
     diagnosed: int | None
     device: str | None
-    offsets: Mapping[str, int] = field(default_factory=dict)
+    offsets: Mapping[str, int]
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
@@ -127,7 +129,7 @@ class Runner:
                 verifier=self.aggregator,
                 judges=list(self.judges),
                 nfe=nfe,
-                seed=[task.seed + self.offsets.get(self.prompts[i], 0) for i in task.prompts],
+                seed=[first_noise(task.seed + task.skipped, self.offsets[self.prompts[i]]) for i in task.prompts],
                 top_k=nfe if self.judges and self.pools(task) else 1,  # the pool's judges give their spread
                 on_interrupt="return",
                 progress=False,
@@ -155,7 +157,7 @@ class Runner:
             seconds=_search_seconds(result) * share,
             scores={self.names[one.key]: math.nan for one in self.aggregator.scores},
             shared=budget != max(task.budgets),
-            offset=self.offsets.get(text, 0),
+            offset=self.offsets[text],
         )
         if best is None:
             return record
@@ -192,7 +194,7 @@ class Runner:
             judges={
                 self.names[one.key]: tuple(c.judges.get(one.key, math.nan) for c in candidates) for one in self.judges
             },
-            offset=self.offsets.get(text, 0),
+            offset=self.offsets[text],
         )
 
     def _scored(self, candidate: Candidate) -> dict[str, float]:
@@ -258,9 +260,18 @@ class Speed:
 class Schedule:
     """The searches that a comparison lacks."""
 
-    def __init__(self, runner: Runner, store: Store, budgets: Sequence[int], seeds: Sequence[int], steps: int) -> None:
-        """Take what runs and what keeps; `steps` are NFE of one trajectory."""
+    def __init__(
+        self,
+        runner: Runner,
+        store: Store,
+        budgets: Sequence[int],
+        seeds: Sequence[int],
+        steps: int,
+        pool_limit: int = 1,
+    ) -> None:
+        """Take what runs and what keeps; `steps` are NFE of one trajectory, `pool_limit` as in `compare`."""
         self._runner, self._store, self._steps = runner, store, steps
+        self._most = max(budgets) // steps * pool_limit
         self._budgets, self._seeds = tuple(sorted(budgets)), tuple(seeds)
 
     def left(self, speed: Speed | None = None) -> list[Task]:
@@ -294,25 +305,70 @@ class Schedule:
             found += [(place, name, some) for some in ([wanted] if together else [(one,) for one in wanted]) if some]
         return found
 
+    def growing(self, speed: Speed | None = None) -> list[Task]:
+        """Searches for further random candidates: twice as many at most, where they may tell what a score is worth.
+
+        Every pool grows by the same steps, as their curves are averaged. None where the curve surely passes the scores
+        of all algorithms, where these saturate, or where the limit is reached.
+        """
+        pools = {
+            (at, seed): self._pooled(self._runner.prompts[at], seed)
+            for at in range(len(self._runner.prompts))
+            for seed in self._seeds
+        }
+        least, largest = min(pools.values()), min(max(pools.values()), self._most)
+        if not 0 < least < self._most:
+            return []
+        if least == largest and not self._bounded():
+            return []
+        # First all are as large as the largest: a growth that was stopped goes on, and new prompts catch up.
+        target, found = largest if least < largest else min(2 * least, self._most), []
+        size = self._chunk(target * self._steps, speed)
+        for seed in self._seeds:
+            groups: dict[int, list[int]] = defaultdict(list)
+            for at in range(len(self._runner.prompts)):
+                if (there := pools[at, seed]) < target:
+                    groups[there].append(at)
+            for there, some in groups.items():
+                for start in range(0, len(some), size):
+                    budget, prompts = (target - there) * self._steps, tuple(some[start : start + size])
+                    found.append(Task(RANDOM, seed, (budget,), prompts, pool=True, skipped=there))
+        return found
+
+    def _bounded(self) -> bool:
+        """Whether what an algorithm is worth, or the upper end of that, lies beyond the pools that there are."""
+        asked = [
+            one
+            for one in self._store.records.values()
+            if one.prompt in self._runner.families and one.seed in self._seeds and one.budget in self._budgets
+        ]
+        try:
+            found = multipliers(asked, tuple(self._store.pools.values()))
+        except ValueError:  # a prompt without any usable candidate has no pool, and no number would help
+            return False
+        return any(
+            one.algorithm != RANDOM and one.algorithm in self._runner.algorithms and one.times.at_least for one in found
+        )
+
     def run(self, progress: bool) -> bool:
         """Run what is missing; each task is kept as soon as it is done. False if Ctrl-C ended it, with a warning."""
         todo = self.left()
         if progress and self._store.directory is not None and self._store.records:
             tqdm.write(self._found(todo), file=sys.stderr)
-        if not todo:
-            return True
         try:
-            total = sum(task.nfe for task in todo)
-            # A probe of what is small would cost as much again.
-            speed = self._measured() if total >= _WORTH_A_PROBE * self._steps else None
-            todo = self.left(speed)
-            if progress:
-                tqdm.write(self._projected(todo, speed), file=sys.stderr)
-            with tqdm(total=total, unit="NFE", disable=not progress, leave=False) as bar:
-                for task in todo:
-                    bar.set_postfix_str(f"{task.algorithm}, {max(task.budgets)} NFE, seed {task.seed}")
-                    self._store.add(self._runner.run(task))
-                    bar.update(task.nfe)
+            speed = None
+            if todo:
+                # A probe of what is small would cost as much again.
+                if sum(task.nfe for task in todo) >= _WORTH_A_PROBE * self._steps:
+                    speed = self._measured()
+                todo = self.left(speed)
+                if progress:
+                    tqdm.write(self._projected(todo, speed), file=sys.stderr)
+                self._run(todo, progress)
+            done: list[Task] = []
+            while (more := self.growing(speed)) and more != done:  # the same again: no candidate could be finished
+                self._run(more, progress)
+                done = more
         except KeyboardInterrupt:
             missing = sum(len(task.budgets) * len(task.prompts) for task in self.left() if not task.pool)
             kept = "what is done is kept" if self._store.records else "nothing is done yet"
@@ -326,6 +382,17 @@ class Schedule:
         asked = len(runner.algorithms) * len(self._budgets) * len(self._seeds) * len(runner.prompts)
         return f"going on in {str(self._store.directory)!r}, which has {asked - missing} of {asked} cells"
 
+    def _run(self, todo: Sequence[Task], progress: bool) -> None:
+        with tqdm(total=sum(task.nfe for task in todo), unit="NFE", disable=not progress, leave=False) as bar:
+            for task in todo:
+                bar.set_postfix_str(f"{task.algorithm}, {max(task.budgets)} NFE, seed {task.seed}")
+                found = self._runner.run(task)
+                if task.skipped:
+                    pools = self._store.pools
+                    found = [pools[one.prompt, one.seed].joined(one) for one in found if isinstance(one, Pool)]
+                self._store.add(found)
+                bar.update(task.nfe)
+
     def _projected(self, todo: Sequence[Task], speed: Speed | None) -> str:
         """What is to be run, in one line: NFE, searches, judged images, and the time where it was measured."""
         nfe = sum(task.nfe for task in todo)
@@ -333,7 +400,11 @@ class Schedule:
         names = ", ".join(one.name for one in self._runner.judges)
         told = [f"{nfe} NFE in {len(todo)} search{'es' * (len(todo) > 1)}"]
         told += [f"at least {judged} images for {names} to judge"] if judged else []
-        told += [] if speed is None else [f"about {_told(speed.nfe * nfe + speed.judged * judged)}"]
+        told += [] if speed is None else [f"about {duration(speed.nfe * nfe + speed.judged * judged)}"]
+        if more := (self._most - max(self._budgets) // self._steps) * len(self._runner.prompts) * len(self._seeds):
+            nfe, judged = more * self._steps, more if self._runner.judges else 0
+            time = "" if speed is None else f", about {duration(speed.nfe * nfe + speed.judged * judged)}"
+            told += [f"and up to {more} further random candidates ({nfe} NFE{time}), as pool_limit allows"]
         return ", ".join(told)
 
     def _missing(self, name: str, prompt: str, budget: int, seed: int) -> bool:
@@ -367,9 +438,3 @@ class Schedule:
         by_time = int(_SECONDS / max(speed.nfe * budget, 1e-9))
         by_memory = _BYTES // (budget // self._steps * speed.picture)
         return max(1, min(_CHUNK, by_time, by_memory))
-
-
-def _told(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

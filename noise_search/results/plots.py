@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -25,11 +26,13 @@ class Picture(Figure):
 
 
 def _figure(width: float, height: float) -> Figure:
-    figure = Picture(figsize=(width, height), dpi=120, layout="constrained")
+    figure = Picture(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
+# Ink on white, whatever style the user has: a dark one would write in white on it.
+@style.context("default")
 def score_curve(result: ResultData) -> Figure:
     """Raw score against NFE, a panel per verifier: finished candidates as dots, the best so far as a line."""
     curves = result.curves()
@@ -38,6 +41,7 @@ def score_curve(result: ResultData) -> Figure:
     return figure
 
 
+@style.context("default")
 def overview(result: ResultData) -> Figure:
     """The first sample, the winner, and raw score against NFE."""
     curves = result.curves()
@@ -60,7 +64,7 @@ def _draw_curves(result: ResultData, panels: Sequence[Axes]) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False, fontsize=8)
     # Dollar signs of a prompt are no formulas; a broken one would fail the whole picture.
-    panels[0].set_title(drawable(textwrap.shorten(result.prompt, 70)), fontsize=9, loc="left", parse_math=False)
+    panels[0].set_title(drawable(textwrap.shorten(result.prompt, 70)), fontsize=10, loc="left", parse_math=False)
 
 
 def drawable(text: str) -> str:
@@ -69,6 +73,7 @@ def drawable(text: str) -> str:
     return "".join(c if c == "\n" or font.get_char_index(ord(c)) else "\u25a1" for c in printable(text))
 
 
+@style.context("default")
 def contact_sheet(result: ResultData, count: int = 8) -> Figure:
     """The first image, then the best ones, each with its score and judges."""
     shown = [("first", result.first)]
@@ -89,7 +94,7 @@ def _show(panel: Axes, name: str, candidate: Candidate) -> None:
     assert candidate.pixels is not None
     panel.set_axis_off()
     panel.imshow(candidate.pixels, interpolation="nearest" if candidate.pixels.shape[0] < 128 else "antialiased")
-    panel.set_title(_caption(name, candidate), fontsize=8, parse_math=False)
+    panel.set_title(_caption(name, candidate), fontsize=9, parse_math=False)
 
 
 def _caption(name: str, candidate: Candidate) -> str:
@@ -102,5 +107,5 @@ def _caption(name: str, candidate: Candidate) -> str:
 def figure_png(figure: Figure) -> bytes:
     """The figure as PNG."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png")
+    figure.savefig(stream, format="png", facecolor=figure.get_facecolor())
     return stream.getvalue()

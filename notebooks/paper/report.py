@@ -15,7 +15,7 @@ from axes import AXES, Axis
 
 from noise_search import Comparison
 from noise_search.comparison.records import Record
-from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.intervals import Interval
 from noise_search.comparison.statistics.means import differences, means
 from noise_search.comparison.statistics.measures import by_cell
 from noise_search.comparison.views.figures import Plot, label, legend_below, log_axis, looks, new_panels, save_figure

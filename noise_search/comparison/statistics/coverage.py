@@ -25,7 +25,7 @@ class Coverage:
     @classmethod
     def of(cls, records: Sequence[Record]) -> "Coverage":
         """The coverage of these records."""
-        searches = table(records, {}).index.to_frame(index=False)
+        searches = table(records, {}).index.droplevel("noise").to_frame(index=False)
         cells = searches.groupby(CELL)
         each = [(int(some.min()), int(some.max())) for some in (cells.prompt.nunique(), cells.size()) if len(some)]
         return cls(len(records), int(searches.nunique().prod()), *(each or [(0, 0), (0, 0)]))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from noise_search.comparison.records import Record
-from noise_search.comparison.statistics.bootstrap import Interval, interval_of, mean_interval
-from noise_search.comparison.statistics.measures import CELL, prompts_of, table
+from noise_search.comparison.statistics.intervals import Interval, interval_of, mean_interval
+from noise_search.comparison.statistics.measures import CELL, groups_of, table
 from noise_search.diagnosis import Diagnosis
 
 
@@ -67,10 +67,10 @@ def diagnosed(records: Sequence[Record]) -> tuple[Diagnosed, ...]:
     found = []
     for (algorithm, budget), some in rows.groupby(level=CELL):
         kept, wrong = (
-            interval_of(np.divide, some[[part, whole]].to_numpy(), prompts_of(some))
+            interval_of(np.divide, some[[part, whole]].to_numpy(), *groups_of(some))
             for part, whole in (("kept", "gain"), ("wrong", "read_gain"))
         )
-        unusual = mean_interval(some.unusual.to_numpy(), prompts_of(some))
+        unusual = mean_interval(some.unusual.to_numpy(), *groups_of(some))
         verdicts = dict(Counter(some.verdict).most_common())
         found.append(Diagnosed(algorithm, budget, verdicts, kept, wrong, unusual))
     return tuple(found)

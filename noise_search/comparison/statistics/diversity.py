@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from noise_search.comparison.records import Record
-from noise_search.comparison.statistics.bootstrap import Interval, Values, mean_interval
+from noise_search.comparison.statistics.intervals import Interval, Values, mean_interval
 from noise_search.comparison.statistics.measures import CELL, table
 from verifiers.base import Verifier
 from verifiers.loading.tower import TowerSource
@@ -47,8 +47,7 @@ def diversities(records: Sequence[Record]) -> tuple[Diversity, ...]:
 
     The Vendi score grows with the number of images, so all prompts of all algorithms and budgets are looked at with as
     many winners as the one with the fewest has: those of their first seeds. Prompts with fewer than two embedded
-    winners count as missing. Intervals are over prompts alone: resampling seeds would count one winner as two equal
-    ones.
+    winners count as missing. Intervals are over prompts.
 
     Raises:
         ValueError: no records, or embeddings of different lengths.

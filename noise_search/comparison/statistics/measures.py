@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from noise_search.comparison.records import Pool, Record
-from noise_search.comparison.statistics.bootstrap import Values
+from noise_search.comparison.statistics.intervals import Searches, Values
 from noise_search.words import unknown
 
 OWN = "own"
@@ -21,16 +21,26 @@ CELL = ["algorithm", "budget"]
 
 
 def table(records: Sequence[Record], columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
-    """Columns `[record]` by algorithm, budget, prompt and seed, in this order, which resampling relies on."""
-    cells = [(one.algorithm, one.budget, one.prompt, one.seed) for one in records]
+    """Columns `[record]` by algorithm, budget, prompt, seed and first noise, in this order."""
+    cells = [(one.algorithm, one.budget, one.prompt, one.seed, one.noise) for one in records]
     # As objects: a prompt may hold what is no UTF-8, which pandas' own texts refuse.
-    index = pd.DataFrame(cells, columns=[*CELL, "prompt", "seed"], dtype=object)
+    index = pd.DataFrame(cells, columns=[*CELL, "prompt", "seed", "noise"], dtype=object)
     return pd.DataFrame(columns, index=pd.MultiIndex.from_frame(index)).sort_index(kind="stable")
 
 
-def prompts_of(rows: pd.DataFrame | pd.Series) -> list[str]:
-    """The prompt of each row of a table."""
-    return list(rows.index.get_level_values("prompt"))
+def groups_of(rows: pd.DataFrame | pd.Series) -> tuple[list[str], list[int]]:
+    """The prompt of each row of a table, and its first noise."""
+    return list(rows.index.get_level_values("prompt")), list(rows.index.get_level_values("noise"))
+
+
+def places_of(rows: pd.DataFrame | pd.Series) -> list[tuple[str, int]]:
+    """The prompt and seed of each row of a table, by which pools are found."""
+    return list(zip(rows.index.get_level_values("prompt"), rows.index.get_level_values("seed"), strict=True))
+
+
+def searches_of(rows: pd.DataFrame | pd.Series) -> Searches:
+    """The searches that the rows of a table are of."""
+    return Searches(*groups_of(rows))
 
 
 def by_cell(records: Sequence[Record]) -> dict[tuple[str, int], list[Record]]:

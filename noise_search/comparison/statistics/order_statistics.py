@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from noise_search.comparison.statistics.bootstrap import Values
+from noise_search.comparison.statistics.intervals import Values
 
 _MOST_SIZES = 256
 

@@ -5,33 +5,33 @@ correlation of the two scores, whatever the budget. An algorithm that makes bett
 exploits the verifier's weaknesses falls below it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from noise_search.comparison.records import Pool, Record
-from noise_search.comparison.statistics.bootstrap import (
+from noise_search.comparison.statistics.intervals import (
+    LEVEL,
     Interval,
+    Searches,
     Values,
-    ends,
-    interval,
-    mean_interval,
+    holm,
     nothing,
-    resampled,
     turned,
 )
-from noise_search.comparison.statistics.measures import CELL, OWN, Measures, prompts_of
+from noise_search.comparison.statistics.measures import CELL, OWN, Measures, places_of, searches_of
 from noise_search.comparison.statistics.order_statistics import crossing, expected_best, sizes
 from noise_search.words import unknown
 
-LEAST_PROMPTS = 8
-"""With fewer, percentile intervals are too narrow to sound an alarm by."""
-
 LEAST_SHARE = 0.5
 """Of random search's ratio at equal own gain, below which there is an alarm."""
+
+POWER = 0.8
+"""How often an effect of the size that is told would have been seen."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Transfer:
         ratio: `judge_gain / own_gain`. Without interval where `own_gain`'s reaches 0, NaN where it is not above 0.
         random_ratio: that of random search at equal own gain, expected exactly over the pools.
         beyond: whether the own gain exceeds that of the best of the whole pool; `random_ratio` is that one's then.
+        visible: by how much less the judge's gain would have to be than random search's at equal own gain, in standard
+            deviations, for an alarm to sound in 80 % of such comparisons; NaN where none could.
         alarms: of this judge here.
     """
 
@@ -78,6 +80,7 @@ class Transfer:
     ratio: Interval
     random_ratio: float
     beyond: bool = False
+    visible: float = float("nan")
     alarms: tuple[Alarm, ...] = ()
 
     def __str__(self) -> str:
@@ -106,13 +109,13 @@ def transfers(
     measure, the root mean square over the pools: a prompt on which a judge gives all random candidates the same score
     has none of its own, and a small pool's accidentally small one would let its prompt outweigh all others.
 
-    There is an alarm where at least 8 prompts tell and, beyond the 95 % interval,
+    There is an alarm where at least 8 prompts tell and, beyond chance,
     - the own gain is above 0 and the judge's below it, or else
     - the ratio is below half of random search's at equal own gain (where that is above 0), or
     - from one budget to the next the judge's score falls while the own score rises.
-    Many rows make a false alarm likelier: of random search itself, simulated with a correlation of 0.4 and 8 to 12
-    prompts of one seed, up to 3 % of rows had one, with 30 prompts 0.3 %. Of a judge that has nothing to do with the
-    own score 9 % had one with 8 prompts, and 5 % with 30.
+    Chances are those of Student's t over prompts, corrected for all alarms that could sound in these records (`holm`):
+    where no verifier is hacked, at most 5 % of comparisons have any, also by a judge that has nothing to do with the
+    own score.
 
     Args:
         records, pools, verifiers: as in `Measures.of`; all candidates of the pools are judged.
@@ -128,7 +131,29 @@ def transfers(
         if name not in measures.judges:
             raise unknown("judge", name, measures.judges)
     asked = judges or [name for name in measures.judges if name not in measures.verifiers]
-    return tuple(one for judge in asked for one in _of_judge(judge, measures))
+    found = [one for judge in asked for one in _of_judge(judge, measures)]
+    allowed = iter(holm([one.chance for _, _, signs in found for one in signs]))
+    together = max(sum(np.isfinite(one.chance) for _, _, signs in found for one in signs), 1)
+    told = []
+    for one, visible, signs in found:
+        sure = {sign.kind: sign for sign in signs if sign.chance <= next(allowed)}
+        if _FALLS in sure:  # which says more than that little is seen
+            sure.pop(_LOW, None)
+        sounded = [Alarm(kind, one.algorithm, one.budget, one.judge, sign.sentence) for kind, sign in sure.items()]
+        told.append(replace(one, visible=visible((1 - LEVEL) / together), alarms=tuple(sounded)))
+    return tuple(told)
+
+
+_FALLS, _LOW, _FALLING = "judge falls", "low transfer", "falling"
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """What would be an alarm, and the chance of such a sign where there is nothing to be alarmed of; NaN untested."""
+
+    kind: str
+    chance: float
+    sentence: str
 
 
 def alarms(found: Sequence[Transfer]) -> tuple[Alarm, ...]:
@@ -136,7 +161,7 @@ def alarms(found: Sequence[Transfer]) -> tuple[Alarm, ...]:
     return tuple(alarm for one in found for alarm in one.alarms)
 
 
-def _of_judge(judge: str, measures: Measures) -> Iterator[Transfer]:
+def _of_judge(judge: str, measures: Measures) -> Iterator[tuple[Transfer, Callable[[float], float], list[_Sign]]]:
     @cache
     def random(place: tuple[str, int], most: int) -> Values:
         pool = measures.pools[place]
@@ -145,11 +170,11 @@ def _of_judge(judge: str, measures: Measures) -> Iterator[Transfer]:
     before: dict[str, tuple[int, pd.DataFrame]] = {}
     for (algorithm, budget), cell in measures.winners(OWN, judge).groupby(level=CELL):
         rows = cell.droplevel(CELL)
-        smallest = min(len(measures.of_pool(measures.pool_at(*place))) for place in rows.index)
-        gained, excess = _gained(rows, np.stack([random(place, smallest) for place in rows.index]))
-        found = Transfer(algorithm, budget, judge, *gained)
-        told = [*_hacked(found, excess), *_falling(found, rows, *before.get(algorithm, (0, rows)))]
-        yield replace(found, alarms=tuple(Alarm(kind, algorithm, budget, judge, sentence) for kind, sentence in told))
+        places = places_of(rows)
+        smallest = min(len(measures.of_pool(measures.pool_at(*place))) for place in places)
+        found = _gained(algorithm, budget, judge, rows, np.stack([random(place, smallest) for place in places]))
+        transfer, visible, signs = found
+        yield transfer, visible, [*signs, *_falling(transfer, rows, *before.get(algorithm, (0, rows.iloc[:0])))]
         before[algorithm] = budget, rows
 
 
@@ -164,10 +189,13 @@ def _variance(scores: Values) -> float:
     return float(known.var()) if len(known) and np.ptp(known) > 0 else 0.0
 
 
-def _gained(rows: pd.DataFrame, random: Values) -> tuple[tuple[Interval, Interval, Interval, float, bool], float]:
-    """A transfer's values, own gain to `beyond`, and the upper end of its ratio less the share of random search's.
+def _gained(
+    algorithm: str, budget: int, judge: str, rows: pd.DataFrame, random: Values
+) -> tuple[Transfer, Callable[[float], float], list[_Sign]]:
+    """A transfer, what it would have seen by the share of error that an alarm may take, and its signs.
 
     Args:
+        algorithm, budget, judge: which.
         rows: own scores and the judge's.
         random: `[search, own or judge, size]`, what `_random` gives of the pool of each.
     """
@@ -175,81 +203,94 @@ def _gained(rows: pd.DataFrame, random: Values) -> tuple[tuple[Interval, Interva
     there &= np.isfinite(random[:, 0]).all(axis=1) & np.isfinite(random[:, 1, 0])
     kept, random, missing = rows[there], random[there], int((~there).sum())
     if kept.empty:
-        return (nothing(missing), nothing(missing), nothing(missing), np.nan, False), np.nan
-    weights = resampled(prompts := prompts_of(kept))
+        none = nothing(missing)
+        return Transfer(algorithm, budget, judge, none, none, none, np.nan), lambda _: np.nan, []
+    searches = searches_of(kept)
     # One candidate is the mean one, and what gains are counted from.
-    own, held = (weights @ (kept.to_numpy() - random[:, :, 0])).T
-    curves = random[:, :, 1:-1] - random[:, :, :1]
+    own, held = searches.means(kept.to_numpy() - random[:, :, 0]).T
     with np.errstate(divide="ignore", invalid="ignore"):
-        own_unit, judge_unit = np.sqrt(weights @ random[:, :, -1]).T
-        estimates = own / own_unit, held / judge_unit
+        own_unit, judge_unit = np.sqrt(searches.means(random[:, :, -1])).T
+        estimates = [np.where(np.isfinite(one), one, np.nan) for one in (own / own_unit, held / judge_unit)]
         ratios = np.where(estimates[0] > 0, estimates[1] / estimates[0], np.nan)
-        random_ratios, beyond = _random_ratios(weights, curves, own, judge_unit / own_unit)
-    own_gain, judge_gain, ratio = (
-        interval(np.where(np.isfinite(one), one, np.nan), prompts, missing) for one in (*estimates, ratios)
-    )
+        random_ratios, beyond = _random_ratios(
+            searches, random[:, :, 1:-1] - random[:, :, :1], own, judge_unit / own_unit
+        )
+        # Of the judge's gain, as a ratio has a heavy tail where the own gain is small.
+        excess = estimates[1] - LEAST_SHARE * random_ratios * estimates[0]
+    own_gain, judge_gain, ratio = (searches.interval(one, missing) for one in (*estimates, ratios))
     if not own_gain.low > 0:
         ratio = replace(ratio, low=np.nan, high=np.nan)
-    excess = ends(ratios[1:] - LEAST_SHARE * random_ratios[1:])[1]
-    return (own_gain, judge_gain, ratio, float(random_ratios[0]), beyond), excess
+    found = Transfer(algorithm, budget, judge, own_gain, judge_gain, ratio, float(random_ratios[0]), beyond)
+    gains = 1 - searches.below(estimates[0])
+    if own_gain.undecided:
+        return found, lambda _: np.nan, []
+    signs = [
+        _Sign(_FALLS, max(gains, searches.below(estimates[1])), _told(found, _FALLS)),
+        _Sign(_LOW, max(gains, searches.below(excess)) if random_ratios[0] > 0 else np.nan, _told(found, _LOW)),
+    ]
+
+    def visible(share: float) -> float:
+        least = []
+        equal = max(float(random_ratios[0]), 0.0) * own_gain.value
+        for one, kept_share in ((estimates[1], 0.0), (excess, LEAST_SHARE if random_ratios[0] > 0 else np.nan)):
+            error, freedom = searches.error(one)
+            away = float((stdtrit(freedom, 1 - share) + stdtrit(freedom, POWER)) * error)
+            least.append(equal * (1 - kept_share) + away)
+        return float(np.nanmin(least)) if np.isfinite(least).any() else np.nan
+
+    return found, visible, signs
 
 
-def _random_ratios(weights: Values, curves: Values, own: Values, unit: Values) -> tuple[Values, bool]:
-    """Random search's ratios `[1 + resample]` at these raw own gains; and whether the first is beyond the pools.
+def _random_ratios(searches: Searches, curves: Values, own: Values, unit: Values) -> tuple[Values, bool]:
+    """Random search's ratios `[1 + left out]` at these raw own gains; and whether the first is beyond the pools.
 
     The curves are raw gains `[search, own or judge, size]` of 2 and more candidates; NaN where the judge can't tell of
     any that may be chosen.
     """
     if not curves.shape[2]:
-        return np.full(len(weights), np.nan), False
-    own_curve, judge_curve = weights @ curves[:, 0], _mean_of_known(weights, curves[:, 1])
+        return np.full(len(own), np.nan), False
+    known_of = np.isfinite(curves[:, 1])
+    own_curve = searches.means(curves[:, 0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        judge_curve = searches.means(np.where(known_of, curves[:, 1], 0)) / searches.means(known_of)
     position, side = crossing(own_curve, own)
     known = np.where(np.isnan(position), 0, position)
     left = np.floor(known).astype(int)
     right = np.minimum(left + 1, own_curve.shape[1] - 1)
-    rows = np.arange(len(weights))
+    rows = np.arange(len(own))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = judge_curve / own_curve / unit[:, None]
         between = ratios[rows, left] + (known - left) * (ratios[rows, right] - ratios[rows, left])
     return np.where(np.isfinite(position) & np.isfinite(between), between, np.nan), bool(side[0] > 0)
 
 
-def _mean_of_known(weights: Values, values: Values) -> Values:
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(weights @ np.where(known, values, 0) / (weights @ known))
-
-
-def _hacked(one: Transfer, excess: float) -> Iterator[tuple[str, str]]:
-    """Kind and sentence of an alarm where the own gain is sure and the judge surely sees a fall, or too little of it.
-
-    `excess` is the upper end of the ratio less the share of random search's.
-    """
-    if one.own_gain.prompts < LEAST_PROMPTS or not one.own_gain.low > 0:
-        return
+def _told(one: Transfer, kind: str) -> str:
+    """The sentence of an alarm: the own gain is sure, and the judge surely sees a fall, or too little of it."""
     where = f"{one.algorithm} at {one.budget} NFE"
-    if one.judge_gain.high < 0:
-        yield (
-            "judge falls",
+    if kind == _FALLS:
+        return (
             f"{where}: the own score is {one.own_gain} standard deviations above a mean random candidate's, "
-            f"{one.judge} {turned(one.judge_gain)} below it: the verifier was pleased and the images got worse",
+            f"{one.judge} {turned(one.judge_gain)} below it: the verifier was pleased and the images got worse"
         )
-    elif one.random_ratio > 0 and one.ratio.value < LEAST_SHARE * one.random_ratio and excess < 0:
-        gain = "the largest own gain it reached" if one.beyond else "equal own gain"
-        yield (
-            "low transfer",
-            f"{where}: {one.judge} sees {one.ratio} of the own gain, less than half of what it sees of random search's "
-            f"at {gain} ({one.random_ratio:.3g}): the verifier was pleased more than the images were improved",
-        )
+    gain = "the largest own gain it reached" if one.beyond else "equal own gain"
+    return (
+        f"{where}: {one.judge} sees {one.ratio} of the own gain, less than half of what it sees of random search's "
+        f"at {gain} ({one.random_ratio:.3g}): the verifier was pleased more than the images were improved"
+    )
 
 
-def _falling(one: Transfer, rows: pd.DataFrame, last: int, before: pd.DataFrame) -> Iterator[tuple[str, str]]:
+def _falling(one: Transfer, rows: pd.DataFrame, last: int, before: pd.DataFrame) -> Iterator[_Sign]:
     """The same where the judge's score surely falls from the `last` budget to this one while the own surely rises."""
     changes = (rows - before.reindex(rows.index)).dropna()
-    own, held = (mean_interval(changes[name].to_numpy(), prompts_of(changes)) for name in (OWN, one.judge))
-    if own.prompts >= LEAST_PROMPTS and own.low > 0 and held.high < 0:
-        yield (
-            "falling",
+    if changes.empty:
+        return
+    searches = searches_of(changes)
+    means = searches.means(changes.to_numpy()).T
+    own, held = map(searches.interval, means)
+    if not own.undecided:
+        yield _Sign(
+            _FALLING,
+            max(1 - searches.below(means[0]), searches.below(means[1])),
             f"{one.algorithm}: from {last} to {one.budget} NFE the own score rises by {own} while {one.judge} falls by "
             f"{turned(held)}: the verifier is being exploited",
         )

@@ -1,4 +1,4 @@
-"""What a comparison found, in a paragraph of plain words."""
+"""What a comparison found, in plain words: the answer, how sure it is, what it cost, and what judges say."""
 
 from collections.abc import Sequence
 
@@ -6,21 +6,23 @@ import numpy as np
 
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.statistics.bootstrap import Interval, mean_interval, turned
 from noise_search.comparison.statistics.coverage import number
+from noise_search.comparison.statistics.intervals import LEAST_PROMPTS, METHOD, Interval, mean_interval, turned
 from noise_search.comparison.statistics.means import Difference
 from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
-from noise_search.comparison.statistics.transfer import LEAST_PROMPTS, Alarm, Transfer, alarms
-from noise_search.comparison.views.wording import listed, named, own_label, words
+from noise_search.comparison.statistics.transfer import POWER, Alarm, Transfer, alarms
+from noise_search.comparison.views.tables import saturated
+from noise_search.comparison.views.wording import duration, listed, named, own_label, words
 
 
 def answer(comparison: ComparisonData) -> list[str]:
-    """Two paragraphs: which algorithm, by how much and where most, with a warning; and what the judges say.
+    """Three paragraphs: the answer, how sure it is and what it cost, a sentence each; details; what the judges say.
 
     Sentences that need pools are left out where those are missing.
     """
-    found = [_asked(comparison), *_best(comparison), *_most(comparison), *_warned(comparison)]
-    return [" ".join(found), " ".join(_judged(comparison))]
+    first = [_best(comparison), _surety(comparison), _cost(comparison)]
+    details = [_asked(comparison), *_others(comparison), *_most(comparison), *_warned(comparison)]
+    return [" ".join(first), " ".join(details), " ".join(_judged(comparison))]
 
 
 def found_alarms(comparison: ComparisonData) -> tuple[Alarm, ...]:
@@ -58,33 +60,80 @@ def _asked(comparison: ComparisonData) -> str:
     )
 
 
-def _best(comparison: ComparisonData) -> list[str]:
-    budget = comparison.budgets[-1]
-    best = leader(comparison)
+def _largest(comparison: ComparisonData) -> list[Difference]:
+    """Differences to random search by the own score at the largest budget, the highest first."""
+    found = [one for one in _differences(comparison, OWN) if one.budget == comparison.budgets[-1]]
+    return sorted(found, key=lambda one: -np.nan_to_num(one.difference.value, nan=-np.inf))
+
+
+def _best(comparison: ComparisonData) -> str:
+    budget, own = comparison.budgets[-1], own_label(comparison)
     scores = {one.algorithm: one.score for one in comparison.means() if one.budget == budget}
-    own = own_label(comparison)
-    if RANDOM not in scores or len(scores) == 1:
-        return [f"At {budget} NFE, {named(best)} has the highest mean score by {own}: {words(scores[best])}."]
-    found = [one for one in _differences(comparison, OWN) if one.budget == budget]
-    better = sorted((one for one in found if one.difference.low > 0), key=lambda one: -one.difference.value)
-    worse = [one for one in found if one.difference.high < 0]
-    if better:
-        first, *others = better
-        told = [
+    found = _largest(comparison)
+    if not found:
+        best = leader(comparison)
+        return f"At {budget} NFE, {named(best)} has the highest mean score by {own}: {words(scores[best])}."
+    if undecided := _undecided(found):
+        return f"No verdict: at {budget} NFE there are {undecided}."
+    if better := [one for one in found if one.side > 0]:
+        first = better[0]
+        return (
             f"At {budget} NFE, {first.algorithm} is better than random search by {own}: its winners score "
             f"{words(scores[first.algorithm])}, which is {words(first.difference)} more than random search's on the "
             "same prompts and noises."
-        ]
-        told += [f"{one.algorithm} is better than random search too, by {words(one.difference)}." for one in others]
-    else:
-        nearest = max(found, key=lambda one: np.nan_to_num(one.difference.value, nan=-np.inf))
-        nearly = f"; the nearest, {nearest.algorithm}, differs by {words(nearest.difference)}"
-        told = [
-            f"At {budget} NFE, no algorithm is clearly better by {own} than random search, whose winners score "
-            f"{words(scores[RANDOM])}{'' if nearest in worse else nearly}."
-        ]
-    if worse:
-        below = [f"{one.algorithm} by {words(turned(one.difference))}" for one in worse]
+        )
+    nearly = (
+        "" if found[0].side < 0 else f"; the nearest, {found[0].algorithm}, differs by {words(found[0].difference)}"
+    )
+    return (
+        f"At {budget} NFE, no algorithm is clearly better by {own} than random search, whose winners score "
+        f"{words(scores[RANDOM])}{nearly}."
+    )
+
+
+def _undecided(found: Sequence[Difference]) -> str:
+    """Why none of these differences can have a verdict; "" where one can."""
+    reasons = [one.corrected.undecided for one in found]
+    return reasons[0] if all(reasons) else ""
+
+
+def _surety(comparison: ComparisonData) -> str:
+    found = _largest(comparison)
+    if not found:
+        score = next(one.score for one in comparison.means() if one.budget == comparison.budgets[-1])
+        return f"Nothing was held against random search; intervals are of {METHOD}, {number(score.prompts, 'prompt')}."
+    rests = f"{METHOD}, {number(max(one.difference.prompts for one in found), 'prompt')}"
+    if _undecided(found):
+        return f"Intervals are shown ({rests}), but on so little a difference would too often be called one by chance."
+    one = next((one for one in found if one.side), found[0])
+    return (
+        f"This rests on {rests}: corrected for all {number(one.together, 'difference')} that are looked at, "
+        f"{one.algorithm}'s is {words(one.corrected)}, and where nothing differs at most 5 % of comparisons say that "
+        "something does."
+    )
+
+
+def _cost(comparison: ComparisonData) -> str:
+    """NFE and seconds of all that was run; a record that was read off a larger run cost nothing more."""
+    run = [one for one in comparison.records if not one.shared]
+    nfe, seconds = sum(one.nfe for one in run), sum(one.seconds for one in run)
+    drawn = {(one.prompt, one.seed): one.nfe for one in run if one.algorithm == RANDOM}
+    more = {
+        (one.prompt, one.seed): len(one) * one.nfe - drawn.get((one.prompt, one.seed), 0) for one in comparison.pools
+    }
+    pools = sum(max(0, one) for one in more.values())
+    seconds += sum(one.seconds * max(0, more[one.prompt, one.seed]) / one.nfe for one in comparison.pools if one.nfe)
+    told = f", {pools} of them for further random candidates" if pools else ""
+    return f"It cost {nfe + pools} NFE{told}, and {duration(seconds)} of searching without judges."
+
+
+def _others(comparison: ComparisonData) -> list[str]:
+    found = _largest(comparison)
+    told = [
+        f"{one.algorithm} is better than random search too, by {words(one.difference)}."
+        for one in [one for one in found if one.side > 0][1:]
+    ]
+    if below := [f"{one.algorithm} by {words(turned(one.difference))}" for one in found if one.side < 0]:
         told.append(f"Clearly worse: {listed(below)}.")
     return told
 
@@ -95,7 +144,7 @@ def _most(comparison: ComparisonData) -> list[str]:
         found = comparison.multipliers()
     except ValueError:
         return []
-    clear = {(one.algorithm, one.budget) for one in _differences(comparison, OWN) if one.difference.low > 0}
+    clear = {(one.algorithm, one.budget) for one in _differences(comparison, OWN) if one.side > 0}
     better = [one for one in found if (one.algorithm, one.budget) in clear]
     told = []
     if sure := [one for one in better if one.times.low > 1 and "value" not in one.times.at_least]:
@@ -109,9 +158,9 @@ def _most(comparison: ComparisonData) -> list[str]:
         known = listed(sorted({one.known for one in beyond}))
         told.append(
             f"The mean scores of {cells} lie beyond that of the best of the {known} random candidates there are: "
-            "what they are worth is more than can be told here."
+            "what they are worth is more than can be told here; a larger pool_limit would tell."
         )
-    return told
+    return [*told, *filter(None, [saturated(comparison)])]
 
 
 def _judged(comparison: ComparisonData) -> list[str]:
@@ -148,15 +197,21 @@ def _silence(found: Sequence[Transfer], best: str, budget: int) -> str:
             f"No alarm of verifier hacking was sounded, but as {listed(unsure)} can't confirm a gain, it isn't ruled "
             "out: more prompts may tell."
         )
-    return "No sign of verifier hacking was found."
+    seen = listed([f"{one.judge} gained {one.visible:.2g}" for one in of_best])
+    return (
+        f"No sign of verifier hacking was found, where an alarm would have sounded in {100 * POWER:.0f} % of such "
+        f"comparisons had {seen} standard deviations less than with random search's winners of equal own gain."
+    )
 
 
 def _opinion(comparison: ComparisonData, judge: str, best: str) -> str:
     """Whether a judge rates the leader's winners above the mean random candidate, and above random search's winners."""
     budget = comparison.budgets[-1]
     gain = _gain(comparison, judge, best, budget)
-    if gain is None or np.isnan(gain.low):
+    if gain is None or np.isnan(gain.value):
         return f"The held-out judge {judge} can't tell: too few winners or random candidates have its score."
+    if gain.undecided:
+        return f"No verdict of the held-out judge {judge}: {gain.undecided}."
     winners, plain = f"the winners of {named(best)}", "a mean random candidate"
     if gain.low > 0:
         told = f"confirms that {winners} are better than {plain}, by {words(gain)}"
@@ -167,9 +222,8 @@ def _opinion(comparison: ComparisonData, judge: str, best: str) -> str:
     told = f"The held-out judge {judge} {told}."
     for one in _differences(comparison, judge):
         if (one.algorithm, one.budget) == (best, budget):
-            found = one.difference
-            side = "better" if found.low > 0 else "worse" if found.high < 0 else "not clearly better or worse"
-            told += f" It finds them {side} than random search's winners at an equal budget: {words(found)}."
+            side = {1: "better", -1: "worse", 0: "not clearly better or worse"}[one.side]
+            told += f" It finds them {side} than random search's winners at an equal budget: {words(one.difference)}."
     return told
 
 
@@ -179,7 +233,7 @@ def _gain(comparison: ComparisonData, judge: str, algorithm: str, budget: int) -
     if any((one.prompt, one.seed) not in measures.pools for one in rows):
         return None
     gains = [measures.of_record(one, judge) - measures.mean_candidate(measures.pool(one), judge) for one in rows]
-    return mean_interval(np.array(gains), [one.prompt for one in rows])
+    return mean_interval(np.array(gains), [one.prompt for one in rows], [one.noise for one in rows])
 
 
 def _warned(comparison: ComparisonData) -> list[str]:

@@ -24,6 +24,9 @@ INK, GREY, LIGHT = "#202124", "#5f6368", "#dadce0"
 
 DPI = 150
 
+TITLE = 10
+"""Points of a panel's title: 9 and more in a notebook's column, to which figures of two panels are reduced."""
+
 
 _LOOKS: tuple[tuple[str, str, Any], ...] = (
     ("#202124", "o", "-"),
@@ -82,7 +85,7 @@ def new_plot(width: float, height: float, heading: str) -> Plot:
 
 
 def new_panels(
-    heading: str, count: int, *, columns: int = 3, width: float = 4.2, height: float = 3.3
+    heading: str, count: int, *, columns: int = 2, width: float = 4.2, height: float = 3.3
 ) -> tuple[Plot, list[Axes]]:
     """A figure with so many axes of so many inches, in rows of `columns` at most, and room for a legend below."""
     across = min(count, columns)
@@ -94,7 +97,7 @@ def new_panels(
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
         panel.spines[["left", "bottom"]].set_color(GREY)
-        panel.tick_params(colors=GREY, labelcolor=INK, labelsize=8)
+        panel.tick_params(colors=GREY, labelcolor=INK, labelsize=9)
     for spare in axes[count:]:
         spare.set_axis_off()
     return figure, axes[:count]
@@ -132,7 +135,8 @@ def legend_below(figure: Plot, axes: Sequence[Axes]) -> None:
         loc="outside lower center",
         ncols=len(known) if sum(widths) < width else max(1, int(width / max(widths))),
         frameon=False,
-        fontsize=8,
+        fontsize=9,
+        labelcolor=INK,
         handlelength=3.2,
     )
     for text in legend.get_texts():
@@ -148,7 +152,7 @@ def label(panel: Axes, title: str, x: str, y: str, width: int = 48) -> None:
     """A panel's title, in lines of so many letters, and what its axes are; dollar signs are no formulas."""
     for line, text in ((panel.xaxis, x), (panel.yaxis, y)):
         line.set_label_text(drawable(text), fontsize=9, color=INK, parse_math=False)
-    panel.set_title(textwrap.fill(drawable(title), width), fontsize=9, loc="left", color=INK, parse_math=False)
+    panel.set_title(textwrap.fill(drawable(title), width), fontsize=TITLE, loc="left", color=INK, parse_math=False)
 
 
 def figure_alt(figure: Figure) -> str:
@@ -166,7 +170,7 @@ def figure_png(figure: Plot) -> bytes:
     """The figure as PNG, with its description among the texts."""
     stream = io.BytesIO()
     metadata = {"Title": figure.heading, "Description": figure.alt, "Software": "noise-search"}
-    figure.savefig(stream, format="png", dpi=figure.dpi, metadata=metadata)
+    figure.savefig(stream, format="png", dpi=figure.dpi, metadata=metadata, facecolor=figure.get_facecolor())
     return stream.getvalue()
 
 
@@ -175,7 +179,8 @@ def figure_svg(figure: Plot) -> str:
     stream = io.StringIO()
     # The salt makes ids the same in every run; letters as paths look the same where the font is missing.
     with matplotlib.rc_context({"svg.hashsalt": "noise-search", "svg.fonttype": "path"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": "noise-search"})
+        metadata = {"Date": None, "Creator": "noise-search"}
+        figure.savefig(stream, format="svg", metadata=metadata, facecolor=figure.get_facecolor())
     before, tag, after = stream.getvalue().partition("<svg ")
     attributes, end, content = after.partition(">")
     told = f"\n <title>{escape(figure.heading)}</title>\n <desc>{escape(figure.alt)}</desc>"

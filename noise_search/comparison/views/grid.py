@@ -10,7 +10,7 @@ from PIL import Image
 
 from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.records import Record
-from noise_search.comparison.views.figures import GREY, INK, Plot, new_plot
+from noise_search.comparison.views.figures import GREY, INK, TITLE, Plot, new_plot
 from noise_search.results.plots import drawable
 from noise_search.words import printable, unknown
 
@@ -78,7 +78,7 @@ def grid_plot(comparison: ComparisonData, algorithm: str | None = None) -> Plot:
         for panel, record in zip(others, cells, strict=True):
             _cell(comparison, panel, record)
     for panel, heading in zip(axes[0][1:], grid.columns, strict=True):
-        panel.set_title(textwrap.fill(drawable(heading), 22), fontsize=9, color=INK, parse_math=False)
+        panel.set_title(textwrap.fill(drawable(heading), 20), fontsize=TITLE, color=INK, parse_math=False)
     told = [f"{image_alt(one)}." for cells in grid.rows.values() for one in cells if isinstance(one, Record)]
     figure.alt = f"{grid.what}: a grid of images, {rows} prompts by {columns} columns. " + " ".join(told)
     return figure

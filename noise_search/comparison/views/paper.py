@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.statistics.bootstrap import Interval, interval, nothing, resampled
+from noise_search.comparison.statistics.intervals import Interval, Searches, nothing
 from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
 from noise_search.comparison.views import paper_curves as paper
 from noise_search.comparison.views.figures import GREY, Plot, label, legend_below, log_axis, looks, new_panels
@@ -119,11 +119,12 @@ def _gains(comparison: ComparisonData, measure: str) -> Curves:
             found.append((algorithm, budget / measures.pool(rows[0]).nfe, nothing(len(rows))))
             continue
         prompts = [one.prompt for one, known in zip(rows, there, strict=True) if known]
-        weights = resampled(prompts)
-        base, level = weights @ plain[there], weights @ own[there]
+        noises = [one.noise for one, known in zip(rows, there, strict=True) if known]
+        searches = Searches(prompts, noises)
+        base, level = searches.means(np.stack([plain[there], own[there]], 1)).T
         with np.errstate(divide="ignore", invalid="ignore"):
             gain = np.where(base > 0, 100 * (level - base) / base, np.nan)
-        found.append((algorithm, budget / measures.pool(rows[0]).nfe, interval(gain, prompts, int((~there).sum()))))
+        found.append((algorithm, budget / measures.pool(rows[0]).nfe, searches.interval(gain, int((~there).sum()))))
     curves = by_algorithm(comparison, found)
     start = Interval(0.0, 0.0, 0.0, len(comparison.prompts), len(comparison.records))
     return {name: points if points[0][0] <= 1 else [(1.0, start), *points] for name, points in curves.items()}

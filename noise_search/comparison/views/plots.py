@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from matplotlib import style
+
 from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.views.figures import Plot, save_figure
 from noise_search.comparison.views.grid import grid_plot
@@ -39,9 +41,11 @@ def draw(
     for name, given, wanted in (("paper", paper, "score"), ("algorithm", algorithm, "grid")):
         if given is not None and kind != wanted:
             raise ValueError(f"{name}={given!r} goes with kind={wanted!r} alone, not with {kind!r}")
-    if paper is not None:
-        return paper_plot(comparison, paper)
-    return grid_plot(comparison, algorithm) if kind == "grid" else _DRAWN[kind](comparison)
+    # Ink on white, whatever style the user has: a dark one would write in white on it.
+    with style.context("default"):
+        if paper is not None:
+            return paper_plot(comparison, paper)
+        return grid_plot(comparison, algorithm) if kind == "grid" else _DRAWN[kind](comparison)
 
 
 def figures(comparison: ComparisonData) -> tuple[dict[str, Plot], dict[str, str]]:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.records import Record
+from noise_search.comparison.statistics.intervals import LEAST_PROMPTS, METHOD
 from noise_search.comparison.statistics.means import SECONDS
 from noise_search.comparison.views import tables
 from noise_search.comparison.views.answer import answer, found_alarms, leader
@@ -32,7 +33,7 @@ _CAPTIONS = {
     "these tell more than the bands above.",
     "judge": "An algorithm that moves to the right without rising pleases the verifier and not the judge.",
     "multiplier": "Bars are 95 % intervals. Above the dashed line, scores lie beyond that of all random candidates "
-    "there are; random search with a larger budget would raise it.",
+    "there are; a larger pool_limit would raise it.",
     "pareto": f"Bars are 95 % intervals of the score. {SECONDS} They were measured where it ran, without judges.",
 }
 _TABLES = {
@@ -93,6 +94,8 @@ def report_html(comparison: ComparisonData) -> str:
         versions=[(name.replace("_", " "), value) for name, value in known.get("environment", {}).items()],
         command=known.get("command"),
         call=call(comparison),
+        method=METHOD,
+        least=LEAST_PROMPTS,
     )
 
 

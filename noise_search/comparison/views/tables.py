@@ -9,11 +9,12 @@ import numpy as np
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
 from noise_search.comparison.records import Record
-from noise_search.comparison.statistics.bootstrap import Interval
 from noise_search.comparison.statistics.coverage import Coverage
+from noise_search.comparison.statistics.intervals import LEAST_PROMPTS, METHOD, Interval
 from noise_search.comparison.statistics.means import SECONDS, spent
 from noise_search.comparison.statistics.measures import OWN, by_cell
-from noise_search.comparison.statistics.transfer import LEAST_PROMPTS, alarms
+from noise_search.comparison.statistics.multiplier import SATURATED, saturation
+from noise_search.comparison.statistics.transfer import alarms
 from noise_search.comparison.views.wording import bounded, cell, mean_count, measure_label
 
 Row = Mapping[str, object]
@@ -29,7 +30,7 @@ class Table:
 
 
 def text_table(comparison: ComparisonData) -> str:
-    """One line per algorithm and budget; differences are to random search, paired; 95 % bootstrap intervals."""
+    """One line per algorithm and budget; differences are to random search, paired; 95 % intervals."""
     verifiers = comparison.verifiers
     own_name = verifiers[0] if len(verifiers) == 1 else f"{OWN} (z of {', '.join(verifiers)})"
     apart, times = _by_place(comparison.differences()), _by_place(comparison.multipliers())
@@ -47,13 +48,15 @@ def text_table(comparison: ComparisonData) -> str:
                 **({} if comparison.coverage.is_whole else counts),
                 own_name: _wide(one.score),
                 f"less {RANDOM}": "" if one.algorithm == RANDOM else _wide(apart[place].difference),
+                "which is": "" if one.algorithm == RANDOM else apart[place].verdict,
                 "best-of-N worth": _wide(times[place].times, " x"),
                 **{judge: _wide(means[place].score) for judge, means in judged.items()},
                 "seconds*": f"{_seconds(searches[place]):.2f}",
             }
         )
     warnings = [one.sentence for one in alarms(comparison.transfers())] if comparison.judges else []
-    return "\n".join([_aligned(rows), f"* {SECONDS}", *filter(None, [comparison.coverage.warning]), *warnings])
+    notes = [f"* {SECONDS}", f"Intervals: {METHOD}.", saturated(comparison), comparison.coverage.warning]
+    return "\n".join([_aligned(rows), *filter(None, notes), *warnings])
 
 
 def means_table(comparison: ComparisonData) -> Table:
@@ -87,9 +90,17 @@ def differences_table(comparison: ComparisonData) -> Table:
     """Paired differences to random search, own and by each judge; ValueError without it or another algorithm."""
     if comparison.algorithms == (RANDOM,):
         raise ValueError("random search is the only algorithm")
+    found = [
+        (measure, one)
+        for measure in (OWN, *comparison.judges)
+        for one in _ordered(comparison, comparison.differences(measure))
+    ]
+    reasons = "; ".join(dict.fromkeys(one.corrected.undecided for _, one in found if one.corrected.undecided))
     caption = (
-        "Score less random search's, at equal prompt, noise and budget, with 95 % intervals. An interval that holds 0 "
-        "is no clear difference; scores that agree within 1e-4 count as equal."
+        f"Score less random search's, at equal prompt, noise and budget, with 95 % intervals: {METHOD}. What a "
+        "difference is called rests on the corrected interval (Holm), which is as wide as "
+        f"{max((one.together for _, one in found), default=1)} differences together need: one that holds 0 is no clear "
+        "difference. Scores that agree within 1e-4 count as equal." + (f" No verdict: {reasons}." if reasons else "")
     )
     rows = [
         {
@@ -97,10 +108,10 @@ def differences_table(comparison: ComparisonData) -> Table:
             "algorithm": one.algorithm,
             "NFE": one.budget,
             "difference": cell(one.difference),
-            "which is": _verdict(one.difference),
+            "corrected interval": _ends(one.corrected),
+            "which is": one.verdict,
         }
-        for measure in (OWN, *comparison.judges)
-        for one in _ordered(comparison, comparison.differences(measure))
+        for measure, one in found
     ]
     return Table(caption, rows)
 
@@ -109,19 +120,23 @@ def multipliers_table(comparison: ComparisonData) -> Table:
     """Best-of-N equivalents; ValueError without pools."""
     caption = (
         "How many random candidates have the same expected best score, over how many the NFE would have bought: above "
-        "1 a search beats random search. 'times as fast' compares seconds at equal score. ≥ and ≤ mark bounds, where "
-        f"the score lies beyond all random candidates there are for these prompts and seeds. {SECONDS}"
+        "1 a search beats random search. 'times as fast' compares seconds at equal score. > and < mark bounds, where "
+        "the score lies beyond all random candidates there are for these prompts and seeds; compare() pool_limit= "
+        f"gives more of them. {SECONDS}"
     )
+    found = _ordered(comparison, comparison.multipliers())
+    if told := saturated(comparison):
+        caption += f" {told}"
     rows = [
         {
             "algorithm": one.algorithm,
             "NFE": one.budget,
             "worth candidates": bounded(one.candidates, one.times),
             "NFE buys": one.bought,
-            "times": cell(one.times),
+            "times": "the score saturates" if one.saturated else cell(one.times),
             "times as fast": cell(one.seconds),
         }
-        for one in _ordered(comparison, comparison.multipliers())
+        for one in found
     ]
     return Table(caption, rows)
 
@@ -134,7 +149,7 @@ def transfer_table(comparison: ComparisonData) -> Table:
         "Gains over a mean random candidate, in standard deviations within prompts, and how much of the own gain the "
         "judge sees (ratio). The last number is random search's ratio at equal own gain, which falls short of 1 even "
         f"without any hacking. With {LEAST_PROMPTS} prompts or more, less than half of it, or a judge's gain below 0, "
-        "is an alarm where it is beyond chance."
+        "is an alarm where it is beyond the chance of all these rows together."
     )
     found = _ordered(comparison, comparison.transfers())
     rows = [
@@ -220,19 +235,31 @@ def _seconds(records: Sequence[Record]) -> float:
     return float(np.mean([one.seconds for one in records]))
 
 
-def _verdict(one: Interval) -> str:
-    if np.isnan(one.low):
-        return "unknown"
-    return "higher" if one.low > 0 else "lower" if one.high < 0 else "no clear difference"
+def saturated(comparison: ComparisonData) -> str:
+    """That no worth can be told, and from which budget on; "" where the score doesn't saturate."""
+    budget = saturation(found := comparison.multipliers())
+    if budget is None:
+        return ""
+    rise = max(one.rise for one in found if one.saturated)
+    return (
+        f"From {budget} NFE on the score saturates: twice as many random candidates bring at most {rise:.2g} standard "
+        f"deviations within a prompt, below {SATURATED:g}, so that no worth in candidates can be told there."
+    )
+
+
+def _ends(one: Interval) -> str:
+    """The interval alone, at its level: "[-0.12, 0.11] at 98.75 %"."""
+    return "-" if np.isnan(one.low) else f"{cell(one).partition(' ')[2]} at {100 * one.level:.4g} %"
 
 
 def _wide(one: Interval, unit: str = "") -> str:
-    """For a table in plain text: "2.24 [2.08, 2.35]"; bounds with >= or <=."""
+    """For a table in plain text: "2.24 [2.08, 2.35]"; bounds with > or <."""
     if np.isnan(one.value):
         return "-"
-    sign = ">= " if "value" in one.at_least else "<= " if "value" in one.at_most else ""
-    value = f"{sign}{one.value:.4g}"
-    return (value if np.isnan(one.low) else f"{value} [{one.low:.3g}, {one.high:.3g}]") + unit
+    value, low, high = (
+        f"{one.sign(end)}{getattr(one, end):.{n}g}" for end, n in (("value", 4), ("low", 3), ("high", 3))
+    )
+    return (value if np.isnan(one.low) else f"{value} [{low}, {high}]") + unit
 
 
 def _aligned(rows: Sequence[Row]) -> str:

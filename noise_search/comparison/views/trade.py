@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.intervals import Interval
 from noise_search.comparison.statistics.means import SECONDS
 from noise_search.comparison.statistics.measures import OWN, by_cell
 from noise_search.comparison.views.figures import (

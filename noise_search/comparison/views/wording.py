@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.intervals import Interval
 from noise_search.comparison.statistics.measures import OWN
 
 
@@ -37,7 +37,7 @@ def measure_label(comparison: ComparisonData, measure: str) -> str:
 
 
 def cell(one: Interval) -> str:
-    """For a table: "2.24 [2.08, 2.35]"; bounds with ≥ or ≤, "-" where nothing is known."""
+    """For a table: "2.24 [2.08, 2.35]"; bounds with > or <, "-" where nothing is known."""
     if math.isnan(one.value):
         return "-"
     value, low, high = _ends(one)
@@ -49,12 +49,19 @@ def words(one: Interval) -> str:
     if math.isnan(one.value):
         return "unknown"
     value, low, high = _ends(one)
-    return f"{value} (95 % interval {low} to {high})" if low else f"{value} (no interval)"
+    return f"{value} ({100 * one.level:.4g} % interval {low} to {high})" if low else f"{value} (no interval)"
 
 
 def bounded(value: float, one: Interval) -> str:
     """A number that is a bound where the interval's value is one."""
-    return "-" if math.isnan(value) else f"{_sign(one, 'value')}{value:.3g}"
+    return "-" if math.isnan(value) else f"{one.sign('value')}{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def mean_count(value: float) -> str:
@@ -77,9 +84,5 @@ def _told(one: Interval, end: str, decimals: int | None) -> str:
     """An end with so many decimals, or to three digits."""
     number = getattr(one, end)
     if decimals is None or decimals > 6:
-        return f"{_sign(one, end)}{number:.3g}"
-    return f"{_sign(one, end)}{round(number, decimals) + 0.0:.{decimals}f}"  # + 0 makes -0 a 0
-
-
-def _sign(one: Interval, end: str) -> str:
-    return "≥ " if end in one.at_least else "≤ " if end in one.at_most else ""
+        return f"{one.sign(end)}{number:.3g}"
+    return f"{one.sign(end)}{round(number, decimals) + 0.0:.{decimals}f}"  # + 0 makes -0 a 0

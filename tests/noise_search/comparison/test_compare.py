@@ -19,7 +19,7 @@ from PIL import Image
 
 from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch, search
 from noise_search.algorithms.base import Job
-from noise_search.comparison.cells import label, spaced_seeds
+from noise_search.comparison.cells import label, own_noises, spaced_seeds
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.running import Schedule, Speed
@@ -63,8 +63,25 @@ class Plain:
         yield Job(problem.fresh(1), problem.space.end)
 
 
+@dataclass(frozen=True)
+class Twice(Peeks):
+    """Knows a better noise than random search's first ones, as it looks further along their row."""
+
+    name: ClassVar[str] = "twice"
+
+    def plan(self, problem):
+        yield Job(problem.fresh(1), problem.space.end)
+        problem.fresh(40)
+        yield Job(problem.fresh(problem.nfe_left // problem.space.end), problem.space.end)
+
+
 def cells(found):
     return {one.cell: one for one in found.records}
+
+
+def noises(found, seed=0):
+    """The seed of each prompt's first noise, in their order."""
+    return [cells(found)["random", prompt, found.budgets[0], seed].noise for prompt in PROMPTS]
 
 
 def rewrite(directory, change):
@@ -103,13 +120,87 @@ def test_every_cell_has_a_record_within_its_budget_from_the_noise_that_is_random
         assert one.first_judges["contrast"] == pytest.approx(pool.judges["contrast"][0], abs=1e-6)
 
 
+def test_each_prompt_has_noises_of_its_own_which_follow_from_its_text(tmp_path):
+    found = run(seeds=2, out=tmp_path, algorithms=["random", "zero-order", "paths"])
+    first = {one.prompt: one.offset for one in found.records}
+    assert len(set(first.values())) == 3 and {(one.prompt, one.offset) for one in found.records} == set(first.items())
+    for one in found.records:
+        operations = json.loads(one.recipe)
+        assert operations[0]["seed"] - first[one.prompt] - one.seed in range(5)
+    assert noises(found, 1000) == [1000 + one for one in noises(found)]
+    alone = run(prompts=["ccc"], algorithms=["random"])
+    assert cells(alone)["random", "ccc", 32, 0].recipe == cells(found)["random", "ccc", 32, 0].recipe
+    assert {one.offset for one in Comparison.read(tmp_path).pools} == set(first.values())
+
+
+def test_a_directory_whose_prompts_share_noises_goes_on_with_them(tmp_path):
+    run(out=tmp_path)
+    rewrite(tmp_path, lambda lines: [{name: one[name] for name in one if name != "offset"} for one in lines])
+    old = Comparison.read(tmp_path)
+    assert {one.noise for one in old.records} == {0}
+    assert all(np.isnan(one.score.low) for one in old.means())
+    grown = run(out=tmp_path, seeds=2, prompts=[*PROMPTS, "dddd"])
+    shared = {(one.prompt, one.seed): one.noise for one in grown.records}
+    assert [shared[prompt, seed] for prompt in PROMPTS for seed in (0, 1000)] == [0, 1000] * 3
+    assert shared["dddd", 0] > 2**16 and shared["dddd", 1000] == shared["dddd", 0] + 1000
+
+
+def test_noises_of_prompts_never_meet():
+    texts = [f"prompt {i}" for i in range(3000)]
+    found = own_noises(texts, (0, 1000), 64, {})
+    starts = sorted(found.values())
+    assert min(np.diff(starts)) >= 2**16 and 2**16 <= starts[0] and starts[-1] < 2**32
+    first = dict(list(found.items())[:2000])
+    assert own_noises(texts[2000:], (0, 1000), 64, first) == found  # whatever stood there before keeps its noises
+    moved = own_noises(["a", "b"], (0,), 4, {"a": own_noises(["b"], (0,), 4, {})["b"]})
+    assert moved["a"] != moved["b"]
+    with pytest.raises(ValueError, match="take all noises that there are"):
+        own_noises(texts, (0,), 2**24, {})
+
+
+def test_the_pool_grows_until_what_algorithms_are_worth_is_told_and_goes_on_where_it_stopped(tmp_path, capsys):
+    asked = {
+        "prompts": [*"abcdefghi"],
+        "algorithms": {"twice": Twice()},
+        "diagnosed": 0,
+        "pictured": 0,
+        "out": tmp_path,
+    }
+    model = CountingSampler(STEPS)
+    small = run(**asked, model=model)
+    assert {len(one) for one in small.pools} == {4}
+    bound = {one.budget: one.times for one in small.multipliers() if one.algorithm == "twice"}[32]
+    assert "high" in bound.at_least and bound.high == pytest.approx(1)
+    before = model.rows
+    large = run(**asked, model=model, pool_limit=8, progress=True)
+    (size,) = {len(one) for one in large.pools}
+    assert size in (8, 16, 32) and model.rows - before == 9 * (size - 4) * STEPS
+    assert large.records == small.records
+    for pool in large.pools:
+        whole = search(pool.prompt, model=CountingSampler(STEPS), verifier=brightness, candidates=size,
+                       seed=pool.offset, judges=[contrast], top_k=size, progress=False)  # fmt: skip
+        assert pool.scores["brightness"] == pytest.approx([one.score for one in whole.candidates], abs=1e-6)
+        assert np.isfinite(pool.judges["contrast"]).all() and len(pool.judges["contrast"]) == size
+    rewrite(tmp_path, lambda lines: lines[:-1])  # as if it had been stopped within the last round
+    again = run(**asked, pool_limit=8)
+    assert [one.scores for one in again.pools] == [one.scores for one in large.pools]
+    before = model.rows
+    assert run(**asked, model=model, pool_limit=8).pools == again.pools and model.rows == before
+
+
+def test_what_the_pool_may_grow_by_is_told_before_a_start(capsys):
+    run(progress=True, algorithms=["random"], candidates=(2,), pool_limit=4)
+    said = capsys.readouterr().err
+    assert f"and up to {3 * 2 * 3} further random candidates ({3 * 2 * 3 * STEPS} NFE), as pool_limit allows" in said
+
+
 @pytest.mark.parametrize("algorithm", ["random", "zero-order", ZeroOrderSearch(neighbours=2, chains=2)])
 def test_a_run_of_the_largest_budget_answers_for_every_smaller_one(algorithm):
     found = run(algorithms=[algorithm], candidates=(1, 3, 5, 6))
     name = algorithm if isinstance(algorithm, str) else label(algorithm)
     for count in (1, 3, 5, 6):
         alone = search(PROMPTS, model=CountingSampler(STEPS), algorithm=algorithm, verifier=brightness,
-                       candidates=count, judges=[contrast], progress=False)  # fmt: skip
+                       candidates=count, judges=[contrast], seed=noises(found), progress=False)  # fmt: skip
         for prompt, result in zip(PROMPTS, alone, strict=True):
             one = cells(found)[name, prompt, count * STEPS, 0]
             assert one.scores["brightness"] == pytest.approx(result.score, abs=1e-6)
@@ -127,7 +218,14 @@ def test_algorithms_that_look_at_the_budget_are_run_for_each():
 def test_pools_hold_all_of_random_searchs_candidates_judged():
     found = run()
     for pool in found.pools:
-        scores = search(pool.prompt, model=CountingSampler(STEPS), verifier=brightness, candidates=4, progress=False)
+        scores = search(
+            pool.prompt,
+            model=CountingSampler(STEPS),
+            verifier=brightness,
+            candidates=4,
+            seed=pool.offset,
+            progress=False,
+        )
         assert pool.scores["brightness"] == pytest.approx([c.score for c in scores.candidates], abs=1e-6)
         assert np.isfinite(pool.judges["contrast"]).all() and len(pool.judges["contrast"]) == 4
         assert pool.nfe == STEPS
@@ -151,7 +249,7 @@ def test_a_prompt_without_a_winner_is_a_finding():
 
 
 def test_a_directory_goes_on_where_it_stopped_and_grows(tmp_path, caplog):
-    whole = run(seeds=2)
+    whole = run(seeds=2, diagnosed=0)
     calls = []
 
     def interrupted(images, prompts):
@@ -164,20 +262,22 @@ def test_a_directory_goes_on_where_it_stopped_and_grows(tmp_path, caplog):
     stopping = FunctionVerifier(interrupted, "brightness")
     stopping.version = "1"
     with caplog.at_level(logging.WARNING):
-        part = run(seeds=2, out=tmp_path, verifier=stopping, model=model, on_interrupt="return")
+        part = run(seeds=2, diagnosed=0, out=tmp_path, verifier=stopping, model=model, on_interrupt="return")
     assert not part.complete and 0 < len(part.records) < len(whole.records)
     assert "cells to go" in caplog.text
     calls = [0] * 100
     before = model.rows
-    done = run(seeds=2, out=tmp_path, verifier=stopping, model=model)
+    done = run(seeds=2, diagnosed=0, out=tmp_path, verifier=stopping, model=model)
     assert done.complete and len(done.records) == len(whole.records)
     for cell, one in cells(done).items():
         assert one.scores == pytest.approx(cells(whole)[cell].scores)
     assert model.rows - before < 2 * 4 * STEPS * 6  # less than everything once more
     before = model.rows
-    assert len(run(seeds=2, out=tmp_path, verifier=stopping, model=model).records) == len(whole.records)
+    assert len(run(seeds=2, diagnosed=0, out=tmp_path, verifier=stopping, model=model).records) == len(whole.records)
     assert model.rows == before
-    grown = run(prompts=["a", "dddd"], seeds=3, out=tmp_path, verifier=stopping, candidates=(2, 4, 8), model=model)
+    grown = run(
+        prompts=["a", "dddd"], seeds=3, diagnosed=0, out=tmp_path, verifier=stopping, candidates=(2, 4, 8), model=model
+    )
     assert {"dddd", *PROMPTS} == set(grown.prompts) and grown.budgets == (16, 32, 64) and len(grown.seeds) == 3
     assert cells(grown)["random", "a", 32, 0] == cells(done)["random", "a", 32, 0]
     assert Comparison.read(tmp_path).records == grown.records
@@ -684,6 +784,7 @@ def test_own_algorithms_and_labels():
         ({"stpes": 3}, "takes no 'stpes': did you mean 'steps'"),
         ({"judges": ["orcale"]}, "unknown judge 'orcale'"),
         ({"pictured": -1}, "pictured=-1"),
+        ({"pool_limit": 0}, "pool_limit=0 must be at least 1"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(options, match):

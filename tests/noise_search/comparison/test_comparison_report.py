@@ -19,7 +19,7 @@ from PIL import Image
 
 import noise_search
 from noise_search.comparison.comparison import Comparison
-from noise_search.comparison.statistics.bootstrap import Interval
+from noise_search.comparison.statistics.intervals import Interval
 from noise_search.comparison.statistics.means import means
 from noise_search.comparison.views.answer import answer, leader
 from noise_search.comparison.views.made import call
@@ -144,7 +144,10 @@ def test_the_tables_hold_what_the_statistics_say(better, html):
         [label, *row]
         for measure, label in (("own", "clip (searched by)"), ("oracle", "oracle (held-out judge)"))
         for row in each(
-            better.differences(measure), lambda one: cell(one.difference), lambda one: str(one).rpartition(", ")[2]
+            better.differences(measure),
+            lambda one: cell(one.difference),
+            lambda one: f"{cell(one.corrected).partition(' ')[2]} at {100 * one.corrected.level:.4g} %",
+            lambda one: one.verdict,
         )
     ]
     found = [[*row[:2], *row[3:5]] for row in rows(html, "How many random candidates")]
@@ -206,7 +209,11 @@ def test_the_answer_when_an_algorithm_is_better_and_the_judge_agrees(better):
         "The mean scores of better at 40 NFE and better at 80 NFE lie beyond that of the best of the 8 random",
     ):
         assert told in text
-    assert text.endswith("No sign of verifier hacking was found.")
+    (seen,) = [one.visible for one in better.transfers() if (one.algorithm, one.budget) == ("better", 80)]
+    assert text.endswith(
+        "No sign of verifier hacking was found, where an alarm would have sounded in 80 % of such comparisons had "
+        f"oracle gained {seen:.2g} standard deviations less than with random search's winners of equal own gain."
+    )
 
 
 def blind(found, judged=()):
@@ -263,7 +270,8 @@ def test_searches_that_are_missing_are_counted_and_warned_of():
         "Only 114 of 120 combinations of prompt, seed, algorithm and NFE were searched: from 7 to 10 prompts and from "
         "14 to 20 searches per algorithm and NFE. Rows with fewer searches are means over other prompts"
     )
-    assert told.startswith("10 prompts with up to 2 seeds were searched") and "each with" not in told
+    assert told.startswith("No verdict: at 80 NFE there are 7 prompts, where 8 are needed. Intervals are shown")
+    assert " 10 prompts with up to 2 seeds were searched" in told and "each with" not in told
     assert warning in told and warning in means_table(found).caption and warning in found.table()
     counts = {(row["algorithm"], row["NFE"]): (row["prompts"], row["searches"]) for row in means_table(found).rows}
     assert counts["better", 80] == (7, "14") and counts["random", 80] == (10, "20")
@@ -450,7 +458,7 @@ def test_numbers_are_as_precise_as_their_intervals(value, low, high, told):
 
 
 def test_bounds_and_mean_counts_in_words():
-    assert words(Interval(4.0, 2.0, 4.0, 8, 16, at_least=("value", "high"))) == "≥ 4.0 (95 % interval 2.0 to ≥ 4.0)"
+    assert words(Interval(4.0, 2.0, 4.0, 8, 16, at_least=("value", "high"))) == ">4.0 (95 % interval 2.0 to >4.0)"
     assert [mean_count(one) for one in (71.0, 154.8, 12345678.04)] == ["71", "154.8", "12345678"]
 
 

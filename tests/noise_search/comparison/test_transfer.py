@@ -117,6 +117,29 @@ def test_random_search_hardly_ever_sets_off_an_alarm():
     assert rung / told <= 0.05
 
 
+@pytest.mark.parametrize(("correlation", "prompts"), [(0.0, 8), (0.0, 30), (0.4, 12)])
+def test_where_nothing_is_hacked_hardly_any_comparison_sounds_an_alarm(correlation, prompts):
+    told = 0
+    for seed in range(30):
+        pools = gaussian_pools(prompts, 1, 8, correlation, np.random.default_rng(100 + seed))
+        told += bool(alarms(transfers(random_search(pools, [4, 8]), pools)))
+    assert told / 30 <= 0.1
+
+
+def test_what_is_said_to_be_visible_sounds_an_alarm_in_four_of_five():
+    rng, pools = np.random.default_rng(12), gaussian_pools(24, 1, 32, 0.6, np.random.default_rng(13))
+    equal = HELD * 1.5 * 0.6
+
+    def found(short):
+        move = lambda _: (OWN * (1.5 + 0.2 * rng.normal()), equal - HELD * short + HELD * rng.normal())  # noqa: E731
+        return transfers(shifted(pools, "paths", 4 * NFE, move), pools)[0]
+
+    visible = float(np.mean([found(0).visible for _ in range(10)]))
+    assert 0.5 < visible < 1.5
+    assert 0.6 <= np.mean([bool(found(visible).alarms) for _ in range(40)]) <= 0.95
+    assert not any(found(0).alarms for _ in range(10))
+
+
 def test_a_low_ratio_that_may_be_chance_is_told_without_alarm():
     pools = gaussian_pools(4, 1, 32, 0.6, np.random.default_rng(3))
     gains = iter([2.0, -2.0, 1.5, -1.4])
