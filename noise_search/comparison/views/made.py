@@ -58,6 +58,7 @@ def call(comparison: ComparisonData) -> str:
         "verifier": repr(searched),
         "judges": repr(judged),
         "seeds": repr(list(comparison.seeds)),
+        **({} if (grown := _grown(comparison)) == 1 else {"pool_limit": repr(grown)}),
         **({"steps": repr(known["steps"])} if "steps" in known else {}),
         **{f"draft_{name}": repr(value) for name, value in known.get("drafts", {}).items() if value is not None},
         # A dtype was recorded by its name.
@@ -77,6 +78,12 @@ def call(comparison: ComparisonData) -> str:
     rows = "".join(f"    {one!r},\n" for one in prompts)
     comments = _comments(comparison, own)
     return f"{imports}\nprompts = [\n{rows}]\n{comments}table = noise_search.compare(\n    prompts,\n{given})\n"
+
+
+def _grown(comparison: ComparisonData) -> int:
+    """How many times the largest budget random search's candidates took, from 1 on."""
+    most = max((len(pool) * pool.nfe for pool in comparison.pools), default=0)
+    return max(1, -(-most // max(comparison.budgets)))
 
 
 def _comments(comparison: ComparisonData, own: Mapping[str, Iterable[str]]) -> str:

@@ -416,6 +416,13 @@ def test_the_call_runs_where_all_can_be_named(better):
     }  # fmt: skip
 
 
+def test_a_grown_pool_is_asked_for_by_the_call(better):
+    largest = max(better.budgets)
+    small = replace(better, records=tuple(one for one in better.records if one.budget < largest))
+    assert "pool_limit" not in call(better)
+    assert f"pool_limit={-(-largest // max(small.budgets))}," in call(small)
+
+
 def test_families_are_kept_by_the_call(better):
     def sorted_in(one):
         return replace(one, family="odd" if one.prompt.endswith(("1", "3")) else "")
