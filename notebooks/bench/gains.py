@@ -60,12 +60,16 @@ def rows() -> Iterator[dict[str, object]]:
                 spreads = float(np.sqrt(np.mean([spread(row, 48) ** 2 for row in pool])))
                 needed = ((_SURE + _SEEN) * spreads / rises) ** 2
                 yield {**where, "what": "prompts that tell twice 48 from 48", "value": round(needed)}
-                for n in TRUTHS:
-                    size = np.array([float(n)])
-                    true = [expected_best(row, size, of)[0] for row, of in zip(pool, right, strict=True)]
-                    found = interval(np.array(true))
-                    told = dict(zip(("value", "low", "high"), (round(one, 4) for one in found), strict=True))
-                    yield {**where, "what": f"right, best of {n}", **told}
+                true = {n: np.array([_right(*one, n) for one in zip(pool, right, strict=True)]) for n in TRUTHS}
+                true = {f"best of {n}": found for n, found in true.items()}
+                true["best of 256 less best of 48"] = true["best of 256"] - true["best of 48"]
+                for name, values in true.items():
+                    told = dict(zip(("value", "low", "high"), (round(one, 4) for one in interval(values)), strict=True))
+                    yield {**where, "what": f"right, {name}", **told}
+
+
+def _right(scores: np.ndarray, verdicts: np.ndarray, n: int) -> float:
+    return float(expected_best(scores, np.array([float(n)]), verdicts)[0])
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Run the bench of all algorithms: `python notebooks/bench/run.py --models shapes-flow shapes-ddim --out runs/bench`.
 
 Every model and verifier has a directory of its own, where it goes on if it was stopped; `--results` writes what
-`table.py` reads.
+the pages' tables are made from.
 """
 
 import argparse

@@ -65,7 +65,7 @@ def _algorithms(model: str) -> Axis:
 
 
 def _algorithms_by(model: str, name: str) -> Axis:
-    """The three algorithms at 4 and 16 candidates by a verifier or the ensemble (table 2): the table of the README."""
+    """The three algorithms at 4 and 16 candidates by a verifier or the ensemble (table 2)."""
     verifiers = ["clip", "aesthetic"] if name == "ensemble" else [name]
     judges = [one for one in ("clip", "aesthetic", "oracle") if one not in verifiers]
     runs = {"all": {"model": model, "verifier": verifiers, "judges": judges, "candidates": (4, 16)}}

@@ -1,12 +1,10 @@
 """Tables and figures of axes that were run: `python notebooks/paper/report.py [AXIS ...] --runs runs/paper`.
 
 Of each axis: its points with 95 % intervals over prompts and seeds as CSV, its figure, and its table as Markdown.
-`--kept` prints the README's table of three algorithms, from `results/three_algorithms.json`.
 """
 
 import argparse
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,11 +38,7 @@ def main() -> None:
     parser.add_argument("axes", nargs="*", metavar="AXIS", help=f"some of {', '.join(AXES)}; all by default")
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--kept", action="store_true", help="print the README's table and nothing else")
     asked = parser.parse_args()
-    if asked.kept:
-        print(kept(Path(__file__).parent / "results" / "three_algorithms.json"))
-        return
     for name in asked.axes or [one for one in AXES if (asked.runs / one).exists()]:
         axis = AXES[name]()
         found = points(axis, asked.runs / name)
@@ -125,7 +119,7 @@ def figure(axis: Axis, found: Sequence[Point]) -> Plot:
 
 
 def markdown(axis: Axis, found: Sequence[Point]) -> str:
-    """A row per curve and budget, columns per measure; half the width of an interval after ±."""
+    """A row per curve and budget, columns per measure; means with their intervals."""
     rows: dict[tuple[str, float], list[Point]] = {}
     for one in found:
         rows.setdefault((one.curve, one.cost), []).append(one)
@@ -141,25 +135,8 @@ def markdown(axis: Axis, found: Sequence[Point]) -> str:
     return "\n".join(lines)
 
 
-def kept(file: Path) -> str:
-    """A row per model, budget and verifier; cells are random / zero-order / paths, ± half an interval."""
-    digits = {"clip": 3, "aesthetic": 2, "oracle": 3}
-    lines = ["| | candidates | verifier | CLIP | aesthetic | oracle, strict |", "|---|---|---|---|---|---|"]
-    for model, found in json.loads(file.read_text(encoding="utf-8")).items():
-        rows = {(f"`{model}`", 1, "none"): [found["one_sample"]]}
-        for cell in sorted(found["cells"], key=lambda one: one["candidates"]):
-            rows.setdefault(("", cell["candidates"], cell["verifier"]), []).append(cell)
-        for row, cells in rows.items():
-            told = [
-                " / ".join(f"{one[m][0]:.{n}f} ±{(one[m][2] - one[m][1]) / 2:.{n}f}" for one in cells)
-                for m, n in digits.items()
-            ]
-            lines.append(f"| {' | '.join([*map(str, row), *told])} |".replace("|  |", "| |"))
-    return "\n".join(lines)
-
-
 def _told(found: Interval | None) -> str:
-    return "" if found is None else f"{found.value:.3f} ±{(found.high - found.low) / 2:.3f}"
+    return "" if found is None else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _place(found: Sequence[Point], curve: str) -> int:

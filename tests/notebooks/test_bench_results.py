@@ -21,8 +21,7 @@ PLACE = Path(__file__).parents[2] / "notebooks" / "bench"
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(PLACE))
     yield
-    for name in ("gains", "table"):
-        sys.modules.pop(name, None)
+    sys.modules.pop("gains", None)
 
 
 def test_the_families_are_those_that_the_rule_chooses():

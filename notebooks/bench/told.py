@@ -1,0 +1,253 @@
+"""What the pages say of the bench, from `results/`, and from the shipped candidates: see `notebooks/measured.py`."""
+
+import csv
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+from noise_search import Comparison
+from noise_search.comparison.cells import first_seed
+from noise_search.comparison.records import Record
+from noise_search.comparison.standard_pools import StandardPools
+from noise_search.comparison.statistics.multiplier import Multiplier
+from notebooks.wording import Told, clear, listed, number, paragraph, table, told
+
+RESULTS = Path(__file__).parent / "results"
+FLOW, DDIM = "shapes-flow", "shapes-ddim"
+
+
+@cache
+def gains() -> dict[tuple[str, str, str], Told]:
+    """What random search gains on the evaluation prompts: of a model, a verifier and a statistic of `gains.csv`."""
+    with (RESULTS / "gains.csv").open(encoding="utf-8", newline="") as file:
+        return {
+            (row["model"], row["verifier"], row["what"]): tuple(
+                float(row[end] or "nan") for end in ("value", "low", "high")
+            )
+            for row in csv.DictReader(file)
+            if row["split"] == "evaluation"
+        }
+
+
+@cache
+def comparisons() -> tuple[tuple[str, str, Comparison], ...]:
+    """The comparison of each model and verifier that was run."""
+    found = []
+    with (RESULTS / "bench.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for (model, verifier), some in groupby(rows, lambda row: (row["model"], row["verifier"])):
+        pools = StandardPools.load(model, "evaluation")
+        run = [
+            Record(
+                row["prompt"],
+                pools.families[pools.prompts.index(row["prompt"])],
+                row["algorithm"],
+                int(row["candidates"]) * pools.steps,
+                0,
+                nfe=int(row["nfe"]),
+                rows=0,
+                seconds=float(row["seconds"]),
+                scores={verifier: float(row["score"])},
+                judges={"oracle": float(row["oracle"])},
+                offset=first_seed(row["prompt"]),
+            )
+            for row in some
+        ]
+        budgets = sorted({one.budget for one in run})
+        prompts = list(dict.fromkeys(one.prompt for one in run))
+        known = pools.records(prompts, budgets, verifier, ["oracle"], float("nan"))
+        records = [one for one in known if isinstance(one, Record)]
+        shipped = [one for one in known if not isinstance(one, Record)]
+        found.append((model, verifier, Comparison((*records, *run), tuple(shipped), {})))
+    return tuple(found)
+
+
+@cache
+def worths() -> dict[tuple[str, str, str], dict[int, Multiplier]]:
+    """What a search is worth in random candidates: of a model, a verifier and an algorithm, by candidates."""
+    found: dict[tuple[str, str, str], dict[int, Multiplier]] = {}
+    for model, verifier, comparison in comparisons():
+        for one in comparison.multipliers():
+            if one.algorithm != "random":
+                found.setdefault((model, verifier, one.algorithm), {})[one.bought] = one
+    return found
+
+
+@cache
+def truths() -> dict[tuple[str, str, str], list[Told]]:
+    """By how much a search's images are right more often than random search's, in the order of budgets."""
+    found: dict[tuple[str, str, str], list[Told]] = {}
+    for model, verifier, comparison in comparisons():
+        for one in comparison.differences("oracle"):
+            by = one.difference
+            found.setdefault((model, verifier, one.algorithm), []).append((by.value, by.low, by.high))
+    return found
+
+
+def worth(found: Multiplier) -> str:
+    """How many random candidates one of the search's is worth, with the interval; bounds are said as such."""
+    marks = {"≥ ": found.times.at_least, "≤ ": found.times.at_most}
+    ends = {end: f"{getattr(found.times, end):.2f}" for end in ("value", "low", "high")}
+    for mark, bounded in marks.items():
+        ends |= {end: mark + ends[end] for end in bounded}
+    return f"{ends['value']} [{ends['low']}, {ends['high']}]"
+
+
+def _named(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _counts() -> list[int]:
+    return list(next(iter(worths().values())))
+
+
+def _below(algorithm: str, verifier: str = "vlm") -> list[str]:
+    """Where an algorithm is clearly worth less than what it costs, a text for each model."""
+    counts: dict[str, list[str]] = {}
+    for names, cells in worths().items():
+        for count, one in cells.items():
+            if names[1:] == (verifier, algorithm) and one.times.high < 1:
+                counts.setdefault(names[0], []).append(str(count))
+    return [f"at {listed(some)} candidates on `{model}`" for model, some in counts.items()]
+
+
+def _right(model: str, verifier: str, n: int) -> str:
+    return number(gains()[model, verifier, f"right, best of {n}"][0], 2)
+
+
+def bench_in_short() -> str:
+    """The README's tables and what they mean."""
+    counts = (1, 8, 48, 256)
+    searched = [(FLOW, "vlm"), (DDIM, "vlm"), (FLOW, "aesthetic")]
+    right = {_named(names): [told(gains()[*names, f"right, best of {n}"], 2) for n in counts] for names in searched}
+    told_worths = {
+        _named((model, algorithm)): [worth(one) for one in cells.values()]
+        for (model, verifier, algorithm), cells in worths().items()
+        if verifier == "vlm"
+    }
+    return "\n\n".join(
+        (
+            paragraph(
+                "How often the oracle finds the best of n random candidates right, by the verifier that chose it. The",
+                "oracle reads from the image whether everything asked for is there and nothing else, and no search",
+                "sees it:",
+            ),
+            table(["model, verifier", "one sample", *(f"best of {n}" for n in counts[1:])], right),
+            paragraph(
+                "So search pays where the verifier reads the prompt:",
+                f"{_right(FLOW, 'vlm', 1)} becomes {_right(FLOW, 'vlm', 48)} with `{FLOW}`, and",
+                f"{_right(DDIM, 'vlm', 1)} becomes {_right(DDIM, 'vlm', 48)} with `{DDIM}`. Beyond, it finds images",
+                "that please the verifier and are wrong:",
+                f"{told(gains()[FLOW, 'vlm', OVERSEARCHED], 2, '+')} from 48 to 256 candidates on `{FLOW}`, while",
+                f"{told(gains()[DDIM, 'vlm', OVERSEARCHED], 2, '+')} on `{DDIM}` isn't clear. `aesthetic` looks at",
+                "composition alone; searching by it makes images wrong.",
+            ),
+            paragraph(
+                "Whether a cleverer search helps more: candidates of random search that are worth as much by `vlm`,",
+                "over those that the same NFE buy. 1 is random search, 2 would be worth twice as many:",
+            ),
+            table(["model, algorithm", *(f"{count} candidates" for count in _counts())], told_worths),
+            paragraph(
+                "None of the shipped algorithms beats random search here: no interval lies above 1. `paths` can't be",
+                "told from it, and `zero-order` is worth clearly less",
+                f"{listed(_below('zero-order'))}.",
+            ),
+        )
+    )
+
+
+OVERSEARCHED = "right, best of 256 less best of 48"
+
+
+def bench_one_sample() -> str:
+    """How hard the prompts are."""
+    return paragraph(
+        '`"shapes-hard"` has prompts of four families that one sample rarely gets right',
+        f"({_right(DDIM, 'vlm', 1)} with `{DDIM}`, {_right(FLOW, 'vlm', 1)} with `{FLOW}`):",
+    )
+
+
+def bench_gains() -> str:
+    """What random search gains by twice as many candidates."""
+    doublings = ("16 to 32", "32 to 64", "128 to 256")
+    rows = {}
+    for model in (FLOW, DDIM):
+        for verifier in ("vlm", "aesthetic", "clip"):
+            cells = [told(gains()[model, verifier, f"gain {one}"], 2) for one in doublings]
+            needed = gains()[model, verifier, "prompts that tell twice 48 from 48"][0]
+            rows[_named((model, verifier))] = [*cells, number(needed, 0)]
+    return table(["", *doublings, "prompts that tell 96 from 48"], rows)
+
+
+def bench_right() -> str:
+    """How often the best of n is right."""
+    counts = (1, 8, 16, 48, 96, 256)
+    rows = {
+        _named((model, verifier)): [_right(model, verifier, n) for n in counts]
+        for model in (FLOW, DDIM)
+        for verifier in ("vlm", "aesthetic", "clip")
+    }
+    return "\n\n".join(
+        (
+            table(["", *counts], rows),
+            paragraph(
+                "So `vlm` is an honest verifier up to about 48 candidates. Beyond, it is exploited on",
+                f"`{FLOW}`: the best of 256 less the best of 48 is",
+                f"{told(gains()[FLOW, 'vlm', OVERSEARCHED], 2, '+')}, on `{DDIM}`",
+                f"{told(gains()[DDIM, 'vlm', OVERSEARCHED], 2, '+')}. `aesthetic` knows nothing of the prompt. A",
+                "search that scores higher isn't better for that: read the oracle's column.",
+            ),
+        )
+    )
+
+
+def bench_worths() -> str:
+    """What the shipped algorithms are worth, and whether their images are right more often."""
+    counts = [f"{count} candidates" for count in _counts()]
+    by_score = {_named(names): [worth(one) for one in cells.values()] for names, cells in worths().items()}
+    by_oracle = {_named(names): [told(one, 2, "+") for one in cells] for names, cells in truths().items()}
+    ends = [(one.times.low / one.times.value, one.times.high / one.times.value) for one in _all_worths()]
+    low, high = number(min(one for one, _ in ends), 1), number(max(one for _, one in ends), 1)
+    return "\n\n".join(
+        (
+            table(["worth", *counts], by_score),
+            "The share of images that the oracle finds right, less random search's at the same budget:",
+            table(["oracle less random's", *counts], by_oracle),
+            paragraph(
+                "`zero-order` is worth less than the random candidates that it costs: by `vlm` clearly",
+                f"{listed(_below('zero-order'))}. `paths` can't be told from random search. That is what 60 prompts",
+                f"of one search can tell: intervals reach from {low} to {high} times the value at most. By",
+                f"`aesthetic`, `{DDIM}` wasn't run to its end.",
+            ),
+        )
+    )
+
+
+def _all_worths(algorithm: str | None = None) -> list[Multiplier]:
+    return [one for names, cells in worths().items() if algorithm in (None, names[2]) for one in cells.values()]
+
+
+def claims() -> dict[str, bool]:
+    """What the words above say beyond their numbers, and whether it follows."""
+    right = {names: found for names, found in gains().items() if names[2].startswith("right")}
+    return {
+        "no shipped algorithm is worth clearly more than random search": all(
+            one.times.low <= 1 for one in _all_worths()
+        ),
+        "paths can't be told from random search": all(one.times.high >= 1 for one in _all_worths("paths")),
+        "zero-order is worth less, and clearly somewhere": bool(_below("zero-order"))
+        and all(one.times.value < 1 for one in _all_worths("zero-order")),
+        "random search by vlm makes images right more often": all(
+            right[model, "vlm", "right, best of 48"][1] > right[model, "vlm", "right, best of 1"][2]
+            for model in (FLOW, DDIM)
+        ),
+        "vlm is exploited beyond 48 candidates on shapes-flow, not clearly on shapes-ddim": (
+            right[FLOW, "vlm", OVERSEARCHED][2] < 0 and not clear(right[DDIM, "vlm", OVERSEARCHED])
+        ),
+        "searching by aesthetic makes images of shapes-flow wrong": (
+            right[FLOW, "aesthetic", "right, best of 256"][2] < right[FLOW, "aesthetic", "right, best of 1"][1]
+        ),
+    }
+
+
+BLOCKS = (bench_in_short, bench_one_sample, bench_gains, bench_right, bench_worths)
