@@ -20,7 +20,7 @@ class HasText(Protocol):
 
 def as_prompts(prompt: str | Sequence[str | HasText]) -> list[str]:
     """The prompts, or those of a set, as a list of texts that aren't empty."""
-    if not isinstance(prompt, Iterable) or isinstance(prompt, bytes):
+    if not isinstance(prompt, Iterable) or isinstance(prompt, bytes | bytearray):
         raise TypeError(f"prompt {prompt!r} is a {type(prompt).__name__}; expected a text or a sequence of texts")
     prompts: list[Any] = [prompt] if isinstance(prompt, str) else [getattr(one, "text", one) for one in prompt]
     if not prompts:
@@ -115,7 +115,7 @@ def as_nfe(nfe: int | None, candidates: int | None, steps: int) -> int:
     if budget < steps:
         least = f"nfe={steps}" if nfe is not None else "candidates=1"
         raise ValueError(
-            f"{name}={given} is below one trajectory of {steps} steps; the least budget that works is {least}, "
-            "or fewer steps"
+            f"{name}={given} is below one trajectory of {steps} step{'s' * (steps != 1)}; "
+            f"the least budget that works is {least}, or fewer steps"
         )
     return budget

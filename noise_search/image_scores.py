@@ -20,7 +20,7 @@ from noise_search.models import ModelCard, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
 from noise_search.results.candidate import number
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.words import counted, printable, unknown, violations
+from noise_search.words import counted, printable, table, unknown, violations
 from verifiers.aggregators.base import Aggregator
 from verifiers.aggregators.ranks import ENSEMBLES
 from verifiers.base import Verifier
@@ -108,11 +108,7 @@ class ScoredImages:
             values += [one.scores.get(key, float("nan")) for key in keys]
             note = f"  ({printable(one.failure)})" if one.failure else ""
             rows.append([f"{rank}.", *map(_shown, values), printable(str(one.file)) + note])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join([*(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False)), row[-1]])
-            for row in rows
-        )
+        return table(rows, ">" * (len(rows[0]) - 1) + "<")
 
 
 def score_images(
@@ -268,8 +264,8 @@ def _check_prompts(seen: Sequence[ImageFile], verifiers: Sequence[Verifier]) -> 
     if reading and missing:
         shown = ", ".join([*missing[:3], *(["..."] if len(missing) > 3 else [])])
         raise ValueError(
-            f"verifier {reading[0]!r} reads prompts, and {len(missing)} of {len(seen)} images have none ({shown}): "
-            "give a prompt, or write it into a .txt file beside the image"
+            f"verifier {reading[0]!r} reads prompts, and {len(missing)} of {counted(len(seen), 'image')} have none "
+            f"({shown}): give a prompt, or write it into a .txt file beside the image"
         )
 
 

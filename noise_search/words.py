@@ -1,7 +1,8 @@
-"""Recipes and schedules in words, for people."""
+"""Recipes, schedules and tables in words, for people."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -65,14 +66,45 @@ def _seeds(seeds: list[int]) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """So many of something: "1 candidate", "2 candidates"."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    """So many of something: "1 candidate", "2 candidates", "3 searches", "4 families"."""
+    if count == 1:
+        return f"1 {what}"
+    ending = "ies" if what.endswith("y") else "es" if what.endswith("ch") else "s"
+    return f"{count} {what.removesuffix('y')}{ending}"
+
+
+def columns() -> int:
+    """Characters of a line in the terminal; where none shows what is written, as many as one likes."""
+    return shutil.get_terminal_size((2**16, 24)).columns
+
+
+def table(rows: Sequence[Sequence[str]], sides: str, named: int = 1) -> str:
+    """Rows in columns, each to the left ("<") or to the right (">") as its letter in `sides` says.
+
+    Columns that a terminal has no room for follow below, behind the first `named` ones again.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    names, blocks = list(range(named)), list[list[int]]()
+    for at in range(named, len(widths)):
+        if not blocks or sum(2 + widths[i] for i in (*blocks[-1], at)) - 2 > columns():
+            blocks.append([*names])
+        blocks[-1].append(at)
+    aligned = {"<": str.ljust, ">": str.rjust}
+    return "\n\n".join(
+        "\n".join("  ".join(aligned[sides[at]](row[at], widths[at]) for at in block).rstrip() for row in rows)
+        for block in blocks
+    )
 
 
 def printable(text: str, longest: int | None = None) -> str:
     """The text without NUL and lone surrogates, which neither files nor terminals take, cut to a length."""
     shown = text if longest is None or len(text) <= longest else text[:longest] + "..."
     return shown.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def one_line(text: str, longest: int | None = None) -> str:
+    """The printable text without line breaks, behind which a list of fields or a table goes on."""
+    return printable(" ".join(text.split()), longest)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -126,12 +126,12 @@ def _json(result: "SearchResult", paths: dict[str, Path]) -> dict[str, Any]:
 
 
 def _summary(result: "SearchResult", paths: dict[str, Path]) -> str:
-    from noise_search.words import printable
+    from noise_search.words import one_line
 
     best = result.best
     origin = f"candidate {best.id}" + (f", seed {best.seed}" if best.seed is not None else "")
     lines = [
-        f"prompt   {printable(' '.join(result.prompt.split()))}",
+        f"prompt   {one_line(result.prompt)}",
         f"score    {result.first_score:.4f} ({result.first_name}) -> {result.score:.4f} ({origin})",
     ]
     for key, score in best.scores.items():

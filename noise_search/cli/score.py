@@ -48,7 +48,7 @@ def score(
         count = sum(one.failure is None for one in found.images)
         notes.insert(0, f"{' '.join(found.ended.split())}; {counted(count, 'image')} scored, the others not")
     if found.skipped:
-        notes.append(f"{len(found.skipped)} other files skipped, such as {found.skipped[0]}")
+        notes.append(f"{counted(len(found.skipped), 'other file')} skipped, such as {found.skipped[0]}")
     missing = any(value != value for one in found.images for value in one.scores.values())
     code = INTERRUPTED if found.interrupted else FAILED if found.ended or found.unreadable or missing else 0
     shown = found.top(top)

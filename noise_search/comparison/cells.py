@@ -150,10 +150,13 @@ def first_noise(seed: int, offset: int) -> int:
 
 
 def sharing(drawn: Mapping[int, int]) -> tuple[int, int] | None:
-    """Two seeds that share noises, given how many are drawn from each; None where no two do."""
+    """Two seeds that share noises, given how many are drawn from each; None where no two do.
+
+    Behind the last seed comes the first one, as torch keeps 32 bits of them.
+    """
     ordered = sorted(drawn)
-    for low, high in pairwise(ordered):
-        if high - low < drawn[low]:
+    for low, high in pairwise([*ordered, *ordered[:1]]):
+        if low != high and (high - low) % 2**32 < drawn[low]:
             return low, high
     return None
 

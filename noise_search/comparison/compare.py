@@ -23,7 +23,7 @@ from noise_search.prompt_sets import PromptSet, as_prompt_set
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results.record import own_versions, search_record, settings_text
 from noise_search.settings import ModelOptions, ModelSettings, spelt
-from noise_search.words import printable
+from noise_search.words import counted, printable
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def _attach(error: Exception, found: Comparison) -> None:
     kept = "in this error's attribute `comparison`"
     if found.directory is not None:
         kept = f"in {str(found.directory)!r}, where the same call goes on"
-    error.add_note(f"{len(found.records)} records were complete before; they are {kept}")
+    error.add_note(f"complete before: {counted(len(found.records), 'record')}, {kept}")
 
 
 def _families(asked: PromptSet) -> dict[str, str]:
@@ -259,5 +259,7 @@ def _budgets(budgets: Sequence[int] | None, candidates: Sequence[int] | None, st
         try:
             check_counts(**{name: one}, least=least)
         except ValueError as error:
-            raise ValueError(f"{error}, one trajectory of {steps} steps: allow more, or take fewer steps") from None
+            raise ValueError(
+                f"{error}, one trajectory of {counted(steps, 'step')}: allow more, or take fewer steps"
+            ) from None
     return tuple(sorted({int(one) * each for one in several}))

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.statistics.coverage import number
 from noise_search.comparison.store import RECORDS, Store, claim, is_comparison
 from noise_search.disk.journal import Journal
+from noise_search.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,11 +131,11 @@ class Comparison(ComparisonData):
         return f"{self!r}\n{self.table()}" if self.records else repr(self)
 
     def __repr__(self) -> str:
-        count = number(len(self.records), "record")
+        count = counted(len(self.records), "record")
         if not self.coverage.is_whole:
-            count = f"{len(self.records)} of {number(self.coverage.wanted, 'record')}"
+            count = f"{len(self.records)} of {counted(self.coverage.wanted, 'record')}"
         return (
             f"Comparison({count}: {', '.join(self.algorithms)}; "
-            f"{number(len(self.prompts), 'prompt')}, budget{'' if len(self.budgets) == 1 else 's'} "
-            f"{', '.join(map(str, self.budgets))} NFE, {number(len(self.seeds), 'seed')})"
+            f"{counted(len(self.prompts), 'prompt')}, budget{'' if len(self.budgets) == 1 else 's'} "
+            f"{', '.join(map(str, self.budgets))} NFE, {counted(len(self.seeds), 'seed')})"
         )

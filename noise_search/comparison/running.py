@@ -32,6 +32,7 @@ from noise_search.results.candidate import Candidate
 from noise_search.results.data import AllCandidatesFailed
 from noise_search.results.result import SearchResult
 from noise_search.results.saving import png_bytes
+from noise_search.words import counted
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
@@ -372,7 +373,7 @@ class Schedule:
         except KeyboardInterrupt:
             missing = sum(len(task.budgets) * len(task.prompts) for task in self.left() if not task.pool)
             kept = "what is done is kept" if self._store.records else "nothing is done yet"
-            log.warning("interrupted with %d cells to go; %s", missing, kept)
+            log.warning("interrupted with %s to go; %s", counted(missing, "cell"), kept)
             return False
         return True
 
@@ -380,7 +381,7 @@ class Schedule:
         """That a directory goes on, and from where, in one line."""
         runner, missing = self._runner, sum(len(task.budgets) * len(task.prompts) for task in todo if not task.pool)
         asked = len(runner.algorithms) * len(self._budgets) * len(self._seeds) * len(runner.prompts)
-        return f"going on in {str(self._store.directory)!r}, which has {asked - missing} of {asked} cells"
+        return f"going on in {str(self._store.directory)!r}, which has {asked - missing} of {counted(asked, 'cell')}"
 
     def _run(self, todo: Sequence[Task], progress: bool) -> None:
         with tqdm(total=sum(task.nfe for task in todo), unit="NFE", disable=not progress, leave=False) as bar:
@@ -398,8 +399,8 @@ class Schedule:
         nfe = sum(task.nfe for task in todo)
         judged = sum(self._runner.judged(task, self._steps) for task in todo)
         names = ", ".join(one.name for one in self._runner.judges)
-        told = [f"{nfe} NFE in {len(todo)} search{'es' * (len(todo) > 1)}"]
-        told += [f"at least {judged} images for {names} to judge"] if judged else []
+        told = [f"{nfe} NFE in {counted(len(todo), 'search')}"]
+        told += [f"at least {counted(judged, 'image')} for {names} to judge"] if judged else []
         told += [] if speed is None else [f"about {duration(speed.nfe * nfe + speed.judged * judged)}"]
         if more := (self._most - max(self._budgets) // self._steps) * len(self._runner.prompts) * len(self._seeds):
             nfe, judged = more * self._steps, more if self._runner.judges else 0

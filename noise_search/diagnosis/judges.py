@@ -36,6 +36,7 @@ import numpy as np
 
 from noise_search.results.candidate import number
 from noise_search.results.result import SearchResult
+from noise_search.words import counted
 from samplers.recipe import Recipe
 from verifiers.aggregators.ranks import ranks
 
@@ -200,7 +201,11 @@ def heldout(result: SearchResult) -> tuple[Heldout, ...]:
         own, judge = (np.array(x) for x in ([one.score for one in seen], [one.judges[key] for one in seen]))
         at = next((index for index, one in enumerate(seen) if one.id == result.best.id), None)
         told = Agreement() if at is None else agreement(own, judge, at, kinds)
-        more = MORE if len(seen) == len(whole) else f"top_k={len(whole)}, which has all {len(whole)} candidates judged"
+        more = (
+            MORE
+            if len(seen) == len(whole)
+            else f"top_k={len(whole)}, which has all {counted(len(whole), 'candidate')} judged"
+        )
         unable = ""
         if (family := families.get(key, key)) in searched:
             unable = f"can't confirm {searched[family]}, being of one family with it"

@@ -1,6 +1,7 @@
 """What a diagnosis hands back: numbers, a table, and one sentence."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from noise_search.diagnosis.judges import FALLS_BY_CHANCE, LEAST_JUDGED, RISES_B
 from noise_search.diagnosis.noise import NORM_LIMIT, RISK, NoiseCheck, NoiseReport
 from noise_search.diagnosis.verdict import LEAST_SHARE, MOST_WRONG, Verdict
 from noise_search.results.candidate import number
-from noise_search.words import printable
+from noise_search.words import columns, printable, table
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,17 @@ class Diagnosis:
         }
 
     def __str__(self) -> str:
-        """The sentence, and under it the table."""
-        rows = self.rows()
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
-        return printable("\n".join([self.sentence, *lines]))
+        """The sentence, and under it the table, whose last two columns share one where a terminal is narrow."""
+        rows: list[tuple[str, ...]] = list(self.rows())
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        if sum(widths) + 2 * 3 > columns():
+            room = max(columns() - widths[0] - widths[1] - 2 * 2, 16)
+            folded: list[tuple[str, ...]] = []
+            for name, value, *told in rows:
+                first, *rest = textwrap.wrap(", ".join(filter(None, told)), room) or [""]
+                folded += [(name, value, first), *(("", "", line) for line in rest)]
+            rows = folded
+        return printable("\n".join([self.sentence, table(rows, "<" * len(rows[0]))]))
 
     def __repr__(self) -> str:
         return f"Diagnosis({self.prompt!r:.80}: {self.verdict.status})"

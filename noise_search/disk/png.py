@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from noise_search.disk.files import check_writable
 from noise_search.version import __version__
-from noise_search.words import printable
+from noise_search.words import one_line
 from samplers.recipe import Recipe
 
 FRAME_MS = 60
@@ -87,8 +87,8 @@ def parameters_text(
     """
     model = settings["model"]
     options = model.get("options", {})
-    lines = [_one_line(prompt)]
-    if negative := _one_line(str(options.get("negative_prompt") or "")):
+    lines = [one_line(prompt, _LONGEST)]
+    if negative := one_line(str(options.get("negative_prompt") or ""), _LONGEST):
         lines.append(f"Negative prompt: {negative}")
     entries: dict[str, Any] = {"Steps": _steps(recipe, settings), "Sampler": _sampler(model)}
     entries["CFG scale"] = _guidance(options)
@@ -151,11 +151,6 @@ def _shown_name(name: str) -> str:
     return path.name if path.is_absolute() else name
 
 
-def _one_line(text: str) -> str:
-    """The text without line breaks, which would start another field, and without what PNG texts can't hold."""
-    return printable(" ".join(text.split()), _LONGEST)
-
-
 def _quoted(value: Any) -> str:
-    text = _one_line(f"{value:g}" if isinstance(value, float) else str(value))
+    text = one_line(f"{value:g}" if isinstance(value, float) else str(value), _LONGEST)
     return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ',:"') else text

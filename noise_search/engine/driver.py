@@ -84,8 +84,9 @@ def search(
             smallest of z-scores against the prompt's own first 8 finished candidates. One verifier is its own value.
         nfe: the budget. 1 NFE is one denoiser evaluation of one candidate; guidance doesn't double it.
         candidates: the budget in whole trajectories, instead of `nfe`; 32 when neither is given.
-        seed: of the first noise: noise i of random search is seed + i. Space the seeds of independent searches by more
-            than their candidates. Of several prompts all begin with it, or each with its own where several are given.
+        seed: of the first noise: noise i of random search is seed + i, modulo 2**32. Space the seeds of independent
+            searches by more than their candidates. Of several prompts all begin with it, or each with its own where
+            several are given.
         judges: scored after the search on the first image, the top k and every new best; the search never sees them, so
             none may be one of the verifiers. `diagnose()` needs 8 judged candidates or more: `top_k` as large as the
             number of candidates has all judged.

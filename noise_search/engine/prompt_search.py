@@ -300,9 +300,10 @@ class ProblemView:
 
     def fresh(self, count: int) -> State:
         """The next noises of random search's stream."""
-        seeds = range(self._seed + self._drawn, self._seed + self._drawn + count)
+        first = self._seed + self._drawn
         self._drawn += count
-        return self._space.fresh(list(seeds), condition=self._condition)
+        # Torch keeps as many bits: behind the last of its seeds comes its first one, also in records.
+        return self._space.fresh([seed % 2**32 for seed in range(first, first + count)], condition=self._condition)
 
     def seeds(self, count: int) -> list[int]:
         """New seeds from `rng`."""

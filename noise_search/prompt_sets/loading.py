@@ -15,7 +15,7 @@ from noise_search.prompt_sets import published
 from noise_search.prompt_sets.embedded import FIXED, PATTERN, embedded, of_split
 from noise_search.prompt_sets.reading import ENDINGS, Row, prompts, read
 from noise_search.prompt_sets.set import PromptSet, SetPrompt
-from noise_search.words import printable, unknown
+from noise_search.words import counted, printable, unknown
 
 OnError = Literal["raise", "skip"]
 Entry = str | Mapping[str, Any] | SetPrompt
@@ -98,8 +98,8 @@ def load(
         whole = whole[:limit] if seed is None else whole.sample(limit, seed)
     if more := len(whole) - len(set(whole.texts)):
         most, times = Counter(whole.texts).most_common(1)[0]
-        repeat = "prompt repeats" if more == 1 else "prompts repeat"
-        told = f"{more} of {len(whole)} {repeat} an earlier one, such as {most!r}, {times} times"
+        repeat = "repeats" if more == 1 else "repeat"
+        told = f"{more} of {len(whole)} prompts {repeat} an earlier one, such as {most!r}, {times} times"
         whole = _noted(whole, f"{whole.name}: {told}; search() takes each of them, compare() each text once")
     return whole
 
@@ -133,11 +133,17 @@ def _is_known(source: str) -> bool:
 
 
 def _looks_like_file(source: str) -> bool:
-    """A directory, a path by its ending, or one word with a separator or an ending; "3/4 of a cake" is a prompt."""
-    one_line = source.strip()
-    ends = one_line.lower().endswith((*ENDINGS, ".tab", ".ndjson")) and "\n" not in one_line
-    word = os.sep in one_line or re.fullmatch(r".*[^.]\.[A-Za-z]\w{0,5}", one_line) is not None
-    return ends or (word and not re.search(r"\s", one_line)) or os.path.isdir(os.path.expanduser(one_line))
+    """A directory or a place in one, a path by its ending, or one word with a separator or an ending.
+
+    "a photo of 3/4 of a cake" is a prompt.
+    """
+    text = source.strip()
+    path = os.path.expanduser(text)
+    ends = text.lower().endswith((*ENDINGS, ".tab", ".ndjson")) and "\n" not in text
+    word = any(one in text for one in (os.sep, os.altsep) if one)
+    word = word or re.fullmatch(r".*[^.]\.[A-Za-z]\w{0,5}", text) is not None
+    placed = os.path.isdir(path) or (os.path.dirname(path) != "" and os.path.isdir(os.path.dirname(path)))
+    return ends or placed or (word and not re.search(r"\s", text))
 
 
 def _file(source: str | Path) -> Path:
@@ -158,7 +164,7 @@ def _of_published(name: str, path: str | Path | None, revision: str | None, opti
     whole = _of_rows(name, [(file.name, read(file), family) for file, family in files.items()], **options)
     expected = published.PUBLISHED[name]
     if len(files) == len(expected.files) and len(whole) != expected.count:
-        return _noted(whole, f"{name}: {len(whole)} prompts where the published set has {expected.count}")
+        return _noted(whole, f"{name}: {counted(len(whole), 'prompt')} where the published set has {expected.count}")
     return whole
 
 
@@ -192,13 +198,14 @@ def _of_rows(
             more = f" ({len(problems) - 1} more like this)" if len(problems) > 1 else ""
             raise ValueError(f"{where}: {problems[0]}{more}; correct it, or leave such rows out with on_error='skip'")
         if problems:
-            notes.append(f"{where}: left out {len(problems)} of {len(rows)} rows; {problems[0]}")
+            notes.append(f"{where}: left out {len(problems)} of {counted(len(rows), 'row')}; {problems[0]}")
     if not found:
         raise ValueError("; ".join([f"{parts[0][0]}: no prompts in it", *notes]))
     return _noted(PromptSet(name, tuple(found)), *notes)
 
 
 def _noted(whole: PromptSet, *notes: str) -> PromptSet:
-    for note in notes:
+    new = [note for note in notes if note not in whole.notes]
+    for note in new:
         log.warning(printable(note))
-    return replace(whole, notes=(*whole.notes, *notes))
+    return replace(whole, notes=(*whole.notes, *new))

@@ -11,8 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from noise_search.disk.files import write_atomically
-from noise_search.words import first_line
-from verifiers.loading.hub import reachable
+from verifiers.loading.hub import reachable, why
 
 GITHUB = "https://raw.githubusercontent.com"
 SECONDS = 30
@@ -138,7 +137,7 @@ def fetch(name: str, revision: str | None = None) -> dict[Path, str]:
             where = "hub dataset" if one.host == "hub" else "GitHub repository"
             raise PromptsUnavailable(
                 f"could not get {path!r} of the {where} {one.repository} at {at[:8]} for {one.title} "
-                f"({first_line(error)}); check the network, or download {one.address(path, at)} "
+                f"({why(error)}); check the network, or download {one.address(path, at)} "
                 f"elsewhere and pass load({name!r}, path=...) with the file or its directory"
             ) from error
     return found

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from noise_search.prompt_sets.set import RESERVED, SetPrompt
-from noise_search.words import unknown
+from noise_search.words import counted, unknown
 
 ENDINGS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet")
 """Endings that are told to users; the others are spellings of them."""
@@ -182,7 +182,7 @@ def _plain(file: Path) -> Iterator[Row]:
 # while users are told which rows can't be used, where each is and why.
 def _csv(file: Path) -> Iterator[Row]:
     text = _text(file)
-    head = _QUOTED.sub("", text).lstrip("\r\n").splitlines()[:1]  # names of columns may hold any separator, in quotes
+    head = _QUOTED.sub("", text.lstrip("\r\n")).splitlines()[:1]  # names of columns may hold any separator, in quotes
     delimiter = max(",;\t", key=head[0].count) if head else ","
     return _table(file, _records(list(io.StringIO(text, newline="")), delimiter))
 
@@ -207,7 +207,7 @@ def _records(lines: Sequence[str], delimiter: str) -> Iterator[tuple[str, list[s
                     done = reader.line_num
                 return
             except csv.Error as error:
-                unclosed = "end of data" in str(error)
+                unclosed = "end of data" in str(error) or reader.line_num > done + 1
                 what = "opens a quote that is never closed" if unclosed else f"has quotes out of place ({error})"
                 yield f"line {at + done + 1}", what
                 at += done + 1
@@ -216,7 +216,7 @@ def _records(lines: Sequence[str], delimiter: str) -> Iterator[tuple[str, list[s
 
 
 _LONGEST_CELL = 2**31 - 1
-_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_QUOTED = re.compile(r'"((?:[^"]++|"")*+)"')
 
 
 def _tsv(file: Path) -> Iterator[Row]:
@@ -240,7 +240,7 @@ def _table(file: Path, records: Iterator[tuple[str, list[str] | str]]) -> Iterat
         if isinstance(cells, str):
             yield Row(where, None, cells)
         elif any(cell.strip() for cell in cells[len(header) :]):
-            what = f"has {len(cells)} cells where the header has {len(header)}"
+            what = f"has {counted(len(cells), 'cell')} where the header has {len(header)}"
             yield Row(where, None, f"{what}; put cells that hold the separator into quotes")
         else:
             given = dict(zip(header, (cell.strip() for cell in cells), strict=False))

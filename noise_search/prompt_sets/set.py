@@ -77,8 +77,7 @@ class PromptSet(Sequence[SetPrompt]):
         return self.prompts[index]
 
     def __repr__(self) -> str:
-        families = "1 family" if len(self.counts) == 1 else f"{len(self.counts)} families"
-        return f"PromptSet({self.name!r}, {counted(len(self), 'prompt')} in {families})"
+        return f"PromptSet({self.name!r}, {counted(len(self), 'prompt')} in {counted(len(self.counts), 'family')})"
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -101,9 +100,11 @@ class PromptSet(Sequence[SetPrompt]):
         With one seed a larger sample holds every smaller one, so a comparison can be extended.
 
         Raises:
+            TypeError: `n` is no whole number.
             ValueError: `n` is below 1 or above the number of prompts.
         """
-        if not 1 <= n <= len(self):
+        check_counts(n=n)
+        if n > len(self):
             raise ValueError(f"n={n} is out of reach; expected 1 to {len(self)}, the prompts of {self.name!r}")
         shuffled = self._shuffled(seed)
         turns = sorted((turn, at) for at, rows in enumerate(shuffled) for turn in range(len(rows)))

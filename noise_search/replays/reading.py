@@ -15,7 +15,7 @@ from PIL import Image
 from noise_search.disk.png import CHUNK
 from noise_search.results.record import RECORD_VERSION
 from noise_search.results.result import SearchResult
-from noise_search.words import first_line
+from noise_search.words import counted, first_line
 from samplers.recipe import Recipe
 from samplers.replay import check_operations
 
@@ -158,7 +158,9 @@ def _of_json(content: Mapping[str, Any], file: Path, candidate: int | None) -> R
     best = as_object(content.get("best") or {}, origin)
     wanted = best.get("id") if candidate is None else candidate
     if wanted is None:
-        raise ValueError(f"{origin} has no winner; choose one of its {len(rows)} candidates with candidate=ID")
+        raise ValueError(
+            f"{origin} has no winner; choose one of its {counted(len(rows), 'candidate')} with candidate=ID"
+        )
     row = next((row for row in rows if row.get("id") == wanted), None)
     if row is None:
         raise ValueError(_no_candidate(origin, wanted, [row.get("id") for row in rows]))

@@ -14,7 +14,7 @@ from noise_search.disk.files import write_atomically
 from noise_search.disk.png import check_picture, gif_bytes, picture_png
 from noise_search.results.candidate import number
 from noise_search.results.html import LARGE, escaped, image, page
-from noise_search.words import in_words, printable
+from noise_search.words import in_words, one_line
 from samplers.recipe import Recipe
 
 
@@ -129,7 +129,7 @@ class Replay:
     def rows(self) -> list[tuple[str, str]]:
         """What there is to say, as (name, words)."""
         told = [
-            ("prompt", printable(self.prompt)),
+            ("prompt", one_line(self.prompt)),
             ("recipe", in_words(self.recipe)),
             ("model", self.settings["model"]["name"]),
         ]

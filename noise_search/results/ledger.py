@@ -4,6 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from noise_search.words import counted
+
 
 @dataclass
 class Ledger:
@@ -68,6 +70,7 @@ class Ledger:
     def __str__(self) -> str:
         spent = ", ".join(f"{phase} {value:.1f} s" for phase, value in self.seconds.items())
         return (
-            f"{self.nfe} of {self.nfe_budget} NFE (waste {self.nfe_waste:g}), {self.denoiser_rows} denoiser rows, "
-            f"{self.decodes} decodes, {self.verifier_images} verifier images, {self.judge_images} judge images; {spent}"
+            f"{self.nfe} of {self.nfe_budget} NFE (waste {self.nfe_waste:g}), "
+            f"{counted(self.denoiser_rows, 'denoiser row')}, {counted(self.decodes, 'decode')}, "
+            f"{counted(self.verifier_images, 'verifier image')}, {counted(self.judge_images, 'judge image')}; {spent}"
         )

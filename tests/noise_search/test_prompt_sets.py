@@ -144,7 +144,7 @@ def test_skipping_says_how_many_and_which_first(tmp_path, caplog):
     assert found.texts == ("a", "g")
     assert found.notes == ("p.csv: left out 3 of 5 rows; line 3 has an empty prompt",)
     assert found.notes[0] in caplog.text
-    with pytest.raises(ValueError, match=r"no prompts in it; p\.csv: left out 1 of 1"):
+    with pytest.raises(ValueError, match=r"no prompts in it; p\.csv: left out 1 of 1 row;"):
         load(put(tmp_path / "p.csv", "prompt,tag\n,c\n"), on_error="skip")
     with pytest.raises(ValueError, match="on_error='ignore' must be"):
         load(file, on_error="ignore")
@@ -152,13 +152,13 @@ def test_skipping_says_how_many_and_which_first(tmp_path, caplog):
 
 def test_a_quote_out_of_place_loses_its_own_row_alone(tmp_path):
     rows = "".join(f"prompt {i},y\n" for i in range(50))
-    for odd, what in [('"a dog,x', "has quotes out of place"), ('"a "dog",x', "has quotes out of place")]:
-        file = put(tmp_path / "p.csv", f'prompt,category\na cat,x\n{odd}\n{rows}"b, c",z\n')
-        found = load(file, on_error="skip")
-        assert found.texts == ("a cat", *(f"prompt {i}" for i in range(50)), "b, c")
-        assert found.notes[0].startswith(
-            f"p.csv: left out 1 of 53 rows; line 3 {what if 'never' not in what else 'has'}"
-        )
+    for odd, what in [('"a dog,x', "opens a quote that is never closed"), ('"a "dog",x', "has quotes out of place")]:
+        for last in ('"b, c",z', '"b, c","z"', '"",z\n"b, c",z'):
+            file = put(tmp_path / "p.csv", f"prompt,category\na cat,x\n{odd}\n{rows}{last}\n")
+            found = load(file, on_error="skip")
+            assert found.texts == ("a cat", *(f"prompt {i}" for i in range(50)), "b, c")
+            empty = last.startswith('""')
+            assert found.notes[0].startswith(f"p.csv: left out {1 + empty} of {53 + empty} rows; line 3 {what}")
 
 
 def test_quoted_names_of_columns_hold_separators_and_cells_any_length(tmp_path):
@@ -168,6 +168,12 @@ def test_quoted_names_of_columns_hold_separators_and_cells_any_length(tmp_path):
     found = load(file, column="Prompt; long, or short")
     assert [len(text) for text in found.texts] == [len(long) + len(", ripe"), 5] and found.families == ("x", "y")
     assert csv.field_size_limit() == before
+    rows = "a red; a blue; a green one\na fig\n"  # separators of other files are none of this header's
+    assert load(put(tmp_path / "p.csv", f'"prompt"\n{rows}"a, b"\n')).texts == (
+        "a red; a blue; a green one",
+        "a fig",
+        "a, b",
+    )
 
 
 def test_repeated_prompts_are_kept_and_said(tmp_path, caplog):
@@ -178,6 +184,10 @@ def test_repeated_prompts_are_kept_and_said(tmp_path, caplog):
         "compare() each text once",
     )
     assert found.notes[0] in caplog.text
+    caplog.clear()
+    assert as_prompt_set(found).notes == found.notes and not caplog.text  # once is enough
+    [note] = load(["a", "a"]).notes
+    assert note.startswith("prompts: 1 of 2 prompts repeats an earlier one")
 
 
 def test_parquet_without_pyarrow_is_one_clear_line(tmp_path):
@@ -240,6 +250,11 @@ def test_limits():
             load(whole, **wrong)
     with pytest.raises(ValueError, match="n=11 is out of reach; expected 1 to 10"):
         whole.sample(11, seed=0)
+    for wrong in ({"limit": 1.5}, {"per_family": 1.5}):
+        with pytest.raises(TypeError, match=r"=1\.5 must be a whole number"):
+            load(whole, **wrong)
+    with pytest.raises(TypeError, match=r"n=1\.5 must be a whole number"):
+        whole.sample(1.5, seed=0)
 
 
 def test_prompts_refuse_what_no_file_could_hold():
@@ -298,7 +313,8 @@ def test_more_than_the_embedded_world_has_is_refused(monkeypatch):
 
 def test_names_and_texts_are_told_apart(tmp_path):
     file = put(tmp_path / "prompts.txt", "a pear\n")
-    assert as_prompt_set("a red circle").texts == ("a red circle",)
+    for prompt in ("a red circle", "a photo of 3/4 of a cake", "two\nlines"):
+        assert as_prompt_set(prompt).texts == (prompt,)
     assert as_prompt_set("shapes:1:6") == load("shapes:1:6")
     assert as_prompt_set(str(file)).texts == ("a pear",)
     assert as_prompt_set(["drawbnch", "a fig"], limit=1).texts == ("drawbnch",)
@@ -309,6 +325,7 @@ def test_names_and_texts_are_told_apart(tmp_path):
         (load, tmp_path, {}, ValueError, "is a directory"),
         (as_prompt_set, str(tmp_path), {}, ValueError, "is a directory"),
         (as_prompt_set, os.path.relpath(tmp_path), {}, ValueError, "is a directory"),
+        (as_prompt_set, str(tmp_path / "my prompts"), {}, FileNotFoundError, "no file of prompts at '.*my prompts'"),
         (as_prompt_set, "prompts.lst", {}, FileNotFoundError, "no file of prompts at 'prompts.lst'"),
         (load, 3, {}, TypeError, "must be a file, a name, or a list"),
         (load, "shapes", {"path": file}, ValueError, "path= belongs to a published set"),

@@ -10,7 +10,8 @@ PROMPT = "a red circle to the left of a blue square"
 
 
 def run(*arguments, cwd=None):
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, check=False)
+    # What pytest's readline tells children of a terminal isn't in os.environ.
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, env=os.environ, check=False)
 
 
 MANY = """

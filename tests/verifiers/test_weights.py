@@ -161,7 +161,8 @@ def said(caplog):
     return caplog
 
 
-def test_the_notice_says_downloading_where_a_download_starts(hub, dino, said):
+def test_the_notice_says_downloading_where_a_download_starts(hub, dino, said, monkeypatch):
+    monkeypatch.setattr(pins, "reachable", lambda: True)
     hub.add("org/dino", {"config.json": dino / "config.json"}, COMMIT)
     source = Pretrained("org/dino", "AutoModel", revision=COMMIT, size=400_000_000)
     assert source.config.hidden_size == 32  # read before the weights, as verifiers do
@@ -170,7 +171,21 @@ def test_the_notice_says_downloading_where_a_download_starts(hub, dino, said):
     assert said.messages == ["downloading org/dino@01234567, 400 MB"]
 
 
-def test_the_notice_says_loading_where_the_weights_are_here(hub, dino, whole, tmp_path, said):
+def test_without_the_hub_nothing_is_said_to_be_downloaded(hub, said, monkeypatch):
+    with refused(r"could not load the weights of org/dino@01234567.*download it elsewhere"):
+        Pretrained("org/dino", "AutoModel", revision=COMMIT, size=400_000_000).model()
+    told = r"could not get head.pt of org/head at revision 'main' .* \(it isn't in the cache here, and {}\); check the"
+    with refused(told.format("HF_HUB_OFFLINE is set")):
+        pins.fetch("org/head", "head.pt", "main")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(pins, "reachable", lambda: False)
+    with refused(told.format("the hub can't be reached")):
+        pins.fetch("org/head", "head.pt", "main")
+    assert not said.messages
+
+
+def test_the_notice_says_loading_where_the_weights_are_here(hub, dino, whole, tmp_path, said, monkeypatch):
+    monkeypatch.setattr(pins, "reachable", lambda: True)
     from transformers import AutoModel
 
     hub.add("org/whole", whole, COMMIT)

@@ -187,8 +187,19 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def why(error: BaseException) -> str:
+    """Why a file couldn't be had, in one line: of one that was looked for only here, what keeps the hub from us."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if not isinstance(error, LocalEntryNotFoundError):
+        return first_line(error)
+    kept = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub can't be reached"
+    return f"it isn't in the cache here, and {kept}"
+
+
 def _unreachable(what: str, repository: str, revision: str, error: BaseException) -> str:
     return (
-        f"could not get {what} at revision {revision!r} from the Hugging Face hub ({first_line(error)}); "
+        f"could not get {what} at revision {revision!r} from the Hugging Face hub ({why(error)}); "
         f"{advice(error, repository)}"
     )

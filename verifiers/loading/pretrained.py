@@ -158,7 +158,8 @@ class Pretrained:
         # By the weights: the configuration is small, and often read before them.
         cached = hub.are_cached(self.model_id, _SAFETENSORS, self.revision)
         size = self.size or (None if cached else hub.size_of(self.model_id, self.revision))
-        notices.loading(self._told, size, download=not cached)
+        if cached or hub.reachable():
+            notices.loading(self._told, size, download=not cached)
 
     def _files(self) -> list[Path]:
         assert self.directory is not None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from noise_search.comparison.records import Record
 from noise_search.comparison.statistics.measures import CELL, table
+from noise_search.words import counted
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,7 @@ class Coverage:
         )
 
 
-def number(count: int, noun: str) -> str:
-    """A count in words: 1 prompt, 3 prompts, 2 searches."""
-    return f"{count} {noun}" + ("" if count == 1 else "es" if noun.endswith("ch") else "s")
-
-
 def span(ends: tuple[int, int], noun: str) -> str:
     """A range of counts in words: 2 prompts, from 2 to 4 prompts."""
     low, high = ends
-    return number(high, noun) if low == high else f"from {low} to {number(high, noun)}"
+    return counted(high, noun) if low == high else f"from {low} to {counted(high, noun)}"

@@ -6,13 +6,13 @@ import numpy as np
 
 from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.data import ComparisonData
-from noise_search.comparison.statistics.coverage import number
 from noise_search.comparison.statistics.intervals import LEAST_PROMPTS, METHOD, Interval, mean_interval, turned
 from noise_search.comparison.statistics.means import Difference
 from noise_search.comparison.statistics.measures import OWN, Measures, by_cell
 from noise_search.comparison.statistics.transfer import POWER, Alarm, Transfer, alarms
 from noise_search.comparison.views.tables import saturated
 from noise_search.comparison.views.wording import duration, listed, named, own_label, words
+from noise_search.words import counted
 
 
 def answer(comparison: ComparisonData) -> list[str]:
@@ -49,7 +49,7 @@ def leader(comparison: ComparisonData) -> str:
 def _asked(comparison: ComparisonData) -> str:
     model = comparison.settings.get("model", {}).get("name", "one model")
     what = listed([named(one) for one in comparison.algorithms])
-    prompts, seeds = number(len(comparison.prompts), "prompt"), number(len(comparison.seeds), "seed")
+    prompts, seeds = counted(len(comparison.prompts), "prompt"), counted(len(comparison.seeds), "seed")
     budgets = f"{listed(comparison.budgets)} NFE"
     if comparison.coverage.is_whole:
         return f"{prompts} and {seeds} per prompt were searched with {model} by {what}, each with {budgets}."
@@ -101,13 +101,13 @@ def _surety(comparison: ComparisonData) -> str:
     found = _largest(comparison)
     if not found:
         score = next(one.score for one in comparison.means() if one.budget == comparison.budgets[-1])
-        return f"Nothing was held against random search; intervals are of {METHOD}, {number(score.prompts, 'prompt')}."
-    rests = f"{METHOD}, {number(max(one.difference.prompts for one in found), 'prompt')}"
+        return f"Nothing was held against random search; intervals are of {METHOD}, {counted(score.prompts, 'prompt')}."
+    rests = f"{METHOD}, {counted(max(one.difference.prompts for one in found), 'prompt')}"
     if _undecided(found):
         return f"Intervals are shown ({rests}), but on so little a difference would too often be called one by chance."
     one = next((one for one in found if one.side), found[0])
     return (
-        f"This rests on {rests}: corrected for all {number(one.together, 'difference')} that are looked at, "
+        f"This rests on {rests}: corrected for all {counted(one.together, 'difference')} that are looked at, "
         f"{one.algorithm}'s is {words(one.corrected)}, and where nothing differs at most 5 % of comparisons say that "
         "something does."
     )
@@ -184,7 +184,7 @@ def _silence(found: Sequence[Transfer], best: str, budget: int) -> str:
         return "Every judge was searched by too, so that none can tell verifier hacking."
     prompts = max(one.judge_gain.prompts for one in found)
     if prompts < LEAST_PROMPTS:
-        known = number(prompts, "prompt")
+        known = counted(prompts, "prompt")
         return f"Too few prompts to sound an alarm of verifier hacking: {known}, where {LEAST_PROMPTS} are needed."
     of_best = [one for one in found if (one.algorithm, one.budget) == (best, budget)]
     if few := [one.judge for one in of_best if one.judge_gain.prompts < LEAST_PROMPTS]:

@@ -10,7 +10,7 @@ from noise_search.algorithms import ALGORITHMS
 from noise_search.comparison.data import ComparisonData
 from noise_search.resolve import resolve_algorithm
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS
-from noise_search.words import printable
+from noise_search.words import one_line
 from verifiers.code import UNTOLD
 
 
@@ -95,7 +95,7 @@ def _comments(comparison: ComparisonData, own: Mapping[str, Iterable[str]]) -> s
     if not comparison.coverage.is_whole:
         searched, wanted = comparison.coverage.searched, comparison.coverage.wanted
         lines.append(f"this searches all {wanted} combinations, of which {searched} had been searched")
-    return "".join(f"# {' '.join(printable(line, 300).split())}\n" for line in lines)
+    return "".join(f"# {one_line(line, 300)}\n" for line in lines)
 
 
 def _by_name(recorded: Iterable[Mapping[str, Any]], names: Iterable[str]) -> tuple[list[str], list[str]]:

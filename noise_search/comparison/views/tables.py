@@ -16,6 +16,7 @@ from noise_search.comparison.statistics.measures import OWN, by_cell
 from noise_search.comparison.statistics.multiplier import SATURATED, saturation
 from noise_search.comparison.statistics.transfer import alarms
 from noise_search.comparison.views.wording import bounded, cell, mean_count, measure_label
+from noise_search.words import table
 
 Row = Mapping[str, object]
 """Cells by their headings, the same ones in all rows of a table."""
@@ -263,11 +264,6 @@ def _wide(one: Interval, unit: str = "") -> str:
 
 
 def _aligned(rows: Sequence[Row]) -> str:
-    """Rows in columns below their headings, the first to the left and the others to the right."""
+    """Rows below their headings, the first column to the left and the others to the right."""
     cells = [[str(one) for one in row] for row in (list(rows[0]), *(row.values() for row in rows))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        [row[0].ljust(widths[0]), *(one.rjust(width) for one, width in zip(row[1:], widths[1:], strict=True))]
-        for row in cells
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in lines)
+    return table(cells, "<" + ">" * (len(cells[0]) - 1), named=2)  # the algorithm and its budget

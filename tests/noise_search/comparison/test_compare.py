@@ -19,7 +19,7 @@ from PIL import Image
 
 from noise_search import RandomSearch, SearchOverPaths, ZeroOrderSearch, search
 from noise_search.algorithms.base import Job
-from noise_search.comparison.cells import label, own_noises, spaced_seeds
+from noise_search.comparison.cells import as_seeds, label, own_noises, spaced_seeds
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.running import Schedule, Speed
@@ -709,7 +709,7 @@ def test_an_error_carries_what_was_complete_before_it(tmp_path):
         found = raised.value.comparison
         assert {one.algorithm for one in found.records} == {"random"} and len(found.records) == 6
         assert not found.complete and len(found.pools) == 3
-        assert any("6 records were complete before" in note and where in note for note in raised.value.__notes__)
+        assert any("complete before: 6 records" in note and where in note for note in raised.value.__notes__)
 
 
 def test_before_a_start_the_cost_is_told_and_what_is_small_is_not_timed(capsys):
@@ -852,6 +852,12 @@ def test_the_table_says_what_was_found():
 @pytest.mark.parametrize(("count", "candidates", "seeds"), [(3, 64, (0, 1000, 2000)), (2, 4000, (0, 10000))])
 def test_seeds_leave_room_for_the_noises_of_each_other(count, candidates, seeds):
     assert spaced_seeds(count, candidates) == seeds
+
+
+def test_seeds_share_noises_across_the_end_of_torchs_seeds():
+    with pytest.raises(ValueError, match="share noises, as a search draws 4 from each"):
+        as_seeds([1, 2**32 - 2], 4)
+    assert as_seeds([2, 2**32 - 2], 4) == (2, 2**32 - 2) and as_seeds([7], 4) == (7,)
 
 
 def test_numbers_of_numpy_are_seeds_too():

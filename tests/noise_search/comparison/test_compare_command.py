@@ -99,7 +99,7 @@ def test_an_early_interruption_ends_with_130_and_no_figures(monkeypatch, tmp_pat
     monkeypatch.setattr("noise_search.comparison.running.search", interrupted)
     ended = command(monkeypatch, tmp_path, "--candidates", "1")
     assert ended.exit_code == 130 and ended.stdout == ""
-    assert [one.getMessage() for one in caplog.records] == ["interrupted with 1 cells to go; nothing is done yet"]
+    assert [one.getMessage() for one in caplog.records] == ["interrupted with 1 cell to go; nothing is done yet"]
     assert not (tmp_path / "report.html").exists()
 
 

@@ -125,6 +125,16 @@ def rows(html, caption):
     return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", one) for one in body.split("</tr>")[:-1]]
 
 
+def test_the_table_in_text_fits_a_terminal_and_names_the_rows_of_each_part(better, monkeypatch):
+    whole = better.table().split("\n*")[0].splitlines()
+    monkeypatch.setenv("COLUMNS", "80")
+    parts = [part.splitlines() for part in better.table().split("\n*")[0].split("\n\n")]
+    assert len(parts) > 1 and max(len(line) for part in parts for line in part) <= 80 < len(whole[0])
+    assert all(part[0].split()[:2] == ["algorithm", "NFE"] for part in parts)
+    for at, line in enumerate(whole):
+        assert line.split() == [*parts[0][at].split(), *(word for part in parts[1:] for word in part[at].split()[2:])]
+
+
 def test_the_tables_hold_what_the_statistics_say(better, html):
     order = [(name, str(count * NFE)) for name in better.algorithms for count in COUNTS]
 

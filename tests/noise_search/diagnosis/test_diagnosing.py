@@ -80,7 +80,7 @@ def test_the_numbers_are_those_of_the_search(real, found):
     assert found.noise.winner[-1].parts == pytest.approx(x[0].mean((1, 2)).tolist())
 
 
-def test_a_diagnosis_is_plain_json_a_short_table_and_one_sentence(found):
+def test_a_diagnosis_is_plain_json_a_short_table_and_one_sentence(found, monkeypatch):
     content = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert content["real"] is True and content["sentence"] == found.sentence and content["limits"]["least_share"] == 0.5
     assert len(content["wrong_prompts"]["wrong"]) == 8 and content["noise"]["winner"][0]["passed"] is True
@@ -89,6 +89,10 @@ def test_a_diagnosis_is_plain_json_a_short_table_and_one_sentence(found):
     assert len(rows) < 26 and max(map(len, rows)) < 120
     table, judging = str(found), ("judge vlm", "rises", "rank correlation", "place 2.5 of 16")
     assert all(word in table for word in (*judging, "JPEG 90", "other prompts", "lag-1", "|x|^2 / D"))
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = str(found).splitlines()
+    assert narrow[0] == sentence and max(map(len, narrow[1:])) <= 80
+    assert sorted(" ".join(narrow).replace(",", "").split()) == sorted(table.replace(",", "").split())
 
 
 def test_it_is_the_same_twice_and_changes_nothing(real, found):

@@ -219,6 +219,12 @@ def test_a_long_seed_is_taken_with_what_torch_keeps_of_it(caplog):
     ]
 
 
+def test_behind_the_last_seed_of_torch_comes_its_first_one():
+    result = run(seed=2**32 - 2, nfe=32)
+    assert [one.seed for one in result.candidates] == [2**32 - 2, 2**32 - 1, 0, 1]
+    assert scores(result)[2:] == pytest.approx(scores(run(seed=0, nfe=16)), abs=1e-6)
+
+
 class ListedJobs:
     name, whole_calls = "listed", True
 
@@ -257,6 +263,7 @@ def test_sizes_that_the_model_rounds_are_said_and_those_without_an_image_refused
 def test_one_of_a_kind_is_no_plural():
     result = run(nfe=8)
     assert "1 candidate, 8 NFE" in repr(result) and result.schedule == "up to 1 candidate of 8 steps"
+    assert "1 decode, 1 verifier image, 0 judge images" in str(result.ledger)
 
 
 def test_a_description_that_is_no_json_is_found_before_anything_is_computed():
