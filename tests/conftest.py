@@ -7,6 +7,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
+for size in ("COLUMNS", "LINES"):  # which readline exports: what tests read isn't shown in a terminal
+    os.environ.pop(size, None)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs inherit this: Ctrl-C tests would hang
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,6 +1,7 @@
 """Scoring image files: real files, the embedded verifiers, the command as users run it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -304,7 +305,9 @@ def score(self, images, prompts, **needs):
 Brightness.score = score
 """
     command = [*COMMAND[:-1], code + COMMAND[-1], "score", str(folder), "--verifier", "brightness"]
-    done = subprocess.run([*command, "--batch-size", "1"], capture_output=True, text=True, check=False)
+    # Explicitly, as readline may have put a terminal's width behind Python's back.
+    how = {"capture_output": True, "text": True, "env": dict(os.environ)}
+    done = subprocess.run([*command, "--batch-size", "1"], check=False, **how)
     assert done.returncode == 130 and len(done.stdout.splitlines()) == 1 + 2
     assert done.stderr.strip().splitlines()[-1] == "noise-search: interrupted; 2 images scored, the others not"
 
