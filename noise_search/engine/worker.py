@@ -207,7 +207,8 @@ class LocalWorker:
             with spent.phase("denoise"):
                 return self._sampler.run(states, batch.stop, rho=batch.rho, keep=tuple(keep))
         finally:
-            self._sampler.on_step = None
+            if told is not None:
+                self._sampler.on_step = None
             spent.denoiser_rows = self._sampler.denoiser_rows - before
             spent.rows_per_evaluation = self._sampler.rows_per_evaluation
 

@@ -97,8 +97,8 @@ def claimed(modules: Sequence[nn.Module], owner: object, *, calling: bool = Fals
     """
     claim = _Claim(weakref.ref(owner), threading.get_ident(), calling)
     with _changed:
-        while held := [c for m in modules for c in _claims.get(m, ()) if not c.allows(owner)]:
-            if any(c.thread == claim.thread for c in held):
+        while against := [c for m in modules for c in _claims.get(m, ()) if not c.allows(owner)]:
+            if any(c.thread == claim.thread for c in against):
                 raise RuntimeError(
                     f"{type(modules[0]).__name__} is in the middle of another search's call: its hooks and caches hold "
                     "state, so search one after the other, or load one pipeline for each"
