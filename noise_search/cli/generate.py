@@ -9,7 +9,7 @@ import typer
 
 from noise_search.cli import options
 from noise_search.cli.options import FAILED, INTERRUPTED, Format, Said
-from noise_search.disk.files import check_free, check_writable, next_run
+from noise_search.disk.files import RUNS, check_free, check_writable, next_run
 
 if TYPE_CHECKING:
     from noise_search.results.result import SearchResult
@@ -53,12 +53,11 @@ def generate(
     format: options.Printed = Format.human,
 ) -> Said:
     """Search for the noise whose image the verifier likes best, and save what was found."""
-    where = next_run() if out is None else out
-    if overwrite or any(where.glob("*")):
+    if out is not None and (overwrite or any(out.glob("*"))):
         from noise_search.results.saving import files_of
 
-        check_free(where, ("result.json", "best.png", "top.png", "curve.png"), files_of(where), overwrite)
-    check_writable(where)
+        check_free(out, ("result.json", "best.png", "top.png", "curve.png"), files_of(out), overwrite)
+    check_writable(RUNS if out is None else out)
     from noise_search.engine.driver import search
     from noise_search.engine.interrupts import Interrupts
 
@@ -97,7 +96,8 @@ def generate(
     )
     stopped = isinstance(result.error, KeyboardInterrupt)
     with Interrupts() as interrupts:  # what took hours isn't lost in its last second
-        paths, elsewhere = _saved(result, where, overwrite)
+        # Numbered now, so that a search that is refused or finds nothing takes no number.
+        paths, elsewhere = _saved(result, next_run() if out is None else out, overwrite)
     code = INTERRUPTED if stopped or interrupts.asked else FAILED if result.error is not None or elsewhere else 0
     said = _json(result, paths) if format is Format.json else _summary(result, paths)
     return Said(said, notes=[elsewhere] if elsewhere else [], code=code)

@@ -26,7 +26,11 @@ def check_writable(directory: Path) -> None:
         raise ValueError(f"directory {str(directory)!r} can't be written to: {error.strerror or error}") from error
 
 
-def next_run(directory: Path = Path("runs")) -> Path:
+RUNS = Path("runs")
+"""Where the command puts what isn't asked for elsewhere."""
+
+
+def next_run(directory: Path = RUNS) -> Path:
     """The first number after those that are there: runs/0001, runs/0002, ..."""
     numbers = [int(one.name) for one in directory.glob("[0-9]*") if one.name.isdecimal()]
     return directory / f"{max(numbers, default=0) + 1:04d}"

@@ -147,9 +147,9 @@ def test_a_run_starts_in_its_directory_on_one_thread_with_figures_inline(tmp_pat
 
 def test_a_run_has_what_the_plain_installation_has(tmp_path: Path) -> None:
     source = "import importlib.util\nprint([n for n in {names} if importlib.util.find_spec(n)])"
-    names = ["noise_search", "torch", "pandas", "jinja2", "ipywidgets", "pyarrow", "scipy", "pytest", "openai"]
+    names = ["noise_search", "torch", "pandas", "jinja2", "ipywidgets", "scipy", "pyarrow", "pytest", "openai"]
     found = executed(new_notebook(cells=[new_code_cell(source.format(names=names))]), tmp_path)
-    assert found.cells[0].outputs[0].text == f"{names[:5]}\n"
+    assert found.cells[0].outputs[0].text == f"{names[:6]}\n"
     with pytest.raises(CellExecutionError, match="No module named 'pyarrow'"):
         executed(new_notebook(cells=[new_code_cell("import pyarrow")]), tmp_path)
 

@@ -133,6 +133,8 @@ def test_runs_are_numbered_and_never_replaced_unasked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()
     small = ["generate", PROMPT, "--candidates", "1", "--steps", "2"]
+    assert runner.invoke(app, [*small, "--algorithm", "zero"]).exit_code == 2
+    assert not list(tmp_path.glob("runs/*")), "what was refused takes no number"
     for number in ("0001", "0002"):
         done = runner.invoke(app, small)
         assert done.exit_code == 0, done.output

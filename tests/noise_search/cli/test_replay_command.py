@@ -88,7 +88,7 @@ def test_a_record_of_sizes_without_end_gets_one_line_and_exit_code_2(folder, tmp
         (["{folder}", "--candidate", "99"], ["no candidate 99"]),
         (["{folder}/nothing.png"], ["nothing.png' can't be read"]),
         (["{folder}", "--out", "{folder}/x.jpg"], ["x.jpg' must end in .png"]),
-        (["{folder}", "--out", "{folder}/best.png/x.png"], ["can't be written"]),
+        (["{folder}", "--out", "{folder}/best.png/x.png"], ["is a file; expected a directory"]),
         (["{folder}", "--verifier", "clpi"], ["unknown verifier 'clpi'", "clip"]),
         (["{folder}", "--dtype", "float31"], ["unknown dtype 'float31'"]),
         (["{folder}", "--prompt", " "], ["prompt=' '"]),

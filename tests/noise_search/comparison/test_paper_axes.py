@@ -99,8 +99,3 @@ def test_results_that_are_kept_have_every_curve_of_their_axis(scripts, file):
     assert len({row["searches"] for row in rows}) == 1 and int(rows[0]["searches"]) >= 12
     for suffix in ("png", "svg"):
         assert file.with_suffix(f".{suffix}").exists()
-
-
-def test_the_readmes_table_is_that_of_the_kept_numbers(scripts):
-    table = scripts["report"].kept(SCRIPTS / "results" / "three_algorithms.json")
-    assert table in (SCRIPTS.parents[1] / "README.md").read_text(encoding="utf-8")

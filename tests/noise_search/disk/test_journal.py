@@ -1,5 +1,6 @@
 """A journal that is cut anywhere is read as far as it is whole, and goes on there."""
 
+import errno
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def test_settings_are_replaced_as_a_whole(tmp_path, monkeypatch):
     assert found.settings_file.read_text() == '{\n  "steps": 8,\n  "name": "\\u00e9"\n}\n'
 
     def full(*_):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="disk full"):
