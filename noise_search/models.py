@@ -47,12 +47,23 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to be searched: its display name, its sampler, its card, and where its images will be if known."""
+    """A model ready to be searched.
+
+    Attributes:
+        name: as it is shown.
+        sampler: over it.
+        card: what it declares.
+        device: where its images will be, if known.
+        shown: what the trust in its sampler rests on, as plain JSON.
+        check_nfe: denoiser evaluations that it took to show it.
+    """
 
     name: str
     sampler: Sampler
     card: ModelCard
     device: str | None = None
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    check_nfe: int = 0
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -85,13 +96,15 @@ def read_card(directory: Path) -> ModelCard:
     return ModelCard(defaults, content.get("options", {}), content.get("verifiers", {}), directory)
 
 
-def load_model(model: Any, settings: ModelSettings = DEFAULTS, first_prompt: str | None = None) -> LoadedModel:
+def load_model(
+    model: Any, settings: ModelSettings = DEFAULTS, first_prompt: str | None = None, stops: bool = True
+) -> LoadedModel:
     """Resolve a model.
 
     Args:
         model: a `Sampler`, a diffusers pipeline object, an embedded model's name, a directory or a hub id.
         settings: how it is run.
-        first_prompt: of `sampler_for`.
+        first_prompt, stops: of `sampler_for`.
 
     Raises:
         ValueError: an unknown name, or a sampler with settings of its own.
@@ -99,12 +112,13 @@ def load_model(model: Any, settings: ModelSettings = DEFAULTS, first_prompt: str
     """
     given, options = settings.given, settings.options
     if isinstance(model, Sampler):
-        own = {k: v for k, v in given.items() if (k, v) not in (("eta", 0.0), ("scheduler", "first-order"))}
+        own = {k: v for k, v in given.items() if (k, v) not in (("eta", 0.0), ("scheduler", "auto"))}
         if own or options:
             names = ", ".join([*own, *options])
             raise ValueError(f"{names}: a Sampler object brings its own settings; set them on {type(model).__name__}")
         check_unplaced(settings.device, settings.dtype)
         return LoadedModel(type(model).__name__, model, ModelCard())
+    from noise_search.claims import Shown
     from samplers.pipelines.choose import sampler_for
 
     name, pipe, card = open_pipeline(model, settings.device, settings.dtype)
@@ -117,8 +131,11 @@ def load_model(model: Any, settings: ModelSettings = DEFAULTS, first_prompt: str
     twice = sorted(set(ModelSettings.names()) & options.keys())
     if twice:
         raise ValueError(f"model_options has {', '.join(twice)}, which are arguments of their own; give them there")
-    sampler = sampler_for(pipe, first_prompt=first_prompt, **{**card.defaults, **given}, **{**card.options, **options})
-    return LoadedModel(name, sampler, card, str(pipe._execution_device))
+    known = Shown(first_prompt)
+    how: dict[str, Any] = {"shown": known} if settings.check else {}
+    asked = {**card.defaults, **given, **card.options, **options}
+    sampler = sampler_for(pipe, first_prompt=first_prompt, stops=stops, **how, **asked)
+    return LoadedModel(name, sampler, card, str(pipe._execution_device), known.record, known.nfe)
 
 
 _loading = threading.Lock()

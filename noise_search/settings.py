@@ -8,10 +8,10 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 import torch
 
-from noise_search.arguments import check_counts, check_numbers
+from noise_search.arguments import check_counts, check_flags, check_numbers
 from noise_search.words import nearest
 
-Scheduler = Literal["first-order", "keep"]
+Scheduler = Literal["auto", "first-order", "keep"]
 
 _DIFFUSERS_WORDS = {
     "guidance_scale": "guidance",
@@ -37,6 +37,7 @@ class ModelOptions(TypedDict, total=False):
     width: int | None
     eta: float
     scheduler: Scheduler
+    check: bool
     device: str | torch.device | None
     dtype: torch.dtype | None
 
@@ -51,7 +52,9 @@ class ModelSettings:
         negative_prompt: one for all prompts.
         height, width: of the images, in pixels.
         eta: stochasticity of the DDIM step in [0, 1], 0 deterministic.
-        scheduler: "first-order" replaces the pipeline's scheduler by a first-order rule on its grid, "keep" runs it.
+        scheduler: "first-order" replaces the pipeline's scheduler by a first-order rule on its grid, "keep" runs it,
+            "auto" runs it where whole runs are enough.
+        check: whether a pipeline of a class that wasn't tested is looked at before it is searched.
         device, dtype: of a model that is loaded by its name.
         options: further arguments of the pipeline's call.
 
@@ -67,6 +70,7 @@ class ModelSettings:
     width: int | None = None
     eta: float | None = None
     scheduler: Scheduler | None = None
+    check: bool = True
     device: str | torch.device | None = None
     dtype: torch.dtype | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -74,6 +78,7 @@ class ModelSettings:
     def __post_init__(self) -> None:
         check_counts(steps=self.steps, height=self.height, width=self.width)
         check_numbers(guidance=self.guidance, eta=self.eta)
+        check_flags(check=self.check)
         if self.eta is not None and not 0 <= self.eta <= 1:
             raise ValueError(f"eta={self.eta!r} must be from 0 (deterministic) to 1")
         if self.negative_prompt is not None and not isinstance(self.negative_prompt, str):
@@ -83,7 +88,8 @@ class ModelSettings:
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """What a sampler is told of them besides the options: all but where a model is loaded."""
-        return tuple(one.name for one in fields(cls) if one.name not in ("device", "dtype", "options"))
+        loading = ("device", "dtype", "options", "check")
+        return tuple(one.name for one in fields(cls) if one.name not in loading)
 
     @property
     def given(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -60,6 +61,9 @@ class Sampler(ABC):
         rows_per_evaluation: denoiser rows per NFE (2 with guidance); estimated until the first run.
         text_encodings: distinct prompts encoded so far.
         denoiser_rows: rows that went through denoiser modules so far, those of runs that failed included.
+        plain_seeds: whether the plain pipeline, given the seed of a row from `fresh`, draws the row's picture.
+        asked_steps: what the model is told for its number of steps; those of its grid where None.
+        note: which scheduler runs and why, in a line; "" where there was no choice.
         on_step: called before each denoiser evaluation, when `denoiser_rows` counts those that are done; None.
     """
 
@@ -69,6 +73,9 @@ class Sampler(ABC):
     rows_per_evaluation: int
     text_encodings: int
     denoiser_rows: int = 0
+    plain_seeds: bool = True
+    asked_steps: int | None = None
+    note: str = ""
     on_step: Callable[[], None] | None = None
 
     @abstractmethod
@@ -111,6 +118,22 @@ class Sampler(ABC):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+_TEXTS = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "can't allocate memory",
+    "NVML_SUCCESS == r INTERNAL ASSERT",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that the device's memory is exhausted, in any of the texts that frameworks use."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
 
 
 def row_prompts(known: Sequence[str], states: State) -> list[str]:

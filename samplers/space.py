@@ -33,6 +33,8 @@ class NoiseSpace:
         axes: the name of each axis of `shape`, e.g. ("channel", "height", "width").
         alphas: signal scale at each of the `end + 1` grid points, from noise to clean.
         sigmas: noise scale at each of them.
+        before: shapes of what a pipeline draws from a seed's generator before its noise, in their order (the sample of
+            an encoded image, where it starts from one).
 
     Example:
         >>> axes = ("channel", "height", "width")
@@ -45,6 +47,7 @@ class NoiseSpace:
     axes: tuple[str, ...]
     alphas: tuple[float, ...]
     sigmas: tuple[float, ...]
+    before: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.axes):
@@ -64,7 +67,8 @@ class NoiseSpace:
     def id(self) -> str:
         """A short hash of shape and grid; the same on every machine (six digits of each coefficient)."""
         points = [f"{v:.6g}" for v in (*self.alphas, *self.sigmas)]
-        return hashlib.sha256(json.dumps([self.shape, points]).encode()).hexdigest()[:12]
+        told = [self.shape, points, *([self.before] if self.before else [])]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
     def noise_level(self, step: int) -> float:
         """sigma / (alpha + sigma) at a grid point: 1 is pure noise, 0 is clean."""
@@ -78,7 +82,8 @@ class NoiseSpace:
         differ.
         """
         seeds = _checked(seeds)
-        x = torch.stack([seeded_noise(s, self.shape) for s in seeds]) if seeds else torch.empty(0, *self.shape)
+        drawn = [seeded_noise(s, self.shape, self.before) for s in seeds]
+        x = torch.stack(drawn) if drawn else torch.empty(0, *self.shape)
         recipes = tuple(Recipe.start("fresh", seed=s) for s in seeds)
         return State(x, 0, None, recipes, (condition,) * len(seeds), self.id)
 
@@ -220,12 +225,16 @@ def _paired(state: State, seeds: Sequence[int]) -> tuple[State, list[int]]:
     return state, plain
 
 
-def seeded_noise(seed: int, shape: Sequence[int]) -> Float[Tensor, " *latent"]:
+def seeded_noise(seed: int, shape: Sequence[int], before: Sequence[Sequence[int]] = ()) -> Float[Tensor, " *latent"]:
     """N(0, 1) noise as diffusers draws it for one image from `torch.Generator().manual_seed(seed)`.
 
-    torch's CPU generator keeps the low 32 bits of a seed: `seed` and `seed + 2**32` give the same noise.
+    Draws of the shapes `before` it come first. torch's CPU generator keeps the low 32 bits of a seed: `seed` and
+    `seed + 2**32` give the same noise.
     """
-    return torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed), dtype=torch.float32)[0]
+    generator = torch.Generator().manual_seed(seed)
+    for earlier in before:
+        torch.randn(tuple(earlier), generator=generator)
+    return torch.randn((1, *shape), generator=generator, dtype=torch.float32)[0]
 
 
 def keyed_noise(key: str, shape: Sequence[int]) -> Float[Tensor, " *latent"]:

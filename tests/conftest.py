@@ -2,11 +2,13 @@
 
 import os
 import signal
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["NOISE_SEARCH_CACHE"] = tempfile.mkdtemp(prefix="noise-search-tests-")  # of nothing that was shown before
 for size in ("COLUMNS", "LINES"):  # which readline exports: what tests read isn't shown in a terminal
     os.environ.pop(size, None)
 

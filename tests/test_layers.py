@@ -13,6 +13,7 @@ ROWS = {  # from the ground up: a room imports rooms of lower rows, and of its o
     "noise_search": [
         "version words arguments collisions",
         "settings algorithms disk shapes",
+        "claims",
         "models",
         "resolve",
         "results",

@@ -37,7 +37,11 @@ def generate(
     height: options.Height = None,
     width: options.Width = None,
     eta: Annotated[float, typer.Option(help="Stochasticity of the DDIM step, 0 to 1.")] = 0.0,
-    scheduler: Annotated[str, typer.Option(help="first-order, or keep for the pipeline's own.")] = "first-order",
+    scheduler: Annotated[
+        str,
+        typer.Option(help="keep the pipeline's own, first-order, or auto: its own where whole runs are enough."),
+    ] = "auto",
+    check: Annotated[bool, typer.Option(help="Look at a pipeline of an untested class before it is searched.")] = True,
     batch_size: options.BatchSize = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Pad batches: equal bytes.")] = False,
     top_k: Annotated[int, typer.Option(help="Images to keep and show.")] = 8,
@@ -83,6 +87,7 @@ def generate(
         height=height,
         width=width,
         eta=eta,
+        check=check,
         scheduler=cast(Any, scheduler),  # the search says which there are
         batch_size=batch_size,
         deterministic=deterministic,

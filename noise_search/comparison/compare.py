@@ -18,12 +18,14 @@ from noise_search.comparison.statistics.diversity import Features
 from noise_search.comparison.store import Store, check_directory, check_noises, check_same, joined
 from noise_search.engine.interrupts import OnInterrupt, resolved
 from noise_search.engine.setup import check_options, check_search
+from noise_search.engine.x0_predictions import needs_x0
 from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results.record import own_versions, search_record, settings_text
 from noise_search.settings import ModelOptions, ModelSettings, spelt
 from noise_search.words import counted, printable
+from samplers.base import Sampler
 
 log = logging.getLogger(__name__)
 
@@ -119,11 +121,14 @@ def compare(
     drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
     check_options(batch_size=batch_size, **drafting)
     chosen = _labelled(algorithms)
-    settled: ModelOptions = {"eta": 0.0, "scheduler": "first-order", **settings}
-    loaded = load_model(model, ModelSettings(**settled, options=model_options or {}), first_prompt=texts[0])
+    settled: ModelOptions = {"eta": 0.0, "scheduler": "auto", **settings}
+    asked = ModelSettings(**settled, options=model_options or {})
+    loaded = load_model(model, asked, texts[0], stops=not all(one.whole_calls for one in chosen.values()))
     aggregator = resolve_aggregator(verifier, loaded, ensemble)
     judging = resolve_judges(judges, loaded, aggregator.verifiers)
     scoring = (*aggregator.verifiers, *judging)
+    if settled["scheduler"] == "auto" and not loaded.sampler.can_stop and needs_x0(scoring):
+        loaded = load_model(model, asked, texts[0])
     with loaded.sampler as sampler:
         space = sampler.space()
     allowed = _budgets(budgets, candidates, space.end)
@@ -155,6 +160,8 @@ def compare(
         needed.load(loaded.device)
         needed.check(texts)
     options = {**settings, **drafting, "model_options": model_options, "batch_size": batch_size}
+    if settled["scheduler"] == "auto" and not isinstance(model, Sampler):  # all algorithms on the same scheduler
+        options["scheduler"] = "keep" if loaded.sampler.describe().get("rule") == "kept" else "first-order"
     runner = Runner(
         families,
         model,

@@ -106,10 +106,12 @@ def parameters_text(
 def plain_seed(recipe: Recipe, settings: Mapping[str, Any]) -> int | None:
     """The seed that makes the finished image in a plain pipeline of these settings, or None.
 
-    Not where the noise was moved, the image is unfinished, steps mix in noise of ours, or the grid has points that the
-    pipeline's own hasn't.
+    Not where the noise was moved, the image is unfinished, steps mix in noise of ours, the grid has points that the
+    pipeline's own hasn't, or the sampler draws other noise than the pipeline or steps otherwise.
     """
     runs = recipe.operations[1:]
+    if not settings.get("sampler", {}).get("plain_seeds", True):
+        return None
     if recipe.seed is None or len(runs) != 1 or runs[0]["rho"] != 1:
         return None
     grid = settings.get("grids", {}).get(runs[0]["grid"], {})
@@ -119,10 +121,10 @@ def plain_seed(recipe: Recipe, settings: Mapping[str, Any]) -> int | None:
 
 
 def _steps(recipe: Recipe, settings: Mapping[str, Any]) -> int | None:
-    """Of the grid on which the recipe ends."""
+    """What was asked for, of which a strength below 1 leaves the last; of the grid on which the recipe ends."""
     grid = next((op["grid"] for op in reversed(recipe.operations) if "grid" in op), None)
     drafted = settings.get("grids", {}).get(grid, {}).get("steps")
-    steps = drafted or settings["model"].get("steps")
+    steps = drafted or settings.get("sampler", {}).get("asked_steps") or settings["model"].get("steps")
     return None if steps is None else int(steps)
 
 

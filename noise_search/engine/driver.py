@@ -18,10 +18,11 @@ from noise_search.engine.progress import Reporter
 from noise_search.engine.prompt_search import Limits, PromptSearch
 from noise_search.engine.setup import SearchOptions, VerifierLike, check_able, check_options, set_up
 from noise_search.engine.worker import LocalWorker
+from noise_search.engine.x0_predictions import needs_x0
 from noise_search.models import load_model
 from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
 from noise_search.results.candidate import Candidate
-from noise_search.results.record import search_record, unread_record
+from noise_search.results.record import sampler_record, search_record, unread_record
 from noise_search.results.result import SearchResult
 from noise_search.settings import ModelSettings, Scheduler, spelt
 from samplers.base import Sampler
@@ -57,7 +58,8 @@ def search(
     height: int | None = None,
     width: int | None = None,
     eta: float = 0.0,
-    scheduler: Scheduler = "first-order",
+    scheduler: Scheduler = "auto",
+    check: bool = True,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     model_options: dict[str, Any] | None = None,
@@ -99,8 +101,12 @@ def search(
         negative_prompt: the model's default when None.
         height, width: of the images in pixels; the model's default when None.
         eta: stochasticity of the DDIM step in [0, 1], 0 deterministic.
-        scheduler: "first-order" replaces the pipeline's scheduler by a first-order rule on its grid; "keep" runs it as
-            it is, for algorithms that only run whole trajectories.
+        scheduler: "keep" runs the pipeline's own scheduler as it is, for algorithms that only run whole trajectories;
+            "first-order" replaces it by a first-order rule on its grid, which can stop on the way; "auto" takes the
+            first where the algorithm allows it, else the second.
+        check: whether a pipeline of a class outside the table of tested ones is looked at, for a few NFE beside the
+            budget, once for each class and kind of options: is a run the plain pipeline's, and a row alone the row in a
+            batch? Where not, less is done with it; see `noise_search.check`.
         device, dtype: of a model that is loaded here; a pipeline object stays where it is.
         model_options: further arguments of the pipeline's call.
         batch_size: candidates per micro-batch; chosen from the latents' size when None, halved when memory runs out.
@@ -146,13 +152,16 @@ def search(
         width=width,
         eta=eta,
         scheduler=scheduler,
+        check=check,
         device=device,
         dtype=dtype,
         options=model_options or {},
     )
-    loaded = load_model(model, asked, first_prompt=prompts[0])
+    loaded = load_model(model, asked, prompts[0], stops=not chosen.whole_calls)
     aggregator = resolve_aggregator(verifier, loaded, ensemble)
     judging = resolve_judges(judges, loaded, aggregator.verifiers)
+    if scheduler == "auto" and not loaded.sampler.can_stop and needs_x0((*aggregator.verifiers, *judging)):
+        loaded = load_model(model, asked, prompts[0])
     limits.check(aggregator, finished=aggregator.freeze_after or 0)
     check_able(chosen, loaded, scheduler == "keep", aggregator.verifiers, judging)
     for needed in (*aggregator.verifiers, *judging):
@@ -173,6 +182,7 @@ def search(
             ]
             for one in searches:
                 one.ledger.seconds["text"] += encoding / len(searches)
+            searches[0].ledger.check_nfe = loaded.check_nfe
             size = int(batch_size or _batch_size(space.shape))
             ledgers = [one.ledger for one in searches]
             reporter = Reporter(searches, aggregator, loaded, setup.record["schedule"], progress)
@@ -193,6 +203,7 @@ def search(
             if not isinstance(failure, KeyboardInterrupt):
                 judge(searches, judging, evaluator.device, interrupts)
             settings["batch_size"] = evaluator.batch_size
+            settings["sampler"] = sampler_record(loaded)
         if interrupts.asked and failure is None:  # it came after the last batch: what follows is left out
             failure = KeyboardInterrupt()
             for one in searches:

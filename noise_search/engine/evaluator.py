@@ -12,10 +12,11 @@ from itertools import zip_longest
 import numpy as np
 
 from noise_search.algorithms.base import Job
-from noise_search.engine.scoring import free_memory, is_out_of_memory
+from noise_search.engine.scoring import free_memory
 from noise_search.engine.worker import TOO_LARGE, Batch, BatchStopped, Done, Rows, SearchOutOfMemory, Spent, Worker
 from noise_search.engine.x0_predictions import NONE, Predictions
 from noise_search.results.ledger import Ledger
+from samplers.base import is_out_of_memory
 from samplers.state import State
 
 log = logging.getLogger(__name__)

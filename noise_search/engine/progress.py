@@ -48,7 +48,8 @@ class Reporter:
             many = f" for each of {len(searches)} prompts" if len(searches) > 1 else ""
             verifiers = ", ".join(v.key for v in aggregator.verifiers)
             self._say(f"{each} NFE{many}: {schedule_in_words(schedule)}")
-            self._say(f"model {loaded.name}@{loaded.fingerprint}; verifier {verifiers}")
+            note = f"; scheduler: {loaded.sampler.note}" * bool(loaded.sampler.note)
+            self._say(f"model {loaded.name}@{loaded.fingerprint}{note}; verifier {verifiers}")
 
     @staticmethod
     def _say(line: str) -> None:

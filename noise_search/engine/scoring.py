@@ -11,6 +11,7 @@ from torch import Tensor
 
 from noise_search.engine.x0_predictions import level_of
 from noise_search.results.candidate import middle
+from samplers.base import is_out_of_memory
 from samplers.space import NoiseSpace
 from verifiers.base import Verifier, VerifierUnusable
 
@@ -138,22 +139,6 @@ def as_images(pixels: Sequence[np.ndarray], device: str | torch.device | None) -
     """Float32 images, or clips, in [0, 1] of 8-bit pixels `[height, width, 3]` or `[frames, height, width, 3]`."""
     rows = [torch.from_numpy(p).movedim(-1, -3).float() / 255 for p in pixels]
     return torch.stack(rows).to(device)
-
-
-_TEXTS = (
-    "out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "can't allocate memory",
-    "NVML_SUCCESS == r INTERNAL ASSERT",
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that the device's memory is exhausted, in any of the texts that frameworks use."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
 
 
 def free_memory() -> None:

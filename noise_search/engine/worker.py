@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noise_search.engine.scoring import Scorer, free_memory, is_out_of_memory, pictures
+from noise_search.engine.scoring import Scorer, free_memory, pictures
 from noise_search.results.candidate import as_pixels
-from samplers.base import Run, Sampler
+from samplers.base import Run, Sampler, is_out_of_memory
 from samplers.recipe import Recipe
 from samplers.state import State
 from verifiers.base import Verifier, VerifierUnusable

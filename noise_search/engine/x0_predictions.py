@@ -101,6 +101,11 @@ def check_x0(
             )
 
 
+def needs_x0(verifiers: Sequence[Verifier]) -> bool:
+    """Whether any of them looks at x0 predictions."""
+    return any(level_of(one) is not None for one in verifiers)
+
+
 def _check_stops(sampler: Sampler, verifiers: Sequence[Verifier]) -> None:
     for one in verifiers:
         if level_of(one) is not None and not sampler.can_stop:

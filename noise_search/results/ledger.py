@@ -18,6 +18,7 @@ class Ledger:
         nfe_waste: NFE that led nowhere: padding rows and batches lost to out-of-memory errors. Not charged.
         denoiser_rows: rows that went through the denoiser; over the rows per evaluation this is `nfe + nfe_waste`.
         rows_per_evaluation: denoiser rows per NFE, 2 with classifier-free guidance.
+        check_nfe: NFE, beside the budget, that showed whether the pipeline can be driven as it is; of the first prompt.
         decodes: latents decoded to images.
         verifier_images: images scored, times verifiers.
         judge_images: images judged, times judges.
@@ -29,6 +30,7 @@ class Ledger:
     nfe_waste: float = 0
     denoiser_rows: int = 0
     rows_per_evaluation: int = 1
+    check_nfe: int = 0
     decodes: int = 0
     verifier_images: int = 0
     judge_images: int = 0
@@ -61,6 +63,7 @@ class Ledger:
             "nfe_waste": self.nfe_waste,
             "denoiser_rows": self.denoiser_rows,
             "rows_per_evaluation": self.rows_per_evaluation,
+            "check_nfe": self.check_nfe,
             "decodes": self.decodes,
             "verifier_images": self.verifier_images,
             "judge_images": self.judge_images,
@@ -70,7 +73,8 @@ class Ledger:
     def __str__(self) -> str:
         spent = ", ".join(f"{phase} {value:.1f} s" for phase, value in self.seconds.items())
         return (
-            f"{self.nfe} of {self.nfe_budget} NFE (waste {self.nfe_waste:g}), "
+            f"{self.nfe} of {self.nfe_budget} NFE (waste {self.nfe_waste:g}"
+            f"{f', checks {self.check_nfe}' * bool(self.check_nfe)}), "
             f"{counted(self.denoiser_rows, 'denoiser row')}, {counted(self.decodes, 'decode')}, "
             f"{counted(self.verifier_images, 'verifier image')}, {counted(self.judge_images, 'judge image')}; {spent}"
         )

@@ -54,6 +54,17 @@ def search_record(
     }
 
 
+def sampler_record(loaded: LoadedModel) -> dict[str, Any]:
+    """How the model was driven, after it was, as plain JSON: what its seeds mean, and what that rests on."""
+    sampler = loaded.sampler
+    return {
+        "plain_seeds": sampler.plain_seeds,
+        "asked_steps": sampler.asked_steps,
+        "note": sampler.note,
+        "check": dict(loaded.shown),
+    }
+
+
 def unread_record(verifiers: Sequence[Verifier], prompts: Sequence[str]) -> dict[str, Any]:
     """What verifiers cut off the ends of prompts, by prompt and verifier; nothing where all read all."""
     unread = {

@@ -96,18 +96,17 @@ class BatchCall:
         """The pipeline's first output."""
         calls, probed, recipes = self.calls, self.probed, self.states.recipes
         noised = probed.layout.inlet == "noised"
+        skipped = probed.space.shape if probed.layout.inlet in ("packed", "drawn") else None
         scheduler: Any = SearchScheduler(calls.scheduler, walk, probed.builder)
         if self.kept:
             scheduler = keeping(calls.scheduler, walk, noised)
-        # An image that noise is added to is encoded to the same sample for every row: candidates differ by noise alone.
-        generators = row_generators(recipes, probed.space.shape) if self.kept or not noised else None
 
         def prepare(view: Any) -> None:
             if not probed.latent_output and getattr(view, "vae", None) is not None:
                 vars(view)["vae"] = Undecoded(view.vae)
 
         options = probed.options | {"output_type": "latent"}
-        call = partial(calls.call, handed=handed, generators=generators, prepare=prepare)
+        call = partial(calls.call, handed=handed, generators=row_generators(recipes, skipped), prepare=prepare)
         if not self.kept:
             return call(scheduler, self.prompts, options)
         with undisturbed(recipes) as drawn:
@@ -157,18 +156,20 @@ def keeping(user: Any, walk: Walk, noised: bool = False) -> Any:
     return scheduler
 
 
-def row_generators(recipes: Sequence[Recipe], shape: tuple[int, ...]) -> list[torch.Generator]:
-    """One CPU generator per row, keyed by its recipe, for schedulers and pipelines that draw while they run.
+def row_generators(recipes: Sequence[Recipe], skipped: tuple[int, ...] | None) -> list[torch.Generator]:
+    """One CPU generator per row, for what pipelines and schedulers draw besides the noise.
 
-    A row that starts from a plain `fresh(seed)` gets the generator of that seed after its first draw, so that
-    the plain pipeline draws the same.
+    It is that of the seed the row began with, as the plain pipeline has it: rows that were moved from one noise encode
+    an image to the same sample, and differ by their noise alone. `skipped` is the shape of a noise that is handed in
+    without being drawn. A row with a random stream of its own gets a generator keyed by its recipe.
     """
     generators = []
     for recipe in recipes:
-        seed = _hashed(f"whole:{recipe.stream}") if recipe.seed is None else recipe.seed
+        branched = any(op["op"] == "branch" for op in recipe.operations)
+        seed = _hashed(f"whole:{recipe.stream}") if branched else recipe.operations[0]["seed"]
         generators.append(torch.Generator().manual_seed(seed))
-        if recipe.seed is not None:
-            torch.randn((1, *shape), generator=generators[-1])
+        if skipped is not None:
+            torch.randn((1, *skipped), generator=generators[-1])
     return generators
 
 

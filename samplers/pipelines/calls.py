@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -83,12 +83,23 @@ class PipelineCalls:
         """A scheduler that takes no step: for probing and decoding."""
         scheduler = SearchScheduler(self.scheduler, Walk(0, 0), self.builder)
         if self.builder is whole_run:
-            scheduler.order = self.scheduler.order  # pipelines count their first step in evaluations
+            scheduler.order = getattr(self.scheduler, "order", 1)  # pipelines count their first step in evaluations
         return scheduler
 
     def own_scheduler(self) -> Any:
         """The user's scheduler, as a copy for one call."""
         return copy.deepcopy(self.scheduler)
+
+    @property
+    def asked_steps(self) -> int | None:
+        """The `num_inference_steps` of a call: those given, else its default; None where it takes none."""
+        default = parameters(self.pipe).get("num_inference_steps")
+        asked = self.options.get("num_inference_steps", default and default.default)
+        return asked if isinstance(asked, int) else None
+
+    def picture_type(self, options: Mapping[str, Any]) -> str:
+        """The output type for finished pictures: tensors, but PIL images where a mask's crop is put back into them."""
+        return "pil" if options.get("padding_mask_crop") is not None else "pt"
 
     def with_steps(self, steps: int | None) -> dict[str, Any]:
         """The call options, for another number of steps. Raises ValueError where they fix the grid."""
@@ -126,19 +137,20 @@ class PipelineCalls:
             around.enter_context(denoisers.claimed(self.modules, self, calling=True))
             around.enter_context(self._one_at_a_time())
             around.enter_context(denoisers.processors_restored(self.modules))
-            around.enter_context(denoisers.counted(self.modules, self._count))
+            around.enter_context(denoisers.counted(self.modules, self.count))
             if handed is not None:
                 options |= around.enter_context(handed.entering(type(self.pipe), self.device))
             return call_view(view, options)
 
-    def _count(self, rows: int) -> None:
+    def count(self, rows: int) -> None:
+        """Book rows that go through the denoisers."""
         if self.on_step is not None:
             self.on_step()
         self.denoiser_rows += rows
 
     def _per_row(self, options: dict[str, Any], prompts: list[str]) -> dict[str, Any]:
         """The options with what pipelines want once per row."""
-        options = options | asked(self.pipe, prompts)
+        options = options | asked(self.pipe, prompts, options)
         if isinstance(options.get("negative_prompt"), str):
             options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
         image = options.get("image")
@@ -171,7 +183,7 @@ class PipelineCalls:
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
         if not self._busy.acquire(blocking=False):
-            raise RuntimeError("this sampler is running in another thread: use one pipeline per thread")
+            raise denoisers.Busy("this sampler is running in another thread: use one pipeline per thread")
         try:
             yield
         finally:

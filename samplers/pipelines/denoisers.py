@@ -34,6 +34,10 @@ class _Claim:
         return mine is None or mine is owner or (self.thread == threading.get_ident() and not self.calling)
 
 
+class Busy(RuntimeError):
+    """A call in the middle of another's call, on the same modules."""
+
+
 _changed = threading.Condition()
 _claims: WeakKeyDictionary[nn.Module, list[_Claim]] = WeakKeyDictionary()
 _told: WeakSet[object] = WeakSet()
@@ -93,13 +97,13 @@ def claimed(modules: Sequence[nn.Module], owner: object, *, calling: bool = Fals
         calling: whether a call of the pipeline runs in the block, rather than a search between its calls.
 
     Raises:
-        RuntimeError: a call in the middle of another's call, in the same thread.
+        Busy: a call in the middle of another's call, in the same thread.
     """
     claim = _Claim(weakref.ref(owner), threading.get_ident(), calling)
     with _changed:
         while against := [c for m in modules for c in _claims.get(m, ()) if not c.allows(owner)]:
             if any(c.thread == claim.thread for c in against):
-                raise RuntimeError(
+                raise Busy(
                     f"{type(modules[0]).__name__} is in the middle of another search's call: its hooks and caches hold "
                     "state, so search one after the other, or load one pipeline for each"
                 )

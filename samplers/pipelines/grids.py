@@ -3,9 +3,9 @@
 import copy
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from samplers.flow_matching import FlowMatching
 from samplers.rule import StepRule
 from samplers.space import SAME
 
-ALPHA_TABLE = {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"}
+DDIMS = {"DDIMScheduler", "DDIMParallelScheduler"}
+ALPHA_TABLE = DDIMS | {"DDPMScheduler", "DDPMParallelScheduler"}
 SCALED_BY_SIGMA = {"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "LMSDiscreteScheduler"}
 
 SIGMA_TABLE = SCALED_BY_SIGMA | {
@@ -40,7 +41,6 @@ REPEATING = {  # their timesteps repeat or interleave: rebuilt from their config
 
 REPEATING_FLOW = {"FlowMatchHeunDiscreteScheduler"}
 SUPPORTED = ALPHA_TABLE | SIGMA_TABLE | FLOW | REPEATING | REPEATING_FLOW
-FIRST_ORDER = {"DDIMScheduler", "DDIMParallelScheduler", "EulerDiscreteScheduler"} | FLOW
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Grid:
         rule: the step rule.
         start_scale: what the scheduler multiplies pure noise by (in variance-preserving units); 1 but for a
             sigma-scaled scheduler with `linspace` or `trailing` spacing.
+        own: whether the rule is the scheduler's own: its pictures are the plain pipeline's.
     """
 
     timesteps: Tensor
@@ -61,6 +62,7 @@ class Grid:
     sigmas: tuple[float, ...]
     rule: StepRule
     start_scale: float = 1.0
+    own: bool = False
 
 
 def build(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
@@ -71,9 +73,8 @@ def build(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
         asked: any of num_inference_steps, timesteps, sigmas, mu.
 
     Raises:
-        NotDrivable: a scheduler without a first-order rule here.
-        ValueError: a prediction type without one, a zero-terminal-SNR grid for an epsilon model, or arguments
-            that the scheduler cannot take.
+        NotDrivable: a scheduler, a prediction type or a grid without a first-order rule here.
+        ValueError: arguments that the scheduler cannot take.
     """
     name = type(scheduler).__name__
     if name not in SUPPORTED:
@@ -113,7 +114,14 @@ def _alpha_table(own: Any, config: Mapping[str, Any]) -> Grid:
     timesteps = own.timesteps[own.timesteps >= 0]  # trailing spacing may end at t = -1
     final = float(getattr(own, "final_alpha_cumprod", 1.0))
     alphas, sigmas = ddim.grid(own.alphas_cumprod[timesteps].double().tolist(), final)
-    return Grid(timesteps, alphas, sigmas, _vp_rule(config))
+    return Grid(timesteps, alphas, sigmas, _vp_rule(config), own=_leads_on(own, timesteps))
+
+
+def _leads_on(own: Any, timesteps: Tensor) -> bool:
+    """Whether DDIM's own steps, which go to t - T // n, lead to the next point of its grid; `linspace` has others."""
+    stride = int(own.config.num_train_timesteps) // int(own.num_inference_steps or len(timesteps))
+    reached = timesteps - stride
+    return type(own).__name__ in DDIMS and torch.equal(reached[:-1], timesteps[1:]) and int(reached[-1]) < 0
 
 
 def _sigma_table(own: Any, config: Mapping[str, Any]) -> Grid:
@@ -124,14 +132,18 @@ def _sigma_table(own: Any, config: Mapping[str, Any]) -> Grid:
     if type(own).__name__ in SCALED_BY_SIGMA:
         scale = float(own.init_noise_sigma) / math.sqrt(1 + float(raw[0]) ** 2)
         scale = 1.0 if abs(scale - 1) < 1e-6 else scale
-    return _matching(own.timesteps, Grid(own.timesteps, alphas, sigmas, _vp_rule(config), scale))
+    euler = type(own).__name__ == "EulerDiscreteScheduler"
+    return _matching(own.timesteps, Grid(own.timesteps, alphas, sigmas, _vp_rule(config), scale, own=euler))
 
 
 def _flow_table(own: Any, config: Mapping[str, Any]) -> Grid:
-    if config.get("invert_sigmas"):
-        raise ValueError("a FlowMatchEulerDiscreteScheduler with invert_sigmas=True is not supported")
     sigmas = tuple(torch.as_tensor(own.sigmas).double().tolist())
-    return _matching(own.timesteps, Grid(own.timesteps, tuple(1 - s for s in sigmas), sigmas, FlowMatching()))
+    if any(later > earlier for earlier, later in pairwise(sigmas)) or not 0 <= min(sigmas) <= max(sigmas) <= 1:
+        shown = ", ".join(f"{s:.3g}" for s in sigmas[:4])
+        raise NotDrivable(f"the sigmas of its {type(own).__name__} don't fall from 1 to 0 ({shown}, ...)", keep=True)
+    euler = type(own).__name__ in FLOW and not config.get("stochastic_sampling")
+    alphas = tuple(1 - s for s in sigmas)
+    return _matching(own.timesteps, Grid(own.timesteps, alphas, sigmas, FlowMatching(), own=euler))
 
 
 def _rebuilt(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
@@ -161,7 +173,7 @@ def _plain_steps(scheduler: Any, asked: Mapping[str, Any]) -> int:
 def _vp_rule(config: Mapping[str, Any]) -> DDIM:
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in ("epsilon", "v_prediction", "sample"):
-        raise ValueError(f"prediction_type {prediction!r} has no rule here: expected epsilon, v_prediction or sample")
+        raise NotDrivable(f"prediction_type {prediction!r} has no rule here", keep=True)
     if prediction == "epsilon" and config.get("rescale_betas_zero_snr"):
         raise ValueError(
             "rescale_betas_zero_snr=True with prediction_type='epsilon' divides by zero at the first step: "
@@ -174,7 +186,8 @@ def _vp_rule(config: Mapping[str, Any]) -> DDIM:
 
 def _matching(timesteps: Tensor, grid: Grid) -> Grid:
     if len(timesteps) + 1 != len(grid.sigmas):
-        raise ValueError(f"the scheduler gave {len(timesteps)} timesteps for {len(grid.sigmas)} sigmas: need one less")
+        shown = f"{len(timesteps)} timesteps for {len(grid.sigmas)} sigmas"
+        raise NotDrivable(f"the scheduler gave {shown}, where one less is expected", keep=True)
     return grid
 
 
@@ -192,16 +205,9 @@ Builder = Callable[[Any, Mapping[str, Any]], Grid]
 
 
 def check_replaceable(scheduler: Any) -> None:
-    """Raise NotDrivable for a scheduler without a first-order rule; warn where the rule is not its own."""
-    name = type(scheduler).__name__
-    if name not in SUPPORTED:
+    """Raise NotDrivable for a scheduler without a first-order rule."""
+    if type(scheduler).__name__ not in SUPPORTED:
         build(scheduler, {})
-    if name not in FIRST_ORDER or scheduler.config.get("stochastic_sampling"):
-        warnings.warn(
-            f"{name} is replaced by its first-order deterministic rule on the same grid; "
-            "scheduler='keep' runs it whole",
-            stacklevel=4,
-        )
 
 
 def with_levels(grid: Grid, levels: Sequence[float], scheduler: Any) -> Grid:

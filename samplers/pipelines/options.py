@@ -3,7 +3,6 @@
 import copy
 import inspect
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from samplers.pipelines.prompts import ASKING, asking
 from samplers.pipelines.randn import drawing_modules
 from samplers.pipelines.scheduler import COPIES
 from samplers.pipelines.view import ModularFace, is_pipeline, parameters
+from samplers.said import warn
 
 OWNED = (
     "prompt",
@@ -75,7 +75,8 @@ def _check_guidance(pipe: Any, options: dict[str, Any]) -> None:
     Pipelines say nothing of either.
     """
     true_cfg = options.get("true_cfg_scale")
-    if true_cfg is not None and true_cfg > 1 and options.get("negative_prompt") is None:
+    negative = any(v is not None for k, v in options.items() if k.startswith("negative_prompt"))
+    if true_cfg is not None and true_cfg > 1 and not negative:
         raise ValueError(
             f"true_cfg_scale = {true_cfg} has no effect without a negative prompt: pass negative_prompt=''"
         )
@@ -83,10 +84,9 @@ def _check_guidance(pipe: Any, options: dict[str, Any]) -> None:
     embeds = [c.guidance_embeds for c in configs if c is not None and hasattr(c, "guidance_embeds")]
     given = isinstance(scale, int | float) and scale > 1
     if given and "true_cfg_scale" in parameters(pipe) and embeds and not any(embeds):
-        warnings.warn(
+        warn(
             f"guidance_scale = {scale} is ignored by this model, which has no embedded guidance: guide it by "
-            "true_cfg_scale and a negative_prompt",
-            stacklevel=4,
+            "true_cfg_scale and a negative_prompt"
         )
 
 
@@ -95,7 +95,8 @@ def estimated_rows(pipe: Any, options: dict[str, Any]) -> int:
     chosen = {k: p.default for k, p in parameters(pipe).items()} | options
     true_cfg = chosen.get("true_cfg_scale")
     if true_cfg is not None:
-        return 2 if true_cfg > 1 and chosen.get("negative_prompt") is not None else 1
+        negative = any(v is not None for k, v in options.items() if k.startswith("negative_prompt"))
+        return 2 if true_cfg > 1 and negative else 1
     scale = chosen.get("guidance_scale")
     rows = 2 if isinstance(scale, int | float) and _guided(pipe, scale) else 1
     perturbed = hasattr(type(pipe), "do_perturbed_attention_guidance") and chosen.get("pag_scale", 0) > 0
@@ -164,10 +165,9 @@ def warn_of_overrides(pipe: Any) -> None:
     functions = [name for name, value in vars(pipe).items() if inspect.isfunction(value)]
     replaced = [name for name in functions if inspect.isfunction(getattr(type(pipe), name, None))]
     if replaced:
-        warnings.warn(
+        warn(
             f"{', '.join(replaced)} of this {type(pipe).__name__} was replaced by a function that may work on this "
-            "very object, while a search works on copies of it: compare an image with the plain pipeline's",
-            stacklevel=4,
+            "very object, while a search works on copies of it: compare an image with the plain pipeline's"
         )
 
 

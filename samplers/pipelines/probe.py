@@ -10,15 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from samplers.base import NotDrivable
+from samplers.base import NotDrivable, is_out_of_memory
+from samplers.pipelines import denoisers
 from samplers.pipelines.calls import PipelineCalls
 from samplers.pipelines.grids import Builder, Grid, with_levels
 from samplers.pipelines.layout import Layout, LayoutProbe
 from samplers.pipelines.view import parameters
 from samplers.space import NoiseSpace, check_levels
-
-NO_STEPS = (UnboundLocalError, IndexError, ZeroDivisionError)
-"""Of pipelines that need a step: for what their loop sets (LCM's `denoised`), its first timestep, or its length."""
 
 
 class Probed(NamedTuple):
@@ -77,6 +75,8 @@ class SliceProbe:
         none, whole = scheduler.timesteps, scheduler.walk.grid.timesteps
         scheduler.timesteps = whole.to(none.device)
         bound = inspect.signature(method).bind(*args, **kwargs)
+        if isinstance(bound.arguments.get("timesteps"), Tensor):  # handed out before, and as many as there are steps
+            bound.arguments["timesteps"] = scheduler.timesteps
         if bound.arguments.get("num_inference_steps") == 0:  # where it was counted by the timesteps handed out
             bound.arguments["num_inference_steps"] = len(whole)
         left = method(*bound.args, **bound.kwargs)[0].cpu()
@@ -91,12 +91,14 @@ class SliceProbe:
 
 @torch.no_grad()
 def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tuple[float, ...]) -> Probed:
-    """Call the pipeline once without steps. Raises NotDrivable where it shows no grid, or takes no noise.
+    """Call the pipeline once without steps. Raises NotDrivable where it fails, shows no grid, or takes no noise.
 
-    Not for a RuntimeError: out of memory is none of the pipeline's limits.
+    Whose fault it was only a call with steps can tell. Out of memory is none of the pipeline's limits.
     """
     name = type(calls.pipe).__name__
-    layouts, slices = LayoutProbe(type(calls.pipe), "latents" in parameters(calls.pipe)), SliceProbe()
+    generator = torch.Generator().manual_seed(0)
+    layouts = LayoutProbe(type(calls.pipe), "latents" in parameters(calls.pipe), generator)
+    slices = SliceProbe()
 
     def watch(view: Any) -> None:
         layouts.install(view)
@@ -105,13 +107,15 @@ def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tu
     scheduler = calls.standing()
     try:
         with layouts.watching():
-            output = calls.call(scheduler, [prompt], options | {"output_type": "latent"}, prepare=watch)
-    except NO_STEPS as error:
-        raise NotDrivable(f"{name} cannot be called without steps ({error})") from error
-    except ValueError as error:
-        if "output_type" not in str(error):
+            asked = options | ({"output_type": "latent"} if "output_type" in parameters(calls.pipe) else {})
+            output = calls.call(scheduler, [prompt], asked, generators=[generator], prepare=watch)
+    except (NotDrivable, denoisers.Busy):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
             raise
-        raise NotDrivable(f"{name} gives no latents ({error})") from error  # a consistency model's pipeline
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise NotDrivable(f"{name} cannot be called without steps ({said:.200})") from error
     layout = layouts.found
     if layout is None or scheduler.walk.grid is None:
         raise NotDrivable(f"{name} asked for no timesteps, or drew no noise, in a call")
@@ -119,7 +123,7 @@ def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tu
     grid = builder(calls.scheduler, scheduler.walk.asked)
     if layout.inlet == "noised":
         grid = replace(grid, start_scale=1.0)  # noise is added to the image at its own scale
-    space = NoiseSpace(layout.shape, layout.axes, grid.alphas, grid.sigmas)
+    space = NoiseSpace(layout.shape, layout.axes, grid.alphas, grid.sigmas, layout.before or ())
     latent = isinstance(output, Tensor) and tuple(output.shape) == (1, *layout.loop_shape)
     return Probed(space, layout, grid, options, builder, latent)
 

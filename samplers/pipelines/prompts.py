@@ -4,7 +4,8 @@ import difflib
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,9 @@ from samplers.pipelines import denoisers
 from samplers.pipelines.view import parameters
 
 PROMPT = re.compile(r"(negative_)?prompt(_\d+)?")
+EMBEDDED = re.compile(r"(negative_)?(pooled_)?prompt_(embeds|attention_mask|mask)\w*|negative_pooled_prompt_embeds\w*")
+"""Options that stand for prompts: encoded by the user, one row for all candidates."""
+
 PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 
@@ -29,9 +33,10 @@ class UnequalPrompts(BaseException):
 
 
 class _Encoding(NamedTuple):
-    """What `encode_prompt` returned for one row, and what it may share a batch with."""
+    """What `encode_prompt` returned for one row, on which axis its tensors have rows, and what may share a batch."""
 
     value: Any
+    axes: Any
     kind: str
 
 
@@ -39,7 +44,8 @@ class PromptMemo:
     """A memo over a pipeline's `encode_prompt`, whatever it takes and returns.
 
     Tensors with a batch row (first axis 1) are concatenated, lists joined, tensors without one (FLUX's
-    `text_ids`) shared. Prompts share a batch only where all their tensors have equal shapes.
+    `text_ids`) shared. Where a tensor's row isn't on its first axis (HiDream's layers come first), a prompt that is
+    encoded twice shows where. Prompts share a batch only where all their tensors have equal shapes.
     """
 
     def __init__(self) -> None:
@@ -77,7 +83,14 @@ class PromptMemo:
             prompt = row["prompt"][0]  # before the call: Z-Image writes its chat template into the list
             value = method(*alone.args, **alone.kwargs)
             self.encoded.append(prompt)
-            self._rows[key] = _Encoding(value, _kind(value))
+            twice = value
+            if _hides_rows(value):
+                doubled = {k: v * 2 if PROMPT.fullmatch(k) and isinstance(v, list) else v for k, v in row.items()}
+                doubled |= {k: 2 for k in row if k == "batch_size"} | {"prompt": [prompt] * 2}
+                both = inspect.BoundArguments(bound.signature, type(bound.arguments)(doubled))
+                twice = method(*both.args, **both.kwargs)
+            axes = _axes(value, twice)
+            self._rows[key] = _Encoding(value, axes, _kind(value, axes))
         return self._rows[key]
 
 
@@ -88,6 +101,8 @@ def _row(arguments: dict[str, Any], index: int, rows: int) -> dict[str, Any]:
     """
 
     def cut(name: str, value: Any) -> Any:
+        if name == "batch_size":  # of prompts: HunyuanImage and HunyuanVideo 1.5 are told besides
+            return 1
         texts = isinstance(value, list) and len(value) == rows and all(isinstance(v, str) for v in value)
         return [value[index]] if texts and PROMPT.fullmatch(name) else value
 
@@ -102,34 +117,49 @@ def _plain(value: Any) -> bool:
     return isinstance(value, PLAIN)
 
 
-def _kind(value: Any) -> str:
+def _hides_rows(value: Any) -> bool:
+    """Whether a tensor may have its rows on another axis than the first; one of tokens and features has none."""
+    if isinstance(value, tuple):
+        return any(map(_hides_rows, value))
+    return isinstance(value, Tensor) and value.ndim > 2 and len(value) != 1
+
+
+def _axes(value: Any, twice: Any) -> Any:
+    """The axis on which each tensor has its rows, which is longer where a prompt was encoded `twice`; None for none."""
+    if isinstance(value, tuple):
+        return tuple(_axes(*pair) for pair in zip(value, twice, strict=True))
+    if not isinstance(value, Tensor):
+        return None
+    if value.ndim > 1 and len(value) == 1:
+        return 0
+    grown = [at for at, (one, two) in enumerate(zip(value.shape, twice.shape, strict=True)) if two == 2 * one]
+    return grown[0] if len(grown) == 1 else None
+
+
+def _kind(value: Any, axes: Any) -> str:
     """A text that is equal for encodings that may share a batch."""
     if isinstance(value, Tensor):
-        if _has_row(value):
+        if axes is not None:
             return f"rows{tuple(value.shape)}{value.dtype}"
         return f"shared{tuple(value.shape)}{hashlib.sha256(value.float().cpu().numpy().tobytes()).hexdigest()}"
     if isinstance(value, tuple):
-        return f"({','.join(_kind(v) for v in value)})"
+        return f"({','.join(_kind(*pair) for pair in zip(value, axes, strict=True))})"
     return f"list{len(value)}" if isinstance(value, list) else repr(value)
-
-
-def _has_row(value: Tensor) -> bool:
-    return value.ndim > 1 and value.shape[0] == 1
 
 
 def _gather(encodings: list[_Encoding]) -> Any:
     kinds = list(dict.fromkeys(e.kind for e in encodings))
     if len(kinds) > 1:
         raise UnequalPrompts([[i for i, e in enumerate(encodings) if e.kind == kind] for kind in kinds])
-    return _join([e.value for e in encodings])
+    return _join([e.value for e in encodings], encodings[0].axes)
 
 
-def _join(values: list[Any]) -> Any:
+def _join(values: list[Any], axes: Any) -> Any:
     first = values[0]
     if isinstance(first, Tensor):
-        return torch.cat(values) if _has_row(first) else first
+        return first if axes is None else torch.cat(values, axes)
     if isinstance(first, tuple):
-        return tuple(_join(list(column)) for column in zip(*values, strict=True))
+        return tuple(_join(list(column), axis) for column, axis in zip(zip(*values, strict=True), axes, strict=True))
     if isinstance(first, list):
         return [item for value in values for item in value]
     return first
@@ -150,15 +180,22 @@ def asking(pipe: Any) -> str | None:
     return next(iter(taken), None)
 
 
-def asked(pipe: Any, prompts: list[str]) -> dict[str, Any]:
-    """The call options that ask for one row per prompt."""
+def asked(pipe: Any, prompts: list[str], options: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The call options that ask for one row per prompt, with one row per prompt of what `options` have encoded."""
     argument = asking(pipe)
+    given = {k: _repeated(k, v, len(prompts)) for k, v in options.items() if EMBEDDED.fullmatch(k) and v is not None}
     if argument == "prompt":
-        return {"prompt": list(prompts)}
+        return given if "prompt_embeds" in given else given | {"prompt": list(prompts)}
     if argument == "class_labels":
         counted = {"batch_size": len(prompts)} if "batch_size" in parameters(pipe) else {}
         return counted | {"class_labels": [label_id(pipe, prompt) for prompt in prompts]}
     return {} if argument is None else {"batch_size": len(prompts)}
+
+
+def _repeated(name: str, rows: Any, count: int) -> Any:
+    if len(rows) != 1:
+        raise ValueError(f"{name} has {len(rows)} rows; expected 1, which every candidate gets")
+    return rows.repeat_interleave(count, 0) if isinstance(rows, Tensor) else list(rows) * count
 
 
 def classes(pipe: Any) -> int | None:

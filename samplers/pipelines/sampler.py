@@ -1,6 +1,5 @@
 """`PipelineSampler`: a sampler over any diffusers pipeline, with no code per model family."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from samplers.pipelines.options import (
 from samplers.pipelines.probe import Probed, Probes
 from samplers.pipelines.prompts import UnequalPrompts, any_prompt, check_prompt
 from samplers.pipelines.view import as_pipeline
+from samplers.said import warn
 from samplers.space import NoiseSpace
 from samplers.state import State
 
@@ -49,6 +49,11 @@ class CallingSampler(Sampler):
     @on_step.setter
     def on_step(self, told: Callable[[], None] | None) -> None:
         self._calls.on_step = told
+
+    @property
+    def asked_steps(self) -> int | None:  # type: ignore[override]
+        """The `num_inference_steps` of a call."""
+        return self._calls.asked_steps
 
     @property
     def text_encodings(self) -> int:  # type: ignore[override]
@@ -97,6 +102,9 @@ class PipelineSampler(CallingSampler):
     The user's pipeline, scheduler, hooks and the global random state stay as they are, also after errors.
     Steps are first order: DDIM or flow matching on the grid the pipeline's own scheduler would walk. Each
     step's x is cast to the pipeline's dtype, as the plain pipeline does.
+
+    Attributes:
+        rows_together: whether the rows of a run may share calls; where a row in a batch isn't the row alone, no.
 
     Example:
         >>> sampler = PipelineSampler(pipe, steps=30, guidance=5.0, negative_prompt="blurry")
@@ -164,9 +172,11 @@ class PipelineSampler(CallingSampler):
         kept = KEPT if self._keep_scheduler else ""
         self.limitation = kept or index_keyed or ("a step cache" if self._caches else "")
         self.can_stop = not self.limitation
+        self.rows_together = True
+        self._said = False
         self.rows_per_evaluation = estimated_rows(pipe, options)
         if self._caches:
-            warnings.warn("a step cache is enabled: it may couple the rows of a batch; whole runs only", stacklevel=2)
+            warn("a step cache is enabled: it may couple the rows of a batch; whole runs only")
         if not self._keep_scheduler:
             grids.check_replaceable(self._calls.scheduler)
         elif eta:
@@ -180,7 +190,56 @@ class PipelineSampler(CallingSampler):
         """
         if levels and not self.can_stop:
             raise ValueError(f"levels are points to stop at, and {self.limitation} allows whole runs only")
+        if not self._said and (replaced := self.replaced):
+            self._said = True
+            warn(f"{replaced}; scheduler='keep' runs it whole, as random and zero-order search can")
         return self._probes.grid(self._first_prompt, steps, levels).space
+
+    def look(self) -> Probed:
+        """What a call without steps shows of the default grid; called at most once. Raises NotDrivable."""
+        return self._probes.grid(self._first_prompt)
+
+    @property
+    def pipe(self) -> Any:
+        """The pipeline."""
+        return self._calls.pipe
+
+    def kind(self) -> dict[str, Any]:
+        """What decides how the pipeline is driven, but for its weights and prompts: its class, options, scheduler."""
+        scheduler, cls = self._calls.scheduler, type(self.pipe)
+        modules = self._calls.denoisers
+        return {
+            "pipeline": f"{cls.__module__}.{cls.__qualname__}",
+            "scheduler": [type(scheduler).__name__, {k: repr(v) for k, v in scheduler.config.items()}],
+            "kept": self._keep_scheduler,
+            "options": self._calls.options,
+            "denoisers": {name: repr(getattr(module, "config", None)) for name, module in modules.items()},
+            "dtype": str(self.look().layout.dtype),
+            "device": self._calls.device.type,
+        }
+
+    @property
+    def replaced(self) -> str:
+        """What is said where the steps aren't those of the pipeline's own scheduler; "" where they are."""
+        if self._keep_scheduler or self.look().grid.own:
+            return ""
+        name, rule = type(self._calls.scheduler).__name__, "deterministic rule on the same grid"
+        return f"{name} is replaced by its first-order {rule}, whose pictures are others"
+
+    @property
+    def plain_seeds(self) -> bool:  # type: ignore[override]
+        """Whether the plain pipeline, given the seed of a row from `fresh`, draws the row's picture."""
+        return self.look().layout.before is not None and not self.replaced and not self._calls.draws
+
+    def space_of(self, states: State) -> NoiseSpace:
+        """The space that states belong to, of those handed out."""
+        return self._probed(states).space
+
+    def kept(self) -> "PipelineSampler":
+        """The same with the pipeline's own scheduler; they share what was encoded."""
+        kept = PipelineSampler(self._calls.pipe, scheduler="keep", **self._calls.options)
+        kept._calls.memo, kept._prompts = self._calls.memo, self._prompts
+        return kept
 
     @torch.no_grad()
     def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
@@ -195,6 +254,9 @@ class PipelineSampler(CallingSampler):
             raise ValueError(f"rho = {rho} needs the sampler's own steps, not {KEPT}: leave it None")
         if stop == states.step:
             return Run(states, {k: states for k in keep}, 0)
+        if len(states) > 1 and not self.rows_together:
+            alone = [[row] for row in range(len(states))]
+            return joined([self.run(states[g], stop, rho=rho, keep=keep) for g in alone], alone)
         if self._keep_scheduler and len(states) > 1 and self._calls.draws is not False:
             # A scheduler that draws from the global generator gives a row its own noise only alone; one row tells.
             rows = list(range(len(states)))
@@ -221,7 +283,7 @@ class PipelineSampler(CallingSampler):
 
     def describe(self) -> dict[str, Any]:
         """Everything that changes results on the default grid, as plain JSON; reads a sample of the weights."""
-        probed = self._probes.grid(self._first_prompt)
+        probed = self.look()
         own = {
             "sampler": type(self).__name__,
             "rule": "kept" if self._keep_scheduler else repr(probed.grid.rule),
@@ -236,4 +298,4 @@ class PipelineSampler(CallingSampler):
 
     def _probed(self, states: State) -> Probed:
         """Of the grid of the states; of the default grid, which then refuses them, where it is unknown."""
-        return self._probes.known(states.grid) or self._probes.grid(self._first_prompt)
+        return self._probes.known(states.grid) or self.look()

@@ -57,7 +57,8 @@ def call_view(view: Any, options: dict[str, Any]) -> Any:
     options = {k: dict(v) if isinstance(v, dict) else v for k, v in options.items()}  # FLUX writes into its dicts
     sides = [(part, part.padding_side) for part in view.components.values() if hasattr(part, "padding_side")]
     try:
-        return view(**options, return_dict=False)[0]
+        output = view(**options, return_dict=False)
+        return output[0] if isinstance(output, tuple) else output  # some return their frames bare (SVD)
     finally:
         reset_caches(view)
         for tokenizer, side in sides:

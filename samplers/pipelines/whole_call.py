@@ -130,7 +130,7 @@ class WholeCallSampler(CallingSampler):
             raise ValueError(f"a candidate here is a seed ({self.limitation}), got the recipe {row.recipes[0]}")
         calls = self._calls
         generator = torch.Generator().manual_seed(seed)
-        pixels = {"output_type": "pt"} if "output_type" in parameters(calls.pipe) else {}
+        pixels = {"output_type": calls.picture_type(options)} if "output_type" in parameters(calls.pipe) else {}
         with undisturbed(row.recipes):
             output = calls.call(calls.own_scheduler(), [prompt], options=options | pixels, generators=generator)
         return as_images(output).cpu()

@@ -112,7 +112,7 @@ class TestSampling(SamplerContract):
 
 def test_the_first_order_replacement_is_said_once():
     with pytest.warns(UserWarning, match="UniPCMultistepScheduler is replaced by its first-order"):
-        PipelineSampler(tiny("wan", UNIPC()), steps=STEPS, **WAN)
+        PipelineSampler(tiny("wan", UNIPC()), steps=STEPS, **WAN).space()
 
 
 def test_a_tokenizer_pads_on_its_own_side_again():

@@ -3,6 +3,7 @@
 import diffusers
 import pytest
 import torch
+from PIL import Image
 
 from contracts.pipeline_family import CAT, DOGS, STEPS, denoisers, fresh, gap, hooked, images
 from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
@@ -38,7 +39,7 @@ def consistency(classes):
 def test_class_labels_of_a_model_by_another_name():
     """A consistency model's UNet has the classes, and its call wants to know the number of rows besides."""
     pipe = consistency(10)
-    with pytest.warns(UserWarning, match="gives no latents .*seeds of whole calls"):
+    with pytest.warns(UserWarning, match="cannot be called without steps .*seeds of whole calls"):
         sampler = sampler_for(pipe, steps=2)
     generator = torch.Generator().manual_seed(1)
     stock = pipe(class_labels=3, num_inference_steps=2, generator=generator, output_type="pt").images
@@ -60,7 +61,7 @@ def test_a_model_without_classes_is_asked_for_a_number_of_images():
 def test_noise_that_was_never_drawn_is_a_limit_of_the_pipeline():
     with (
         pytest.raises(NotDrivable, match=r"DiTPipeline drew no noise of shape \(1, 4, 8, 8\).*WholeCallSampler"),
-        randn.first_draw(diffusers.DiTPipeline, torch.zeros(1, 4, 8, 8)),
+        randn.handed_in(diffusers.DiTPipeline, torch.zeros(1, 4, 8, 8)),
     ):
         pass
 
@@ -146,42 +147,44 @@ def test_a_state_renoised_to_the_start_has_its_image_already():
     assert torch.equal(seen[0][:1], back.x[[1]]) and not torch.allclose(seen[0][:1], twice)
 
 
-def test_every_candidate_starts_from_the_same_sample_of_the_image():
-    """A VAE encodes an image by drawing: here always with the same seed, so that rows differ by their noise alone."""
-    options = {"image": picture(), "strength": 0.5}
+def test_moved_noises_start_from_the_sample_of_the_image_that_their_first_had():
+    """A VAE encodes an image by drawing: rows that were moved from one noise differ by their noise alone."""
     pipe = tiny("sd-image")
-    sampler = PipelineSampler(pipe, steps=6, **options)
+    sampler = PipelineSampler(pipe, steps=6, image=picture(), strength=0.5)
     space = sampler.space()
     noise = space.neighbour(space.fresh([3], sampler.condition(CAT)), [1, 2, 3], 0.9)
     whole = sampler.run(noise, space.end).final
     alone = sampler.run(noise[2], space.end).final
     assert gap(alone.x, whole.x[[2]]) < 1e-4
-    encoded = pipe.vae.encode(picture() * 2 - 1).latent_dist.sample(torch.Generator().manual_seed(0))
+    encoded = pipe.vae.encode(picture() * 2 - 1).latent_dist.sample(torch.Generator().manual_seed(3))
     encoded = (encoded * pipe.vae.config.scaling_factor).detach()
     given = PipelineSampler(pipe, steps=6, image=encoded, strength=0.5)
-    assert given.condition(CAT) == 0 and given.space().id == space.id
-    assert gap(given.run(noise, space.end).final.x, whole.x) < 1e-4
+    assert given.condition(CAT) == 0 and given.space().sigmas == space.sigmas
+    given_noise = State(noise.x, 0, None, noise.recipes, noise.conditions, given.space().id)
+    assert gap(given.run(given_noise, space.end).final.x, whole.x) < 1e-4
 
 
-def test_flux_image_to_image_noises_before_it_packs():
-    pipe = tiny("flux-image")
-    sampler = PipelineSampler(pipe, steps=4, image=picture(), strength=0.75, **FLUX)
+FROM_IMAGES = {
+    "sd-image": ({"image": Image.new("RGB", (16, 16), "red"), "strength": 0.6}, 10, 6),
+    "flux-image": ({"image": picture(), "strength": 0.75, **FLUX}, 4, 3),
+}
+
+
+@pytest.mark.parametrize("scheduler", ["first-order", "keep"])
+@pytest.mark.parametrize("name", FROM_IMAGES)
+def test_noise_is_drawn_after_the_image_as_the_pipeline_does(name, scheduler):
+    options, asked, end = FROM_IMAGES[name]
+    pipe = tiny(name)
+    sampler = PipelineSampler(pipe, steps=asked, scheduler=scheduler, **options)
     space = sampler.space()
-    assert space.shape == (4, 8, 8) and space.end == 3
-    noise = fresh(sampler, [1, 2])
-    whole = sampler.run(noise, 3, keep=[1])
-    resumed = sampler.run(whole.kept[1][[1]], 3).final
-    assert gap(resumed.x, whole.final.x[[1]]) < 1e-5
-    encoded = pipe._encode_vae_image(picture() * 2 - 1, torch.Generator().manual_seed(0)).detach()
-    start = (1 - space.sigmas[0]) * encoded + space.sigmas[0] * noise.x
-    packed = pipe._pack_latents(start, 2, 4, 8, 8)
-    seen: list[torch.Tensor] = []
-    handle = pipe.transformer.register_forward_pre_hook(
-        lambda m, args, kwargs: seen.append(kwargs["hidden_states"]), with_kwargs=True
-    )
-    sampler.run(noise, 1)
-    handle.remove()
-    assert gap(seen[0], packed) < 1e-5
+    assert space.before == ((1, 4, 8, 8),) and space.end == end and sampler.asked_steps == asked
+    assert sampler.plain_seeds
+    expected = torch.cat([stock_images(pipe, [CAT], [s], num_inference_steps=asked, **options) for s in (5, 6)])
+    assert gap(images(sampler, [5, 6]), expected) <= 5e-5
+    if sampler.can_stop:
+        noise = fresh(sampler, [1, 2])
+        whole = sampler.run(noise, end, keep=[1])
+        assert gap(sampler.run(whole.kept[1][[1]], end).final.x, whole.final.x[[1]]) < 1e-5
 
 
 def test_a_kept_scheduler_noises_the_image_itself():

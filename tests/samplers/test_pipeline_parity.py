@@ -69,6 +69,7 @@ def test_flux_with_a_flow_multistep_scheduler_walks_its_sigmas():
     pipe = tiny("flux", diffusers.UniPCMultistepScheduler(**FLOW, flow_shift=3.0))
     with pytest.warns(UserWarning, match="first-order"):
         sampler = PipelineSampler(pipe, steps=4, **FLUX)
+        sampler.space()
     pipe.scheduler.set_timesteps(4)
     torch.testing.assert_close(torch.tensor(sampler.space().sigmas), pipe.scheduler.sigmas, atol=1e-6, rtol=0)
 
@@ -82,6 +83,7 @@ def test_a_second_order_scheduler_is_replaced_by_ddim_on_its_grid(name):
     scheduler = getattr(diffusers, name)(timestep_spacing="leading", **EULER, **extra)
     with pytest.warns(UserWarning, match=f"{name} is replaced"):
         ours = PipelineSampler(tiny("sd", scheduler), steps=5, **GUIDED)
+        ours.space()
     expected = stock_images(tiny("sd", ddim(**final)), [CAT], [1], num_inference_steps=5, guidance_scale=5.0)
     assert gap(images(ours, [1]), expected) <= 1e-5
 

@@ -87,6 +87,7 @@ def test_a_schedulers_own_noise_is_replaced_by_reproducible_noise():
     pipe = tiny("flux", scheduler)
     with pytest.warns(UserWarning, match="replaced by its first-order deterministic rule"):
         sampler = PipelineSampler(pipe, steps=STEPS, **FLUX)
+        sampler.space()
     plain = diffusers.FlowMatchEulerDiscreteScheduler()
     expected = stock_images(tiny("flux", plain), [CAT], [1], num_inference_steps=STEPS, **FLUX)
     assert gap(images(sampler, [1]), expected) < 1e-6

@@ -1,0 +1,187 @@
+"""What is claimed of a pipeline, shown on it: that a run is the plain one, and a row alone the row in a batch.
+
+Two steps show it. What is compared are images: whatever a pipeline does between, that is what its user sees.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplers.base import is_out_of_memory
+from samplers.pipelines import denoisers
+from samplers.pipelines.calls import PipelineCalls, as_images
+from samplers.pipelines.prompts import EMBEDDED, asking, label_id
+from samplers.pipelines.sampler import PipelineSampler
+from samplers.pipelines.view import call_view, make_view, parameters
+from samplers.state import State
+
+SEEDS = (1, 2, 3)
+STEPS = 2
+
+EXACT = 5e-5
+"""Largest difference of equal images in [0, 1], of float32 on a CPU."""
+
+ROUNDED = 1e-2
+"""Elsewhere, as kernels are chosen by the size of a batch: the largest in float32, the mean in half precision."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What was found out about a sampler.
+
+    Attributes:
+        plain: the difference of a run's image to the plain pipeline's at its seed; NaN where one isn't finite.
+        rows: the largest difference of a row in a batch to the row alone; None where it wasn't looked at.
+        repeats: whether the plain pipeline gives the same image twice; None where it wasn't asked.
+        tolerance: the difference of what is equal.
+        failed: the error of the sampler's run, "" for none.
+        nfe: denoiser evaluations that it took.
+    """
+
+    plain: float
+    rows: float | None
+    repeats: bool | None
+    tolerance: float
+    failed: str = ""
+    nfe: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the run is the plain pipeline's."""
+        return self.plain <= self.tolerance
+
+    @property
+    def drives(self) -> bool:
+        """Whether the sampler can be trusted; what doesn't repeat itself is no witness against it."""
+        return not self.failed and (self.is_plain or self.repeats is False)
+
+    @property
+    def rows_together(self) -> bool:
+        """Whether rows may share a batch."""
+        return self.rows is not None and self.rows <= self.tolerance
+
+
+def show(sampler: PipelineSampler, prompt: str, sizes: Sequence[int] = (2,)) -> Claims:
+    """Compare two steps of a sampler with the plain pipeline, and rows alone with rows in batches.
+
+    A sampler whose steps aren't those of the pipeline's own scheduler is compared as `kept`: what it hands in, and how
+    it decodes, is the same.
+
+    Args:
+        sampler: of the pipeline.
+        prompt: of the first row and the plain pipeline; the others have another.
+        sizes: of the batches, 3 at most.
+
+    Raises whatever the plain pipeline raises.
+    """
+    looked = sampler.kept() if sampler.replaced else sampler
+    calls, seed = looked._calls, SEEDS[0]
+    before = calls.denoiser_rows
+    steps = short(looked)
+    options = calls.with_steps(steps)
+    expected = plain_image(calls, prompt, options, seed)
+    tolerance, apart = measure(calls)
+    repeats = None
+    try:
+        space = looked.space(steps=steps)
+        prompts = [prompt, _other(looked), prompt][: max(sizes)]
+        noises = [space.fresh([s], looked.condition(p)) for s, p in zip(SEEDS, prompts, strict=False)]
+        alone = [looked.decode(looked.run(noise, space.end).final) for noise in noises]
+        plain = apart(alone[0], expected)
+        if not plain <= tolerance:
+            repeats = apart(plain_image(calls, prompt, options, seed, drawn=1), expected) <= tolerance
+        gaps = [_rows(looked, noises[:size], alone[:size], apart) for size in sizes]
+        rows = None if None in gaps else max((gap for gap in gaps if gap is not None), key=lambda gap: (gap != gap, gap))
+        failed = ""
+    except Exception as error:
+        if is_out_of_memory(error) or isinstance(error, denoisers.Busy):
+            raise
+        plain, rows = math.nan, None
+        failed = (str(error).strip() or type(error).__name__).splitlines()[0]
+    spent = calls.denoiser_rows - before
+    if looked is not sampler:
+        sampler._calls.denoiser_rows += spent
+    return Claims(plain, rows, repeats, tolerance, failed, -(-spent // max(1, looked.rows_per_evaluation)))
+
+
+def _rows(
+    sampler: PipelineSampler, noises: list[State], alone: list[Tensor], apart: Callable[[Tensor, Tensor], float]
+) -> float | None:
+    """How far rows in one batch are from the rows alone; None where a batch doesn't fit or isn't taken."""
+    try:
+        together = sampler.run(State.cat(noises), sampler.space_of(noises[0]).end).final
+        images = sampler.decode(together)
+    except denoisers.Busy:
+        raise
+    except Exception:
+        return None
+    gaps = [apart(images[row : row + 1], one) for row, one in enumerate(alone)]
+    return max(gaps) if all(map(math.isfinite, gaps)) else math.nan
+
+
+def short(sampler: PipelineSampler) -> int | None:
+    """The number of steps to ask for so that two are run; None where the options fix them."""
+    calls = sampler._calls
+    strength = calls.options.get("strength")
+    default = parameters(calls.pipe).get("strength")
+    share = strength if strength is not None else default.default if default is not None else 1.0
+    asked = STEPS if not isinstance(share, int | float) or not 0 < share < 1 else math.ceil(STEPS / share)
+    try:
+        calls.with_steps(asked)
+    except ValueError:
+        return None
+    return asked
+
+
+def measure(calls: PipelineCalls) -> tuple[float, Callable[[Tensor, Tensor], float]]:
+    """The tolerance for images of a pipeline, and their difference in its measure."""
+    dtypes = {p.dtype for m in calls.modules for p in m.parameters()}
+    full = dtypes <= {torch.float32, torch.float64}
+    if full and calls.device.type == "cpu":
+        return EXACT, partial(difference, largest=True)
+    return ROUNDED, partial(difference, largest=full)
+
+
+def difference(left: Tensor, right: Tensor, largest: bool) -> float:
+    """The largest or mean difference of two batches of images; infinite for other shapes."""
+    if left.shape != right.shape:
+        return math.inf
+    apart = (left.float().cpu() - right.float().cpu()).abs()
+    return float(apart.max() if largest else apart.mean())
+
+
+def plain_image(calls: PipelineCalls, prompt: str, options: dict[str, Any], seed: int, drawn: int = 0) -> Tensor:
+    """What the pipeline itself gives for a prompt and a seed: its own call, with nothing of ours in it.
+
+    `drawn` seeds the global generators, which a repeatable picture doesn't depend on.
+    """
+    pipe, known = calls.pipe, parameters(calls.pipe)
+    view = make_view(pipe, calls.own_scheduler())
+    asked = dict(options)
+    if asking(pipe) == "prompt" and not any(k == "prompt_embeds" and EMBEDDED.fullmatch(k) for k in options):
+        asked["prompt"] = prompt
+    elif asking(pipe) == "class_labels":
+        asked["class_labels"] = [label_id(pipe, prompt)]
+    if "generator" in known:
+        asked["generator"] = torch.Generator().manual_seed(seed)
+    if "output_type" in known:
+        asked["output_type"] = calls.picture_type(options)
+    with ExitStack() as around:
+        around.enter_context(torch.no_grad())
+        around.enter_context(torch.random.fork_rng())
+        around.enter_context(denoisers.claimed(calls.modules, calls, calling=True))
+        around.enter_context(denoisers.processors_restored(calls.modules))
+        around.enter_context(denoisers.counted(calls.modules, calls.count))
+        torch.manual_seed(drawn)
+        return as_images(call_view(view, asked))
+
+
+def _other(sampler: PipelineSampler) -> str:
+    """A second prompt, for a second row."""
+    return "1" if asking(sampler._calls.pipe) == "class_labels" else "a photo"
