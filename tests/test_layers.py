@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 ROWS = {  # from the ground up: a room imports rooms of lower rows, and of its own folder
     "noise_search": [
         "version words arguments collisions",
-        "settings algorithms disk shapes",
+        "settings lora algorithms disk shapes",
         "models",
         "resolve",
         "results",
