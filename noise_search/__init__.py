@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from noise_search import prompt_sets
     from noise_search.algorithms import ALGORITHMS, RandomSearch, SearchOverPaths, ZeroOrderSearch
     from noise_search.algorithms.base import Evaluation, Job, Problem, SearchAlgorithm
+    from noise_search.checking import PipelineCheck, check
     from noise_search.comparison.bench import bench
     from noise_search.comparison.compare import compare
     from noise_search.comparison.comparison import Comparison
@@ -33,6 +34,7 @@ _ROOMS = {  # where each public name lives; imported at its first use, so that t
     "Diagnosis": "diagnosis",
     "Evaluation": "algorithms.base",
     "Job": "algorithms.base",
+    "PipelineCheck": "checking",
     "Problem": "algorithms.base",
     "RandomSearch": "algorithms",
     "Replay": "replays.replay",
@@ -44,6 +46,7 @@ _ROOMS = {  # where each public name lives; imported at its first use, so that t
     "SearchResult": "results.result",
     "ZeroOrderSearch": "algorithms",
     "bench": "comparison.bench",
+    "check": "checking",
     "compare": "comparison.compare",
     "diagnose": "diagnosis",
     "prompt_sets": "prompt_sets",
@@ -74,6 +77,7 @@ __all__ = [
     "Diagnosis",
     "Evaluation",
     "Job",
+    "PipelineCheck",
     "Problem",
     "RandomSearch",
     "Replay",
@@ -85,6 +89,7 @@ __all__ = [
     "SearchResult",
     "ZeroOrderSearch",
     "bench",
+    "check",
     "compare",
     "diagnose",
     "prompt_sets",

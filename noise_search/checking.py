@@ -4,10 +4,11 @@ import html
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -17,11 +18,10 @@ from noise_search.models import arguments_of, open_pipeline
 from noise_search.settings import ModelOptions, ModelSettings, spelt
 from noise_search.words import counted, table
 from samplers.base import Sampler
+from samplers.pipelines.choose import sampler_for
+from samplers.pipelines.claims import Claims, short, show
+from samplers.pipelines.sampler import PipelineSampler
 from samplers.state import State
-
-if TYPE_CHECKING:
-    from samplers.pipelines.claims import Claims
-    from samplers.pipelines.sampler import PipelineSampler
 
 WORKS = dict(zip(LEVELS, ("all algorithms", "random and zero-order search", "random search"), strict=True))
 _SIGNS = {True: "yes", False: "NO", None: "-"}
@@ -89,8 +89,8 @@ class PipelineCheck:
         told = [
             f"{self.model} ({self.pipeline}): {self.level}; {self.works} can be used",
             *([f"because {self.why}"] if self.why else []),
-            table(["claim", "holds", "seen", "so"], rows),
-            f"{counted(self.nfe, 'NFE', 'NFE')}, {self.seconds:.1f} s",
+            table([["claim", "holds", "seen", "so"], *rows], "<<<<"),
+            f"{self.nfe} NFE, {self.seconds:.1f} s",
         ]
         return "\n".join(told)
 
@@ -127,15 +127,11 @@ def check(
     Example:
         print(noise_search.check(pipe, prompt="a red cube", guidance=5.0))
     """
-    from samplers.pipelines.choose import sampler_for
-    from samplers.pipelines.claims import show
-    from samplers.pipelines.sampler import PipelineSampler
-
     if isinstance(model, Sampler):
         raise TypeError(f"a {type(model).__name__} is no pipeline; give the pipeline that it runs")
     asked = ModelSettings(**settings, options=model_options or {})
     started = time.perf_counter()
-    name, pipe, card = open_pipeline(model, asked)
+    name, pipe, card, _ = open_pipeline(model, asked)
     looked: list[Claims] = []
 
     def shown(sampler: PipelineSampler) -> Claims:
@@ -158,7 +154,7 @@ def check(
     kept = "as before" if not changed else f"changed: {', '.join(changed)}"
     points.append(Point("the pipeline is left as it was", not changed, kept, "it can be used on as before"))
     finite = bool(images.isfinite().all())
-    points.append(Point("images are finite", finite, str(looked_dtype(pipe)), "nothing is lost to overflows"))
+    points.append(Point("images are finite", finite, str(_dtypes(pipe)), "nothing is lost to overflows"))
     level = LEVELS[0] if sampler.can_stop else LEVELS[1] if sampler.can_move else LEVELS[2]
     together = bool(getattr(sampler, "rows_together", False))
     seconds = time.perf_counter() - started
@@ -167,7 +163,7 @@ def check(
     )
 
 
-def _plain(looked: Sequence["Claims"]) -> list[Point]:
+def _plain(looked: Sequence[Claims]) -> list[Point]:
     """Of each sampler that was tried, whether its run is the plain pipeline's."""
     claim, meaning = "a run is the plain pipeline's", "its seed can be given to the pipeline itself"
     found = []
@@ -183,7 +179,7 @@ def _plain(looked: Sequence["Claims"]) -> list[Point]:
     return found or [Point(claim, True, "candidates are its own calls", meaning)]
 
 
-def _rows(looked: Sequence["Claims"]) -> Point:
+def _rows(looked: Sequence[Claims]) -> Point:
     claim = "a candidate alone is that in a batch"
     if not looked or not looked[-1].drives:
         return Point(claim, None, "each candidate is a call", "no batches")
@@ -194,12 +190,8 @@ def _rows(looked: Sequence["Claims"]) -> Point:
     return Point(claim, together, f"{rows:.1e} apart", "batches are used" if together else "each candidate runs alone")
 
 
-def _pieces(
-    sampler: "PipelineSampler", prompt: str, counts: list[int]
-) -> tuple[list[Point], int, torch.Tensor]:
+def _pieces(sampler: PipelineSampler, prompt: str, counts: list[int]) -> tuple[list[Point], int, torch.Tensor]:
     """Stop, fork, resume and re-noise, if it can; rows counted at the same time. Also NFE spent, and an image."""
-    from samplers.pipelines.claims import short
-
     steps = short(sampler, STEPS)
     space = sampler.space(steps=steps)
     noise, end = space.fresh([SEED], sampler.condition(prompt)), space.end
@@ -224,7 +216,7 @@ def _pieces(
             pairs = [(forked.x[:1], whole.final.x), (forked.x[1:], whole.final.x), (resumed.x, whole.final.x)]
             gaps = [float((a - b).abs().max()) / scale for a, b in [*pairs, (twice.x, once.x)]]
             worst = max(gaps) if all(map(math.isfinite, gaps)) else math.nan
-            exact = torch.finfo(space_dtype(sampler)).eps * 1000
+            exact = torch.finfo(_loop_dtype(sampler)).eps * 1000
             found = Point(claim, worst <= exact, f"{worst:.1e} apart", meaning)
         else:
             whole = run(noise, end)
@@ -270,20 +262,18 @@ def _hooked(sampler: Any, counts: list[int]) -> Any:
 @contextmanager
 def _quiet() -> Any:
     """What the sampler warns of stands in the table."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
 
 
-def space_dtype(sampler: "PipelineSampler") -> torch.dtype:
+def _loop_dtype(sampler: PipelineSampler) -> torch.dtype:
     """In which the pipeline's loop computes."""
     dtype: torch.dtype = sampler.look().layout.dtype
     return dtype
 
 
-def looked_dtype(pipe: Any) -> str:
+def _dtypes(pipe: Any) -> str:
     """The dtypes of a pipeline's modules."""
     modules = [m for m in pipe.components.values() if isinstance(m, torch.nn.Module)]
     return ", ".join(sorted({str(p.dtype).removeprefix("torch.") for m in modules for p in m.parameters()}))
@@ -301,5 +291,5 @@ def _state(pipe: Any) -> dict[str, Any]:
         found[f"training mode of {name}"] = [m.training for m in module.modules()]
         found[f"attention processors of {name}"] = [id(p) for p in getattr(module, "attn_processors", {}).values()]
         found[f"dtype of {name}"] = [str(p.dtype) for p in module.parameters()]
-    draws: list[Callable[[], Any]] = [torch.get_rng_state, np.random.get_state, random.getstate]
-    return found | {"random state": [repr(draw()) if i else hash(draw().numpy().tobytes()) for i, draw in enumerate(draws)]}
+    found["random state of torch"] = torch.get_rng_state().numpy().tobytes()
+    return found | {"random state of numpy": repr(np.random.get_state()), "random state": repr(random.getstate())}

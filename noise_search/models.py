@@ -3,21 +3,23 @@
 import functools
 import hashlib
 import json
+import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from packaging.version import Version
 
+from noise_search.lora import Lora, find, put_on
 from noise_search.settings import ModelSettings
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.words import unknown
+from noise_search.words import first_line, unknown
 from samplers.base import Sampler
-from verifiers.loading.hub import reachable
+from verifiers.loading import hub, notices
 
 CARD = "noise_search.json"
 """A file beside `model_index.json` that states a model's defaults and verifiers; any local model may carry one."""
@@ -50,10 +52,11 @@ class LoadedModel:
     """A model ready to be searched.
 
     Attributes:
-        name: as it is shown.
+        name: to be shown.
         sampler: over it.
-        card: what it declares.
+        card: its defaults and verifiers.
         device: where its images will be, if known.
+        loading: what it was loaded with beside device and dtype, as plain JSON.
         shown: what the trust in its sampler rests on, as plain JSON.
         check_nfe: denoiser evaluations that it took to show it.
     """
@@ -62,6 +65,7 @@ class LoadedModel:
     sampler: Sampler
     card: ModelCard
     device: str | None = None
+    loading: Mapping[str, Any] = field(default_factory=dict)
     shown: Mapping[str, Any] = field(default_factory=dict)
     check_nfe: int = 0
 
@@ -116,12 +120,26 @@ def load_model(
         if own or options:
             names = ", ".join([*own, *options])
             raise ValueError(f"{names}: a Sampler object brings its own settings; set them on {type(model).__name__}")
-        check_unplaced(settings.device, settings.dtype)
+        check_unplaced(settings)
         return LoadedModel(type(model).__name__, model, ModelCard())
     from noise_search.claims import Shown
     from samplers.pipelines.choose import sampler_for
 
-    name, pipe, card = open_pipeline(model, settings.device, settings.dtype)
+    name, pipe, card, loading = open_pipeline(model, settings)
+    known = Shown(first_prompt)
+    how: dict[str, Any] = {"shown": known} if settings.check else {}
+    asked = arguments_of(settings, card)
+    sampler = sampler_for(pipe, first_prompt=first_prompt, stops=stops, **how, **asked)
+    return LoadedModel(name, sampler, card, str(pipe._execution_device), loading, known.record, known.nfe)
+
+
+def arguments_of(settings: ModelSettings, card: ModelCard) -> dict[str, Any]:
+    """What a sampler is told: a card's defaults, and the settings and options given.
+
+    Raises:
+        ValueError: an option that is a setting by another name, or of its own.
+    """
+    given, options = settings.given, settings.options
     renamed = {"steps": "num_inference_steps", "guidance": card.defaults.get("guidance_argument", "guidance_scale")}
     for name_here, name_there in renamed.items():
         if name_there in options:
@@ -131,34 +149,29 @@ def load_model(
     twice = sorted(set(ModelSettings.names()) & options.keys())
     if twice:
         raise ValueError(f"model_options has {', '.join(twice)}, which are arguments of their own; give them there")
-    known = Shown(first_prompt)
-    how: dict[str, Any] = {"shown": known} if settings.check else {}
-    asked = {**card.defaults, **given, **card.options, **options}
-    sampler = sampler_for(pipe, first_prompt=first_prompt, stops=stops, **how, **asked)
-    return LoadedModel(name, sampler, card, str(pipe._execution_device), known.record, known.nfe)
+    return {**card.defaults, **given, **card.options, **options}
 
 
 _loading = threading.Lock()
 """Two threads that ask for one model get one."""
 
 
-def open_pipeline(
-    model: Any, device: str | torch.device | None, dtype: torch.dtype | None
-) -> tuple[str, Any, ModelCard]:
-    """Display name, pipeline and card of a pipeline object, or of one that is loaded by its name."""
+def open_pipeline(model: Any, settings: ModelSettings) -> tuple[str, Any, ModelCard, dict[str, Any]]:
+    """Display name, pipeline, card and `loading` of a pipeline object, or of one that is loaded by its name."""
     if isinstance(model, str | Path):
         with _loading:
-            pipe = _load_pipeline(str(model), device, dtype)
-        return str(model), pipe, _card_of(pipe)
-    check_unplaced(device, dtype)
-    return type(model).__name__, model, _card_of(model)
+            pipe, loading = _load_pipeline(str(model), settings)
+        return str(model), pipe, _card_of(pipe), loading
+    check_unplaced(settings)
+    return type(model).__name__, model, _card_of(model), {}
 
 
-def check_unplaced(device: Any, dtype: Any) -> None:
-    """Refuse a device or dtype for an object that has its own."""
-    if device is not None or dtype is not None:
+def check_unplaced(settings: ModelSettings) -> None:
+    """Refuse settings of loading for an object that is loaded already."""
+    if settings.loading:
         raise ValueError(
-            "device and dtype belong to models that are loaded by name; move the pipeline itself with pipe.to(...)"
+            f"{' and '.join(settings.loading)}: only for models that are loaded by name; set up the pipeline itself, "
+            "as by pipe.to(...) or pipe.load_lora_weights(...)"
         )
 
 
@@ -169,32 +182,154 @@ def _card_of(pipe: Any) -> ModelCard:
     return ModelCard()
 
 
-def _load_pipeline(name: str, device: str | torch.device | None, dtype: torch.dtype | None) -> Any:
-    target = usable_device(device)
+@dataclass(frozen=True)
+class _How:
+    """What a pipeline is loaded with; hashable."""
+
+    device: str
+    dtype: torch.dtype | None
+    variant: str | None = None
+    offload: str | None = None
+    loras: tuple[Lora, ...] = ()
+    revision: str | None = None
+
+
+def _load_pipeline(name: str, settings: ModelSettings) -> tuple[Any, dict[str, Any]]:
+    """The pipeline, and what it was loaded with."""
+    target, dtype = usable_device(settings.device), settings.dtype
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype {dtype!r} is a {type(dtype).__name__}; expected a torch dtype such as torch.bfloat16")
-    if name in EMBEDDED_MODELS:
-        return _from_pretrained(str(EMBEDDED_MODELS[name]), target, dtype or torch.float32)
-    if name and Path(name).is_dir():
-        if not (Path(name) / "model_index.json").exists():
-            raise ValueError(f"model directory {name!r} holds no model_index.json; expected a saved diffusers pipeline")
-        return _from_pretrained(name, target, dtype or torch.float32, _stamp(Path(name)))
+    if settings.offload is not None and torch.device(target).type == "cpu":
+        raise ValueError(
+            f"offload={settings.offload!r} moves parts of a model to an accelerator in their turn, and the device here "
+            "is the CPU: leave it out"
+        )
+    loras = find(settings.loras, pipeline_class(name, settings.revision))
+    how = _How(target, dtype or torch.float32, settings.variant, settings.offload, loras)
+    recorded = {"variant": how.variant, "offload": how.offload, "lora": [one.to_json() for one in loras] or None}
+    place = EMBEDDED_MODELS.get(name, Path(name))
+    if name in EMBEDDED_MODELS or place.is_dir():
+        _check_weights(name, [file.relative_to(place).as_posix() for file in place.rglob("*")], how)
+        pipe = _from_pretrained(str(place), how, _stamp(place))
+    else:
+        how = replace(how, dtype=dtype, revision=_index(name, settings.revision).parent.name)
+        recorded |= {"revision": settings.revision, "commit": how.revision}
+        pipe = _of_hub(name, how)
+    return pipe, {what: value for what, value in recorded.items() if value is not None}
+
+
+def pipeline_class(name: str, revision: str | None = None) -> type:
+    """The class of the pipeline of a model that is loaded by its name; of one on the hub only its index is fetched.
+
+    Raises:
+        ValueError: there is no such model, or it comes with code of its own.
+    """
+    import diffusers
+
+    stated = _content(name, revision).get("_class_name")
+    if isinstance(stated, list):
+        raise ValueError(_own_code(name, stated[0]))
+    kind = getattr(diffusers, str(stated), None)
+    if not isinstance(kind, type) or not issubclass(kind, diffusers.DiffusionPipeline):
+        raise ValueError(
+            f"model {name!r} could not be loaded: diffusers {diffusers.__version__} has no pipeline {stated!r}"
+        )
+    return kind
+
+
+def _content(name: str, revision: str | None) -> dict[str, Any]:
+    """What a model's index holds: the class, and its parts by name."""
+    index = _index(name, revision)
+    try:
+        return dict(json.loads(index.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"model {name!r} could not be loaded: {index} is no valid JSON object: {error}") from error
+
+
+def _own_code(name: str, where: object) -> str:
+    return (
+        f"model {name!r} comes with code of its own ({where}), and no model's code is run: load it yourself, where you "
+        "trust it, and pass the pipeline as model="
+    )
+
+
+_INDEX = "model_index.json"
+
+
+def _index(name: str, revision: str | None) -> Path:
+    """The file that names a pipeline's class and parts; on the hub its folder is named by the commit."""
+    if name in EMBEDDED_MODELS or (name and Path(name).is_dir()):
+        if revision is not None:
+            raise ValueError(
+                f"revision={revision!r} is of models of the hub, and {name!r} is a directory: leave it out"
+            )
+        index = EMBEDDED_MODELS.get(name, Path(name)) / _INDEX
+        if not index.exists():
+            raise ValueError(f"model directory {name!r} holds no {_INDEX}; expected a saved diffusers pipeline")
+        return index
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _of_hub(name, target, dtype)
+        from huggingface_hub import constants
+
+        return _index_of_hub(name, revision or "main", constants.HF_HUB_CACHE)
     raise unknown("model", name, EMBEDDED_MODELS, more=", a saved pipeline's directory or a hub id (owner/name)")
 
 
-def _of_hub(name: str, device: str, dtype: torch.dtype | None) -> Any:
-    """From the hub's cache, or from the hub; in one line, at once, where it is in neither."""
-    if reachable():
-        return _from_pretrained(name, device, dtype)
+@functools.lru_cache(maxsize=8)
+def _index_of_hub(name: str, revision: str, cache: str) -> Path:
+    """From the hub's cache, or from the hub; in one line, at once, where it is in neither. A process asks once."""
+    from huggingface_hub import hf_hub_download
+
+    online = hub.reachable()
     try:
-        return _from_pretrained(name, device, dtype, known_only=True)
-    except ValueError as error:
+        return Path(hf_hub_download(name, _INDEX, revision=revision, cache_dir=cache, local_files_only=not online))
+    except Exception as error:  # network, hub and file system errors share no base class
+        if not online:
+            raise ValueError(_elsewhere(name)) from error
+        raise ValueError(f"model {name!r} could not be loaded: {hub.why(error)}; {hub.advice(error, name)}") from error
+
+
+def _elsewhere(name: str) -> str:
+    return (
+        f"model {name!r} isn't in the hub's cache here, and the hub can't be reached; check the network, or pass the "
+        "directory of a copy"
+    )
+
+
+def _of_hub(name: str, how: _How) -> Any:
+    """From the hub's cache, or from the hub, which is said before, with a licence that restricts its use."""
+    if not hub.reachable():
+        return _from_pretrained(name, how, known_only=True)
+    assert how.revision is not None
+    if not any(_index(name, how.revision).parent.rglob("*.safetensors")):
+        _check_weights(name, hub.files(name, how.revision), how)
+        notices.licensed(name, hub.licence(name, how.revision))
+        notices.loading(f"{name}@{how.revision[:8]}", download=True)
+    return _from_pretrained(name, how)
+
+
+_PICKLE = {".bin", ".pt", ".pth", ".ckpt"}
+_VARIANT = re.compile(r"\.([\w-]+?)(?:-\d{5}-of-\d{5})?\.safetensors$")
+
+
+def _check_weights(name: str, files: Sequence[str], how: _How) -> None:
+    """Refuse, before anything is downloaded or read, a variant that isn't there and parts that are pickles alone."""
+    kinds: dict[str, set[str]] = {part: set() for part in _content(name, how.revision)}
+    for file in files:
+        if (part := file.rpartition("/")[0]) in kinds:
+            kinds[part].add(Path(file).suffix)
+    pickled = [part for part, found in kinds.items() if found & _PICKLE and ".safetensors" not in found]
+    if pickled:
         raise ValueError(
-            f"model {name!r} isn't in the hub's cache here, and the hub can't be reached; check the network, or pass "
-            "the directory of a copy"
-        ) from error
+            f"model {name!r} has its {' and '.join(pickled)} as pickle alone, which isn't read as it can run code: "
+            "convert it where you trust it, by DiffusionPipeline.from_pretrained(...).save_pretrained(directory)"
+        )
+    weights = [file for file in files if file.rpartition("/")[0] in kinds and file.endswith(".safetensors")]
+    named = [match[1] for file in weights if (match := _VARIANT.search(file))]
+    there = ", ".join(sorted({*named}))
+    if how.variant is not None and how.variant not in named:
+        raise ValueError(f"model {name!r} has no variant {how.variant!r}: it has {there or 'none, leave it out'}")
+    if how.variant is None and named and len(named) == len(weights):
+        raise ValueError(f"model {name!r} has its weights as variant alone: give variant={named[0]!r} (it has {there})")
 
 
 def usable_device(device: str | torch.device | None) -> str:
@@ -232,19 +367,35 @@ def _stamp(directory: Path) -> int:
 
 
 @functools.lru_cache(maxsize=2)
-def _from_pretrained(
-    name: str, device: str, dtype: torch.dtype | None, stamp: int = 0, known_only: bool = False
-) -> Any:
+def _from_pretrained(place: str, how: _How, stamp: int = 0, known_only: bool = False) -> Any:
     import diffusers
     from diffusers import DiffusionPipeline
 
     named = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
-    try:
-        with _quiet_loading():
-            how = {"local_files_only": known_only} if known_only else {}
-            pipe = DiffusionPipeline.from_pretrained(name, **how, **({} if dtype is None else {named: dtype}))
-    except (OSError, KeyError, ValueError, AttributeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"model {name!r} could not be loaded: {first}") from error
+    asked = {named: how.dtype, "variant": how.variant, "revision": how.revision}
+    given = {name: value for name, value in asked.items() if value is not None}
+    with _quiet_loading():
+        try:
+            pipe = DiffusionPipeline.from_pretrained(place, use_safetensors=True, local_files_only=known_only, **given)
+        except (OSError, KeyError, ValueError, AttributeError) as error:
+            if "custom code" in str(error):
+                raise ValueError(_own_code(place, "in its parts")) from error
+            if known_only:
+                raise ValueError(_elsewhere(place)) from error
+            raise ValueError(f"model {place!r} could not be loaded: {first_line(error)}") from error
+        put_on(pipe, how.loras)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
+    return _placed(pipe, how)
+
+
+def _placed(pipe: Any, how: _How) -> Any:
+    """The pipeline on its device, or with what is offloaded in turn; such a pipeline is never moved itself."""
+    if how.offload == "model":
+        pipe.enable_model_cpu_offload(device=how.device)
+    elif how.offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=how.device)
+    elif how.offload == "group":
+        pipe.enable_group_offload(torch.device(how.device), offload_type="leaf_level")
+    else:
+        pipe.to(how.device)
+    return pipe

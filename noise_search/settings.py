@@ -2,16 +2,23 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypedDict, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 import torch
 
 from noise_search.arguments import check_counts, check_flags, check_numbers
-from noise_search.words import nearest
+from noise_search.words import nearest, unknown
 
 Scheduler = Literal["auto", "first-order", "keep"]
+Offload = Literal["model", "sequential", "group"]
+
+LOADING = ("device", "dtype", "lora", "offload", "variant", "revision")
+"""Settings of the loading of a model by its name; a pipeline object has been set up already."""
+
+_SUCH = {"variant": "fp16", "revision": "main"}
 
 _DIFFUSERS_WORDS = {
     "guidance_scale": "guidance",
@@ -40,6 +47,10 @@ class ModelOptions(TypedDict, total=False):
     check: bool
     device: str | torch.device | None
     dtype: torch.dtype | None
+    lora: str | Path | Sequence[str | Path] | None
+    offload: Offload | None
+    variant: str | None
+    revision: str | None
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,11 @@ class ModelSettings:
         scheduler: "first-order" replaces the pipeline's scheduler by a first-order rule on its grid, "keep" runs it,
             "auto" runs it where whole runs are enough.
         check: whether a pipeline of a class that wasn't tested is looked at before it is searched.
-        device, dtype: of a model that is loaded by its name.
+        device, dtype: of a model that is loaded by its name, as all that follow but the options.
+        lora: LoRAs to put on it, each PATH_OR_HUB_ID or PATH_OR_HUB_ID:SCALE.
+        offload: "model", "sequential" or "group": what lies on the CPU until its turn on the accelerator.
+        variant: of the weights' files, such as "fp16".
+        revision: commit, tag or branch of a model of the hub.
         options: further arguments of the pipeline's call.
 
     Raises:
@@ -73,6 +88,10 @@ class ModelSettings:
     check: bool = True
     device: str | torch.device | None = None
     dtype: torch.dtype | None = None
+    lora: str | Path | Sequence[str | Path] | None = None
+    offload: Offload | None = None
+    variant: str | None = None
+    revision: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,17 +103,45 @@ class ModelSettings:
         if self.negative_prompt is not None and not isinstance(self.negative_prompt, str):
             kind = type(self.negative_prompt).__name__
             raise TypeError(f"negative_prompt={self.negative_prompt!r} is a {kind}; expected a text")
+        if self.offload is not None and self.offload not in get_args(Offload):
+            raise unknown("offload", str(self.offload), get_args(Offload))
+        for name in ("variant", "revision"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise TypeError(f"{name}={value!r} must be a name, such as {_SUCH[name]!r}")
+        if self.lora is not None and not isinstance(self.lora, str | Path | Sequence):
+            raise TypeError(
+                f"lora={self.lora!r} is a {type(self.lora).__name__}; expected a path or hub id, or several"
+            )
+        for one in self._loras:
+            if not isinstance(one, str | Path) or not str(one):
+                raise TypeError(
+                    f"lora={one!r} is a {type(one).__name__}; expected a path or hub id, with :SCALE or not"
+                )
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """What a sampler is told of them besides the options: all but where a model is loaded."""
-        loading = ("device", "dtype", "options", "check")
-        return tuple(one.name for one in fields(cls) if one.name not in loading)
+        return tuple(one.name for one in fields(cls) if one.name not in (*LOADING, "options", "check"))
 
     @property
     def given(self) -> dict[str, Any]:
         """Of what a sampler is told, that which isn't left to the model."""
         return {name: value for name in self.names() if (value := getattr(self, name)) is not None}
+
+    @property
+    def loading(self) -> tuple[str, ...]:
+        """Names of those given that only a model that is loaded by its name has."""
+        return tuple(name for name in LOADING if getattr(self, name) is not None)
+
+    @property
+    def loras(self) -> tuple[str, ...]:
+        """What `lora` asks for, a text for each."""
+        return tuple(map(str, self._loras))
+
+    @property
+    def _loras(self) -> Sequence[str | Path]:
+        return [self.lora] if isinstance(self.lora, str | Path) else self.lora or ()
 
 
 def spelt(function: _Function) -> _Function:

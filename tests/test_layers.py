@@ -12,13 +12,13 @@ ROOT = Path(__file__).parents[1]
 ROWS = {  # from the ground up: a room imports rooms of lower rows, and of its own folder
     "noise_search": [
         "version words arguments collisions",
-        "settings algorithms disk shapes",
+        "settings lora algorithms disk shapes",
         "claims",
         "models",
         "resolve",
         "results",
         "engine",
-        "image_scores replays prompt_sets",
+        "image_scores replays prompt_sets checking",
         "diagnosis",
         "comparison",
         "cli shapes.train",

@@ -4,7 +4,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -51,8 +51,17 @@ def compare(
     pool_limit: Annotated[
         int, typer.Option(min=1, help="How many times the largest budget the random candidates may take.")
     ] = 1,
+    image: options.Image = None,
+    mask: options.Mask = None,
+    control_image: options.ControlImage = None,
+    strength: options.Strength = None,
+    model_option: options.ModelOption = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    lora: options.Lora = None,
+    offload: options.Offload = None,
+    variant: options.Variant = None,
+    revision: options.Revision = None,
     out: Annotated[Path, typer.Option(help="Directory; what is there already isn't run again.")] = Path("runs/compare"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the comparison that is there first.")] = False,
     format: options.Printed = Format.human,
@@ -67,15 +76,25 @@ def compare(
     scoring, judging = options.configured_verifiers(
         verifier_option or [], searched, options.judge_names(judges, model, searched)
     )
-    of_model: dict[str, Any] = {  # what isn't given stays out of the settings that are recorded
-        "steps": steps,
-        "guidance": guidance,
-        "negative_prompt": negative_prompt,
-        "height": height,
-        "width": width,
-        "device": device,
-        "dtype": options.dtype_named(dtype),
-    }
+    of_model = options.of_model(  # what isn't given stays out of the settings that are recorded
+        model,
+        image=image,
+        mask=mask,
+        control_image=control_image,
+        strength=strength,
+        model_option=model_option,
+        steps=steps,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        height=height,
+        width=width,
+        device=device,
+        dtype=options.dtype_named(dtype),
+        lora=lora,
+        offload=offload,
+        variant=variant,
+        revision=revision,
+    )
     found = room.compare(
         out=out,
         overwrite=overwrite,
@@ -95,7 +114,7 @@ def compare(
         pool_limit=pool_limit,
         on_interrupt="return",
         prompts=_prompt_set(prompts, limit, per_family),  # last, as it may download
-        **{name: value for name, value in of_model.items() if value is not None},
+        **of_model,
     )
     return told(found, format)
 

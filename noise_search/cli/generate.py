@@ -45,8 +45,17 @@ def generate(
     batch_size: options.BatchSize = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Pad batches: equal bytes.")] = False,
     top_k: Annotated[int, typer.Option(help="Images to keep and show.")] = 8,
+    image: options.Image = None,
+    mask: options.Mask = None,
+    control_image: options.ControlImage = None,
+    strength: options.Strength = None,
+    model_option: options.ModelOption = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    lora: options.Lora = None,
+    offload: options.Offload = None,
+    variant: options.Variant = None,
+    revision: options.Revision = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which no batch starts.")] = None,
     target_score: Annotated[float | None, typer.Option(help="Stop at this score.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many candidates without a new best.")] = None,
@@ -68,6 +77,20 @@ def generate(
     searched = options.names(verifier)
     scoring, judges = options.configured_verifiers(
         verifier_option or [], searched, options.judge_names(judge, model, searched)
+    )
+    of_model = options.of_model(
+        model,
+        image=image,
+        mask=mask,
+        control_image=control_image,
+        strength=strength,
+        model_option=model_option,
+        device=device,
+        dtype=options.dtype_named(dtype),
+        lora=lora,
+        offload=offload,
+        variant=variant,
+        revision=revision,
     )
     result = search(
         prompt,
@@ -92,12 +115,11 @@ def generate(
         batch_size=batch_size,
         deterministic=deterministic,
         top_k=top_k,
-        device=device,
-        dtype=options.dtype_named(dtype),
         time_limit=time_limit,
         target_score=target_score,
         patience=patience,
         on_interrupt="return",
+        **of_model,
     )
     stopped = isinstance(result.error, KeyboardInterrupt)
     with Interrupts() as interrupts:  # what took hours isn't lost in its last second

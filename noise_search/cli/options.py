@@ -1,18 +1,22 @@
 """What people type and what they are told: options that commands share, and NAME=VALUE for algorithms and verifiers."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image as PILImage
 
     from noise_search.algorithms.base import SearchAlgorithm
     from noise_search.resolve import Named
+    from samplers.pipelines.pictures import Picture
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -52,6 +56,27 @@ Width = Annotated[int | None, typer.Option(help="Width in pixels.")]
 BatchSize = Annotated[int | None, typer.Option(help="Candidates per micro-batch.")]
 Device = Annotated[str | None, typer.Option(help="Device to load the model on.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
+Image = Annotated[
+    list[Path] | None, typer.Option(help="Image that the pipeline takes; may be repeated where it takes several.")
+]
+Mask = Annotated[Path | None, typer.Option(help="Mask of an inpainting pipeline, white where it paints.")]
+ControlImage = Annotated[
+    list[Path] | None, typer.Option(help="Image that a ControlNet follows; may be repeated for several.")
+]
+Strength = Annotated[float | None, typer.Option(help="How far image to image leaves the image, 0 to 1.")]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Another argument of the pipeline's call, such as clip_skip=2; may be repeated."),
+]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(help="LoRA, PATH_OR_HUB_ID[:SCALE], such as ink.safetensors:0.8; may be repeated."),
+]
+Offload = Annotated[
+    str | None, typer.Option(help="Keep on the CPU until their turn: model (parts), group or sequential (layers).")
+]
+Variant = Annotated[str | None, typer.Option(help="Variant of the model's weights, such as fp16.")]
+Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch of a model of the hub.")]
 
 
 def names(text: str) -> list[str]:
@@ -109,6 +134,122 @@ def dtype_named(name: str | None) -> "torch.dtype | None":
     if name is not None and name not in known:
         raise unknown("dtype", name, known)
     return None if name is None else known[name]
+
+
+def of_model(
+    model: str | None,
+    *,
+    image: Sequence[Path] | None = None,
+    mask: Path | None = None,
+    control_image: Sequence[Path] | None = None,
+    strength: float | None = None,
+    model_option: Sequence[str] | None = None,
+    revision: str | None = None,
+    **loading: Any,
+) -> dict[str, Any]:
+    """Arguments of a search for what is asked of the model; those that aren't given are left out.
+
+    Pictures are opened upright, and go by the names that the pipeline has for them.
+
+    Raises:
+        ValueError: a picture that can't be opened, or what the model's pipeline doesn't take.
+        TypeError: a value of another type.
+    """
+    given: dict[str, Any] = {**loading, "revision": revision}
+    pictures: list[tuple[Picture, Sequence[Path]]] = [
+        ("image", image or []),
+        ("mask", [] if mask is None else [mask]),
+        ("control image", control_image or []),
+    ]
+    opened = [(what, [_picture(file) for file in files]) for what, files in pictures if files]
+    if strength is not None and not 0 <= strength <= 1:
+        raise ValueError(f"strength={strength:g} must be from 0 to 1")
+    if opened or strength is not None or model_option:
+        given["model_options"] = _call_options(model, revision, opened, strength, model_option or [])
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _call_options(
+    model: str | None,
+    revision: str | None,
+    pictures: "Sequence[tuple[Picture, list[PILImage]]]",
+    strength: float | None,
+    assignments: Sequence[str],
+) -> dict[str, Any]:
+    from noise_search.models import pipeline_class
+    from samplers.pipelines.pictures import picture_argument, takes_list
+    from samplers.pipelines.view import parameters
+
+    if model is None:
+        raise ValueError("pictures go by the names that a model's pipeline has for them: give --model too")
+    kind = pipeline_class(model, revision)
+    found: list[tuple[str, Any]] = []
+    for what, images in pictures:
+        name = picture_argument(kind, what)
+        if name is None:
+            raise ValueError(f"{kind.__name__} takes no {what}; {_TAKING[what]}")
+        found.append((name, images if len(images) > 1 or takes_list(name) else images[0]))
+    if strength is not None:
+        if "strength" not in parameters(kind):
+            raise ValueError(f"{kind.__name__} takes no strength; {_TAKING['image']}")
+        found.append(("strength", strength))
+    found += [_call_option(kind, text) for text in assignments]
+    names = [name for name, _ in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice!r} of {kind.__name__} is given twice; give it once")
+    return dict(found)
+
+
+_ELSEWHERE = {
+    "num_inference_steps": "steps",
+    "generator": "seed",
+    "num_images_per_prompt": "candidates",
+    "negative_prompt": "negative-prompt",
+    **{name: name for name in ("steps", "guidance", "seed", "height", "width")},
+}
+_TAKING = {
+    "image": "save AutoPipelineForImage2Image.from_pipe(pipe) of diffusers and give its directory as --model",
+    "mask": "save AutoPipelineForInpainting.from_pipe(pipe) of diffusers and give its directory as --model",
+    "control image": "give the directory of a saved ControlNet pipeline as --model",
+}
+
+
+def _call_option(kind: type, text: str) -> tuple[str, Any]:
+    """Name and value, as the signature of the pipeline's call has its type: text, tuple, picture, else as it is read.
+
+    Raises:
+        ValueError: a text without "=", an unknown name, or a picture that can't be opened.
+        TypeError: a text for a number.
+    """
+    from noise_search.words import unknown
+    from samplers.pipelines.options import OWNED
+    from samplers.pipelines.view import parameters
+
+    known = {name: one for name, one in parameters(kind).items() if name not in (*OWNED, *_ELSEWHERE)}
+    name, value = assignment(text, "clip_skip=2")
+    if (own := _ELSEWHERE.get(name)) is not None:
+        raise ValueError(f"{name!r} is an option of the command itself: give it as --{own}")
+    if name not in known:
+        raise unknown(f"option of {kind.__name__}:", name, known)
+    stated = known[name].annotation
+    stated = stated.__name__ if isinstance(stated, type) and not get_args(stated) else str(stated)
+    types = set(re.findall(r"\w+", stated))
+    if isinstance(value, str) and "str" not in types:
+        if types & {"Image", "PipelineImageInput"}:
+            return name, _picture(Path(value))
+        if types & {"int", "float", "bool"}:
+            raise TypeError(f"{name}={value!r} is a text; {kind.__name__} expects {stated}")
+    if isinstance(value, int | float) and "str" in types and not types & {"int", "float", "bool"}:
+        return name, text.partition("=")[2]
+    return name, tuple(value) if isinstance(value, list) and "tuple" in types and "list" not in types else value
+
+
+def _picture(file: Path) -> "PILImage":
+    from PIL import Image
+
+    from noise_search.disk.images import read_pixels
+
+    return Image.fromarray(read_pixels(file))
 
 
 _WORDS = {"none": None, "null": None, "true": True, "false": False}

@@ -26,6 +26,7 @@ from noise_search.results.record import own_versions, search_record, settings_te
 from noise_search.settings import ModelOptions, ModelSettings, spelt
 from noise_search.words import counted, printable
 from samplers.base import Sampler
+from samplers.contents import describe, recorded
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def compare(
             with it as `error.comparison`.
         progress: say the projected time before the start, and show a bar.
         settings: of the model, as in `search()`: steps, guidance, negative_prompt, height, width, eta, scheduler,
-            device, dtype.
+            device, dtype, lora, offload, variant, revision.
 
     Returns:
         The comparison; after Ctrl-C what is complete by then, with a warning, as `on_interrupt` says.
@@ -232,7 +233,13 @@ def _families(asked: PromptSet) -> dict[str, str]:
 def _asked(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """Arguments given beyond the defaults, as JSON; what has no form there is told in words."""
     given = {name: value for name, value in {**settings, **more}.items() if value is not None}
-    return json.loads(json.dumps(given, default=str))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(given, default=_told))  # type: ignore[no-any-return]
+
+
+def _told(value: Any) -> str:
+    """An image or tensor by what it contains, as others would have its address in their words."""
+    content = recorded(value)
+    return describe(content) if isinstance(content, dict) and "sha256" in content else str(value)
 
 
 def _labelled(asked: Any) -> dict[str, SearchAlgorithm]:

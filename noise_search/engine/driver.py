@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Unpack, overload
 
 import numpy as np
@@ -24,7 +25,7 @@ from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_
 from noise_search.results.candidate import Candidate
 from noise_search.results.record import sampler_record, search_record, unread_record
 from noise_search.results.result import SearchResult
-from noise_search.settings import ModelSettings, Scheduler, spelt
+from noise_search.settings import ModelSettings, Offload, Scheduler, spelt
 from samplers.base import Sampler
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,10 @@ def search(
     check: bool = True,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    lora: str | Path | Sequence[str | Path] | None = None,
+    offload: Offload | None = None,
+    variant: str | None = None,
+    revision: str | None = None,
     model_options: dict[str, Any] | None = None,
     batch_size: int | None = None,
     deterministic: bool = False,
@@ -107,8 +112,14 @@ def search(
         check: whether a pipeline of a class outside the table of tested ones is looked at, for a few NFE beside the
             budget, once for each class and kind of options: is a run the plain pipeline's, and a row alone the row in a
             batch? Where not, less is done with it; see `noise_search.check`.
-        device, dtype: of a model that is loaded here; a pipeline object stays where it is.
-        model_options: further arguments of the pipeline's call.
+        device, dtype: of a model that is loaded here; a pipeline object stays where it is, and as it is.
+        lora: LoRAs to put on a model that is loaded here: safetensors files or hub ids (owner/name, or
+            owner/name/file.safetensors), one or several, each with ":0.8" behind it for another scale than 1.
+        offload: of a model that is loaded here, what waits on the CPU for its turn on the accelerator: "model" the
+            parts of the pipeline, "group" their layers, "sequential" layers too, slower and smallest.
+        variant: of the weights of a model that is loaded here, such as "fp16".
+        revision: commit, tag or branch of a model that is loaded from the hub.
+        model_options: further arguments of the pipeline's call, such as its images (PIL or tensors).
         batch_size: candidates per micro-batch; chosen from the latents' size when None, halved when memory runs out.
         deterministic: pad every micro-batch to the same shape, so that equal environments give equal bytes.
         time_limit: seconds after which no further micro-batch starts.
@@ -155,6 +166,10 @@ def search(
         check=check,
         device=device,
         dtype=dtype,
+        lora=lora,
+        offload=offload,
+        variant=variant,
+        revision=revision,
         options=model_options or {},
     )
     loaded = load_model(model, asked, prompts[0], stops=not chosen.whole_calls)

@@ -1,12 +1,14 @@
 """The model of a record, opened with exactly the settings that were recorded, or refused."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from noise_search.models import LoadedModel, check_unplaced, load_model, open_pipeline
+from noise_search.lora import find
+from noise_search.models import LoadedModel, check_unplaced, load_model, open_pipeline, pipeline_class, usable_device
 from noise_search.replays.reading import Record
 from noise_search.results.record import model_differences
 from noise_search.settings import ModelSettings
@@ -30,7 +32,7 @@ def open_recorded(
     known = record.settings["model"]
     _check_recorded(known.get("options", {}))
     if isinstance(model, Sampler):
-        check_unplaced(asked.device, asked.dtype)
+        check_unplaced(asked)
         if asked.options:
             raise ValueError(
                 f"model_options {', '.join(asked.options)}: a {type(model).__name__} object brings its own"
@@ -42,12 +44,54 @@ def open_recorded(
             f"{record.origin} was made with a {known.get('sampler')} object ({known.get('name')!r}): pass it as model="
         )
     model = _by_name(record.origin, str(known.get("name"))) if model is None else model
-    dtype = asked.dtype or _dtype(known) if isinstance(model, str | Path) else asked.dtype
-    name, pipe, card = open_pipeline(model, asked.device, dtype)
+    if isinstance(model, str | Path):
+        asked = _loaded_as(record.origin, known, str(model), asked)
+    name, pipe, card, loading = open_pipeline(model, asked)
     if type(pipe).__name__ != known["pipeline"]:
         _refuse(record, [f"the pipeline is {type(pipe).__name__} here, {known['pipeline']} recorded"])
     settings = _options(record.origin, known.get("options", {}), asked.options)
-    return LoadedModel(name, _sampler(pipe, known, settings), card, str(pipe._execution_device))
+    return LoadedModel(name, _sampler(pipe, known, settings), card, str(pipe._execution_device), loading)
+
+
+def _loaded_as(origin: str, known: Mapping[str, Any], model: str, asked: ModelSettings) -> ModelSettings:
+    """What is asked for, and else what was recorded of the loading; of a model given in place only its LoRAs."""
+    recorded = known.get("loading", {})
+    if not isinstance(recorded, Mapping):
+        raise ValueError(f"{origin} has {recorded!r:.40} for how its model was loaded; expected what a search writes")
+    given: dict[str, Any] = {"dtype": asked.dtype or _dtype(known)}
+    if model == known.get("name"):
+        given["revision"] = asked.revision or recorded.get("commit")
+        given["variant"] = asked.variant or recorded.get("variant")
+    if torch.device(usable_device(asked.device)).type != "cpu":
+        given["offload"] = asked.offload or recorded.get("offload")
+    asked = replace(asked, **given)
+    return replace(asked, lora=_loras(origin, recorded, model, asked))
+
+
+def _loras(origin: str, recorded: Mapping[str, Any], model: str, asked: ModelSettings) -> list[str]:
+    """Those recorded, as they are to be asked for; those given must be the same.
+
+    Because a file names them, no more than safetensors files of this machine with the recorded hash are opened.
+    """
+    known = recorded.get("lora", [])
+    try:
+        wanted = [(str(one["source"]), float(one["scale"]), str(one["sha256"])) for one in known]
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{origin} has {known!r:.40} for its LoRAs; expected what a search writes") from error
+    again = [f"{source}:{scale!r}" for source, scale, _ in wanted]
+    if asked.loras and len(asked.loras) != len(wanted):
+        raise ValueError(
+            f"lora={list(asked.loras)}: {origin} was made with {', '.join(again) or 'none'}; give the same"
+        )
+    for (source, *_), whole in zip(wanted, again, strict=True):
+        if not asked.loras and not Path(source).expanduser().exists():
+            raise ValueError(f"{origin} was made with the LoRA {source!r}, which isn't here: pass lora={whole!r} again")
+    texts = list(asked.loras) or again
+    for lora, (_, scale, sha256) in zip(find(texts, pipeline_class(model, asked.revision)), wanted, strict=True):
+        if (lora.scale, lora.sha256) != (scale, sha256):
+            differs = "has other contents" if lora.scale == scale else f"has scale {lora.scale:g}, recorded {scale:g}"
+            raise ValueError(f"lora={lora.source!r} is not what {origin} was made with: it {differs}")
+    return texts
 
 
 def _check_recorded(options: Mapping[str, Any]) -> None:

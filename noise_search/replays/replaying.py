@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,10 @@ from noise_search.results.record import (
     differences,
     environment,
     grid_record,
+    model_record,
     same_bits,
 )
-from noise_search.settings import ModelSettings, Scheduler, spelt
+from noise_search.settings import ModelSettings, Offload, Scheduler, spelt
 from noise_search.words import first_line
 from samplers.recipe import Recipe
 from samplers.replay import Replayed, check_recipe, cost, keyed
@@ -50,6 +52,10 @@ def replay(
     model_options: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    lora: str | Path | Sequence[str | Path] | None = None,
+    offload: Offload | None = None,
+    variant: str | None = None,
+    revision: str | None = None,
     verifier: str | Verifier | Aggregator | Callable[..., Any] | Sequence[Any] | None = None,
     steps: int | None = None,
     guidance: float | None = None,
@@ -76,6 +82,9 @@ def replay(
         model_options: further arguments of the pipeline's call. With files and results, those that JSON can't hold,
             such as a ControlNet's image; another content than the one recorded is refused.
         device, dtype: of a model that is loaded here; the dtype recorded when None.
+        lora, variant, revision: as in `search()`; those recorded when None, where they are here. Files and results want
+            the LoRAs that they were made with.
+        offload: as in `search()`, recorded or not; the one recorded when None, where there is an accelerator.
         verifier: scores the image; one that needs an x0 prediction gets that of the recipe's last run.
         steps, guidance, negative_prompt, height, width, eta, scheduler: as in `search()`, for bare recipes only.
         progress: say on standard error what is being run.
@@ -99,6 +108,10 @@ def replay(
         scheduler=scheduler,
         device=device,
         dtype=dtype,
+        lora=lora,
+        offload=offload,
+        variant=variant,
+        revision=revision,
         options=model_options or {},
     )
     text = record.prompt if prompt is None else prompt
@@ -161,7 +174,7 @@ def _settings(record: Record, loaded: LoadedModel, known: Mapping[str, Any], spa
     recorded = dict(record.settings or {})
     return recorded | {
         "record_version": RECORD_VERSION,
-        "model": {"name": loaded.name, "fingerprint": loaded.fingerprint, **known},
+        "model": model_record(loaded, known),
         "environment": environment(),
         "grids": recorded.get("grids") or grid_record(space),
     }

@@ -45,7 +45,7 @@ def search_record(
     return {
         "record_version": RECORD_VERSION,
         "environment": environment(),
-        "model": {"name": loaded.name, "fingerprint": loaded.fingerprint, **loaded.sampler.describe()},
+        "model": model_record(loaded, loaded.sampler.describe()),
         "verifier": aggregator.describe(),
         "judges": [v.describe() for v in judges],
         "families": {v.key: v.family or v.key for v in (*aggregator.verifiers, *judges)},
@@ -63,6 +63,12 @@ def sampler_record(loaded: LoadedModel) -> dict[str, Any]:
         "note": sampler.note,
         "check": dict(loaded.shown),
     }
+
+
+def model_record(loaded: LoadedModel, described: Mapping[str, Any]) -> dict[str, Any]:
+    """A model as plain JSON: its name, its sampler's description, and what it was loaded with where it was so."""
+    loading = {"loading": dict(loaded.loading)} if loaded.loading else {}
+    return {"name": loaded.name, "fingerprint": loaded.fingerprint, **loading, **described}
 
 
 def unread_record(verifiers: Sequence[Verifier], prompts: Sequence[str]) -> dict[str, Any]:
@@ -125,8 +131,8 @@ def same_bits(recorded: Mapping[str, Any], here: Mapping[str, Any], keyed: bool)
 _SHOWN = 100
 """Characters of a value in a message."""
 
-_ELSEWHERE = {"versions", "device", "dtype", "fingerprint"}
-"""Of a model's description: where and how it ran, not what it is."""
+_ELSEWHERE = {"versions", "device", "dtype", "fingerprint", "loading"}
+"""Of a model's description: where, how and from what it ran, not what it is."""
 
 
 def model_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -97,7 +97,7 @@ def show(sampler: PipelineSampler, prompt: str, sizes: Sequence[int] = (2,)) -> 
         if not plain <= tolerance:
             repeats = apart(plain_image(calls, prompt, options, seed, drawn=1), expected) <= tolerance
         gaps = [_rows(looked, noises[:size], alone[:size], apart) for size in sizes]
-        rows = None if None in gaps else max((gap for gap in gaps if gap is not None), key=lambda gap: (gap != gap, gap))
+        rows = None if None in gaps else max((gap for gap in gaps if gap is not None), key=_badness)
         failed = ""
     except Exception as error:
         if is_out_of_memory(error) or isinstance(error, denoisers.Busy):
@@ -108,6 +108,10 @@ def show(sampler: PipelineSampler, prompt: str, sizes: Sequence[int] = (2,)) -> 
     if looked is not sampler:
         sampler._calls.denoiser_rows += spent
     return Claims(plain, rows, repeats, tolerance, failed, -(-spent // max(1, looked.rows_per_evaluation)))
+
+
+def _badness(gap: float) -> float:
+    return math.inf if math.isnan(gap) else gap
 
 
 def _rows(
@@ -125,13 +129,13 @@ def _rows(
     return max(gaps) if all(map(math.isfinite, gaps)) else math.nan
 
 
-def short(sampler: PipelineSampler) -> int | None:
-    """The number of steps to ask for so that two are run; None where the options fix them."""
+def short(sampler: PipelineSampler, steps: int = STEPS) -> int | None:
+    """The number of steps to ask for so that so many are run; None where the options fix them."""
     calls = sampler._calls
     strength = calls.options.get("strength")
     default = parameters(calls.pipe).get("strength")
     share = strength if strength is not None else default.default if default is not None else 1.0
-    asked = STEPS if not isinstance(share, int | float) or not 0 < share < 1 else math.ceil(STEPS / share)
+    asked = steps if not isinstance(share, int | float) or not 0 < share < 1 else math.ceil(steps / share)
     try:
         calls.with_steps(asked)
     except ValueError:

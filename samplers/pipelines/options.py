@@ -66,6 +66,7 @@ def call_options(
     if unknown:
         raise TypeError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
     _check_guidance(pipe, options)
+    _check_image(pipe, options)
     return options
 
 
@@ -87,6 +88,17 @@ def _check_guidance(pipe: Any, options: dict[str, Any]) -> None:
         warn(
             f"guidance_scale = {scale} is ignored by this model, which has no embedded guidance: guide it by "
             "true_cfg_scale and a negative_prompt"
+        )
+
+
+def _check_image(pipe: Any, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for several images of image to image, which the rows of a batch would share out."""
+    image = options.get("image")
+    batch = isinstance(image, list | tuple) or getattr(image, "ndim", 0) == 4
+    if image is not None and batch and len(image) > 1 and "strength" in parameters(pipe):
+        raise ValueError(
+            f"image holds {len(image)} images, and {type(pipe).__name__} begins each candidate from one of them: give "
+            "one, and search the others by themselves"
         )
 
 

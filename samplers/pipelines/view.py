@@ -66,9 +66,12 @@ def call_view(view: Any, options: dict[str, Any]) -> Any:
 
 
 def parameters(pipe: Any) -> dict[str, inspect.Parameter]:
-    """The named parameters of the pipeline's call; of its bases' too, as far as it passes keywords on."""
+    """The named parameters of the call of a pipeline, or of a class of them; of its bases' too, as far as it passes
+    keywords on.
+    """
     found: dict[str, inspect.Parameter] = {}
-    for call in (vars(c)["__call__"] for c in type(pipe).__mro__ if "__call__" in vars(c)):
+    kind = pipe if isinstance(pipe, type) else type(pipe)
+    for call in (vars(c)["__call__"] for c in kind.__mro__ if "__call__" in vars(c)):
         named = list(inspect.signature(call).parameters.values())[1:]
         passed_on = [p for p in named if p.kind is p.VAR_KEYWORD]
         found |= {p.name: p for p in named if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in found}

@@ -7,13 +7,13 @@ import pytest
 import noise_search
 from noise_search.engine.driver import search
 from noise_search.engine.setup import SearchOptions
-from noise_search.settings import ModelOptions, ModelSettings
+from noise_search.settings import LOADING, ModelOptions, ModelSettings
 
 
 def test_the_typed_keywords_are_those_of_the_functions():
     keywords = [name for name in inspect.signature(search).parameters if name != "prompt"]
     assert sorted(keywords) == sorted(SearchOptions.__annotations__)
-    assert ModelOptions.__annotations__.keys() == {*ModelSettings.names(), "device", "dtype"}
+    assert ModelOptions.__annotations__.keys() == {*ModelSettings.names(), *LOADING}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,11 @@ def test_a_misspelt_keyword_is_answered_by_the_nearest(function, given, words):
         ({"eta": 2}, ValueError, "eta=2 must be from 0"),
         ({"eta": float("nan")}, ValueError, "eta=nan"),
         ({"negative_prompt": 3}, TypeError, "negative_prompt=3 is a int"),
+        ({"offload": "modle"}, ValueError, "unknown offload 'modle'; did you mean 'model'"),
+        ({"variant": ""}, TypeError, "variant='' must be a name, such as 'fp16'"),
+        ({"revision": 3}, TypeError, "revision=3 must be a name, such as 'main'"),
+        ({"lora": 3}, TypeError, "lora=3 is a int; expected a path or hub id, or several"),
+        ({"lora": ["a/b", 3]}, TypeError, "lora=3 is a int; expected a path or hub id, with :SCALE or not"),
     ],
 )
 def test_settings_that_no_model_can_take_are_refused(settings, kind, words):

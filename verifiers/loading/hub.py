@@ -6,6 +6,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from verifiers.base import WeightsError
 from verifiers.loading import notices
@@ -81,16 +82,44 @@ def are_cached(repository: str, filenames: Iterable[str], revision: str) -> bool
 
 def size_of(repository: str, revision: str, suffixes: Iterable[str] = (".safetensors",)) -> int | None:
     """Bytes of a repository's files with these endings, asked of the hub; None where it can't be reached."""
+    info, ends = _info(repository, revision), tuple(suffixes)
+    return (
+        None if info is None else sum(file.size or 0 for file in info.siblings or [] if file.rfilename.endswith(ends))
+    )
+
+
+def files(repository: str, revision: str) -> list[str]:
+    """Names of a repository's files, asked of the hub; where it can't be reached, of those in the local cache."""
+    from huggingface_hub import snapshot_download
+
+    info = _info(repository, revision)
+    if info is not None:
+        return [file.rfilename for file in info.siblings or []]
+    try:
+        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    except Exception:  # nothing of it is here, which its download will tell
+        return []
+    return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+
+
+def licence(repository: str, revision: str) -> str | None:
+    """The name of the licence that a repository's card states, asked of the hub; None where that isn't known."""
+    card = getattr(_info(repository, revision), "card_data", None) or {}
+    stated = card.get("license")
+    stated = card.get("license_name") or stated if stated == "other" else stated
+    return stated if isinstance(stated, str) else None
+
+
+def _info(repository: str, revision: str) -> Any:
+    """What the hub says of a repository; None where it can't be reached or says nothing."""
     from huggingface_hub import HfApi
 
     if not reachable():
         return None
     try:
-        siblings = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=5).siblings or []
+        return HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=5)
     except Exception:  # only a notice depends on it; the download itself will tell what is wrong
         return None
-    ends = tuple(suffixes)
-    return sum(file.size or 0 for file in siblings if file.rfilename.endswith(ends))
 
 
 def fetch(repository: str, filename: str, revision: str, size: int | None = None) -> Path:

@@ -16,6 +16,11 @@ QUIET_BELOW = 50_000_000
 
 _said: set[str] = set()
 
+_FREE = re.compile(r"apache-2\.0|mit(-0)?|bsd(-\w+)*|isc|cc0-1\.0|cc-by-[\d.]+|unlicense|zlib|bsl-1\.0|wtfpl")
+"""Licences, as the hub names them, that set no terms of use for what is made."""
+
+_NON_COMMERCIAL = re.compile(r"non-?commercial|\bnc\b|research")
+
 _RESEARCH_ONLY = "licensed for research only, no commercial use"
 _TERMS: tuple[tuple[str, str], ...] = (
     (r"mobileclip|dfn[25]b|apple/", f"Apple's weights are {_RESEARCH_ONLY}; see their model card"),
@@ -76,6 +81,14 @@ def flag(weights: str) -> None:
     """Warn once about weights that a user may not use for everything."""
     if found := terms(weights):
         _warn(weights, found)
+
+
+def licensed(weights: str, licence: str | None) -> None:
+    """Warn once about weights whose licence, as the hub names it, restricts their use; None says nothing."""
+    if licence is None or _FREE.fullmatch(licence.lower()):
+        return
+    terms = "forbids commercial use" if _NON_COMMERCIAL.search(licence.lower()) else "sets terms of use"
+    _warn(weights, f"its licence, {licence}, {terms}; read it on the model card")
 
 
 def in_bytes(size: int) -> str:

@@ -49,7 +49,7 @@ VALUES = [
     ({"steps": 0, **EMBEDDED}, "steps=0"),
     ({"eta": 2.0, **EMBEDDED}, "eta=2.0 must be from 0"),
     ({"device": "gpu", **EMBEDDED}, "device 'gpu' can't be used here"),
-    ({"device": "cpu"}, "device and dtype"),
+    ({"device": "cpu"}, "device: only for models that are loaded by name"),
     ({"steps": 4}, "own settings"),
     ({"algorithm": "randon"}, "unknown algorithm 'randon'; did you mean 'random'"),
     ({"verifier": "clipp"}, "unknown verifier 'clipp'; did you mean 'clip'"),
