@@ -15,9 +15,11 @@ class Entry:
             its documentation shows); no prompt, steps, generator, latents or output type.
         prompt: a text, or a class label.
         steps: of its grid.
+        output_type: that the call takes: "pil" where the pipeline pastes its image into the one it was given.
     """
 
     make: Callable[[], Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     prompt: str = "a cat"
     steps: int = 3
+    output_type: str = "pt"
