@@ -104,6 +104,18 @@ def clip(projected: bool = False) -> Any:
     return (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(clip_config())
 
 
+def clip_vision() -> transformers.CLIPVisionModelWithProjection:
+    """A CLIP image encoder: 16 x 16 pixels to 32 numbers."""
+    dims = {"hidden_size": 32, "intermediate_size": 37, "projection_dim": 32, "num_attention_heads": 4}
+    config = transformers.CLIPVisionConfig(**dims, num_hidden_layers=2, image_size=16, patch_size=4)
+    return transformers.CLIPVisionModelWithProjection(config)
+
+
+def clip_pictures() -> transformers.CLIPImageProcessor:
+    """Prepares pictures for `clip_vision`."""
+    return transformers.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+
+
 def t5(layers: int = 1) -> transformers.T5EncoderModel:
     """A T5 encoder."""
     return transformers.T5EncoderModel(transformers.T5Config(**T5 | {"num_layers": layers}))

@@ -15,7 +15,7 @@ class Entry:
             its documentation shows); no prompt, steps, generator, latents or output type.
         prompt: a text, or a class label.
         steps: of its grid.
-        output_type: that the call takes: "pil" where the pipeline pastes its image into the one it was given.
+        output_type: the one that gives the picture in [0, 1]: "np" where "pt" is in [-1, 1], "pil" where it must be.
     """
 
     make: Callable[[], Any]
