@@ -104,10 +104,10 @@ def clip(projected: bool = False) -> Any:
     return (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(clip_config())
 
 
-def clip_vision() -> transformers.CLIPVisionModelWithProjection:
-    """A CLIP image encoder: 16 x 16 pixels to 32 numbers."""
+def clip_vision(side: int = 16) -> transformers.CLIPVisionModelWithProjection:
+    """A CLIP image encoder: `side` x `side` pixels in 16 patches to 32 numbers."""
     dims = {"hidden_size": 32, "intermediate_size": 37, "projection_dim": 32, "num_attention_heads": 4}
-    config = transformers.CLIPVisionConfig(**dims, num_hidden_layers=2, image_size=16, patch_size=4)
+    config = transformers.CLIPVisionConfig(**dims, num_hidden_layers=2, image_size=side, patch_size=side // 4)
     return transformers.CLIPVisionModelWithProjection(config)
 
 

@@ -3,13 +3,14 @@
 A class has more than one row where a kind of call is peculiar ("FluxPipeline, true CFG").
 """
 
-from tiny.table import adapters, cascades, images, transformers_of_images, unets, videos
+from tiny.table import adapters, cascades, images, transformers_of_images, unet_clips, unets, videos
 from tiny.table.entry import Entry
 
 ENTRIES: dict[str, Entry] = {
     **unets.ENTRIES,
     **adapters.ENTRIES,
     **cascades.ENTRIES,
+    **unet_clips.ENTRIES,
     **transformers_of_images.ENTRIES,
     **images.ENTRIES,
     **videos.ENTRIES,

@@ -183,11 +183,11 @@ def _cascade_net(**fields: Any) -> Any:
     )
 
 
-def _paella() -> Any:
+def _paella(share: float) -> Any:
     from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
 
     net = PaellaVQModel(levels=2, bottleneck_blocks=1, embed_dim=16, num_vq_embeddings=16)
-    torch.nn.init.normal_(net.out_block[0].weight, std=0.005)  # or most of its pixels would be black or white
+    torch.nn.init.normal_(net.out_block[0].weight, std=share)  # or its pixels would be black and white, or all grey
     torch.nn.init.constant_(net.out_block[0].bias, 0.5)
     return net
 
@@ -201,7 +201,7 @@ def _cascade_decoder() -> dict[str, Any]:
     net = _cascade_net(in_channels=4, out_channels=4, effnet_in_channels=4)
     return {
         "decoder": net,
-        "vqgan": _paella(),
+        "vqgan": _paella(0.005),
         "text_encoder": clip(projected=True),
         "tokenizer": clip_tokenizer(),
     }
@@ -226,7 +226,7 @@ def _wuerstchen() -> dict[str, Any]:
         patch_size=1,
     )
     prior = WuerstchenPrior(c_in=16, c=16, c_cond=32, c_r=8, depth=1, nhead=2)
-    made = {"decoder": net, "vqgan": _paella(), "text_encoder": clip(), "tokenizer": clip_tokenizer()}
+    made = {"decoder": net, "vqgan": _paella(0.3), "text_encoder": clip(), "tokenizer": clip_tokenizer()}
     return made | {"prior_prior": prior, "prior_text_encoder": clip(), "prior_tokenizer": clip_tokenizer()}
 
 
