@@ -82,10 +82,10 @@ def t5_tokenizer() -> transformers.T5Tokenizer:
     return transformers.T5Tokenizer(vocab=vocab + [(c, -4.0) for c in LETTERS], extra_ids=0)
 
 
-def byte_tokenizer() -> transformers.Qwen2Tokenizer:
+def byte_tokenizer(cls: Any = transformers.Qwen2Tokenizer) -> transformers.Qwen2Tokenizer:
     """Qwen's byte-level BPE without merges, with a chat template: a byte is a token."""
     names = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    return transformers.Qwen2Tokenizer(vocab={n: i for i, n in enumerate(names)}, merges=[], chat_template=CHAT)
+    return cls(vocab={n: i for i, n in enumerate(names)}, merges=[], chat_template=CHAT)
 
 
 def gemma_tokenizer() -> transformers.GemmaTokenizer:

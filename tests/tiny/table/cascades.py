@@ -10,6 +10,7 @@ from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import 
 
 from tiny.pipelines import (
     UNCHECKED,
+    awake,
     clip,
     clip_pictures,
     clip_tokenizer,
@@ -43,7 +44,9 @@ def _numbers(seed: int, *shape: int) -> torch.Tensor:
 
 def _prior() -> Any:
     dims = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 1}
-    return diffusers.PriorTransformer(**dims, embedding_dim=32, num_embeddings=12)
+    net = diffusers.PriorTransformer(**dims, embedding_dim=32, num_embeddings=12)
+    torch.nn.init.ones_(net.clip_std)  # zero at birth, as embeddings would be
+    return net
 
 
 def _stable_unclip() -> dict[str, Any]:
@@ -131,6 +134,14 @@ def _kandinsky(kind: str = "image", in_channels: int = 4) -> dict[str, Any]:
     return {"unet": net, "movq": _movq()}
 
 
+def _kandinsky_hint() -> dict[str, Any]:
+    made = _kandinsky("image_hint", 8)
+    for layer in made["unet"].add_embedding.input_hint_block:
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight)  # eight layers whisper as they are born
+    return made
+
+
 def _kandinsky_prior(prefix: str = "prior_") -> dict[str, Any]:
     made = {"prior": _prior(), "image_encoder": clip_vision(), "text_encoder": clip(projected=True)}
     made |= {"tokenizer": clip_tokenizer(), "image_processor": clip_pictures()}
@@ -171,7 +182,7 @@ def _pixels(in_channels: int = 3, **fields: Any) -> dict[str, Any]:
 def _cascade_net(**fields: Any) -> Any:
     from diffusers.models import StableCascadeUNet
 
-    return StableCascadeUNet(
+    net = StableCascadeUNet(
         timestep_ratio_embedding_dim=8,
         conditioning_dim=16,
         block_out_channels=(16, 16),
@@ -181,13 +192,14 @@ def _cascade_net(**fields: Any) -> Any:
         clip_text_pooled_in_channels=32,
         **fields,
     )
+    return awake(net)
 
 
 def _paella(share: float) -> Any:
     from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
 
     net = PaellaVQModel(levels=2, bottleneck_blocks=1, embed_dim=16, num_vq_embeddings=16)
-    torch.nn.init.normal_(net.out_block[0].weight, std=share)  # or its pixels would be black and white, or all grey
+    torch.nn.init.normal_(net.out_block[0].weight, std=share)  # or its pixels would be black and white, or grey
     torch.nn.init.constant_(net.out_block[0].bias, 0.5)
     return net
 
@@ -225,6 +237,7 @@ def _wuerstchen() -> dict[str, Any]:
         clip_embd=32,
         patch_size=1,
     )
+    torch.nn.init.normal_(net.clf[1].weight, std=0.02)  # zero at birth, and half of it is divided by
     prior = WuerstchenPrior(c_in=16, c=16, c_cond=32, c_r=8, depth=1, nhead=2)
     made = {"decoder": net, "vqgan": _paella(0.3), "text_encoder": clip(), "tokenizer": clip_tokenizer()}
     return made | {"prior_prior": prior, "prior_text_encoder": clip(), "prior_tokenizer": clip_tokenizer()}
@@ -291,7 +304,7 @@ ENTRIES: dict[str, Entry] = {
         requires_safety_checker=False,
     ),
     "KandinskyV22Pipeline": KANDINSKY(diffusers.KandinskyV22Pipeline, _kandinsky, LEARNED, SMALL | EMBEDS),
-    "KandinskyV22Img2ImgPipeline": KANDINSKY(
+    "KandinskyV22Img2ImgPipeline": row(
         diffusers.KandinskyV22Img2ImgPipeline, _kandinsky, LEARNED, SMALL | EMBEDS | {"image": PICTURE, "strength": 0.7}
     ),
     "KandinskyV22InpaintPipeline": KANDINSKY(
@@ -302,14 +315,14 @@ ENTRIES: dict[str, Entry] = {
     ),
     "KandinskyV22ControlnetPipeline": KANDINSKY(
         diffusers.KandinskyV22ControlnetPipeline,
-        partial(_kandinsky, "image_hint", 8),
+        _kandinsky_hint,
         LEARNED,
         SMALL | EMBEDS | {"hint": _numbers(3, 3, 64, 64)},
     ),
     "KandinskyV22CombinedPipeline": KANDINSKY(
         diffusers.KandinskyV22CombinedPipeline, _kandinsky_both, BOTH, SMALL | PRIOR_STEPS
     ),
-    "KandinskyV22Img2ImgCombinedPipeline": KANDINSKY(
+    "KandinskyV22Img2ImgCombinedPipeline": row(
         diffusers.KandinskyV22Img2ImgCombinedPipeline,
         _kandinsky_both,
         BOTH,
@@ -322,7 +335,7 @@ ENTRIES: dict[str, Entry] = {
         SMALL | PRIOR_STEPS | {"image": PICTURE, "mask_image": mask()},
     ),
     "Kandinsky3Pipeline": KANDINSKY(diffusers.Kandinsky3Pipeline, _kandinsky3, diffusers.DDPMScheduler, SMALL),
-    "Kandinsky3Img2ImgPipeline": KANDINSKY(
+    "Kandinsky3Img2ImgPipeline": row(
         diffusers.Kandinsky3Img2ImgPipeline,
         _kandinsky3,
         diffusers.DDPMScheduler,

@@ -64,8 +64,12 @@ def _solid() -> dict[str, Any]:
 
 
 def _from_image() -> dict[str, Any]:
+    net = diffusers.models.I2VGenXLUNet(**SOLID, sample_size=8)
+    for name, weight in net.named_parameters():
+        if name.startswith(("context_embedding", "image_latents")) and weight.ndim > 1:
+            torch.nn.init.kaiming_normal_(weight)  # what the image says is whispered as they are born
     seen = {"image_encoder": clip_vision(), "feature_extractor": clip_pictures()}
-    return sd() | seen | {"unet": diffusers.models.I2VGenXLUNet(**SOLID, sample_size=8), "vae": _sharp()}
+    return sd() | seen | {"unet": net, "vae": _sharp()}
 
 
 def _stable_video() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stable Diffusion and SDXL: text, images, masks, edits, upscalers, each of the usual schedulers."""
+"""Stable Diffusion, SDXL and Kolors: text, images, masks, edits, upscalers, each of the usual schedulers."""
 
 from functools import partial
 from typing import Any
@@ -6,8 +6,12 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from diffusers.pipelines.kolors.pipeline_kolors import KolorsPipeline
+from diffusers.pipelines.kolors.pipeline_kolors_img2img import KolorsImg2ImgPipeline
+from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
+from diffusers.pipelines.pag.pipeline_pag_kolors import KolorsPAGPipeline
 
-from tiny.pipelines import EULER, SD_BETAS, UNCHECKED, ddim, euler, sd, sdxl, vae
+from tiny.pipelines import EULER, SD_BETAS, UNCHECKED, XL, byte_tokenizer, ddim, euler, sd, sdxl, unet, vae
 from tiny.table.entry import Entry
 from tiny.table.rows import mask, photo, row
 
@@ -60,6 +64,38 @@ def _latent_upscaler() -> dict[str, Any]:
         conv_in_kernel=1,
         conv_out_kernel=1,
     )
+
+
+class _Positioned(transformers.Qwen2Tokenizer):
+    """Tells where words stand, as ChatGLM's tokenizer does, which needs a package more."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        told = super().__call__(*args, **kwargs)
+        told["position_ids"] = (told["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        return told
+
+
+def _kolors() -> dict[str, Any]:
+    encoder = ChatGLMModel(
+        ChatGLMConfig(
+            num_layers=2,
+            padded_vocab_size=262,
+            hidden_size=32,
+            ffn_hidden_size=32,
+            kv_channels=16,
+            num_attention_heads=2,
+            seq_length=16,
+            multi_query_attention=True,
+            add_qkv_bias=True,
+            original_rope=True,
+        ),
+        empty_init=False,
+    )
+    for name, weight in encoder.named_parameters():
+        if name.endswith("norm.weight"):
+            torch.nn.init.ones_(weight)  # left as memory was by the constructor
+    net = unet(**XL | {"encoder_hid_dim": 32, "encoder_hid_dim_type": "text_proj"})
+    return {"unet": net, "vae": vae(), "text_encoder": encoder, "tokenizer": byte_tokenizer(_Positioned)}
 
 
 INPAINT = partial(sd, in_channels=9)
@@ -148,6 +184,11 @@ ENTRIES: dict[str, Entry] = {
         {"image": PICTURE, "height": 16, "width": 16},
     ),
     "StableDiffusionXLPAGPipeline": SDXL(diffusers.StableDiffusionXLPAGPipeline, partial(sdxl), euler),
+    "KolorsPipeline": row(KolorsPipeline, _kolors, euler, {"max_sequence_length": 16}),
+    "KolorsImg2ImgPipeline": row(
+        KolorsImg2ImgPipeline, _kolors, euler, {"image": PICTURE, "strength": 0.7, "max_sequence_length": 16}
+    ),
+    "KolorsPAGPipeline": row(KolorsPAGPipeline, partial(_kolors), euler, {"max_sequence_length": 16}),
 } | {
     f"StableDiffusionPipeline, {name}": SD(diffusers.StableDiffusionPipeline, sd, scheduler, steps=5)
     for name, scheduler in SCHEDULERS.items()
