@@ -82,10 +82,10 @@ def t5_tokenizer() -> transformers.T5Tokenizer:
     return transformers.T5Tokenizer(vocab=vocab + [(c, -4.0) for c in LETTERS], extra_ids=0)
 
 
-def byte_tokenizer() -> transformers.Qwen2Tokenizer:
+def byte_tokenizer(cls: Any = transformers.Qwen2Tokenizer) -> transformers.Qwen2Tokenizer:
     """Qwen's byte-level BPE without merges, with a chat template: a byte is a token."""
     names = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    return transformers.Qwen2Tokenizer(vocab={n: i for i, n in enumerate(names)}, merges=[], chat_template=CHAT)
+    return cls(vocab={n: i for i, n in enumerate(names)}, merges=[], chat_template=CHAT)
 
 
 def gemma_tokenizer() -> transformers.GemmaTokenizer:
@@ -104,22 +104,43 @@ def clip(projected: bool = False) -> Any:
     return (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(clip_config())
 
 
+def clip_vision(side: int = 16) -> transformers.CLIPVisionModelWithProjection:
+    """A CLIP image encoder: `side` x `side` pixels in 16 patches to 32 numbers."""
+    dims = {"hidden_size": 32, "intermediate_size": 37, "projection_dim": 32, "num_attention_heads": 4}
+    config = transformers.CLIPVisionConfig(**dims, num_hidden_layers=2, image_size=side, patch_size=side // 4)
+    return transformers.CLIPVisionModelWithProjection(config)
+
+
+def clip_pictures() -> transformers.CLIPImageProcessor:
+    """Prepares pictures for `clip_vision`."""
+    return transformers.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+
+
 def t5(layers: int = 1) -> transformers.T5EncoderModel:
     """A T5 encoder."""
     return transformers.T5EncoderModel(transformers.T5Config(**T5 | {"num_layers": layers}))
 
 
-def vae(flow: bool = False) -> diffusers.AutoencoderKL:
-    """Two levels, 4 channels: 2 pixels to a latent."""
+def vae(flow: bool = False, **fields: Any) -> diffusers.AutoencoderKL:
+    """4 channels; two levels, so 2 pixels to a latent, unless `block_out_channels` are others."""
     flows = {"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.06, "scaling_factor": 1.5}
+    channels = fields.pop("block_out_channels", [8, 16])
     return diffusers.AutoencoderKL(
-        block_out_channels=[8, 16],
-        down_block_types=["DownEncoderBlock2D"] * 2,
-        up_block_types=["UpDecoderBlock2D"] * 2,
+        block_out_channels=channels,
+        down_block_types=["DownEncoderBlock2D"] * len(channels),
+        up_block_types=["UpDecoderBlock2D"] * len(channels),
         latent_channels=4,
         norm_num_groups=4,
-        **(flows if flow else {}),
+        **(flows if flow else {}) | fields,
     )
+
+
+def awake(net: Any) -> Any:
+    """The same network; what is zero at birth (a controlnet's last layers) is random, for it would say nothing."""
+    for weight in net.parameters():
+        if weight.ndim > 1 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.5)
+    return net
 
 
 UNET = {
@@ -139,21 +160,26 @@ def unet(**fields: Any) -> diffusers.UNet2DConditionModel:
     return diffusers.UNet2DConditionModel(**UNET | {"sample_size": 8, "out_channels": 4, "up_block_types": up} | fields)
 
 
-def _sd() -> dict[str, Any]:
-    return {"unet": unet(), "vae": vae(), "text_encoder": clip(), "tokenizer": clip_tokenizer()}
+XL = {
+    "cross_attention_dim": 64,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "transformer_layers_per_block": (1, 2),
+    "projection_class_embeddings_input_dim": 80,
+    "use_linear_projection": True,
+}
+"""Fields by which a UNet of SDXL differs."""
 
 
-def _sdxl() -> dict[str, Any]:
-    net = unet(
-        cross_attention_dim=64,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        transformer_layers_per_block=(1, 2),
-        projection_class_embeddings_input_dim=80,
-        use_linear_projection=True,
-    )
-    first = {"unet": net, "vae": vae(), "text_encoder": clip(), "tokenizer": clip_tokenizer()}
-    return first | {"text_encoder_2": clip(projected=True), "tokenizer_2": clip_tokenizer()}
+def sd(**fields: Any) -> dict[str, Any]:
+    """The parts of Stable Diffusion, its UNet with these fields."""
+    return {"unet": unet(**fields), "vae": vae(), "text_encoder": clip(), "tokenizer": clip_tokenizer()}
+
+
+def sdxl(**fields: Any) -> dict[str, Any]:
+    """The parts of SDXL, its UNet with these fields."""
+    second = {"text_encoder_2": clip(projected=True), "tokenizer_2": clip_tokenizer()}
+    return sd(**XL | fields) | second
 
 
 def _sd3() -> dict[str, Any]:
@@ -324,11 +350,13 @@ def _dit() -> dict[str, Any]:
     return {"transformer": transformer, "vae": vae()}
 
 
+def controlnet(cls: Any = diffusers.ControlNetModel, **fields: Any) -> Any:
+    """A controlnet for `unet`, with these fields."""
+    return awake(cls(**UNET | fields, conditioning_embedding_out_channels=(8, 16)))  # halves the size once
+
+
 def _controlnet() -> dict[str, Any]:
-    net = diffusers.ControlNetModel(**UNET, conditioning_embedding_out_channels=(8, 16))  # halves the size once
-    for block in (*net.controlnet_down_blocks, net.controlnet_mid_block):  # zero at birth: it would say nothing
-        torch.nn.init.normal_(block.weight, std=0.5)
-    return parts(_sd) | {"controlnet": net}
+    return parts(sd) | {"controlnet": controlnet()}
 
 
 def _unconditional() -> dict[str, Any]:
@@ -368,7 +396,8 @@ def ddim(**fields: Any) -> diffusers.DDIMScheduler:
     return diffusers.DDIMScheduler(**(fixed | fields))
 
 
-def _euler() -> diffusers.EulerDiscreteScheduler:
+def euler() -> diffusers.EulerDiscreteScheduler:
+    """SDXL's."""
     return diffusers.EulerDiscreteScheduler(**EULER, timestep_spacing="leading")
 
 
@@ -377,10 +406,10 @@ SHIFTED = partial(diffusers.FlowMatchEulerDiscreteScheduler, shift=3.0)
 DYNAMIC = partial(diffusers.FlowMatchEulerDiscreteScheduler, use_dynamic_shifting=True)
 UNCHECKED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 PIPELINES: dict[str, tuple[type, Any, Any, dict[str, Any]]] = {  # class, parts, scheduler, other fields
-    "sd": (diffusers.StableDiffusionPipeline, _sd, ddim, UNCHECKED),
-    "sd-image": (diffusers.StableDiffusionImg2ImgPipeline, _sd, ddim, UNCHECKED),
+    "sd": (diffusers.StableDiffusionPipeline, sd, ddim, UNCHECKED),
+    "sd-image": (diffusers.StableDiffusionImg2ImgPipeline, sd, ddim, UNCHECKED),
     "sd-controlnet": (diffusers.StableDiffusionControlNetPipeline, _controlnet, ddim, UNCHECKED),
-    "sdxl": (diffusers.StableDiffusionXLPipeline, _sdxl, _euler, {"add_watermarker": False}),
+    "sdxl": (diffusers.StableDiffusionXLPipeline, sdxl, euler, {"add_watermarker": False}),
     "sd3": (diffusers.StableDiffusion3Pipeline, _sd3, SHIFTED, {}),
     "flux": (diffusers.FluxPipeline, _flux, DYNAMIC, {}),
     "flux-guided": (diffusers.FluxPipeline, partial(_flux, True), DYNAMIC, {}),

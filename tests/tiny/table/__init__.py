@@ -1,10 +1,26 @@
-"""Classes of diffusers, tiny, each with the call that it is tried by: the rows of the table of tested pipelines.
+"""Classes of diffusers, tiny, each with the call that it is tried by: `ENTRIES`, the rows of the table of pipelines.
 
 A class has more than one row where a kind of call is peculiar ("FluxPipeline, true CFG").
 """
 
-from tiny.table import images, transformers_of_images, unets, videos
+from tiny.table import (
+    adapters,
+    cascades,
+    images,
+    transformers_of_images,
+    unet_clips,
+    unets,
+    videos,
+)
 from tiny.table.entry import Entry
 
-ENTRIES: dict[str, Entry] = {**unets.ENTRIES, **transformers_of_images.ENTRIES, **images.ENTRIES, **videos.ENTRIES}
+ENTRIES: dict[str, Entry] = {
+    **adapters.ENTRIES,
+    **cascades.ENTRIES,
+    **images.ENTRIES,
+    **transformers_of_images.ENTRIES,
+    **unet_clips.ENTRIES,
+    **unets.ENTRIES,
+    **videos.ENTRIES,
+}
 """By the name of the row, which begins with that of the class."""

@@ -15,9 +15,11 @@ class Entry:
             its documentation shows); no prompt, steps, generator, latents or output type.
         prompt: a text, or a class label.
         steps: of its grid.
+        output_type: the one that gives the picture in [0, 1]: "np" where "pt" is in [-1, 1], "pil" where it must be.
     """
 
     make: Callable[[], Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     prompt: str = "a cat"
     steps: int = 3
+    output_type: str = "pt"
