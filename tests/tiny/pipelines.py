@@ -109,17 +109,25 @@ def t5(layers: int = 1) -> transformers.T5EncoderModel:
     return transformers.T5EncoderModel(transformers.T5Config(**T5 | {"num_layers": layers}))
 
 
-def vae(flow: bool = False) -> diffusers.AutoencoderKL:
-    """Two levels, 4 channels: 2 pixels to a latent."""
+def vae(flow: bool = False, levels: int = 2) -> diffusers.AutoencoderKL:
+    """4 channels; two levels are 2 pixels to a latent, four are 8."""
     flows = {"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.06, "scaling_factor": 1.5}
     return diffusers.AutoencoderKL(
-        block_out_channels=[8, 16],
-        down_block_types=["DownEncoderBlock2D"] * 2,
-        up_block_types=["UpDecoderBlock2D"] * 2,
+        block_out_channels=[8, 16, 16, 16][:levels],
+        down_block_types=["DownEncoderBlock2D"] * levels,
+        up_block_types=["UpDecoderBlock2D"] * levels,
         latent_channels=4,
         norm_num_groups=4,
         **(flows if flow else {}),
     )
+
+
+def awake(net: Any) -> Any:
+    """The same network; what is zero at birth (a controlnet's last layers) is random, for it would say nothing."""
+    for weight in net.parameters():
+        if weight.ndim > 1 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.5)
+    return net
 
 
 UNET = {
@@ -248,7 +256,7 @@ def _z_image() -> dict[str, Any]:
     return parts | {"text_encoder": transformers.Qwen3Model(transformers.Qwen3Config(**DECODER))}
 
 
-def _sana() -> dict[str, Any]:
+def _sana(**fields: Any) -> dict[str, Any]:
     transformer = diffusers.SanaTransformer2DModel(
         in_channels=4,
         out_channels=4,
@@ -261,6 +269,7 @@ def _sana() -> dict[str, Any]:
         caption_channels=16,
         sample_size=32,
         patch_size=1,
+        **fields,
     )
     levels = {"block_out_channels": (8, 8), "block_types": ("ResBlock", "EfficientViTBlock")}
     levels |= {"layers_per_block": (1, 1), "qkv_multiscales": ((), (5,))}
@@ -331,7 +340,7 @@ def _controlnet() -> dict[str, Any]:
     return parts(_sd) | {"controlnet": net}
 
 
-def _unconditional() -> dict[str, Any]:
+def _unconditional(**fields: Any) -> dict[str, Any]:
     net = diffusers.UNet2DModel(
         block_out_channels=(16, 32),
         layers_per_block=1,
@@ -341,6 +350,7 @@ def _unconditional() -> dict[str, Any]:
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         norm_num_groups=4,
+        **fields,
     )
     return {"unet": net}
 

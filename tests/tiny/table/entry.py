@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiny.pipelines import parts, quiet
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -21,3 +23,8 @@ class Entry:
     options: Mapping[str, Any] = field(default_factory=dict)
     prompt: str = "a cat"
     steps: int = 3
+
+
+def row(cls: type, build: Any, scheduler: Any, options: dict[str, Any], prompt: str = "a cat", **fields: Any) -> Entry:
+    """A row of this class, around the parts that `build` makes once for all rows."""
+    return Entry(lambda: quiet(cls(**parts(build) | {"scheduler": scheduler()} | fields)), options, prompt)
