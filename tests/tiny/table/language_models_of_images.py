@@ -5,20 +5,27 @@ from functools import partial
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 import transformers
+from PIL import Image
 
 from tiny.pipelines import (
+    CHAT,
     DECODER,
     DYNAMIC,
     FLUX,
     PAIR,
     SHIFTED,
+    T5,
+    _flux2,
+    _qwen_image,
     _sana,
     _sd3,
     awake,
     byte_tokenizer,
     gemma_tokenizer,
+    parts,
     tiny,
     vae,
 )
@@ -35,6 +42,10 @@ FLOW_DPM = partial(
 )
 LUMINA = {"height": 32, "width": 32, "guidance_scale": 4.0, **BAD}
 FLUX2 = FLUX | {"text_encoder_out_layers": (0, 1, 2)}
+APG = diffusers.guiders.AdaptiveProjectedMixGuidance
+HUNYUAN = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 1, "num_single_layers": 1}
+HUNYUAN |= {"num_refiner_layers": 1, "text_embed_dim": 16}
+PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8))
 GEMMA = DECODER | {"sliding_window": 512}
 SPRINT = partial(_sana, guidance_embeds=True, qk_norm="rms_norm_across_heads")
 
@@ -135,6 +146,172 @@ def _ovis() -> dict[str, Any]:
     return {"transformer": transformer, "vae": vae(flow=True), **_qwen3()}
 
 
+def _qwen3_vl(layers: int = 2) -> transformers.Qwen3VLConfig:
+    rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 16}
+    vision |= {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+    text = DECODER | {"num_hidden_layers": layers, "rope_parameters": rope}
+    return transformers.Qwen3VLConfig(text_config=text, vision_config=vision)
+
+
+def _qwen3_vl_reader() -> dict[str, Any]:
+    videos = transformers.Qwen3VLVideoProcessor()
+    processor = transformers.Qwen3VLProcessor(transformers.Qwen2VLImageProcessor(), byte_tokenizer(), videos, CHAT)
+    return {"text_encoder": transformers.Qwen3VLForConditionalGeneration(_qwen3_vl()), "processor": processor}
+
+
+def _hunyuan_image() -> dict[str, Any]:
+    transformer = diffusers.HunyuanImageTransformer2DModel(
+        **HUNYUAN, in_channels=4, out_channels=4, text_embed_2_dim=32, rope_axes_dim=(8, 8)
+    )
+    vae = diffusers.AutoencoderKLHunyuanImage(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        spatial_compression_ratio=2,
+        sample_size=16,
+        scaling_factor=0.75,
+    )
+    glyphs = transformers.T5EncoderModel(transformers.T5Config(**T5 | {"vocab_size": 384}))
+    reader = {"text_encoder_2": glyphs, "tokenizer_2": transformers.ByT5Tokenizer()}
+    return {"transformer": transformer, "vae": vae, **_qwen2_vl(), **reader}
+
+
+def _hunyuan_refiner() -> dict[str, Any]:
+    transformer = diffusers.HunyuanImageTransformer2DModel(
+        **HUNYUAN, in_channels=16, out_channels=8, patch_size=(1, 1, 1), guidance_embeds=True, rope_axes_dim=(4, 6, 6)
+    )
+    vae = diffusers.AutoencoderKLHunyuanImageRefiner(
+        latent_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        spatial_compression_ratio=2,
+        temporal_compression_ratio=1,
+    )
+    return {"transformer": transformer, "vae": vae, **_qwen2_vl()}
+
+
+def _qwen2_vl() -> dict[str, Any]:
+    return {name: parts(_qwen_image)[name] for name in ("text_encoder", "tokenizer")}
+
+
+def _longcat() -> dict[str, Any]:
+    transformer = diffusers.LongCatImageTransformer2DModel(
+        **PAIR,
+        in_channels=16,
+        num_single_layers=1,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        axes_dims_rope=[4, 4, 8],
+    )
+    return {"transformer": transformer, "vae": vae(flow=True), **_qwen2_vl(), "text_processor": None}
+
+
+def _krea2() -> dict[str, Any]:
+    transformer = diffusers.Krea2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=32,
+        timestep_embed_dim=16,
+        text_hidden_dim=16,
+        num_text_layers=2,
+        text_num_attention_heads=2,
+        text_num_key_value_heads=1,
+        text_intermediate_size=24,
+        num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=1,
+        axes_dims_rope=(4, 4, 8),
+    )
+    parts_ = {"transformer": awake(transformer), "vae": parts(_qwen_image)["vae"], "tokenizer": byte_tokenizer()}
+    return parts_ | {"text_encoder": transformers.Qwen3VLModel(_qwen3_vl())}
+
+
+def _nucleus() -> dict[str, Any]:
+    transformer = diffusers.NucleusMoEImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(8, 4, 4),
+        dense_moe_strategy="none",
+        num_experts=2,
+        moe_intermediate_dim=16,
+        capacity_factors=2.0,
+    )
+    return {"transformer": awake(transformer), "vae": parts(_qwen_image)["vae"], **_qwen3_vl_reader()}
+
+
+def _ernie() -> dict[str, Any]:
+    transformer = diffusers.ErnieImageTransformer2DModel(
+        hidden_size=32,
+        num_attention_heads=2,
+        num_layers=1,
+        ffn_hidden_size=32,
+        in_channels=16,
+        out_channels=16,
+        text_in_dim=16,
+        rope_axes_dim=(4, 4, 8),
+    )
+    flux2 = parts(_flux2)
+    reader = {"text_encoder": flux2["text_encoder"].model, "tokenizer": flux2["tokenizer"]}
+    return {"transformer": awake(transformer), "vae": flux2["vae"], **reader}
+
+
+def _ideogram() -> dict[str, Any]:
+    layers = 36  # it reads thirteen of them
+    nets = [
+        awake(
+            diffusers.Ideogram4Transformer2DModel(
+                in_channels=16,
+                num_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                intermediate_size=32,
+                adaln_dim=16,
+                llm_features_dim=13 * 16,
+                mrope_section=(4, 2, 2),
+            )
+        )
+        for _ in range(2)
+    ]
+    reader = {"text_encoder": transformers.Qwen3VLModel(_qwen3_vl(layers)), "tokenizer": byte_tokenizer()}
+    return {"transformer": nets[0], "unconditional_transformer": nets[1], "vae": parts(_flux2)["vae"], **reader}
+
+
+def _bria_fibo() -> dict[str, Any]:
+    transformer = diffusers.BriaFiboTransformer2DModel(
+        **PAIR,
+        in_channels=4,
+        num_single_layers=1,
+        joint_attention_dim=32,
+        axes_dims_rope=[4, 4, 8],
+        text_encoder_dim=16,
+    )
+    vae = diffusers.AutoencoderKLWan(
+        base_dim=4,
+        decoder_base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, False, False],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.5, 0.8, 1.0, 1.2],
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_spatial=16,
+    )
+    encoder = transformers.SmolLM3ForCausalLM(transformers.SmolLM3Config(**DECODER))
+    return {"transformer": transformer, "vae": vae, "text_encoder": encoder, "tokenizer": byte_tokenizer()}
+
+
 def _small_hidream() -> Any:
     pipe = HIDREAM.make()
     pipe.default_sample_size = 8  # to whose area any size is scaled
@@ -156,6 +333,33 @@ ENTRIES: dict[str, Entry] = {
     ),
     "HiDreamImagePipeline": replace(HIDREAM, make=_small_hidream),
     "OvisImagePipeline": row(diffusers.OvisImagePipeline, _ovis, DYNAMIC, SIZE | BAD | GUIDED),
+    "HunyuanImagePipeline": row(diffusers.HunyuanImagePipeline, _hunyuan_image, SHIFTED, SIZE | BAD, guider=APG()),
+    "HunyuanImagePipeline, distilled": row(diffusers.HunyuanImagePipeline, _hunyuan_image, SHIFTED, SIZE),
+    "HunyuanImagePipeline, words": row(
+        diffusers.HunyuanImagePipeline, _hunyuan_image, SHIFTED, SIZE, 'a sign that says "ok"'
+    ),
+    "HunyuanImageRefinerPipeline": row(
+        diffusers.HunyuanImageRefinerPipeline, _hunyuan_refiner, SHIFTED, SIZE | {"image": PICTURE}
+    ),
+    "LongCatImagePipeline": row(
+        diffusers.LongCatImagePipeline, _longcat, DYNAMIC, SIZE | BAD | GUIDED | {"enable_prompt_rewrite": False}
+    ),
+    "Krea2Pipeline": row(
+        diffusers.Krea2Pipeline, _krea2, DYNAMIC, SIZE | BAD | GUIDED, text_encoder_select_layers=(0, 1)
+    ),
+    "NucleusMoEImagePipeline": row(
+        diffusers.NucleusMoEImagePipeline, _nucleus, DYNAMIC, SIZE | BAD | GUIDED | {"return_index": -1}
+    ),
+    "ErnieImagePipeline": row(diffusers.ErnieImagePipeline, _ernie, SHIFTED, SIZE | BAD | GUIDED),
+    "Ideogram4Pipeline": row(
+        diffusers.Ideogram4Pipeline,
+        _ideogram,
+        SHIFTED,
+        SIZE | GUIDED | {"guidance_schedule": None, "max_sequence_length": 64},
+    ),
+    "BriaFiboPipeline": row(
+        diffusers.BriaFiboPipeline, _bria_fibo, DYNAMIC, {"height": 64, "width": 64} | BAD | GUIDED
+    ),
     "Flux2Pipeline": Entry(partial(tiny, "flux2"), FLUX2 | GUIDED),
     "Flux2KleinPipeline": Entry(partial(tiny, "flux2-klein"), FLUX2 | GUIDED),
     "QwenImagePipeline": Entry(partial(tiny, "qwen-image"), SIZE | {"negative_prompt": " ", "true_cfg_scale": 4.0}),
