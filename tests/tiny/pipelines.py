@@ -109,14 +109,14 @@ def t5(layers: int = 1) -> transformers.T5EncoderModel:
     return transformers.T5EncoderModel(transformers.T5Config(**T5 | {"num_layers": layers}))
 
 
-def vae(flow: bool = False, levels: int = 2) -> diffusers.AutoencoderKL:
-    """4 channels; two levels are 2 pixels to a latent, four are 8."""
+def vae(flow: bool = False, channels: int = 4, levels: int = 2) -> diffusers.AutoencoderKL:
+    """Two levels are 2 pixels to a latent, four are 8."""
     flows = {"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.06, "scaling_factor": 1.5}
     return diffusers.AutoencoderKL(
         block_out_channels=[8, 16, 16, 16][:levels],
         down_block_types=["DownEncoderBlock2D"] * levels,
         up_block_types=["UpDecoderBlock2D"] * levels,
-        latent_channels=4,
+        latent_channels=channels,
         norm_num_groups=4,
         **(flows if flow else {}),
     )

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tiny.pipelines import (
     CHAT,
+    CLIP,
     DECODER,
     DYNAMIC,
     FLUX,
@@ -22,10 +23,14 @@ from tiny.pipelines import (
     _qwen_image,
     _sana,
     _sd3,
+    _wan,
     awake,
     byte_tokenizer,
+    clip_tokenizer,
     gemma_tokenizer,
     parts,
+    t5,
+    t5_tokenizer,
     tiny,
     vae,
 )
@@ -42,6 +47,8 @@ FLOW_DPM = partial(
 )
 LUMINA = {"height": 32, "width": 32, "guidance_scale": 4.0, **BAD}
 FLUX2 = FLUX | {"text_encoder_out_layers": (0, 1, 2)}
+INVERTED = partial(diffusers.FlowMatchEulerDiscreteScheduler, invert_sigmas=True, num_train_timesteps=1)
+KARRAS = partial(diffusers.FlowMatchEulerDiscreteScheduler, use_karras_sigmas=True)
 APG = diffusers.guiders.AdaptiveProjectedMixGuidance
 HUNYUAN = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 1, "num_single_layers": 1}
 HUNYUAN |= {"num_refiner_layers": 1, "text_embed_dim": 16}
@@ -154,10 +161,15 @@ def _qwen3_vl(layers: int = 2) -> transformers.Qwen3VLConfig:
     return transformers.Qwen3VLConfig(text_config=text, vision_config=vision)
 
 
-def _qwen3_vl_reader() -> dict[str, Any]:
-    videos = transformers.Qwen3VLVideoProcessor()
-    processor = transformers.Qwen3VLProcessor(transformers.Qwen2VLImageProcessor(), byte_tokenizer(), videos, CHAT)
-    return {"text_encoder": transformers.Qwen3VLForConditionalGeneration(_qwen3_vl()), "processor": processor}
+def _processor(cls: type) -> Any:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"], special_tokens=True)
+    return cls(transformers.Qwen2VLImageProcessor(), tokenizer, transformers.Qwen2VLVideoProcessor(), CHAT)
+
+
+def _seeing(layers: int = 2) -> dict[str, Any]:
+    encoder = transformers.Qwen3VLForConditionalGeneration(_qwen3_vl(layers))
+    return {"text_encoder": encoder, "processor": _processor(transformers.Qwen3VLProcessor)}
 
 
 def _hunyuan_image() -> dict[str, Any]:
@@ -200,13 +212,13 @@ def _qwen2_vl() -> dict[str, Any]:
 def _longcat() -> dict[str, Any]:
     transformer = diffusers.LongCatImageTransformer2DModel(
         **PAIR,
-        in_channels=16,
+        in_channels=64,
         num_single_layers=1,
         joint_attention_dim=16,
         pooled_projection_dim=16,
         axes_dims_rope=[4, 4, 8],
     )
-    return {"transformer": transformer, "vae": vae(flow=True), **_qwen2_vl(), "text_processor": None}
+    return {"transformer": transformer, "vae": vae(True, 16), **_qwen2_vl(), "text_processor": None}
 
 
 def _krea2() -> dict[str, Any]:
@@ -245,7 +257,7 @@ def _nucleus() -> dict[str, Any]:
         moe_intermediate_dim=16,
         capacity_factors=2.0,
     )
-    return {"transformer": awake(transformer), "vae": parts(_qwen_image)["vae"], **_qwen3_vl_reader()}
+    return {"transformer": awake(transformer), "vae": parts(_qwen_image)["vae"], **_seeing()}
 
 
 def _ernie() -> dict[str, Any]:
@@ -312,12 +324,167 @@ def _bria_fibo() -> dict[str, Any]:
     return {"transformer": transformer, "vae": vae, "text_encoder": encoder, "tokenizer": byte_tokenizer()}
 
 
+def _kandinsky5() -> dict[str, Any]:
+    transformer = diffusers.Kandinsky5Transformer3DModel(
+        in_text_dim=16,
+        in_text_dim2=32,
+        time_dim=16,
+        model_dim=16,
+        ff_dim=24,
+        num_text_blocks=1,
+        num_visual_blocks=1,
+        axes_dims=(4, 2, 2),
+    )
+    long_clip = transformers.CLIPTextModel(transformers.CLIPTextConfig(**CLIP | {"max_position_embeddings": 77}))
+    first = {"text_encoder": parts(_qwen_image)["text_encoder"], "tokenizer": _processor(transformers.Qwen2VLProcessor)}
+    second = {"text_encoder_2": long_clip, "tokenizer_2": clip_tokenizer()}
+    return {"transformer": awake(transformer), "vae": vae(levels=4), **first, **second}
+
+
+def _omnigen() -> dict[str, Any]:
+    transformer = diffusers.OmniGenTransformer2DModel(
+        hidden_size=16,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=24,
+        num_layers=1,
+        pad_token_id=0,
+        vocab_size=262,
+        max_position_embeddings=512,
+        original_max_position_embeddings=512,
+        rope_scaling={"short_factor": [1.0] * 4, "long_factor": [1.0] * 4},
+        pos_embed_max_size=8,
+        time_step_dim=16,
+    )
+    return {"transformer": awake(transformer), "vae": vae(levels=4), "tokenizer": byte_tokenizer()}
+
+
+def _prx_pixel() -> dict[str, Any]:
+    transformer = diffusers.PRXTransformer2DModel(
+        in_channels=3,
+        patch_size=4,
+        context_in_dim=16,
+        hidden_size=16,
+        mlp_ratio=2.0,
+        num_heads=2,
+        depth=1,
+        axes_dim=[4, 4],
+        bottleneck_size=8,
+        resolution_embeds=True,
+    )
+    return {"transformer": awake(transformer), **_qwen3()}
+
+
+def _dreamlite() -> dict[str, Any]:
+    kinds = ["DreamLiteCrossAttnNoSelfAttn{}Block2D", "DreamLiteCrossAttn{}Block2D"]
+    unet = diffusers.DreamLiteUNetModel(
+        down_block_types=tuple(kind.format("Down") for kind in kinds),
+        up_block_types=tuple(kind.format("Up") for kind in reversed(kinds)),
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        addition_embed_type="time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=16,
+        ff_mult=1,
+    )
+    ends = {f"{side}_block_out_channels": (8, 8) for side in ("encoder", "decoder")}
+    blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    return {"unet": unet, "vae": diffusers.AutoencoderTiny(**ends, **blocks), "tokenizer": byte_tokenizer()} | _seeing()
+
+
+def _qwen_image21() -> dict[str, Any]:
+    transformer = diffusers.QwenImage21Transformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        context_in_dim=16,
+        axes_dims_rope=(8, 4, 4),
+    )
+    vae = diffusers.AutoencoderKLQwenImage21(
+        base_dim=4,
+        decoder_base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False] * 4,
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.5, 0.8, 1.0, 1.2],
+    )
+    return {"transformer": awake(transformer), "vae": vae, **_seeing()}
+
+
+def _bria_fibo2() -> dict[str, Any]:
+    transformer = diffusers.BriaFibo2Transformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=5,
+        n_refiner_layers=1,
+        n_heads=2,
+        cap_feat_dim=48,
+        injection_layer_ids=(0, 1, 2, 3, 4),
+        perceiver_num_layers=1,
+        min_num_gist_tokens=4,
+        max_num_gist_tokens=8,
+        gist_step=4,
+        gist_min_text_len=8,
+        axes_dims=(8, 4, 4),
+        axes_lens=(2048, 16, 16),
+    )
+    return {"transformer": awake(transformer), "vae": parts(_flux2)["vae"], **_seeing(36)}
+
+
+def _cosmos2() -> dict[str, Any]:
+    transformer = diffusers.CosmosTransformer3DModel(
+        in_channels=16,
+        out_channels=16,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=1,
+        mlp_ratio=2,
+        text_embed_dim=32,
+        adaln_lora_dim=4,
+        max_size=(4, 16, 16),
+        extra_pos_embed_type=None,
+    )
+    return {
+        "transformer": awake(transformer),
+        "vae": parts(_wan)["vae"],
+        "text_encoder": t5(),
+        "tokenizer": t5_tokenizer(),
+    }
+
+
+class Permissive:
+    """A safety check that passes everything: the true one is a download of gigabytes."""
+
+    def to(self, device: Any) -> "Permissive":
+        return self
+
+    def check_text_safety(self, prompt: str) -> bool:
+        return True
+
+    def check_video_safety(self, frames: Any) -> Any:
+        return frames
+
+
 def _small_hidream() -> Any:
     pipe = HIDREAM.make()
     pipe.default_sample_size = 8  # to whose area any size is scaled
     return pipe
 
 
+def _small_kandinsky() -> Any:
+    pipe = KANDINSKY.make()
+    pipe.resolutions = [(32, 32)]  # the nearest of these is made
+    return pipe
+
+
+KANDINSKY = row(diffusers.Kandinsky5T2IPipeline, _kandinsky5, SHIFTED, {"height": 32, "width": 32, **BAD, **GUIDED})
 HIDREAM = row(diffusers.HiDreamImagePipeline, _hidream, SHIFTED, FLUX | BAD | GUIDED)
 ENTRIES: dict[str, Entry] = {
     "SanaPipeline": Entry(lambda: tiny("sana", FLOW_DPM()), SANA | BAD | GUIDED),
@@ -359,6 +526,29 @@ ENTRIES: dict[str, Entry] = {
     ),
     "BriaFiboPipeline": row(
         diffusers.BriaFiboPipeline, _bria_fibo, DYNAMIC, {"height": 64, "width": 64} | BAD | GUIDED
+    ),
+    "Kandinsky5T2IPipeline": replace(KANDINSKY, make=_small_kandinsky),
+    "OmniGenPipeline": row(
+        diffusers.OmniGenPipeline, _omnigen, INVERTED, {"height": 32, "width": 32, "guidance_scale": 2.5}
+    ),
+    "PRXPixelPipeline": row(
+        diffusers.PRXPixelPipeline,
+        _prx_pixel,
+        SHIFTED,
+        SIZE | BAD | {"use_resolution_binning": False},
+        prompt_max_tokens=24,
+    ),
+    "DreamLitePipeline": row(diffusers.DreamLitePipeline, _dreamlite, DYNAMIC, SIZE | BAD | {"guidance_scale": 3.5}),
+    "DreamLiteMobilePipeline": row(diffusers.DreamLiteMobilePipeline, _dreamlite, DYNAMIC, SIZE),
+    "QwenImage21Pipeline": row(
+        diffusers.QwenImage21Pipeline,
+        _qwen_image21,
+        DYNAMIC,
+        {"height": 64, "width": 64, "negative_prompt": " ", "true_cfg_scale": 4.0},
+    ),
+    "BriaFibo2Pipeline": row(diffusers.BriaFibo2Pipeline, _bria_fibo2, DYNAMIC, SIZE | BAD | GUIDED),
+    "Cosmos2TextToImagePipeline": row(
+        diffusers.Cosmos2TextToImagePipeline, _cosmos2, KARRAS, FLUX | BAD | GUIDED, safety_checker=Permissive()
     ),
     "Flux2Pipeline": Entry(partial(tiny, "flux2"), FLUX2 | GUIDED),
     "Flux2KleinPipeline": Entry(partial(tiny, "flux2-klein"), FLUX2 | GUIDED),
