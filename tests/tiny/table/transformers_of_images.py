@@ -18,8 +18,11 @@ from tiny.pipelines import (
     _pixart,
     _sd3,
     _unconditional,
+    _wan,
+    awake,
     clip,
     clip_tokenizer,
+    parts,
     t5,
     t5_tokenizer,
     tiny,
@@ -36,6 +39,8 @@ BAD_EMBEDDED = {
     "negative_prompt_embeds": torch.randn(1, LENGTH, 32, generator=torch.Generator().manual_seed(71)),
     "negative_pooled_prompt_embeds": torch.randn(1, 32, generator=torch.Generator().manual_seed(72)),
 }
+KARRAS = partial(diffusers.FlowMatchEulerDiscreteScheduler, use_karras_sigmas=True)
+GUIDED = {"guidance_scale": 5.0}
 DPM = diffusers.DPMSolverMultistepScheduler
 V_DDIM = partial(
     diffusers.CogVideoXDDIMScheduler,
@@ -154,10 +159,44 @@ def _amused() -> dict[str, Any]:
     }
 
 
+def _cosmos2() -> dict[str, Any]:
+    transformer = diffusers.CosmosTransformer3DModel(
+        in_channels=16,
+        out_channels=16,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=1,
+        mlp_ratio=2,
+        text_embed_dim=32,
+        adaln_lora_dim=4,
+        max_size=(4, 16, 16),
+        extra_pos_embed_type=None,
+    )
+    return {
+        "transformer": awake(transformer),
+        "vae": parts(_wan)["vae"],
+        "text_encoder": t5(),
+        "tokenizer": t5_tokenizer(),
+    }
+
+
+class Permissive:
+    """A safety check that passes everything: the true one is a download of gigabytes."""
+
+    def to(self, device: Any) -> "Permissive":
+        return self
+
+    def check_text_safety(self, prompt: str) -> bool:
+        return True
+
+    def check_video_safety(self, frames: Any) -> Any:
+        return frames
+
+
 ENTRIES: dict[str, Entry] = {
-    "StableDiffusion3Pipeline": Entry(partial(tiny, "sd3"), FLUX | BAD | {"guidance_scale": 5.0}),
+    "StableDiffusion3Pipeline": Entry(partial(tiny, "sd3"), FLUX | BAD | GUIDED),
     "StableDiffusion3Pipeline, Heun": Entry(
-        lambda: tiny("sd3", diffusers.FlowMatchHeunDiscreteScheduler(shift=3.0)), FLUX | BAD | {"guidance_scale": 5.0}
+        lambda: tiny("sd3", diffusers.FlowMatchHeunDiscreteScheduler(shift=3.0)), FLUX | BAD | GUIDED
     ),
     "StableDiffusion3Pipeline, skipped layers": Entry(
         partial(tiny, "sd3"),
@@ -166,16 +205,17 @@ ENTRIES: dict[str, Entry] = {
     "StableDiffusion3PAGPipeline": row(
         diffusers.StableDiffusion3PAGPipeline, _sd3, SHIFTED, FLUX | BAD | {"guidance_scale": 5.0, "pag_scale": 2.0}
     ),
-    "FluxPipeline": Entry(partial(tiny, "flux-guided"), FLUX | {"guidance_scale": 5.0}),
+    "FluxPipeline": Entry(partial(tiny, "flux-guided"), FLUX | GUIDED),
     "FluxPipeline, true CFG": Entry(partial(tiny, "flux"), FLUX | BAD | {"true_cfg_scale": 4.0}),
     "FluxPipeline, true CFG by embeddings": Entry(partial(tiny, "flux"), FLUX | BAD_EMBEDDED | {"true_cfg_scale": 4.0}),
     "FluxPipeline, stochastic": row(diffusers.FluxPipeline, _flux, partial(SHIFTED, stochastic_sampling=True), FLUX),
     "AuraFlowPipeline": row(diffusers.AuraFlowPipeline, _aura, SHIFTED, FLUX | BAD | {"guidance_scale": 3.5}),
-    "ChromaPipeline": row(diffusers.ChromaPipeline, _chroma, SHIFTED, FLUX | BAD | {"guidance_scale": 5.0}),
-    "CogView3PlusPipeline": row(
-        diffusers.CogView3PlusPipeline, _cogview3, V_DDIM, FLUX | BAD | {"guidance_scale": 5.0}
+    "ChromaPipeline": row(diffusers.ChromaPipeline, _chroma, SHIFTED, FLUX | BAD | GUIDED),
+    "CogView3PlusPipeline": row(diffusers.CogView3PlusPipeline, _cogview3, V_DDIM, FLUX | BAD | GUIDED),
+    "BriaPipeline": row(diffusers.BriaPipeline, _bria, SHIFTED, FLUX | BAD | GUIDED),
+    "Cosmos2TextToImagePipeline": row(
+        diffusers.Cosmos2TextToImagePipeline, _cosmos2, KARRAS, FLUX | BAD | GUIDED, safety_checker=Permissive()
     ),
-    "BriaPipeline": row(diffusers.BriaPipeline, _bria, SHIFTED, FLUX | BAD | {"guidance_scale": 5.0}),
     "PixArtSigmaPipeline": Entry(lambda: tiny("pixart", DPM()), PIXART | {"guidance_scale": 4.5}),
     "PixArtSigmaPAGPipeline": row(
         diffusers.PixArtSigmaPAGPipeline, _pixart, DPM, PIXART | {"pag_scale": 2.0}, pag_applied_layers="blocks.0"
