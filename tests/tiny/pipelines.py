@@ -130,6 +130,12 @@ def awake(net: Any) -> Any:
     return net
 
 
+def loud(encoder: Any) -> Any:
+    """The same language model; its tokens are far apart, as a trained one's: pictures tell their prompts."""
+    encoder.get_input_embeddings().weight.data.mul_(50)
+    return encoder
+
+
 UNET = {
     "block_out_channels": (16, 32),
     "layers_per_block": 1,

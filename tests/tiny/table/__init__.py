@@ -1,4 +1,4 @@
-"""Classes of diffusers, tiny, each with the call that it is tried by: `ENTRIES`, a row of the table of tested pipelines.
+"""Classes of diffusers, tiny, each with the call that it is tried by: `ENTRIES`, the table of tested pipelines.
 
 A class has more than one row where a kind of call is peculiar ("FluxPipeline, true CFG").
 """

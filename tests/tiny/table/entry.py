@@ -25,6 +25,23 @@ class Entry:
     steps: int = 3
 
 
-def row(cls: type, build: Any, scheduler: Any, options: dict[str, Any], prompt: str = "a cat", **fields: Any) -> Entry:
-    """A row of this class, around the parts that `build` makes once for all rows."""
-    return Entry(lambda: quiet(cls(**parts(build) | {"scheduler": scheduler()} | fields)), options, prompt)
+def row(
+    cls: type,
+    build: Callable[[], dict[str, Any]],
+    scheduler: Callable[[], Any],
+    options: Mapping[str, Any],
+    prompt: str = "a cat",
+    attributes: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> Entry:
+    """A row of this class, around the parts that `build` makes once for all rows.
+
+    `attributes` are set on the pipeline: sizes that its constructor fixes.
+    """
+
+    def make() -> Any:
+        pipe = quiet(cls(**parts(build) | {"scheduler": scheduler()} | fields))
+        vars(pipe).update(attributes or {})
+        return pipe
+
+    return Entry(make, options, prompt)

@@ -1,6 +1,5 @@
 """Pipelines around a transformer that make images from text, which a language model reads."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from tiny.pipelines import (
     awake,
     byte_tokenizer,
     gemma_tokenizer,
+    loud,
     parts,
     tiny,
     vae,
@@ -91,7 +91,7 @@ def _cogview4() -> dict[str, Any]:
         condition_dim=4,
         sample_size=8,
     )
-    encoder = transformers.GlmModel(transformers.GlmConfig(**DECODER))
+    encoder = loud(transformers.GlmModel(transformers.GlmConfig(**DECODER)))
     return {"transformer": transformer, "vae": vae(), "text_encoder": encoder, "tokenizer": byte_tokenizer()}
 
 
@@ -215,13 +215,6 @@ def _prx_pixel() -> dict[str, Any]:
     return {"transformer": awake(transformer), **_qwen3()}
 
 
-def _small_hidream() -> Any:
-    pipe = HIDREAM.make()
-    pipe.default_sample_size = 8  # to whose area any size is scaled
-    return pipe
-
-
-HIDREAM = row(diffusers.HiDreamImagePipeline, _hidream, SHIFTED, FLUX | BAD | GUIDED)
 ENTRIES: dict[str, Entry] = {
     "SanaPipeline": Entry(lambda: tiny("sana", FLOW_DPM()), SANA | BAD | GUIDED),
     "SanaPAGPipeline": row(diffusers.SanaPAGPipeline, _sana, SHIFTED, SANA | BAD | {"pag_scale": 2.0}),
@@ -234,7 +227,13 @@ ENTRIES: dict[str, Entry] = {
     "PRXPipeline": row(
         diffusers.PRXPipeline, _prx, SHIFTED, SIZE | BAD | {"use_resolution_binning": False, "tokenizer_max_length": 24}
     ),
-    "HiDreamImagePipeline": replace(HIDREAM, make=_small_hidream),
+    "HiDreamImagePipeline": row(
+        diffusers.HiDreamImagePipeline,
+        _hidream,
+        SHIFTED,
+        FLUX | BAD | GUIDED,
+        attributes={"default_sample_size": 8},  # to its area any size is scaled
+    ),
     "OvisImagePipeline": row(diffusers.OvisImagePipeline, _ovis, DYNAMIC, SIZE | BAD | GUIDED),
     "ErnieImagePipeline": row(diffusers.ErnieImagePipeline, _ernie, SHIFTED, SIZE | BAD | GUIDED),
     "BriaFiboPipeline": row(

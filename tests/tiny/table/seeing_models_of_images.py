@@ -1,11 +1,11 @@
 """Pipelines around a transformer that make images from text, which a language model that can see reads."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import diffusers
 import numpy as np
+import torch
 import transformers
 from PIL import Image
 
@@ -22,6 +22,7 @@ from tiny.pipelines import (
     awake,
     byte_tokenizer,
     clip_tokenizer,
+    loud,
     parts,
     tiny,
     vae,
@@ -34,11 +35,12 @@ GUIDED = {"guidance_scale": 5.0}
 APG = diffusers.guiders.AdaptiveProjectedMixGuidance
 HUNYUAN = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 1, "num_single_layers": 1}
 HUNYUAN |= {"num_refiner_layers": 1, "text_embed_dim": 16}
+BRIEF = {"tokenizer_max_length": 200}
 PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8))
 
 
 def _qwen2_vl() -> dict[str, Any]:
-    return {name: parts(_qwen_image)[name] for name in ("text_encoder", "tokenizer")}
+    return {"text_encoder": loud(_qwen_image()["text_encoder"]), "tokenizer": byte_tokenizer()}
 
 
 def _qwen3_vl(layers: int = 2) -> transformers.Qwen3VLConfig:
@@ -55,8 +57,8 @@ def _processor(cls: type) -> Any:
     return cls(transformers.Qwen2VLImageProcessor(), tokenizer, transformers.Qwen2VLVideoProcessor(), CHAT)
 
 
-def _seeing(layers: int = 2) -> dict[str, Any]:
-    encoder = transformers.Qwen3VLForConditionalGeneration(_qwen3_vl(layers))
+def _seeing() -> dict[str, Any]:
+    encoder = transformers.Qwen3VLForConditionalGeneration(_qwen3_vl())
     return {"text_encoder": encoder, "processor": _processor(transformers.Qwen3VLProcessor)}
 
 
@@ -141,6 +143,9 @@ def _nucleus() -> dict[str, Any]:
         moe_intermediate_dim=16,
         capacity_factors=2.0,
     )
+    for name, weight in transformer.named_parameters():
+        if "experts" in name:
+            torch.nn.init.normal_(weight, std=0.2)  # left as memory was by the constructor
     return {"transformer": awake(transformer), "vae": parts(_qwen_image)["vae"], **_seeing()}
 
 
@@ -177,15 +182,9 @@ def _kandinsky5() -> dict[str, Any]:
         axes_dims=(4, 2, 2),
     )
     long_clip = transformers.CLIPTextModel(transformers.CLIPTextConfig(**CLIP | {"max_position_embeddings": 77}))
-    first = {"text_encoder": parts(_qwen_image)["text_encoder"], "tokenizer": _processor(transformers.Qwen2VLProcessor)}
+    first = _qwen2_vl() | {"tokenizer": _processor(transformers.Qwen2VLProcessor)}
     second = {"text_encoder_2": long_clip, "tokenizer_2": clip_tokenizer()}
     return {"transformer": awake(transformer), "vae": vae(levels=4), **first, **second}
-
-
-def _small_kandinsky() -> Any:
-    pipe = KANDINSKY.make()
-    pipe.resolutions = [(32, 32)]  # the nearest of these is made
-    return pipe
 
 
 def _dreamlite() -> dict[str, Any]:
@@ -248,15 +247,18 @@ def _bria_fibo2() -> dict[str, Any]:
         axes_dims=(8, 4, 4),
         axes_lens=(2048, 16, 16),
     )
-    return {"transformer": awake(transformer), "vae": parts(_flux2)["vae"], **_seeing(36)}
+    return {"transformer": awake(transformer), "vae": parts(_flux2)["vae"], **_seeing()}
 
 
-KANDINSKY = row(diffusers.Kandinsky5T2IPipeline, _kandinsky5, SHIFTED, {"height": 32, "width": 32, **BAD, **GUIDED})
 ENTRIES: dict[str, Entry] = {
-    "HunyuanImagePipeline": row(diffusers.HunyuanImagePipeline, _hunyuan_image, SHIFTED, SIZE | BAD, guider=APG()),
-    "HunyuanImagePipeline, distilled": row(diffusers.HunyuanImagePipeline, _hunyuan_image, SHIFTED, SIZE),
+    "HunyuanImagePipeline": row(
+        diffusers.HunyuanImagePipeline, _hunyuan_image, SHIFTED, SIZE | BAD, attributes=BRIEF, guider=APG()
+    ),
+    "HunyuanImagePipeline, distilled": row(
+        diffusers.HunyuanImagePipeline, _hunyuan_image, SHIFTED, SIZE, attributes=BRIEF
+    ),
     "HunyuanImagePipeline, words": row(
-        diffusers.HunyuanImagePipeline, _hunyuan_image, SHIFTED, SIZE, 'a sign that says "ok"'
+        diffusers.HunyuanImagePipeline, _hunyuan_image, SHIFTED, SIZE, 'a sign that says "ok"', BRIEF
     ),
     "HunyuanImageRefinerPipeline": row(
         diffusers.HunyuanImageRefinerPipeline, _hunyuan_refiner, SHIFTED, SIZE | {"image": PICTURE}
@@ -276,7 +278,13 @@ ENTRIES: dict[str, Entry] = {
         SHIFTED,
         SIZE | GUIDED | {"guidance_schedule": None, "max_sequence_length": 64},
     ),
-    "Kandinsky5T2IPipeline": replace(KANDINSKY, make=_small_kandinsky),
+    "Kandinsky5T2IPipeline": row(
+        diffusers.Kandinsky5T2IPipeline,
+        _kandinsky5,
+        SHIFTED,
+        {"height": 32, "width": 32, **BAD, **GUIDED},
+        attributes={"resolutions": [(32, 32)]},  # the nearest of them is made
+    ),
     "DreamLitePipeline": row(diffusers.DreamLitePipeline, _dreamlite, DYNAMIC, SIZE | BAD | {"guidance_scale": 3.5}),
     "DreamLiteMobilePipeline": row(diffusers.DreamLiteMobilePipeline, _dreamlite, DYNAMIC, SIZE),
     "QwenImage21Pipeline": row(
@@ -285,6 +293,12 @@ ENTRIES: dict[str, Entry] = {
         DYNAMIC,
         {"height": 64, "width": 64, "negative_prompt": " ", "true_cfg_scale": 4.0},
     ),
-    "BriaFibo2Pipeline": row(diffusers.BriaFibo2Pipeline, _bria_fibo2, DYNAMIC, SIZE | BAD | GUIDED),
+    "BriaFibo2Pipeline": row(
+        diffusers.BriaFibo2Pipeline,
+        _bria_fibo2,
+        DYNAMIC,
+        SIZE | BAD | GUIDED,
+        attributes={"text_encoder_out_layers": ((0, 1, 2),) * 6},
+    ),
     "QwenImagePipeline": Entry(partial(tiny, "qwen-image"), SIZE | {"negative_prompt": " ", "true_cfg_scale": 4.0}),
 }
