@@ -121,15 +121,15 @@ def t5(layers: int = 1) -> transformers.T5EncoderModel:
     return transformers.T5EncoderModel(transformers.T5Config(**T5 | {"num_layers": layers}))
 
 
-def vae(flow: bool = False, **fields: Any) -> diffusers.AutoencoderKL:
-    """4 channels; two levels, so 2 pixels to a latent, unless `block_out_channels` are others."""
+def vae(flow: bool = False, channels: int = 4, levels: int = 2, **fields: Any) -> diffusers.AutoencoderKL:
+    """Two levels are 2 pixels to a latent, four are 8; `block_out_channels` may say which."""
     flows = {"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.06, "scaling_factor": 1.5}
-    channels = fields.pop("block_out_channels", [8, 16])
+    blocks = fields.pop("block_out_channels", [8, 16, 16, 16][:levels])
     return diffusers.AutoencoderKL(
-        block_out_channels=channels,
-        down_block_types=["DownEncoderBlock2D"] * len(channels),
-        up_block_types=["UpDecoderBlock2D"] * len(channels),
-        latent_channels=4,
+        block_out_channels=blocks,
+        down_block_types=["DownEncoderBlock2D"] * len(blocks),
+        up_block_types=["UpDecoderBlock2D"] * len(blocks),
+        latent_channels=channels,
         norm_num_groups=4,
         **(flows if flow else {}) | fields,
     )
@@ -141,6 +141,12 @@ def awake(net: Any) -> Any:
         if weight.ndim > 1 and not weight.any():
             torch.nn.init.normal_(weight, std=0.5)
     return net
+
+
+def loud(encoder: Any) -> Any:
+    """The same language model; its tokens are far apart, as a trained one's: pictures tell their prompts."""
+    encoder.get_input_embeddings().weight.data.mul_(50)
+    return encoder
 
 
 UNET = {
@@ -274,7 +280,7 @@ def _z_image() -> dict[str, Any]:
     return parts | {"text_encoder": transformers.Qwen3Model(transformers.Qwen3Config(**DECODER))}
 
 
-def _sana() -> dict[str, Any]:
+def _sana(**fields: Any) -> dict[str, Any]:
     transformer = diffusers.SanaTransformer2DModel(
         in_channels=4,
         out_channels=4,
@@ -287,6 +293,7 @@ def _sana() -> dict[str, Any]:
         caption_channels=16,
         sample_size=32,
         patch_size=1,
+        **fields,
     )
     levels = {"block_out_channels": (8, 8), "block_types": ("ResBlock", "EfficientViTBlock")}
     levels |= {"layers_per_block": (1, 1), "qkv_multiscales": ((), (5,))}
@@ -359,7 +366,7 @@ def _controlnet() -> dict[str, Any]:
     return parts(sd) | {"controlnet": controlnet()}
 
 
-def _unconditional() -> dict[str, Any]:
+def _unconditional(**fields: Any) -> dict[str, Any]:
     net = diffusers.UNet2DModel(
         block_out_channels=(16, 32),
         layers_per_block=1,
@@ -369,6 +376,7 @@ def _unconditional() -> dict[str, Any]:
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         norm_num_groups=4,
+        **fields,
     )
     return {"unet": net}
 
