@@ -109,17 +109,33 @@ def t5(layers: int = 1) -> transformers.T5EncoderModel:
     return transformers.T5EncoderModel(transformers.T5Config(**T5 | {"num_layers": layers}))
 
 
-def vae(flow: bool = False) -> diffusers.AutoencoderKL:
-    """Two levels, 4 channels: 2 pixels to a latent."""
+def vae(flow: bool = False, channels: int = 4) -> diffusers.AutoencoderKL:
+    """Two levels: 2 pixels to a latent."""
     flows = {"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.06, "scaling_factor": 1.5}
     return diffusers.AutoencoderKL(
         block_out_channels=[8, 16],
         down_block_types=["DownEncoderBlock2D"] * 2,
         up_block_types=["UpDecoderBlock2D"] * 2,
-        latent_channels=4,
+        latent_channels=channels,
         norm_num_groups=4,
         **(flows if flow else {}),
     )
+
+
+def certain(vae: Any) -> Any:
+    """The same autoencoder; what it encodes hardly varies, as a trained one's: some pipelines sample it unseeded."""
+    last = getattr(vae, "quant_conv", None) or vae.encoder.conv_out
+    torch.nn.init.zeros_(last.weight[len(last.weight) // 2 :])
+    torch.nn.init.constant_(last.bias[len(last.bias) // 2 :], -30.0)
+    return vae
+
+
+def awake(net: Any) -> Any:
+    """The same network; what is zero at birth (a controlnet's last layers) is random, for it would say nothing."""
+    for weight in net.parameters():
+        if weight.ndim > 1 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.5)
+    return net
 
 
 UNET = {
@@ -156,28 +172,35 @@ def _sdxl() -> dict[str, Any]:
     return first | {"text_encoder_2": clip(projected=True), "tokenizer_2": clip_tokenizer()}
 
 
-def _sd3() -> dict[str, Any]:
-    transformer = diffusers.SD3Transformer2DModel(
-        sample_size=8,
-        patch_size=1,
-        in_channels=4,
-        out_channels=4,
-        num_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=4,
-        caption_projection_dim=32,
-        joint_attention_dim=32,
-        pooled_projection_dim=64,
-        pos_embed_max_size=8,
-    )
-    parts = {"transformer": transformer, "vae": vae(flow=True), "text_encoder": clip(projected=True)}
+SD3 = {
+    "sample_size": 8,
+    "patch_size": 1,
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_layers": 2,
+    "attention_head_dim": 8,
+    "num_attention_heads": 4,
+    "caption_projection_dim": 32,
+    "joint_attention_dim": 32,
+    "pooled_projection_dim": 64,
+    "pos_embed_max_size": 8,
+}
+
+
+def _sd3(channels: int = 4) -> dict[str, Any]:
+    transformer = diffusers.SD3Transformer2DModel(**SD3 | {"in_channels": channels, "out_channels": channels})
+    parts = {"transformer": transformer, "vae": vae(True, channels), "text_encoder": clip(projected=True)}
     parts |= {"text_encoder_2": clip(projected=True), "text_encoder_3": t5()}
     return parts | {"tokenizer": clip_tokenizer(), "tokenizer_2": clip_tokenizer(), "tokenizer_3": t5_tokenizer()}
 
 
-def _flux(guidance_embeds: bool = False) -> dict[str, Any]:
-    dims = {"in_channels": 16, "joint_attention_dim": 32, "pooled_projection_dim": 32, "axes_dims_rope": (4, 4, 8)}
-    transformer = diffusers.FluxTransformer2DModel(**PAIR, **dims, num_single_layers=1, guidance_embeds=guidance_embeds)
+FLUX_NET = {**PAIR, "num_single_layers": 1, "in_channels": 16}
+FLUX_NET |= {"joint_attention_dim": 32, "pooled_projection_dim": 32, "axes_dims_rope": (4, 4, 8)}
+
+
+def _flux(guidance_embeds: bool = False, in_channels: int = 16) -> dict[str, Any]:
+    channels = {"in_channels": in_channels, "out_channels": 16, "guidance_embeds": guidance_embeds}
+    transformer = diffusers.FluxTransformer2DModel(**FLUX_NET | channels)
     parts = {"transformer": transformer, "vae": vae(flow=True), "text_encoder": clip(), "tokenizer": clip_tokenizer()}
     return parts | {"text_encoder_2": t5(layers=2), "tokenizer_2": t5_tokenizer()}
 
