@@ -11,15 +11,21 @@ from tiny.pipelines import (
     DYNAMIC,
     FLUX,
     FLUX_NET,
+    QWEN_NET,
     SD3,
     SHIFTED,
     _flux,
     _flux2,
+    _qwen_image,
     _sd3,
+    _z_image,
     awake,
     certain,
     parts,
+    pointwise,
     quiet,
+    qwen_vae,
+    seeing_processor,
 )
 from tiny.table.entry import Entry
 
@@ -153,4 +159,77 @@ _SD3 = {
     ),
 }
 
-ENTRIES: dict[str, Entry] = {**_FLUX, **_SD3}
+QWEN = partial(DYNAMIC, shift_terminal=0.02)
+GUIDED = {"negative_prompt": "blurry", "true_cfg_scale": 4.0}
+SMALL = {"height": 16, "width": 16} | GUIDED
+EDITED = {"height": 64, "width": 64} | GUIDED
+QWEN_CONTROLNET = _with(_qwen_image, partial(diffusers.QwenImageControlNetModel, **QWEN_NET))
+QWEN_MASK_CONTROLNET = _with(
+    _certain(_qwen_image), partial(diffusers.QwenImageControlNetModel, **QWEN_NET, extra_condition_channels=4)
+)
+
+
+def _qwen_edit(**net: Any) -> dict[str, Any]:
+    vae = pointwise(qwen_vae((1, 1, 1, 1, 1), 0))  # it encodes pictures of 1024 pixels a side, whatever is given
+    return _qwen_image(**net) | {"vae": vae, "processor": seeing_processor()}
+
+
+QWEN_LAYERED = partial(_qwen_edit, use_additional_t_cond=True, use_layer3d_rope=True)
+_QWEN = {
+    "QwenImageImg2ImgPipeline": row(
+        diffusers.QwenImageImg2ImgPipeline, _qwen_image, QWEN, SMALL | {"image": PICTURE, "strength": 0.7}
+    ),
+    "QwenImageInpaintPipeline": row(
+        diffusers.QwenImageInpaintPipeline, _qwen_image, QWEN, SMALL | MASKED | {"strength": 0.9}
+    ),
+    "QwenImageControlNetPipeline": row(
+        diffusers.QwenImageControlNetPipeline, QWEN_CONTROLNET, QWEN, SMALL | {"control_image": OTHER}
+    ),
+    "QwenImageControlNetInpaintPipeline": row(
+        diffusers.QwenImageControlNetInpaintPipeline,
+        QWEN_MASK_CONTROLNET,
+        QWEN,
+        SMALL | {"control_image": PICTURE, "control_mask": MASK},
+    ),
+    "QwenImageEditPipeline": row(diffusers.QwenImageEditPipeline, _qwen_edit, QWEN, EDITED | {"image": PICTURE}),
+    "QwenImageEditPlusPipeline, one picture": row(
+        diffusers.QwenImageEditPlusPipeline, _qwen_edit, QWEN, EDITED | {"image": PICTURE}
+    ),
+    "QwenImageEditPlusPipeline, two pictures": row(
+        diffusers.QwenImageEditPlusPipeline, _qwen_edit, QWEN, EDITED | {"image": [PICTURE, OTHER]}
+    ),
+    "QwenImageEditInpaintPipeline": row(
+        diffusers.QwenImageEditInpaintPipeline, _qwen_edit, QWEN, EDITED | MASKED | {"strength": 0.9}
+    ),
+    "QwenImageLayeredPipeline": row(
+        diffusers.QwenImageLayeredPipeline,
+        QWEN_LAYERED,
+        QWEN,
+        GUIDED | {"image": PICTURE, "layers": 2, "resolution": 640, "cfg_normalize": True, "use_en_prompt": True},
+    ),
+}
+
+
+def _z_controlnet() -> dict[str, Any]:
+    heads = {"dim": 32, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2}
+    net = diffusers.ZImageControlNetModel(control_layers_places=[0], control_in_dim=9, **heads)
+    return _z_image() | {"controlnet": awake(net)}
+
+
+_Z_IMAGE = {
+    "ZImageImg2ImgPipeline": row(
+        diffusers.ZImageImg2ImgPipeline, _z_image, SHIFTED, FLUX | {"image": PICTURE, "strength": 0.7}
+    ),
+    "ZImageInpaintPipeline": row(diffusers.ZImageInpaintPipeline, _z_image, SHIFTED, FLUX | MASKED),
+    "ZImageControlNetPipeline": row(
+        diffusers.ZImageControlNetPipeline, _z_controlnet, SHIFTED, FLUX | {"control_image": OTHER}
+    ),
+    "ZImageControlNetInpaintPipeline": row(
+        diffusers.ZImageControlNetInpaintPipeline,
+        _z_controlnet,
+        SHIFTED,
+        FLUX | MASKED | {"control_image": OTHER},
+    ),
+}
+
+ENTRIES: dict[str, Entry] = {**_FLUX, **_SD3, **_QWEN, **_Z_IMAGE}
