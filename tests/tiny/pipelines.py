@@ -135,6 +135,14 @@ def vae(flow: bool = False, channels: int = 4, levels: int = 2, **fields: Any) -
     )
 
 
+def certain(vae: Any) -> Any:
+    """The same autoencoder; what it encodes hardly varies, as a trained one's: some pipelines sample it unseeded."""
+    last = getattr(vae, "quant_conv", None) or vae.encoder.conv_out
+    torch.nn.init.zeros_(last.weight[len(last.weight) // 2 :])
+    torch.nn.init.constant_(last.bias[len(last.bias) // 2 :], -30.0)
+    return vae
+
+
 def awake(net: Any) -> Any:
     """The same network; what is zero at birth (a controlnet's last layers) is random, for it would say nothing."""
     for weight in net.parameters():
@@ -147,6 +155,15 @@ def loud(encoder: Any) -> Any:
     """The same language model; its tokens are far apart, as a trained one's: pictures tell their prompts."""
     encoder.get_input_embeddings().weight.data.mul_(50)
     return encoder
+
+
+def pointwise(net: Any) -> Any:
+    """The same network; its causal convolutions see a pixel alone: a picture of a million pixels takes no seconds."""
+    for conv in net.modules():
+        if isinstance(conv, torch.nn.Conv3d):
+            conv.weight = torch.nn.Parameter(torch.randn(*conv.weight.shape[:2], 1, 1, 1) / conv.weight.shape[1] ** 0.5)
+            conv._padding = (0,) * 6
+    return net
 
 
 UNET = {
@@ -188,28 +205,35 @@ def sdxl(**fields: Any) -> dict[str, Any]:
     return sd(**XL | fields) | second
 
 
-def _sd3() -> dict[str, Any]:
-    transformer = diffusers.SD3Transformer2DModel(
-        sample_size=8,
-        patch_size=1,
-        in_channels=4,
-        out_channels=4,
-        num_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=4,
-        caption_projection_dim=32,
-        joint_attention_dim=32,
-        pooled_projection_dim=64,
-        pos_embed_max_size=8,
-    )
-    parts = {"transformer": transformer, "vae": vae(flow=True), "text_encoder": clip(projected=True)}
+SD3 = {
+    "sample_size": 8,
+    "patch_size": 1,
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_layers": 2,
+    "attention_head_dim": 8,
+    "num_attention_heads": 4,
+    "caption_projection_dim": 32,
+    "joint_attention_dim": 32,
+    "pooled_projection_dim": 64,
+    "pos_embed_max_size": 8,
+}
+
+
+def _sd3(channels: int = 4) -> dict[str, Any]:
+    transformer = diffusers.SD3Transformer2DModel(**SD3 | {"in_channels": channels, "out_channels": channels})
+    parts = {"transformer": transformer, "vae": vae(True, channels), "text_encoder": clip(projected=True)}
     parts |= {"text_encoder_2": clip(projected=True), "text_encoder_3": t5()}
     return parts | {"tokenizer": clip_tokenizer(), "tokenizer_2": clip_tokenizer(), "tokenizer_3": t5_tokenizer()}
 
 
-def _flux(guidance_embeds: bool = False) -> dict[str, Any]:
-    dims = {"in_channels": 16, "joint_attention_dim": 32, "pooled_projection_dim": 32, "axes_dims_rope": (4, 4, 8)}
-    transformer = diffusers.FluxTransformer2DModel(**PAIR, **dims, num_single_layers=1, guidance_embeds=guidance_embeds)
+FLUX_NET = {**PAIR, "num_single_layers": 1, "in_channels": 16}
+FLUX_NET |= {"joint_attention_dim": 32, "pooled_projection_dim": 32, "axes_dims_rope": (4, 4, 8)}
+
+
+def _flux(guidance_embeds: bool = False, in_channels: int = 16) -> dict[str, Any]:
+    channels = {"in_channels": in_channels, "out_channels": 16, "guidance_embeds": guidance_embeds}
+    transformer = diffusers.FluxTransformer2DModel(**FLUX_NET | channels)
     parts = {"transformer": transformer, "vae": vae(flow=True), "text_encoder": clip(), "tokenizer": clip_tokenizer()}
     return parts | {"text_encoder_2": t5(layers=2), "tokenizer_2": t5_tokenizer()}
 
@@ -240,28 +264,48 @@ def _mistral() -> transformers.Mistral3ForConditionalGeneration:
     return transformers.Mistral3ForConditionalGeneration(config)
 
 
-def _qwen_image() -> dict[str, Any]:
+QWEN_NET = {**PAIR, "patch_size": 2, "in_channels": 16, "out_channels": 4}
+QWEN_NET |= {"joint_attention_dim": 16, "axes_dims_rope": (8, 4, 4)}
+
+
+def qwen_vl() -> transformers.Qwen2_5_VLForConditionalGeneration:
+    """A text encoder that sees pictures, where the ids of `seeing_processor` stand for them."""
     text = {**DECODER, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 16}
-    dims = {"patch_size": 2, "in_channels": 16, "out_channels": 4, "joint_attention_dim": 16}
-    transformer = diffusers.QwenImageTransformer2DModel(**PAIR, **dims, axes_dims_rope=(8, 4, 4))
-    vae = diffusers.AutoencoderKLQwenImage(
+    ids = {"vision_start_token_id": 259, "vision_end_token_id": 260, "image_token_id": 261}
+    config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
+    return transformers.Qwen2_5_VLForConditionalGeneration(config)
+
+
+def seeing_processor() -> transformers.Qwen2VLProcessor:
+    """Qwen's byte-level tokenizer and four tokens for a picture, whatever its size."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<|vision_start|>", "<|vision_end|>", "<|image_pad|>"], special_tokens=True)
+    pictures = transformers.Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=56 * 56)
+    return transformers.Qwen2VLProcessor(pictures, tokenizer, transformers.Qwen2VLVideoProcessor(), CHAT)
+
+
+def qwen_vae(widths: tuple[int, ...] = (1, 2), blocks: int = 1) -> diffusers.AutoencoderKLQwenImage:
+    """Its levels have these widths, times 4, and this many blocks each."""
+    return diffusers.AutoencoderKLQwenImage(
         base_dim=4,
         z_dim=4,
-        dim_mult=[1, 2],
-        num_res_blocks=1,
-        temperal_downsample=[False],
+        dim_mult=list(widths),
+        num_res_blocks=blocks,
+        temperal_downsample=[False] * (len(widths) - 1),
         latents_mean=[0.1, -0.2, 0.3, 0.0],
         latents_std=[1.5, 0.8, 1.0, 1.2],
     )
-    encoder = transformers.Qwen2_5_VLForConditionalGeneration(
-        transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
-    )
-    return {"transformer": transformer, "vae": vae, "text_encoder": encoder, "tokenizer": byte_tokenizer()}
 
 
-def _z_image() -> dict[str, Any]:
+def _qwen_image(**net: Any) -> dict[str, Any]:
+    transformer = diffusers.QwenImageTransformer2DModel(**QWEN_NET | net)
+    return {"transformer": transformer, "vae": qwen_vae(), "text_encoder": qwen_vl(), "tokenizer": byte_tokenizer()}
+
+
+def _z_image(siglip_feat_dim: int | None = None) -> dict[str, Any]:
     transformer = diffusers.ZImageTransformer2DModel(
+        siglip_feat_dim=siglip_feat_dim,
         all_patch_size=(2,),
         all_f_patch_size=(1,),
         in_channels=4,
@@ -274,8 +318,9 @@ def _z_image() -> dict[str, Any]:
         axes_dims=[8, 4, 4],
         axes_lens=[256, 32, 32],
     )
-    for token in (transformer.x_pad_token, transformer.cap_pad_token):
-        torch.nn.init.normal_(token)  # left as memory was by the constructor
+    for token in (transformer.x_pad_token, transformer.cap_pad_token, transformer.siglip_pad_token):
+        if token is not None:
+            torch.nn.init.normal_(token)  # zero, or left as memory was, by the constructor
     parts = {"transformer": transformer, "vae": vae(flow=True), "tokenizer": byte_tokenizer()}
     return parts | {"text_encoder": transformers.Qwen3Model(transformers.Qwen3Config(**DECODER))}
 

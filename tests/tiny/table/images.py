@@ -1,5 +1,235 @@
 """Pipelines around a transformer that make images from images: edits, masks, controls, references."""
 
+from functools import partial
+from typing import Any
+
+import diffusers
+import numpy as np
+from PIL import Image
+
+from tiny.pipelines import (
+    DYNAMIC,
+    FLUX,
+    FLUX_NET,
+    QWEN_NET,
+    SD3,
+    SHIFTED,
+    _flux,
+    _flux2,
+    _qwen_image,
+    _sd3,
+    _z_image,
+    awake,
+    certain,
+    parts,
+    pointwise,
+    quiet,
+    qwen_vae,
+    seeing_processor,
+)
 from tiny.table.entry import Entry
 
-ENTRIES: dict[str, Entry] = {}
+
+def photo(seed: int = 0, side: int = 16) -> Image.Image:
+    """A picture of random pixels."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+
+def mask(side: int = 16) -> Image.Image:
+    """White, to be made anew, on its left half."""
+    white = np.zeros((side, side), dtype=np.uint8)
+    white[:, : side // 2] = 255
+    return Image.fromarray(white)
+
+
+def row(cls: type, build: Any, scheduler: Any, options: dict[str, Any], **fields: Any) -> Entry:
+    """A row of this class over shared parts."""
+    return Entry(lambda: quiet(cls(**parts(build) | {"scheduler": scheduler()} | fields)), options)
+
+
+def _with(build: Any, net: Any) -> Any:
+    return lambda: build() | {"controlnet": awake(net())}
+
+
+def _certain(build: Any) -> Any:
+    def sure() -> dict[str, Any]:
+        parts = build()
+        return parts | {"vae": certain(parts["vae"])}
+
+    return sure
+
+
+PICTURE, OTHER, MASK = photo(1), photo(2), mask()
+MASKED = {"image": PICTURE, "mask_image": MASK}
+FLUX_DEV = partial(_flux, True)
+FLUX_FILL = partial(_flux, True, in_channels=48)  # of the latents, the masked picture, and the mask, 4 x 4 a channel
+FLUX_CONTROL = partial(_flux, True, in_channels=32)
+FLUX_CONTROLNET = _with(FLUX_DEV, partial(diffusers.FluxControlNetModel, **FLUX_NET, guidance_embeds=True))
+KONTEXT = FLUX | {"max_area": 16 * 16, "_auto_resize": False}
+SD3_16 = partial(_sd3, 16)  # its inpainting asks for this number of channels
+SD3_CONTROLNET = _with(_certain(_sd3), partial(diffusers.SD3ControlNetModel, **SD3))
+SD3_MASK_CONTROLNET = _with(_certain(_sd3), partial(diffusers.SD3ControlNetModel, **SD3, extra_conditioning_channels=1))
+FLUX2 = FLUX | {"text_encoder_out_layers": (0, 1, 2)}
+KLEIN = partial(_flux2, True)
+PHOTO64, OTHER64 = photo(1, 64), photo(2, 64)  # FLUX.2 takes none with fewer pixels
+
+_FLUX = {
+    "FluxImg2ImgPipeline": row(
+        diffusers.FluxImg2ImgPipeline, FLUX_DEV, DYNAMIC, FLUX | {"image": PICTURE, "strength": 0.7}
+    ),
+    "FluxInpaintPipeline": row(diffusers.FluxInpaintPipeline, FLUX_DEV, DYNAMIC, FLUX | MASKED | {"strength": 0.9}),
+    "FluxFillPipeline": row(diffusers.FluxFillPipeline, FLUX_FILL, DYNAMIC, FLUX | MASKED | {"guidance_scale": 30.0}),
+    "FluxControlPipeline": row(
+        diffusers.FluxControlPipeline, FLUX_CONTROL, DYNAMIC, FLUX | {"control_image": OTHER, "guidance_scale": 10.0}
+    ),
+    "FluxControlImg2ImgPipeline": row(
+        diffusers.FluxControlImg2ImgPipeline,
+        FLUX_CONTROL,
+        DYNAMIC,
+        FLUX | {"image": PICTURE, "control_image": OTHER, "strength": 0.8},
+    ),
+    "FluxControlInpaintPipeline": row(
+        diffusers.FluxControlInpaintPipeline,
+        FLUX_CONTROL,
+        DYNAMIC,
+        FLUX | MASKED | {"control_image": OTHER, "strength": 0.9},
+    ),
+    "FluxControlNetPipeline": row(
+        diffusers.FluxControlNetPipeline,
+        FLUX_CONTROLNET,
+        DYNAMIC,
+        FLUX | {"control_image": OTHER, "controlnet_conditioning_scale": 0.6},
+    ),
+    "FluxControlNetImg2ImgPipeline": row(
+        diffusers.FluxControlNetImg2ImgPipeline,
+        FLUX_CONTROLNET,
+        DYNAMIC,
+        FLUX | {"image": PICTURE, "control_image": OTHER, "strength": 0.7},
+    ),
+    "FluxControlNetInpaintPipeline": row(
+        diffusers.FluxControlNetInpaintPipeline,
+        FLUX_CONTROLNET,
+        DYNAMIC,
+        FLUX | MASKED | {"control_image": OTHER, "strength": 0.7},
+    ),
+    "FluxKontextPipeline": row(diffusers.FluxKontextPipeline, FLUX_DEV, DYNAMIC, KONTEXT | {"image": PICTURE}),
+    "FluxKontextPipeline, true CFG": row(
+        diffusers.FluxKontextPipeline,
+        FLUX_DEV,
+        DYNAMIC,
+        KONTEXT | {"image": PICTURE, "negative_prompt": "blurry", "true_cfg_scale": 2.0},
+    ),
+    "FluxKontextInpaintPipeline": row(
+        diffusers.FluxKontextInpaintPipeline, FLUX_DEV, DYNAMIC, KONTEXT | MASKED | {"image_reference": OTHER}
+    ),
+    "Flux2Pipeline, one picture": row(diffusers.Flux2Pipeline, _flux2, DYNAMIC, FLUX2 | {"image": PHOTO64}),
+    "Flux2KleinPipeline, one picture": row(
+        diffusers.Flux2KleinPipeline, KLEIN, DYNAMIC, FLUX2 | {"image": PHOTO64}, is_distilled=False
+    ),
+    "Flux2KleinPipeline, two pictures": row(
+        diffusers.Flux2KleinPipeline, KLEIN, DYNAMIC, FLUX2 | {"image": [PHOTO64, OTHER64]}, is_distilled=False
+    ),
+    "Flux2KleinKVPipeline": row(diffusers.Flux2KleinKVPipeline, KLEIN, DYNAMIC, FLUX2 | {"image": PHOTO64}),
+    "Flux2KleinInpaintPipeline": row(
+        diffusers.Flux2KleinInpaintPipeline,
+        KLEIN,
+        DYNAMIC,
+        FLUX2 | {"image": PHOTO64, "mask_image": mask(64), "height": 64, "width": 64},
+        is_distilled=False,
+    ),
+}
+_SD3 = {
+    "StableDiffusion3Img2ImgPipeline": row(
+        diffusers.StableDiffusion3Img2ImgPipeline, _sd3, SHIFTED, FLUX | {"image": PICTURE, "strength": 0.7}
+    ),
+    "StableDiffusion3InpaintPipeline": row(
+        diffusers.StableDiffusion3InpaintPipeline, SD3_16, SHIFTED, FLUX | MASKED | {"strength": 0.9}
+    ),
+    "StableDiffusion3ControlNetPipeline": row(
+        diffusers.StableDiffusion3ControlNetPipeline,
+        SD3_CONTROLNET,
+        SHIFTED,
+        FLUX | {"control_image": OTHER, "controlnet_conditioning_scale": 0.7},
+    ),
+    "StableDiffusion3ControlNetInpaintingPipeline": row(
+        diffusers.StableDiffusion3ControlNetInpaintingPipeline,
+        SD3_MASK_CONTROLNET,
+        SHIFTED,
+        FLUX | {"control_image": PICTURE, "control_mask": MASK},
+    ),
+}
+
+QWEN = partial(DYNAMIC, shift_terminal=0.02)
+GUIDED = {"negative_prompt": "blurry", "true_cfg_scale": 4.0}
+SMALL = {"height": 16, "width": 16} | GUIDED
+EDITED = {"height": 64, "width": 64} | GUIDED
+QWEN_CONTROLNET = _with(_qwen_image, partial(diffusers.QwenImageControlNetModel, **QWEN_NET))
+QWEN_MASK_CONTROLNET = _with(
+    _certain(_qwen_image), partial(diffusers.QwenImageControlNetModel, **QWEN_NET, extra_condition_channels=4)
+)
+
+
+def _qwen_edit(**net: Any) -> dict[str, Any]:
+    vae = pointwise(qwen_vae((1, 1, 1, 1, 1), 0))  # it encodes pictures of 1024 pixels a side, whatever is given
+    return _qwen_image(**net) | {"vae": vae, "processor": seeing_processor()}
+
+
+QWEN_LAYERED = partial(_qwen_edit, use_additional_t_cond=True, use_layer3d_rope=True)
+_QWEN = {
+    "QwenImageImg2ImgPipeline": row(
+        diffusers.QwenImageImg2ImgPipeline, _qwen_image, QWEN, SMALL | {"image": PICTURE, "strength": 0.7}
+    ),
+    "QwenImageInpaintPipeline": row(
+        diffusers.QwenImageInpaintPipeline, _qwen_image, QWEN, SMALL | MASKED | {"strength": 0.9}
+    ),
+    "QwenImageControlNetPipeline": row(
+        diffusers.QwenImageControlNetPipeline, QWEN_CONTROLNET, QWEN, SMALL | {"control_image": OTHER}
+    ),
+    "QwenImageControlNetInpaintPipeline": row(
+        diffusers.QwenImageControlNetInpaintPipeline,
+        QWEN_MASK_CONTROLNET,
+        QWEN,
+        SMALL | {"control_image": PICTURE, "control_mask": MASK},
+    ),
+    "QwenImageEditPipeline": row(diffusers.QwenImageEditPipeline, _qwen_edit, QWEN, EDITED | {"image": PICTURE}),
+    "QwenImageEditPlusPipeline, one picture": row(
+        diffusers.QwenImageEditPlusPipeline, _qwen_edit, QWEN, EDITED | {"image": PICTURE}
+    ),
+    "QwenImageEditPlusPipeline, two pictures": row(
+        diffusers.QwenImageEditPlusPipeline, _qwen_edit, QWEN, EDITED | {"image": [PICTURE, OTHER]}
+    ),
+    "QwenImageEditInpaintPipeline": row(
+        diffusers.QwenImageEditInpaintPipeline, _qwen_edit, QWEN, EDITED | MASKED | {"strength": 0.9}
+    ),
+    "QwenImageLayeredPipeline": row(
+        diffusers.QwenImageLayeredPipeline,
+        QWEN_LAYERED,
+        QWEN,
+        GUIDED | {"image": PICTURE, "layers": 2, "resolution": 640, "cfg_normalize": True, "use_en_prompt": True},
+    ),
+}
+
+
+def _z_controlnet() -> dict[str, Any]:
+    heads = {"dim": 32, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2}
+    net = diffusers.ZImageControlNetModel(control_layers_places=[0], control_in_dim=9, **heads)
+    return _z_image() | {"controlnet": awake(net)}
+
+
+_Z_IMAGE = {
+    "ZImageImg2ImgPipeline": row(
+        diffusers.ZImageImg2ImgPipeline, _z_image, SHIFTED, FLUX | {"image": PICTURE, "strength": 0.7}
+    ),
+    "ZImageInpaintPipeline": row(diffusers.ZImageInpaintPipeline, _z_image, SHIFTED, FLUX | MASKED),
+    "ZImageControlNetPipeline": row(
+        diffusers.ZImageControlNetPipeline, _z_controlnet, SHIFTED, FLUX | {"control_image": OTHER}
+    ),
+    "ZImageControlNetInpaintPipeline": row(
+        diffusers.ZImageControlNetInpaintPipeline,
+        _z_controlnet,
+        SHIFTED,
+        FLUX | MASKED | {"control_image": OTHER},
+    ),
+}
+
+ENTRIES: dict[str, Entry] = {**_FLUX, **_SD3, **_QWEN, **_Z_IMAGE}
