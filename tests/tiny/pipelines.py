@@ -286,28 +286,36 @@ def _pixart() -> dict[str, Any]:
     return {"transformer": transformer, "vae": vae(), "text_encoder": t5(), "tokenizer": t5_tokenizer()}
 
 
-def _wan_transformer() -> diffusers.WanTransformer3DModel:
-    return diffusers.WanTransformer3DModel(
-        patch_size=(1, 2, 2),
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=16,
-        out_channels=16,
-        text_dim=32,
-        freq_dim=32,
-        ffn_dim=32,
-        num_layers=1,
-        rope_max_seq_len=32,
-    )
+WAN = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 32,
+    "freq_dim": 32,
+    "ffn_dim": 32,
+    "num_layers": 1,
+}
 
 
-def _wan() -> dict[str, Any]:
-    vae = diffusers.AutoencoderKLWan(
-        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
-    )
-    parts = {"transformer": _wan_transformer(), "transformer_2": _wan_transformer(), "vae": vae}
+def wan_vae(channels: int = 16) -> diffusers.AutoencoderKLWan:
+    """8 pixels to a latent, 4 frames after the first to one."""
+    levels = {"dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, "temperal_downsample": [False, True, True]}
+    own = {} if channels == 16 else {"latents_mean": [0.1] * channels, "latents_std": [1.5] * channels}
+    return diffusers.AutoencoderKLWan(base_dim=3, z_dim=channels, **levels, **own)
+
+
+def wan(transformer: type = diffusers.WanTransformer3DModel, **fields: Any) -> dict[str, Any]:
+    """A denoiser of this class with these fields, and what all around it share."""
+    parts = {"transformer": transformer(**WAN | {"rope_max_seq_len": 32} | fields), "vae": wan_vae()}
     encoder = transformers.UMT5EncoderModel(transformers.UMT5Config(**T5))
     return parts | {"text_encoder": encoder, "tokenizer": t5_tokenizer()}
+
+
+def wan_pair(**fields: Any) -> dict[str, Any]:
+    """Wan with two denoisers."""
+    return wan(**fields) | {"transformer_2": wan(**fields)["transformer"]}
 
 
 def _dit() -> dict[str, Any]:
@@ -391,8 +399,8 @@ PIPELINES: dict[str, tuple[type, Any, Any, dict[str, Any]]] = {  # class, parts,
     "z-image": (diffusers.ZImagePipeline, _z_image, SHIFTED, {}),
     "sana": (diffusers.SanaPipeline, _sana, SHIFTED, {}),
     "pixart": (diffusers.PixArtSigmaPipeline, _pixart, partial(DDIM, beta_end=0.02, steps_offset=1), {}),
-    "wan": (diffusers.WanPipeline, _wan, SHIFTED, {"transformer_2": None}),
-    "wan-two-denoisers": (diffusers.WanPipeline, _wan, SHIFTED, {"boundary_ratio": 0.875}),
+    "wan": (diffusers.WanPipeline, wan, SHIFTED, {}),
+    "wan-two-denoisers": (diffusers.WanPipeline, wan_pair, SHIFTED, {"boundary_ratio": 0.875}),
     "dit": (diffusers.DiTPipeline, _dit, DDIM, {"id2label": LABELS}),
     "unconditional": (diffusers.DDIMPipeline, _unconditional, diffusers.DDIMScheduler, {}),
     "by-itself": (DrawsByItself, _unconditional, DDIM, {}),
@@ -410,6 +418,11 @@ def tiny(name: str, scheduler: Any = None, cls: type | None = None, **fields: An
     """The pipeline of this name, with another scheduler, fields, or (sub)class where given."""
     own, shared, default, fixed = PIPELINES[name]
     return quiet((cls or own)(**parts(shared) | fixed | {"scheduler": scheduler or default()} | fields))
+
+
+def made(cls: type, build: Any, scheduler: Any, **fields: Any) -> Any:
+    """A pipeline of this class around the components of `build`, other fields in place of theirs."""
+    return quiet(cls(**parts(build) | {"scheduler": scheduler()} | fields))
 
 
 def image_latents() -> torch.Tensor:
