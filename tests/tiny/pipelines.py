@@ -109,6 +109,11 @@ def t5(layers: int = 1) -> transformers.T5EncoderModel:
     return transformers.T5EncoderModel(transformers.T5Config(**T5 | {"num_layers": layers}))
 
 
+def gemma() -> transformers.Gemma2Model:
+    """A Gemma 2."""
+    return transformers.Gemma2Model(transformers.Gemma2Config(**DECODER, sliding_window=512))
+
+
 def vae(flow: bool = False) -> diffusers.AutoencoderKL:
     """Two levels, 4 channels: 2 pixels to a latent."""
     flows = {"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.06, "scaling_factor": 1.5}
@@ -266,8 +271,7 @@ def _sana() -> dict[str, Any]:
     levels |= {"layers_per_block": (1, 1), "qkv_multiscales": ((), (5,))}
     both = {f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in levels.items()}
     vae = diffusers.AutoencoderDC(latent_channels=4, attention_head_dim=2, **both, scaling_factor=0.41)
-    encoder = transformers.Gemma2Model(transformers.Gemma2Config(**DECODER, sliding_window=512))
-    return {"transformer": transformer, "vae": vae, "text_encoder": encoder, "tokenizer": gemma_tokenizer()}
+    return {"transformer": transformer, "vae": vae, "text_encoder": gemma(), "tokenizer": gemma_tokenizer()}
 
 
 def _pixart() -> dict[str, Any]:
@@ -306,16 +310,16 @@ def wan_vae(channels: int = 16) -> diffusers.AutoencoderKLWan:
     return diffusers.AutoencoderKLWan(base_dim=3, z_dim=channels, **levels, **own)
 
 
-def wan(transformer: type = diffusers.WanTransformer3DModel, **fields: Any) -> dict[str, Any]:
-    """A denoiser of this class with these fields, and what all around it share."""
-    parts = {"transformer": transformer(**WAN | {"rope_max_seq_len": 32} | fields), "vae": wan_vae()}
+def wan(transformer: type = diffusers.WanTransformer3DModel, pair: bool = False, **fields: Any) -> dict[str, Any]:
+    """A denoiser of this class with these fields, or a pair of them, and what all around it share."""
+    parts = {"vae": wan_vae()}
+    for name in ("transformer", "transformer_2") if pair else ("transformer",):
+        parts[name] = transformer(**WAN | {"rope_max_seq_len": 32} | fields)
     encoder = transformers.UMT5EncoderModel(transformers.UMT5Config(**T5))
     return parts | {"text_encoder": encoder, "tokenizer": t5_tokenizer()}
 
 
-def wan_pair(**fields: Any) -> dict[str, Any]:
-    """Wan with two denoisers."""
-    return wan(**fields) | {"transformer_2": wan(**fields)["transformer"]}
+WAN_PAIR = partial(wan, pair=True)
 
 
 def _dit() -> dict[str, Any]:
@@ -400,7 +404,7 @@ PIPELINES: dict[str, tuple[type, Any, Any, dict[str, Any]]] = {  # class, parts,
     "sana": (diffusers.SanaPipeline, _sana, SHIFTED, {}),
     "pixart": (diffusers.PixArtSigmaPipeline, _pixart, partial(DDIM, beta_end=0.02, steps_offset=1), {}),
     "wan": (diffusers.WanPipeline, wan, SHIFTED, {}),
-    "wan-two-denoisers": (diffusers.WanPipeline, wan_pair, SHIFTED, {"boundary_ratio": 0.875}),
+    "wan-two-denoisers": (diffusers.WanPipeline, WAN_PAIR, SHIFTED, {"boundary_ratio": 0.875}),
     "dit": (diffusers.DiTPipeline, _dit, DDIM, {"id2label": LABELS}),
     "unconditional": (diffusers.DDIMPipeline, _unconditional, diffusers.DDIMScheduler, {}),
     "by-itself": (DrawsByItself, _unconditional, DDIM, {}),

@@ -7,7 +7,7 @@ import diffusers
 import transformers
 
 from tiny.footage import clip_of, mask, photo
-from tiny.pipelines import DECODER, LENGTH, SHIFTED, WAN, gemma_tokenizer, made, wan, wan_pair, wan_vae
+from tiny.pipelines import LENGTH, SHIFTED, WAN, WAN_PAIR, gemma, gemma_tokenizer, made, wan, wan_vae
 from tiny.table.entry import Entry
 
 SIZE = {"height": 32, "width": 32}
@@ -49,7 +49,7 @@ def _animate() -> dict[str, Any]:
 
 
 _wan_ends = partial(_wan_image, pos_embed_seq_len=10)  # two images of 5 tokens
-_wan_unseen = partial(wan_pair, in_channels=36)
+_wan_unseen = partial(wan, pair=True, in_channels=36)
 _vace = partial(wan, diffusers.WanVACETransformer3DModel, vace_layers=[0], vace_in_channels=96)
 _lucy = partial(wan, in_channels=32)
 _chrono = partial(_wan_image, diffusers.ChronoEditTransformer3DModel)
@@ -80,14 +80,13 @@ def _sana() -> dict[str, Any]:
         sample_size=4,
         rope_max_seq_len=32,
     )
-    encoder = transformers.Gemma2Model(transformers.Gemma2Config(**DECODER, sliding_window=512))
-    return {"transformer": transformer, "vae": wan_vae(), "text_encoder": encoder, "tokenizer": gemma_tokenizer()}
+    return {"transformer": transformer, "vae": wan_vae(), "text_encoder": gemma(), "tokenizer": gemma_tokenizer()}
 
 
 ENTRIES: dict[str, Entry] = {
     "WanPipeline": Entry(partial(made, diffusers.WanPipeline, wan, UNIPC), CLIP),
     "WanPipeline, two denoisers": Entry(
-        partial(made, diffusers.WanPipeline, wan_pair, UNIPC, boundary_ratio=0.875), CLIP | {"guidance_scale_2": 3.0}
+        partial(made, diffusers.WanPipeline, WAN_PAIR, UNIPC, boundary_ratio=0.875), CLIP | {"guidance_scale_2": 3.0}
     ),
     "WanPipeline, timesteps expanded": Entry(
         partial(made, diffusers.WanPipeline, wan, UNIPC, expand_timesteps=True), CLIP
