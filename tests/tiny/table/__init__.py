@@ -1,10 +1,16 @@
-"""Classes of diffusers, tiny, each with the call that it is tried by: `ENTRIES`, a row of the table of tested pipelines.
+"""Classes of diffusers, tiny, each with the call that it is tried by: `ENTRIES`, the rows of the table of pipelines.
 
 A class has more than one row where a kind of call is peculiar ("FluxPipeline, true CFG").
 """
 
-from tiny.table import images, transformers_of_images, unets, videos
+from tiny.table import images, transformers_of_images, unets, videos, videos_of_wan
 from tiny.table.entry import Entry
 
-ENTRIES: dict[str, Entry] = {**unets.ENTRIES, **transformers_of_images.ENTRIES, **images.ENTRIES, **videos.ENTRIES}
+ENTRIES: dict[str, Entry] = {
+    **unets.ENTRIES,
+    **transformers_of_images.ENTRIES,
+    **images.ENTRIES,
+    **videos.ENTRIES,
+    **videos_of_wan.ENTRIES,
+}
 """By the name of the row, which begins with that of the class."""

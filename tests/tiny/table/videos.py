@@ -1,170 +1,262 @@
-"""Pipelines that make clips around the transformer of Wan and its relatives."""
+"""Pipelines that make clips around a transformer and a VAE of their own."""
 
 from functools import partial
 from typing import Any
 
 import diffusers
+import torch
 import transformers
+from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 
-from tiny.footage import clip_of, mask, photo
-from tiny.pipelines import LENGTH, SHIFTED, WAN, WAN_PAIR, gemma, gemma_tokenizer, made, wan, wan_vae
+from tiny.footage import clip_of, photo
+from tiny.pipelines import DECODER, DYNAMIC, LENGTH, SHIFTED, byte_tokenizer, made, t5, t5_tokenizer, vae, wan_vae
 from tiny.table.entry import Entry
 
 SIZE = {"height": 32, "width": 32}
 SAID = {"negative_prompt": "grey", "max_sequence_length": LENGTH}
 CLIP = {**SIZE, **SAID, "num_frames": 5}
-FORCED = {"base_num_frames": 9, "num_frames": 9}
-CHUNK = {"num_latent_frames_per_chunk": 2, "history_sizes": [4, 2, 1]}
-PYRAMID = {"height": 64, "width": 64, "pyramid_num_inference_steps_list": [2, 2, 2]}
-SANA = {**SIZE, **SAID, "frames": 5, "use_resolution_binning": False, "complex_human_instruction": None}
-ONE_STAGE = partial(diffusers.HeliosScheduler, stages=1, stage_range=[0, 1])
-STAGES = partial(diffusers.HeliosScheduler, gamma=0.25)  # at 1/3 its noise has a singular covariance
-DISTILLED_STAGES = partial(diffusers.HeliosDMDScheduler, gamma=0.25)
-FLOW_MAP = partial(diffusers.FlowMapEulerDiscreteScheduler, shift=3.0)
-SOLVER = partial(
-    diffusers.DPMSolverMultistepScheduler, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
-)
-UNIPC = partial(
-    diffusers.UniPCMultistepScheduler, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
-)
+COG = CLIP | {"num_frames": 9}
+HEADS = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 1}
+STRETCHED = partial(DYNAMIC, shift_terminal=0.1)
+COG_BETAS = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+COG_DDIM = partial(diffusers.CogVideoXDDIMScheduler, **COG_BETAS)
+COG_DPM = partial(diffusers.CogVideoXDPMScheduler, **COG_BETAS)
+EDM = partial(diffusers.EDMEulerScheduler, sigma_max=80.0, sigma_data=1.0, final_sigmas_type="sigma_min")
+KARRAS = partial(diffusers.FlowMatchEulerDiscreteScheduler, use_karras_sigmas=True)
+UNIPC = partial(diffusers.UniPCMultistepScheduler, prediction_type="flow_prediction", use_flow_sigmas=True)
 
 
-def seer(cls: type = transformers.CLIPVisionModel) -> dict[str, Any]:
-    """A CLIP image encoder with its preprocessing."""
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.CLIPVisionConfig(**sizes, image_size=16, patch_size=8, projection_dim=16)
-    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    return {"image_encoder": cls(config), "image_processor": processor}
+class Harmless:
+    """In place of Cosmos's checker of safety, which has weights of its own: finds all harmless."""
+
+    def to(self, device: Any) -> None:
+        """Nothing to move."""
+
+    def check_text_safety(self, text: str) -> bool:
+        """Whether the text is harmless."""
+        return True
+
+    def check_video_safety(self, frames: Any) -> Any:
+        """The frames, faces blurred."""
+        return frames
 
 
-def _wan_image(transformer: type = diffusers.WanTransformer3DModel, **fields: Any) -> dict[str, Any]:
-    return wan(transformer, in_channels=36, image_dim=16, added_kv_proj_dim=24, **fields) | seer()
+def levels(name: str, count: int) -> dict[str, Any]:
+    """So many levels of 8 channels, of the blocks of this family."""
+    down, up = (name.format(way) for way in ("Down", "Up"))
+    return {"block_out_channels": (8,) * count, "down_block_types": (down,) * count, "up_block_types": (up,) * count}
 
 
-def _animate() -> dict[str, Any]:
-    motion = {"motion_encoder_channel_sizes": {"4": 8, "8": 8, "16": 8}, "motion_encoder_size": 16}
-    motion |= {"motion_style_dim": 8, "motion_dim": 4, "motion_encoder_dim": 16}
-    face = {"face_encoder_hidden_dim": 16, "face_encoder_num_heads": 2, "inject_face_latents_blocks": 1}
-    return _wan_image(diffusers.WanAnimateTransformer3DModel, **motion, **face)
+def _ltx(timestep_conditioning: bool = False) -> dict[str, Any]:
+    transformer = diffusers.LTXVideoTransformer3DModel(
+        **HEADS, in_channels=8, out_channels=8, cross_attention_dim=32, caption_channels=32
+    )
+    two = {"block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    two |= {"spatio_temporal_scaling": (True, True), "decoder_spatio_temporal_scaling": (True, True)}
+    two |= {"layers_per_block": (1, 1, 1), "decoder_layers_per_block": (1, 1, 1), "down_block_types": LTX_BLOCKS}
+    two |= {"downsample_type": ("conv",) * 2, "upsample_residual": (False,) * 2, "upsample_factor": (1, 1)}
+    vae = diffusers.AutoencoderKLLTXVideo(
+        **two,
+        latent_channels=8,
+        patch_size=2,
+        decoder_inject_noise=(False,) * 3,
+        timestep_conditioning=timestep_conditioning,
+    )
+    return {"transformer": transformer, "vae": vae, "text_encoder": t5(), "tokenizer": t5_tokenizer()}
 
 
-_wan_ends = partial(_wan_image, pos_embed_seq_len=10)  # two images of 5 tokens
-_wan_unseen = partial(wan, pair=True, in_channels=36)
-_vace = partial(wan, diffusers.WanVACETransformer3DModel, vace_layers=[0], vace_in_channels=96)
-_lucy = partial(wan, in_channels=32)
-_chrono = partial(_wan_image, diffusers.ChronoEditTransformer3DModel)
-_any = partial(wan, diffusers.AnyFlowTransformer3DModel)
-_sky = partial(wan, diffusers.SkyReelsV2Transformer3DModel)
-_sky_forced = partial(_sky, inject_sample_info=True)
+def _cog(**fields: Any) -> dict[str, Any]:
+    own = {"in_channels": 4, "out_channels": 4, "text_embed_dim": 32, "time_embed_dim": 8}
+    own |= {"sample_height": 4, "sample_width": 4, "sample_frames": 9, "max_text_seq_length": LENGTH}
+    transformer = diffusers.CogVideoXTransformer3DModel(**HEADS | own | fields)
+    vae = diffusers.AutoencoderKLCogVideoX(
+        **levels("CogVideoX{}Block3D", 4), latent_channels=4, layers_per_block=1, norm_num_groups=2
+    )
+    return {"transformer": transformer, "vae": vae, "text_encoder": t5(), "tokenizer": t5_tokenizer()}
 
 
-def _sky_image() -> dict[str, Any]:
-    seen = {"in_channels": 36, "image_dim": 16, "added_kv_proj_dim": 24}
-    return _sky(**seen) | seer(transformers.CLIPVisionModelWithProjection)
+def _mochi() -> dict[str, Any]:
+    transformer = diffusers.MochiTransformer3DModel(
+        **HEADS, pooled_projection_dim=16, text_embed_dim=32, time_embed_dim=8
+    )
+    torch.nn.init.normal_(transformer.pos_frequencies)  # zero at birth: it would not know where it is
+    vae = diffusers.AutoencoderKLMochi(
+        encoder_block_out_channels=(32,) * 4,
+        decoder_block_out_channels=(32,) * 4,
+        layers_per_block=(1,) * 5,
+    )
+    return {"transformer": transformer, "vae": vae, "text_encoder": t5(), "tokenizer": t5_tokenizer()}
 
 
-def _helios() -> dict[str, Any]:
-    transformer = diffusers.HeliosTransformer3DModel(**WAN, rope_dim=(4, 4, 4))
-    return wan() | {"transformer": transformer}
-
-
-def _sana() -> dict[str, Any]:
-    transformer = diffusers.SanaVideoTransformer3DModel(
+def _allegro() -> dict[str, Any]:
+    transformer = diffusers.AllegroTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=12,
         num_layers=1,
-        num_cross_attention_heads=2,
-        cross_attention_head_dim=12,
         cross_attention_dim=24,
-        caption_channels=16,
-        sample_size=4,
-        rope_max_seq_len=32,
+        sample_height=4,
+        sample_width=4,
+        sample_frames=2,
+        caption_channels=32,
     )
-    return {"transformer": transformer, "vae": wan_vae(), "text_encoder": gemma(), "tokenizer": gemma_tokenizer()}
+    vae = diffusers.AutoencoderKLAllegro(
+        **levels("Allegro{}Block3D", 4), latent_channels=4, layers_per_block=1, norm_num_groups=2
+    )
+    vae.enable_tiling()  # it decodes in no other way
+    vae.kernel = vae.stride = (8, 32, 32)  # of a tile: one holds the whole clip
+    return {"transformer": transformer, "vae": vae, "text_encoder": t5(), "tokenizer": t5_tokenizer()}
 
+
+def _latte() -> dict[str, Any]:
+    transformer = diffusers.LatteTransformer3DModel(
+        **HEADS,
+        in_channels=4,
+        out_channels=8,  # a variance too
+        cross_attention_dim=32,
+        caption_channels=32,
+        sample_size=16,
+        patch_size=2,
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        num_embeds_ada_norm=1000,
+        video_length=4,
+    )
+    return {"transformer": transformer, "vae": vae(), "text_encoder": t5(), "tokenizer": t5_tokenizer()}
+
+
+def _qwen_vision() -> transformers.Qwen2_5_VLForConditionalGeneration:
+    text = {**DECODER, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 16}
+    config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    return transformers.Qwen2_5_VLForConditionalGeneration(config)
+
+
+def _easy() -> dict[str, Any]:
+    transformer = diffusers.EasyAnimateTransformer3DModel(
+        **HEADS,
+        in_channels=4,
+        out_channels=4,
+        patch_size=2,
+        mmdit_layers=1,
+        time_embed_dim=8,
+        text_embed_dim=16,
+    )
+    vae = diffusers.AutoencoderKLMagvit(
+        latent_channels=4,
+        block_out_channels=[8] * 4,
+        down_block_types=["SpatialDownBlock3D", *["SpatialTemporalDownBlock3D"] * 3],
+        up_block_types=["SpatialUpBlock3D", *["SpatialTemporalUpBlock3D"] * 3],
+        layers_per_block=1,
+        norm_num_groups=2,
+    )
+    return {"transformer": transformer, "vae": vae, "text_encoder": _qwen_vision(), "tokenizer": byte_tokenizer()}
+
+
+def _cosmos(channels: int = 4, **fields: Any) -> dict[str, Any]:
+    own = {"in_channels": channels, "out_channels": 4, "text_embed_dim": 32, "adaln_lora_dim": 4}
+    transformer = diffusers.CosmosTransformer3DModel(**HEADS | own | {"max_size": (4, 8, 8)} | fields)
+    vae = diffusers.AutoencoderKLCosmos(
+        latent_channels=4,
+        encoder_block_out_channels=(8,) * 3,
+        decode_block_out_channels=(8,) * 3,
+        attention_resolutions=(8,),
+        resolution=32,
+        num_layers=1,
+        latents_mean=None,
+        latents_std=None,
+        temporal_compression_ratio=4,
+    )
+    parts = {"transformer": transformer, "vae": vae, "safety_checker": Harmless()}
+    return parts | {"text_encoder": t5(), "tokenizer": t5_tokenizer()}
+
+
+def _cosmos_2(channels: int = 16) -> dict[str, Any]:
+    return _cosmos(channels, out_channels=16, extra_pos_embed_type=None) | {"vae": wan_vae()}
+
+
+def _cosmos_2_5() -> dict[str, Any]:
+    projected = {"use_crossattn_projection": True, "crossattn_proj_in_channels": 32}
+    parts = _cosmos(17, out_channels=16, extra_pos_embed_type=None, encoder_hidden_states_channels=32, **projected) | {
+        "vae": wan_vae()
+    }
+    return parts | {"text_encoder": _qwen_vision(), "tokenizer": byte_tokenizer()}
+
+
+LTX_BLOCKS = ("LTXVideoDownBlock3D",) * 2
+_ltx_timed = partial(_ltx, True)
+_cog_turning = partial(_cog, use_rotary_positional_embeddings=True)
+_cog_turning_8 = partial(_cog, use_rotary_positional_embeddings=True, in_channels=8)
+_cog_later = partial(_cog_turning, patch_size_t=2, patch_bias=False)
+_cog_8 = partial(_cog, in_channels=8)
+_cosmos_5, _cosmos_2_17 = partial(_cosmos, 5), partial(_cosmos_2, 17)
+UNCLEANED = {"clean_caption": False}
 
 ENTRIES: dict[str, Entry] = {
-    "WanPipeline": Entry(partial(made, diffusers.WanPipeline, wan, UNIPC), CLIP),
-    "WanPipeline, two denoisers": Entry(
-        partial(made, diffusers.WanPipeline, WAN_PAIR, UNIPC, boundary_ratio=0.875), CLIP | {"guidance_scale_2": 3.0}
+    "LTXPipeline": Entry(partial(made, diffusers.LTXPipeline, _ltx, STRETCHED), CLIP),
+    "LTXPipeline, timed decoder": Entry(
+        partial(made, diffusers.LTXPipeline, _ltx_timed, STRETCHED),
+        CLIP | {"decode_timestep": 0.05, "decode_noise_scale": 0.025, "guidance_rescale": 0.7},
     ),
-    "WanPipeline, timesteps expanded": Entry(
-        partial(made, diffusers.WanPipeline, wan, UNIPC, expand_timesteps=True), CLIP
+    "LTXImageToVideoPipeline": Entry(
+        partial(made, diffusers.LTXImageToVideoPipeline, _ltx, STRETCHED), CLIP | {"image": photo()}
     ),
-    "WanImageToVideoPipeline": Entry(
-        partial(made, diffusers.WanImageToVideoPipeline, _wan_image, UNIPC), CLIP | {"image": photo()}
+    "LTXConditionPipeline": Entry(
+        partial(made, diffusers.LTXConditionPipeline, _ltx, SHIFTED),
+        CLIP | {"conditions": [LTXVideoCondition(image=photo(), frame_index=0)]},
     ),
-    "WanImageToVideoPipeline, last image": Entry(
-        partial(made, diffusers.WanImageToVideoPipeline, _wan_ends, UNIPC),
-        CLIP | {"image": photo(), "last_image": photo(seed=1)},
+    "LTXConditionPipeline, clip": Entry(
+        partial(made, diffusers.LTXConditionPipeline, _ltx, SHIFTED),
+        CLIP | {"video": clip_of(5), "denoise_strength": 0.7},
     ),
-    "WanImageToVideoPipeline, two denoisers": Entry(
-        partial(made, diffusers.WanImageToVideoPipeline, _wan_unseen, UNIPC, boundary_ratio=0.9),
-        CLIP | {"image": photo()},
+    "CogVideoXPipeline": Entry(partial(made, diffusers.CogVideoXPipeline, _cog, COG_DDIM), COG),
+    "CogVideoXPipeline, DPM": Entry(
+        partial(made, diffusers.CogVideoXPipeline, _cog_turning, COG_DPM), COG | {"use_dynamic_cfg": True}
     ),
-    "WanImageToVideoPipeline, timesteps expanded": Entry(
-        partial(made, diffusers.WanImageToVideoPipeline, wan, UNIPC, expand_timesteps=True),
-        CLIP | {"image": photo()},
+    "CogVideoXPipeline, 1.5": Entry(partial(made, diffusers.CogVideoXPipeline, _cog_later, COG_DPM), COG),
+    "CogVideoXImageToVideoPipeline": Entry(
+        partial(made, diffusers.CogVideoXImageToVideoPipeline, _cog_turning_8, COG_DPM), COG | {"image": photo()}
     ),
-    "WanVideoToVideoPipeline": Entry(
-        partial(made, diffusers.WanVideoToVideoPipeline, wan, SHIFTED),
-        {**SIZE, **SAID, "video": clip_of(5), "strength": 0.7},
+    "CogVideoXVideoToVideoPipeline": Entry(
+        partial(made, diffusers.CogVideoXVideoToVideoPipeline, _cog, COG_DDIM),
+        {**SIZE, **SAID, "video": clip_of(9), "strength": 0.7},
     ),
-    "WanVACEPipeline": Entry(
-        partial(made, diffusers.WanVACEPipeline, _vace, UNIPC),
-        CLIP | {"video": clip_of(5), "mask": [mask()] * 5, "reference_images": [photo(seed=2)]},
+    "CogVideoXFunControlPipeline": Entry(
+        partial(made, diffusers.CogVideoXFunControlPipeline, _cog_8, COG_DDIM),
+        {**SIZE, **SAID, "control_video": clip_of(9)},
     ),
-    "WanAnimatePipeline": Entry(
-        partial(made, diffusers.WanAnimatePipeline, _animate, UNIPC),
-        {**SIZE, **SAID, "image": photo(), "pose_video": clip_of(5), "face_video": clip_of(5, 16, 16)}
-        | {"segment_frame_length": 5, "guidance_scale": 3.0},
+    "MochiPipeline": Entry(partial(made, diffusers.MochiPipeline, _mochi, SHIFTED), CLIP | {"num_frames": 7}),
+    "AllegroPipeline": Entry(
+        partial(made, diffusers.AllegroPipeline, _allegro, diffusers.EulerAncestralDiscreteScheduler),
+        CLIP | UNCLEANED | {"num_frames": 8},
     ),
-    "LucyEditPipeline": Entry(partial(made, diffusers.LucyEditPipeline, _lucy, UNIPC), CLIP | {"video": clip_of(5)}),
-    "ChronoEditPipeline": Entry(partial(made, diffusers.ChronoEditPipeline, _chrono, UNIPC), CLIP | {"image": photo()}),
-    "ChronoEditPipeline, temporal reasoning": Entry(
-        partial(made, diffusers.ChronoEditPipeline, _chrono, UNIPC),
-        CLIP
-        | {"image": photo(), "num_frames": 9, "enable_temporal_reasoning": True, "num_temporal_reasoning_steps": 2},
+    "LattePipeline": Entry(
+        partial(made, diffusers.LattePipeline, _latte, diffusers.DDIMScheduler),
+        {**SIZE, **UNCLEANED, "negative_prompt": "grey", "video_length": 4},
     ),
-    "AnyFlowPipeline": Entry(partial(made, diffusers.AnyFlowPipeline, _any, FLOW_MAP), CLIP | {"guidance_scale": 3.0}),
-    "SkyReelsV2Pipeline": Entry(partial(made, diffusers.SkyReelsV2Pipeline, _sky, UNIPC), CLIP),
-    "SkyReelsV2ImageToVideoPipeline": Entry(
-        partial(made, diffusers.SkyReelsV2ImageToVideoPipeline, _sky_image, UNIPC), CLIP | {"image": photo()}
+    "EasyAnimatePipeline": Entry(
+        partial(made, diffusers.EasyAnimatePipeline, _easy, SHIFTED),
+        {**SIZE, "negative_prompt": "grey", "num_frames": 5},
     ),
-    "SkyReelsV2DiffusionForcingPipeline": Entry(
-        partial(made, diffusers.SkyReelsV2DiffusionForcingPipeline, _sky_forced, UNIPC), CLIP | FORCED
+    "CosmosTextToWorldPipeline": Entry(partial(made, diffusers.CosmosTextToWorldPipeline, _cosmos, EDM), CLIP),
+    "CosmosVideoToWorldPipeline": Entry(
+        partial(made, diffusers.CosmosVideoToWorldPipeline, _cosmos_5, EDM), CLIP | {"image": photo()}
     ),
-    "SkyReelsV2DiffusionForcingPipeline, in turns": Entry(
-        partial(made, diffusers.SkyReelsV2DiffusionForcingPipeline, _sky_forced, UNIPC),
-        CLIP | FORCED | {"ar_step": 1, "causal_block_size": 1},
+    "CosmosVideoToWorldPipeline, clip": Entry(
+        partial(made, diffusers.CosmosVideoToWorldPipeline, _cosmos_5, EDM),
+        CLIP | {"num_frames": 9, "video": clip_of(5)},
     ),
-    "SkyReelsV2DiffusionForcingPipeline, long": Entry(
-        partial(made, diffusers.SkyReelsV2DiffusionForcingPipeline, _sky_forced, UNIPC),
-        CLIP | FORCED | {"num_frames": 17, "overlap_history": 5},
+    "Cosmos2TextToImagePipeline": Entry(
+        partial(made, diffusers.Cosmos2TextToImagePipeline, _cosmos_2, KARRAS), {**SIZE, **SAID}
     ),
-    "SkyReelsV2DiffusionForcingImageToVideoPipeline": Entry(
-        partial(made, diffusers.SkyReelsV2DiffusionForcingImageToVideoPipeline, _sky_forced, UNIPC),
-        CLIP | FORCED | {"image": photo()},
+    "Cosmos2VideoToWorldPipeline": Entry(
+        partial(made, diffusers.Cosmos2VideoToWorldPipeline, _cosmos_2_17, KARRAS), CLIP | {"image": photo()}
     ),
-    "SkyReelsV2DiffusionForcingVideoToVideoPipeline": Entry(
-        partial(made, diffusers.SkyReelsV2DiffusionForcingVideoToVideoPipeline, _sky_forced, UNIPC),
-        CLIP | FORCED | {"video": clip_of(5), "num_frames": 13, "overlap_history": 5},
+    "Cosmos2_5_PredictBasePipeline": Entry(
+        partial(made, diffusers.Cosmos2_5_PredictBasePipeline, _cosmos_2_5, UNIPC),
+        {**SIZE, "negative_prompt": "grey", "num_frames": 5},
     ),
-    "HeliosPipeline": Entry(partial(made, diffusers.HeliosPipeline, _helios, ONE_STAGE), CLIP | CHUNK),
-    "HeliosPipeline, image, two chunks": Entry(
-        partial(made, diffusers.HeliosPipeline, _helios, ONE_STAGE),
-        CLIP | CHUNK | {"image": photo(), "num_frames": 10},
-    ),
-    "HeliosPyramidPipeline": Entry(
-        partial(made, diffusers.HeliosPyramidPipeline, _helios, STAGES),
-        CLIP | CHUNK | PYRAMID,
-    ),
-    "HeliosPyramidPipeline, distilled": Entry(
-        partial(made, diffusers.HeliosPyramidPipeline, _helios, DISTILLED_STAGES, is_distilled=True),
-        CLIP | CHUNK | PYRAMID | {"guidance_scale": 1.0},
-    ),
-    "SanaVideoPipeline": Entry(partial(made, diffusers.SanaVideoPipeline, _sana, SOLVER), SANA),
-    "SanaImageToVideoPipeline": Entry(
-        partial(made, diffusers.SanaImageToVideoPipeline, _sana, SHIFTED), SANA | {"image": photo()}
+    "Cosmos2_5_PredictBasePipeline, image": Entry(
+        partial(made, diffusers.Cosmos2_5_PredictBasePipeline, _cosmos_2_5, UNIPC),
+        {**SIZE, "negative_prompt": "grey", "num_frames": 5, "image": photo()},
     ),
 }
