@@ -94,14 +94,14 @@ def gemma_tokenizer() -> transformers.GemmaTokenizer:
     return transformers.GemmaTokenizer(vocab={n: i for i, n in enumerate(names)}, merges=[])
 
 
-def clip_config() -> transformers.CLIPTextConfig:
+def clip_config(length: int = LENGTH) -> transformers.CLIPTextConfig:
     """The configuration of every tiny CLIP text encoder."""
-    return transformers.CLIPTextConfig(**CLIP)
+    return transformers.CLIPTextConfig(**CLIP | {"max_position_embeddings": length})
 
 
-def clip(projected: bool = False) -> Any:
-    """A CLIP text encoder."""
-    return (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(clip_config())
+def clip(projected: bool = False, length: int = LENGTH) -> Any:
+    """A CLIP text encoder of so many tokens."""
+    return (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(clip_config(length))
 
 
 def t5(layers: int = 1) -> transformers.T5EncoderModel:
@@ -213,9 +213,17 @@ def _mistral() -> transformers.Mistral3ForConditionalGeneration:
     return transformers.Mistral3ForConditionalGeneration(config)
 
 
-def _qwen_image() -> dict[str, Any]:
-    text = {**DECODER, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
+QWEN_TEXT = {**DECODER, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
+
+
+def qwen_vl() -> transformers.Qwen2_5_VLForConditionalGeneration:
+    """A Qwen 2.5 VL."""
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 16}
+    config = transformers.Qwen2_5_VLConfig(text_config=QWEN_TEXT, vision_config=vision)
+    return transformers.Qwen2_5_VLForConditionalGeneration(config)
+
+
+def _qwen_image() -> dict[str, Any]:
     dims = {"patch_size": 2, "in_channels": 16, "out_channels": 4, "joint_attention_dim": 16}
     transformer = diffusers.QwenImageTransformer2DModel(**PAIR, **dims, axes_dims_rope=(8, 4, 4))
     vae = diffusers.AutoencoderKLQwenImage(
@@ -227,10 +235,7 @@ def _qwen_image() -> dict[str, Any]:
         latents_mean=[0.1, -0.2, 0.3, 0.0],
         latents_std=[1.5, 0.8, 1.0, 1.2],
     )
-    encoder = transformers.Qwen2_5_VLForConditionalGeneration(
-        transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
-    )
-    return {"transformer": transformer, "vae": vae, "text_encoder": encoder, "tokenizer": byte_tokenizer()}
+    return {"transformer": transformer, "vae": vae, "text_encoder": qwen_vl(), "tokenizer": byte_tokenizer()}
 
 
 def _z_image() -> dict[str, Any]:

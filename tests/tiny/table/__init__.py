@@ -3,7 +3,7 @@
 A class has more than one row where a kind of call is peculiar ("FluxPipeline, true CFG").
 """
 
-from tiny.table import images, transformers_of_images, unets, videos, videos_of_wan
+from tiny.table import images, transformers_of_images, unets, videos, videos_of_hunyuan, videos_of_wan
 from tiny.table.entry import Entry
 
 ENTRIES: dict[str, Entry] = {
@@ -11,6 +11,7 @@ ENTRIES: dict[str, Entry] = {
     **transformers_of_images.ENTRIES,
     **images.ENTRIES,
     **videos.ENTRIES,
+    **videos_of_hunyuan.ENTRIES,
     **videos_of_wan.ENTRIES,
 }
 """By the name of the row, which begins with that of the class."""

@@ -5,11 +5,10 @@ from typing import Any
 
 import diffusers
 import torch
-import transformers
 from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 
 from tiny.footage import clip_of, photo
-from tiny.pipelines import DECODER, DYNAMIC, LENGTH, SHIFTED, byte_tokenizer, made, t5, t5_tokenizer, vae, wan_vae
+from tiny.pipelines import DYNAMIC, LENGTH, SHIFTED, byte_tokenizer, made, qwen_vl, t5, t5_tokenizer, vae, wan_vae
 from tiny.table.entry import Entry
 
 SIZE = {"height": 32, "width": 32}
@@ -124,13 +123,6 @@ def _latte() -> dict[str, Any]:
     return {"transformer": transformer, "vae": vae(), "text_encoder": t5(), "tokenizer": t5_tokenizer()}
 
 
-def _qwen_vision() -> transformers.Qwen2_5_VLForConditionalGeneration:
-    text = {**DECODER, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
-    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 16}
-    config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
-    return transformers.Qwen2_5_VLForConditionalGeneration(config)
-
-
 def _easy() -> dict[str, Any]:
     transformer = diffusers.EasyAnimateTransformer3DModel(
         **HEADS,
@@ -149,7 +141,7 @@ def _easy() -> dict[str, Any]:
         layers_per_block=1,
         norm_num_groups=2,
     )
-    return {"transformer": transformer, "vae": vae, "text_encoder": _qwen_vision(), "tokenizer": byte_tokenizer()}
+    return {"transformer": transformer, "vae": vae, "text_encoder": qwen_vl(), "tokenizer": byte_tokenizer()}
 
 
 def _cosmos(channels: int = 4, **fields: Any) -> dict[str, Any]:
@@ -179,7 +171,7 @@ def _cosmos_2_5() -> dict[str, Any]:
     parts = _cosmos(17, out_channels=16, extra_pos_embed_type=None, encoder_hidden_states_channels=32, **projected) | {
         "vae": wan_vae()
     }
-    return parts | {"text_encoder": _qwen_vision(), "tokenizer": byte_tokenizer()}
+    return parts | {"text_encoder": qwen_vl(), "tokenizer": byte_tokenizer()}
 
 
 LTX_BLOCKS = ("LTXVideoDownBlock3D",) * 2
