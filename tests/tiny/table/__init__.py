@@ -3,7 +3,7 @@
 A class has more than one row where a kind of call is peculiar ("FluxPipeline, true CFG").
 """
 
-from tiny.table import images, transformers_of_images, unets, videos, videos_of_hunyuan, videos_of_wan
+from tiny.table import images, transformers_of_images, unets, videos, videos_of_hunyuan, videos_of_ltx, videos_of_wan
 from tiny.table.entry import Entry
 
 ENTRIES: dict[str, Entry] = {
@@ -12,6 +12,7 @@ ENTRIES: dict[str, Entry] = {
     **images.ENTRIES,
     **videos.ENTRIES,
     **videos_of_hunyuan.ENTRIES,
+    **videos_of_ltx.ENTRIES,
     **videos_of_wan.ENTRIES,
 }
 """By the name of the row, which begins with that of the class."""
