@@ -156,7 +156,7 @@ def _easy() -> dict[str, Any]:
 
 def _cosmos(channels: int = 4, **fields: Any) -> dict[str, Any]:
     own = {"in_channels": channels, "out_channels": 4, "text_embed_dim": 32, "adaln_lora_dim": 4}
-    transformer = diffusers.CosmosTransformer3DModel(**HEADS | own | {"max_size": (4, 8, 8)} | fields)
+    transformer = diffusers.CosmosTransformer3DModel(**HEADS | own | {"max_size": (8, 8, 8)} | fields)
     vae = diffusers.AutoencoderKLCosmos(
         latent_channels=4,
         encoder_block_out_channels=(8,) * 3,
@@ -176,12 +176,25 @@ def _cosmos_2(channels: int = 16) -> dict[str, Any]:
     return _cosmos(channels, out_channels=16, extra_pos_embed_type=None) | {"vae": wan_vae()}
 
 
-def _cosmos_2_5() -> dict[str, Any]:
-    projected = {"use_crossattn_projection": True, "crossattn_proj_in_channels": 32}
-    parts = _cosmos(17, out_channels=16, extra_pos_embed_type=None, encoder_hidden_states_channels=32, **projected) | {
-        "vae": wan_vae()
-    }
-    return parts | {"text_encoder": qwen_vl(), "tokenizer": byte_tokenizer()}
+def _cosmos_transfer() -> dict[str, Any]:
+    own = {"num_attention_heads": 2, "attention_head_dim": 16, "model_channels": 32, "adaln_lora_dim": 4}
+    own |= {"text_embed_dim": 32, "encoder_hidden_states_channels": 32, "max_size": (8, 8, 8)}
+    controlnet = diffusers.CosmosControlNetModel(
+        n_controlnet_blocks=1,
+        in_channels=18,
+        latent_channels=18,
+        use_crossattn_projection=True,
+        crossattn_proj_in_channels=32,
+        **own,
+    )
+    return _cosmos_2_5(controlnet_block_every_n=1) | {"controlnet": controlnet}
+
+
+def _cosmos_2_5(**fields: Any) -> dict[str, Any]:
+    own = {"out_channels": 16, "extra_pos_embed_type": None, "encoder_hidden_states_channels": 32}
+    own |= {"use_crossattn_projection": True, "crossattn_proj_in_channels": 32}
+    parts = {"vae": wan_vae(), "text_encoder": qwen_vl(), "tokenizer": byte_tokenizer()}
+    return _cosmos(17, **own, **fields) | parts
 
 
 _cog_turning = partial(_cog, use_rotary_positional_embeddings=True)
@@ -246,5 +259,9 @@ ENTRIES: dict[str, Entry] = {
     "Cosmos2_5_PredictBasePipeline, image": Entry(
         partial(made, diffusers.Cosmos2_5_PredictBasePipeline, _cosmos_2_5, UNIPC),
         {**SIZE, "negative_prompt": "grey", "num_frames": 5, "image": photo()},
+    ),
+    "Cosmos2_5_TransferPipeline": Entry(
+        partial(made, diffusers.Cosmos2_5_TransferPipeline, _cosmos_transfer, UNIPC),
+        {**SIZE, "negative_prompt": "grey", "controls": clip_of(5), "num_frames_per_chunk": 5},
     ),
 }

@@ -127,6 +127,7 @@ def _kandinsky(visual_cond: bool = True) -> dict[str, Any]:
         if "modulation" in name:  # zero at birth: its blocks would say nothing
             torch.nn.init.normal_(parameter, std=0.3)
     reads = byte_tokenizer()
+    reads.add_special_tokens({"additional_special_tokens": ["<|image_pad|>", "<|video_pad|>"]})
     processor = transformers.Qwen2VLProcessor(
         image_processor=transformers.Qwen2VLImageProcessor(),
         tokenizer=reads,
@@ -135,6 +136,39 @@ def _kandinsky(visual_cond: bool = True) -> dict[str, Any]:
     )
     parts = {"transformer": transformer, "vae": _vae(), "text_encoder": qwen_vl(), "tokenizer": processor}
     return parts | {"text_encoder_2": clip(length=77), "tokenizer_2": clip_tokenizer()}
+
+
+def _kandinsky_6() -> dict[str, Any]:
+    transformer = diffusers.Kandinsky6Transformer3DModel(
+        in_visual_dim=4,
+        out_visual_dim=4,
+        in_text_dim=16,
+        in_text_dim2=32,
+        time_dim=16,
+        model_dim=32,
+        ff_dim=32,
+        num_text_blocks=1,
+        num_visual_blocks=1,
+        axes_dims=(4, 6, 6),
+        in_audio_dim=4,
+        out_audio_dim=4,
+        ca_rope=True,
+        cross_gates=True,
+        fix_modulation=True,
+        visual_token_type_num_embeddings=2,
+    )
+    hears = diffusers.MMAudioVAE(
+        mel_bins=8, latent_channels=4, hidden_channels=8, channel_multipliers=(1, 2), layers_per_block=1
+    )
+    speaks = diffusers.MMAudioVocoder(
+        num_mels=8,
+        upsample_initial_channel=16,
+        upsample_rates=(4, 2),
+        upsample_kernel_sizes=(8, 4),
+        resblock_kernel_sizes=(3,),
+        resblock_dilation_sizes=((1, 3),),
+    )
+    return _kandinsky() | {"transformer": transformer, "audio_vae": hears, "vocoder": speaks}
 
 
 _hunyuan_concat = partial(_hunyuan_image, in_channels=9, image_condition_type="latent_concat", guidance_embeds=False)
@@ -181,5 +215,12 @@ ENTRIES: dict[str, Entry] = {
     "Kandinsky5I2VPipeline": Entry(
         partial(made, diffusers.Kandinsky5I2VPipeline, _kandinsky, SHIFTED),
         KANDINSKY | {"image": photo(), "num_frames": 17},
+    ),
+    "Kandinsky6TI2VAPipeline": Entry(
+        partial(made, diffusers.Kandinsky6TI2VAPipeline, _kandinsky_6, SHIFTED), KANDINSKY
+    ),
+    "Kandinsky6TI2VAPipeline, image": Entry(
+        partial(made, diffusers.Kandinsky6TI2VAPipeline, _kandinsky_6, SHIFTED),
+        KANDINSKY | {"image": photo(), "sample_audio": False},
     ),
 }
