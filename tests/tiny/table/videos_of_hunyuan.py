@@ -10,7 +10,6 @@ import transformers
 from tiny.footage import photo
 from tiny.pipelines import (
     DECODER,
-    LENGTH,
     QWEN_TEXT,
     SHIFTED,
     byte_tokenizer,
@@ -25,7 +24,7 @@ from tiny.table.videos import levels
 
 SIZE = {"height": 32, "width": 32}
 TEMPLATE = {"template": "{}", "crop_start": 0}
-CLIP = {**SIZE, "num_frames": 5, "prompt_template": TEMPLATE, "max_sequence_length": LENGTH}
+CLIP = {**SIZE, "num_frames": 5, "prompt_template": TEMPLATE, "max_sequence_length": 64}
 SEEN = "<image>{}<|end_header_id|>"
 """Of a prompt that an image goes with: its 4 tokens, the text, and the end of a header, after which it looks."""
 SEEN_CLIP = CLIP | {
@@ -98,9 +97,8 @@ def _hunyuan_15(task: str = "t2v", meanflow: bool = False) -> dict[str, Any]:
     transformer = diffusers.HunyuanVideo15Transformer3DModel(**HUNYUAN | own, task_type=task, use_meanflow=meanflow)
     vae = diffusers.AutoencoderKLHunyuanVideo15(latent_channels=4, block_out_channels=(8,) * 5, layers_per_block=1)
     encoder = transformers.Qwen2_5_VLTextModel(transformers.Qwen2_5_VLTextConfig(**QWEN_TEXT))
-    whole = "{% for said in messages %}{{ said.content }}<|im_end|>{% endfor %}"
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = whole
+    tokenizer.chat_template = "{{ '.' * 108 }}{{ messages[-1].content }}<|im_end|>"  # 108 tokens of system, dropped
     glyphs = transformers.T5EncoderModel(transformers.T5Config(**t5().config.to_dict() | {"vocab_size": 384}))
     parts = {"transformer": transformer, "vae": vae, "text_encoder": encoder, "tokenizer": tokenizer}
     parts |= {"text_encoder_2": glyphs, "tokenizer_2": transformers.ByT5Tokenizer()}

@@ -112,7 +112,8 @@ ENTRIES: dict[str, Entry] = {
     ),
     "WanVACEPipeline": Entry(
         partial(made, diffusers.WanVACEPipeline, _vace, UNIPC),
-        CLIP | {"video": clip_of(5), "mask": [mask()] * 5, "reference_images": [photo(seed=2)]},
+        CLIP
+        | {"video": clip_of(5), "mask": [mask()] * 5, "reference_images": [photo(seed=2)], "conditioning_scale": 20.0},
     ),
     "WanAnimatePipeline": Entry(
         partial(made, diffusers.WanAnimatePipeline, _animate, UNIPC),
@@ -161,7 +162,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "HeliosPyramidPipeline, distilled": Entry(
         partial(made, diffusers.HeliosPyramidPipeline, _helios, DISTILLED_STAGES, is_distilled=True),
-        CLIP | CHUNK | PYRAMID | {"guidance_scale": 1.0},
+        CLIP | CHUNK | PYRAMID | {"negative_prompt": None, "guidance_scale": 1.0},
     ),
     "SanaVideoPipeline": Entry(partial(made, diffusers.SanaVideoPipeline, _sana, SOLVER), SANA),
     "SanaImageToVideoPipeline": Entry(
