@@ -94,14 +94,14 @@ def gemma_tokenizer() -> transformers.GemmaTokenizer:
     return transformers.GemmaTokenizer(vocab={n: i for i, n in enumerate(names)}, merges=[])
 
 
-def clip_config() -> transformers.CLIPTextConfig:
+def clip_config(length: int = LENGTH) -> transformers.CLIPTextConfig:
     """The configuration of every tiny CLIP text encoder."""
-    return transformers.CLIPTextConfig(**CLIP)
+    return transformers.CLIPTextConfig(**CLIP | {"max_position_embeddings": length})
 
 
-def clip(projected: bool = False) -> Any:
-    """A CLIP text encoder."""
-    return (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(clip_config())
+def clip(projected: bool = False, length: int = LENGTH) -> Any:
+    """A CLIP text encoder of so many tokens."""
+    return (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(clip_config(length))
 
 
 def clip_vision(side: int = 16) -> transformers.CLIPVisionModelWithProjection:
@@ -119,6 +119,11 @@ def clip_pictures() -> transformers.CLIPImageProcessor:
 def t5(layers: int = 1) -> transformers.T5EncoderModel:
     """A T5 encoder."""
     return transformers.T5EncoderModel(transformers.T5Config(**T5 | {"num_layers": layers}))
+
+
+def gemma() -> transformers.Gemma2Model:
+    """A Gemma 2."""
+    return transformers.Gemma2Model(transformers.Gemma2Config(**DECODER, sliding_window=512))
 
 
 def vae(flow: bool = False, channels: int = 4, levels: int = 2, **fields: Any) -> diffusers.AutoencoderKL:
@@ -264,16 +269,16 @@ def _mistral() -> transformers.Mistral3ForConditionalGeneration:
     return transformers.Mistral3ForConditionalGeneration(config)
 
 
+QWEN_TEXT = {**DECODER, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
 QWEN_NET = {**PAIR, "patch_size": 2, "in_channels": 16, "out_channels": 4}
 QWEN_NET |= {"joint_attention_dim": 16, "axes_dims_rope": (8, 4, 4)}
 
 
 def qwen_vl() -> transformers.Qwen2_5_VLForConditionalGeneration:
     """A text encoder that sees pictures, where the ids of `seeing_processor` stand for them."""
-    text = {**DECODER, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 16}
     ids = {"vision_start_token_id": 259, "vision_end_token_id": 260, "image_token_id": 261}
-    config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
+    config = transformers.Qwen2_5_VLConfig(text_config=QWEN_TEXT, vision_config=vision, **ids)
     return transformers.Qwen2_5_VLForConditionalGeneration(config)
 
 
@@ -344,8 +349,7 @@ def _sana(**fields: Any) -> dict[str, Any]:
     levels |= {"layers_per_block": (1, 1), "qkv_multiscales": ((), (5,))}
     both = {f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in levels.items()}
     vae = diffusers.AutoencoderDC(latent_channels=4, attention_head_dim=2, **both, scaling_factor=0.41)
-    encoder = transformers.Gemma2Model(transformers.Gemma2Config(**DECODER, sliding_window=512))
-    return {"transformer": transformer, "vae": vae, "text_encoder": encoder, "tokenizer": gemma_tokenizer()}
+    return {"transformer": transformer, "vae": vae, "text_encoder": gemma(), "tokenizer": gemma_tokenizer()}
 
 
 def _pixart() -> dict[str, Any]:
@@ -364,28 +368,37 @@ def _pixart() -> dict[str, Any]:
     return {"transformer": transformer, "vae": vae(), "text_encoder": t5(), "tokenizer": t5_tokenizer()}
 
 
-def _wan_transformer() -> diffusers.WanTransformer3DModel:
-    return diffusers.WanTransformer3DModel(
-        patch_size=(1, 2, 2),
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=16,
-        out_channels=16,
-        text_dim=32,
-        freq_dim=32,
-        ffn_dim=32,
-        num_layers=1,
-        rope_max_seq_len=32,
-    )
+WAN = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 32,
+    "freq_dim": 32,
+    "ffn_dim": 32,
+    "num_layers": 1,
+}
 
 
-def _wan() -> dict[str, Any]:
-    vae = diffusers.AutoencoderKLWan(
-        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
-    )
-    parts = {"transformer": _wan_transformer(), "transformer_2": _wan_transformer(), "vae": vae}
+def wan_vae() -> diffusers.AutoencoderKLWan:
+    """8 pixels to a latent, 4 frames after the first to one."""
+    levels = {"dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, "temperal_downsample": [False, True, True]}
+    vae = diffusers.AutoencoderKLWan(base_dim=3, z_dim=16, **levels)
+    vae.quant_conv.weight.data *= 10  # random weights, to which all images look the same, else
+    return vae
+
+
+def wan(transformer: type = diffusers.WanTransformer3DModel, pair: bool = False, **fields: Any) -> dict[str, Any]:
+    """A denoiser of this class with these fields, or a pair of them, and what all around it share."""
+    parts = {"vae": wan_vae()}
+    for name in ("transformer", "transformer_2") if pair else ("transformer",):
+        parts[name] = transformer(**WAN | {"rope_max_seq_len": 32} | fields)
     encoder = transformers.UMT5EncoderModel(transformers.UMT5Config(**T5))
     return parts | {"text_encoder": encoder, "tokenizer": t5_tokenizer()}
+
+
+WAN_PAIR = partial(wan, pair=True)
 
 
 def _dit() -> dict[str, Any]:
@@ -473,8 +486,8 @@ PIPELINES: dict[str, tuple[type, Any, Any, dict[str, Any]]] = {  # class, parts,
     "z-image": (diffusers.ZImagePipeline, _z_image, SHIFTED, {}),
     "sana": (diffusers.SanaPipeline, _sana, SHIFTED, {}),
     "pixart": (diffusers.PixArtSigmaPipeline, _pixart, partial(DDIM, beta_end=0.02, steps_offset=1), {}),
-    "wan": (diffusers.WanPipeline, _wan, SHIFTED, {"transformer_2": None}),
-    "wan-two-denoisers": (diffusers.WanPipeline, _wan, SHIFTED, {"boundary_ratio": 0.875}),
+    "wan": (diffusers.WanPipeline, wan, SHIFTED, {}),
+    "wan-two-denoisers": (diffusers.WanPipeline, WAN_PAIR, SHIFTED, {"boundary_ratio": 0.875}),
     "dit": (diffusers.DiTPipeline, _dit, DDIM, {"id2label": LABELS}),
     "unconditional": (diffusers.DDIMPipeline, _unconditional, diffusers.DDIMScheduler, {}),
     "by-itself": (DrawsByItself, _unconditional, DDIM, {}),
@@ -492,6 +505,11 @@ def tiny(name: str, scheduler: Any = None, cls: type | None = None, **fields: An
     """The pipeline of this name, with another scheduler, fields, or (sub)class where given."""
     own, shared, default, fixed = PIPELINES[name]
     return quiet((cls or own)(**parts(shared) | fixed | {"scheduler": scheduler or default()} | fields))
+
+
+def made(cls: type, build: Any, scheduler: Any, **fields: Any) -> Any:
+    """A pipeline of this class around the components of `build`, other fields in place of theirs."""
+    return quiet(cls(**parts(build) | {"scheduler": scheduler()} | fields))
 
 
 def image_latents() -> torch.Tensor:

@@ -13,6 +13,9 @@ from tiny.table import (
     unet_clips,
     unets,
     videos,
+    videos_of_hunyuan,
+    videos_of_ltx,
+    videos_of_wan,
 )
 from tiny.table.entry import Entry
 
@@ -26,5 +29,8 @@ ENTRIES: dict[str, Entry] = {
     **unet_clips.ENTRIES,
     **unets.ENTRIES,
     **videos.ENTRIES,
+    **videos_of_hunyuan.ENTRIES,
+    **videos_of_ltx.ENTRIES,
+    **videos_of_wan.ENTRIES,
 }
 """By the name of the row, which begins with that of the class."""
