@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noise_search.engine.scoring import Scorer, check_frames
+from noise_search.engine.sources import edited_sources
 from noise_search.engine.x0_predictions import points_on_way
 from noise_search.models import LoadedModel, load_model
 from noise_search.replays.opening import open_recorded, recorded_grids
@@ -76,7 +77,8 @@ def replay(
         model_options: further arguments of the pipeline's call. With files and results, those that JSON can't hold,
             such as a ControlNet's image; another content than the one recorded is refused.
         device, dtype: of a model that is loaded here; the dtype recorded when None.
-        verifier: scores the image; one that needs an x0 prediction gets that of the recipe's last run.
+        verifier: scores the image; one that needs an x0 prediction gets that of the recipe's last run, one that needs a
+            source the image among the model's options.
         steps, guidance, negative_prompt, height, width, eta, scheduler: as in `search()`, for bare recipes only.
         progress: say on standard error what is being run.
 
@@ -116,6 +118,7 @@ def replay(
         with _settings_that_run(record):
             loaded = open_recorded(record, model, asked)
     scoring = () if verifier is None else resolve_aggregator(verifier, loaded).verifiers
+    sources = edited_sources(scoring, loaded.sampler.options)
     for needed in scoring:
         needed.load(loaded.device)
     with loaded.sampler as sampler:
@@ -134,7 +137,7 @@ def replay(
             images = sampler.decode(done.state)
             x0 = {level: sampler.decode(done.kept[at + 1]) for level, at in points.items()}
         settings = _settings(record, loaded, known, spaces[0])
-    scores = Scorer(scoring).score(images, [text], x0)[0]
+    scores = Scorer(scoring, sources).score(images, [text], x0)[0]
     return _replay(record, text, settings, done, images[0], {k: float(v[0]) for k, v in scores.items()})
 
 

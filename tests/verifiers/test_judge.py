@@ -522,7 +522,7 @@ def test_what_is_sent(server, provider, images):
 
 
 def test_openai_itself_gets_the_name_it_wants_for_the_limit():
-    request = OpenAIEndpoint(answer_format="text")._request(b"", "", {}, 0)
+    request = OpenAIEndpoint(answer_format="text")._request([b"", ""], {}, 0)
     assert request["max_completion_tokens"] == 4096 and "max_tokens" not in request
     assert "response_format" not in request
 
