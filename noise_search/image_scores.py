@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from noise_search.arguments import check_counts
 from noise_search.disk.images import ImageFile, find_images, look_at, read_pixels
 from noise_search.engine.scoring import Scorer, as_images
+from noise_search.engine.sources import NEEDS, Source, needed_sources, sources_record
 from noise_search.models import ModelCard, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
 from noise_search.results.candidate import number
@@ -72,6 +73,7 @@ class ScoredImages:
         skipped: files in the folders that aren't named like images.
         interrupted: whether Ctrl-C ended it before all images were scored; those that were are here.
         ended: why it ended before that, such as a judge's cap on spending; None where it didn't.
+        sources: shape and hash of each source image that they were scored with; () where no verifier needs one.
     """
 
     images: tuple[ScoredImage, ...]
@@ -80,6 +82,7 @@ class ScoredImages:
     skipped: tuple[Path, ...]
     interrupted: bool = False
     ended: str | None = None
+    sources: tuple[Mapping[str, Any], ...] = ()
 
     def top(self, count: int | None) -> "ScoredImages":
         """The same with the best `count` images only; None keeps all."""
@@ -94,6 +97,7 @@ class ScoredImages:
             "skipped": [str(file) for file in self.skipped],
             "interrupted": self.interrupted,
             "ended": self.ended,
+            "sources": [dict(one) for one in self.sources],
         }
 
     def __str__(self) -> str:
@@ -115,6 +119,7 @@ def score_images(
     images: str | Path | Sequence[str | Path],
     *,
     prompt: str | None = None,
+    source: Any = None,
     verifier: str | Verifier | Aggregator | Callable[..., Any] | Sequence[Any] | None = None,
     ensemble: str = "mean-rank",
     model: str | Path | None = None,
@@ -133,6 +138,8 @@ def score_images(
         images: files and folders.
         prompt: for all of them; when None, the one that a search recorded in the PNG, else the text of a `.txt` file
             beside the image (`cat.txt` for `cat.png`).
+        source: what the images were made from, for verifiers that need it: a file, a picture as a pipeline's `image`,
+            or a list of them.
         verifier, ensemble: as in `search()`; by default what searched, where all pictures record the same by its name,
             and else "clip".
         model: an embedded model's name or a saved pipeline's directory, if "clip" and other names shall mean what it
@@ -144,8 +151,8 @@ def score_images(
 
     Raises:
         ValueError: a missing file, a folder without images, no readable image, an unknown name, a verifier that needs
-            more than images and prompts, an image without the prompt that a verifier needs, or with one that it can't
-            score.
+            more than images, prompts and a source, or a source that isn't there or isn't needed, an image without the
+            prompt that a verifier needs, or with one that it can't score.
         TypeError: an object that can't score.
         WeightsError: a verifier's weights are missing.
 
@@ -156,7 +163,7 @@ def score_images(
     aggregator = None
     if verifier is not None:  # refused before any file is opened
         aggregator = resolve_aggregator(verifier, Declared.of(model), ensemble)
-        _check_needs(aggregator.verifiers)
+        sources = _sources(aggregator.verifiers, source)
     files, skipped = find_images([images] if isinstance(images, str | Path) else images, recursive)
     seen, unreadable = list[ImageFile](), dict[Path, str]()
     for file in files:
@@ -170,13 +177,13 @@ def score_images(
         aggregator = _recorded(seen, model, ensemble)
         if progress:
             print(f"scoring by {aggregator.name}", file=sys.stderr)
-        _check_needs(aggregator.verifiers)
+        sources = _sources(aggregator.verifiers, source)
     _check_prompts(seen, aggregator.verifiers)
     place = torch.device(usable_device(device))
     for needed in aggregator.verifiers:
         needed.load(place)
         needed.check([one.prompt or "" for one in seen])
-    scorer, scored = Scorer(aggregator.verifiers), dict[Path, ScoredImage]()
+    scorer, scored = Scorer(aggregator.verifiers, sources), dict[Path, ScoredImage]()
     ended: BaseException | None = None
     with tqdm(total=len(seen), unit="image", disable=not progress, leave=False, file=sys.stderr) as bar:
         try:
@@ -194,7 +201,8 @@ def score_images(
     ranked = _ranked([scored[one.file] for one in seen if one.file in scored], aggregator)
     interrupted = isinstance(ended, KeyboardInterrupt)
     why = None if ended is None else "interrupted" if interrupted else str(ended) or type(ended).__name__
-    return ScoredImages(ranked, aggregator.describe(), unreadable, tuple(skipped), interrupted, why)
+    used = tuple(sources_record(sources).get("sources", ()))
+    return ScoredImages(ranked, aggregator.describe(), unreadable, tuple(skipped), interrupted, why, used)
 
 
 @dataclass(frozen=True)
@@ -250,12 +258,20 @@ def _part(record: Any, name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _check_needs(verifiers: Sequence[Verifier]) -> None:
+def _sources(verifiers: Sequence[Verifier], source: Any) -> tuple[Source, ...]:
+    """The source images that the verifiers need, files read; ValueError where one needs something else."""
     for verifier in verifiers:
-        if verifier.needs:
-            needs = ", ".join(sorted(verifier.needs))
+        if missing := sorted(verifier.needs - NEEDS):
             why = "which image files don't tell; it scores within search()"
-            raise ValueError(f"verifier {verifier.name!r} needs {needs}, {why}")
+            raise ValueError(f"verifier {verifier.name!r} needs {', '.join(missing)}, {why}")
+    if source is not None and not any(verifier.needs for verifier in verifiers):
+        names = ", ".join(verifier.name for verifier in verifiers)
+        raise ValueError(
+            f"a source image was given, and {names} doesn't look at it: leave it out, or use a verifier of edits"
+        )
+    several = source if isinstance(source, list | tuple) else [source]
+    read = [read_pixels(Path(one)) if isinstance(one, str | Path) else one for one in several]
+    return needed_sources(verifiers, None if source is None else read, "source")
 
 
 def _check_prompts(seen: Sequence[ImageFile], verifiers: Sequence[Verifier]) -> None:
@@ -272,7 +288,7 @@ def _check_prompts(seen: Sequence[ImageFile], verifiers: Sequence[Verifier]) -> 
 def reads_prompts(verifier: Verifier) -> bool:
     """Unless its card says that it looks at images alone."""
     card = card_of(type(verifier))
-    return getattr(card, "needs", "") != "images"
+    return "prompt" in getattr(card, "needs", "prompt")
 
 
 def _batches(seen: Sequence[ImageFile], batch_size: int) -> list[list[ImageFile]]:

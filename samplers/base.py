@@ -65,6 +65,7 @@ class Sampler(ABC):
         asked_steps: what the model is told for its number of steps; those of its grid where None.
         note: which scheduler runs and why, in a line; "" where there was no choice.
         on_step: called before each denoiser evaluation, when `denoiser_rows` counts those that are done; None.
+        options: arguments of the model's own call as its user gave them, such as the image that it edits.
     """
 
     can_stop: bool
@@ -77,6 +78,7 @@ class Sampler(ABC):
     asked_steps: int | None = None
     note: str = ""
     on_step: Callable[[], None] | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def space(self, steps: int | None = None, levels: Sequence[float] = ()) -> NoiseSpace:

@@ -38,7 +38,7 @@ ROWS = {  # from the ground up: a room imports rooms of lower rows, and of its o
         "base card arguments",
         "inputs aggregators",
         "loading",
-        "clip aesthetic pickscore hps hpsv3 image_reward vlm safety consistency measures classes judge",
+        "clip aesthetic pickscore hps hpsv3 image_reward vlm safety consistency edits measures classes judge",
         "catalogue",
         "__init__",
     ],

@@ -10,11 +10,12 @@ from verifiers.catalogue import available, load
 from verifiers.classes.score import ClassScore
 from verifiers.clip import CLIPScore
 from verifiers.consistency import Consistency
+from verifiers.edits import CLIPDirection, CLIPImage
 from verifiers.hps import HPS
 from verifiers.hpsv3 import HPSv3
 from verifiers.image_reward import ImageReward
 from verifiers.judge.endpoint import JudgeError
-from verifiers.judge.judge import RubricJudge
+from verifiers.judge.judge import EditJudge, RubricJudge
 from verifiers.loading.devices import unload
 from verifiers.measures import Brightness, JPEGSize, Saturation, Sharpness
 from verifiers.pickscore import PickScore
@@ -28,10 +29,13 @@ __all__ = [
     "Aesthetic",
     "Aggregator",
     "Brightness",
+    "CLIPDirection",
+    "CLIPImage",
     "CLIPScore",
     "Card",
     "ClassScore",
     "Consistency",
+    "EditJudge",
     "FunctionVerifier",
     "HPSv3",
     "ImageReward",

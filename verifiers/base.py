@@ -1,6 +1,7 @@
 """What a verifier is: a function from images and prompts to one number per image, higher is better."""
 
 import copy
+import inspect
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
@@ -50,7 +51,9 @@ class Verifier(ABC):
     CLIP's, so that one of them doesn't confirm what another found; "" for a family of its own. `needs` names the inputs
     beyond images and prompts that the driver must supply: "frames" are clips `[batch, frames, 3, height, width]`, and
     the images then their middle frames; "x0" are the x0 predictions `[batch, 3, height, width]`, decoded like the
-    images, that were made on the way to them at the verifier's `noise_level`, sigma / (alpha + sigma) in (0, 1).
+    images, that were made on the way to them at the verifier's `noise_level`, sigma / (alpha + sigma) in (0, 1);
+    "source" is the one image that all rows were made from, such as that of an edit, `[1, 3, height, width]` in [0, 1]
+    at a size of its own; "sources" are all such images of models that take several, a list of them.
     `exhausted` says, after a call, why images that it left without a score would get none from a further call either,
     such as a cap on spending; "" where they may.
 
@@ -139,6 +142,10 @@ class Verifier(ABC):
             raise ValueError(f"verifier {self.name!r} needs {missing}, which were not given; pass them by keyword")
         if unknown := sorted(given.keys() - self.needs):
             raise TypeError(f"verifier {self.name!r} takes no {unknown}; it needs {sorted(self.needs)}")
+        if "source" in given:
+            check_source(given["source"])
+        if "sources" in given:
+            check_sources(given["sources"])
 
     def _as_scores(self, given: Any, images: Tensor, grad: bool) -> Tensor:
         try:
@@ -179,6 +186,26 @@ def check_images(images: Tensor) -> Bool[Tensor, " batch"]:
     return _finite_rows(images) if shape[0] else torch.ones(0, dtype=torch.bool, device=images.device)
 
 
+def check_source(source: Any, name: str = "source") -> None:
+    """Raise unless it is one finite image, a float `[1, 3, height, width]` in [0, 1]."""
+    try:
+        finite = check_images(source)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    if len(source) != 1 or not bool(finite.all()):
+        what = "values that aren't finite" if len(source) == 1 else f"{len(source)} images"
+        raise ValueError(f"{name} holds {what}; expected one image in [0, 1], of shape [1, 3, height, width]")
+
+
+def check_sources(sources: Any) -> None:
+    """Raise unless they are images as of `check_source`, one or more, in a list."""
+    if not isinstance(sources, list | tuple) or not sources:
+        told = "an empty list" if isinstance(sources, list | tuple) else f"a {type(sources).__name__}"
+        raise TypeError(f"sources is {told}; expected a list of images, each of shape [1, 3, height, width]")
+    for at, source in enumerate(sources):
+        check_source(source, f"sources[{at}]")
+
+
 def check_prompts(prompts: Sequence[str], count: int) -> None:
     """Raise unless `prompts` holds `count` strings."""
     if isinstance(prompts, str):
@@ -205,9 +232,10 @@ def _finite_rows(images: Tensor) -> Bool[Tensor, " batch"]:
 class FunctionVerifier(Verifier):
     """Wraps `fn(images, prompts) -> scores`: a tensor, an array or a list with one number per image.
 
-    The function gets a copy of the images, float32 in [0, 1]. Its version is its attribute `version` where it has one,
-    else a hash of its code and of the values that it closes over and names; "untold" where it uses what has no stable
-    form, such as an open file: such scores can't be told from those of another function of its name.
+    The function gets a copy of the images, float32 in [0, 1]. One with a further argument `source`, or `sources`, that
+    has no default gets what the images were made from; see `Verifier`. Its version is its attribute `version` where it
+    has one, else a hash of its code and of the values that it closes over and names; "untold" where it uses what has no
+    stable form, such as an open file: such scores can't be told from those of another function of its name.
 
     Example:
         >>> warm = FunctionVerifier(lambda images, prompts: images[:, 0].mean((1, 2)), name="warm")
@@ -215,7 +243,7 @@ class FunctionVerifier(Verifier):
         tensor([1.])
     """
 
-    def __init__(self, fn: Callable[[Tensor, list[str]], Any], name: str | None = None, *, kind: str = "score") -> None:
+    def __init__(self, fn: Callable[..., Any], name: str | None = None, *, kind: str = "score") -> None:
         """Take the function.
 
         Args:
@@ -239,6 +267,7 @@ class FunctionVerifier(Verifier):
         self.name = name or ("function" if own == "<lambda>" else own)
         self.version = version_of(fn)
         self.kind = "constraint" if kind == "constraint" else "score"
+        self.needs = _required(fn) & {"source", "sources"}
 
     def describe(self) -> dict[str, Any]:
         """As of any verifier; and why nothing tells the function from another, where that is so."""
@@ -247,7 +276,10 @@ class FunctionVerifier(Verifier):
 
     def score(self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any) -> Any:
         """What the function returns; the caller checks it."""
-        return self.fn(images.clone(), list(prompts))
+        own: dict[str, Any] = {}
+        for need, given in needs.items():
+            own[need] = given.clone() if isinstance(given, Tensor) else [one.clone() for one in given]
+        return self.fn(images.clone(), list(prompts), **own)
 
     def numbered(self, taken: Collection[str]) -> "FunctionVerifier":
         """The same under the first of name, name-2, name-3, ... that isn't taken."""
@@ -256,6 +288,15 @@ class FunctionVerifier(Verifier):
         found = copy.copy(self)
         found.name = next(name for i in itertools.count(2) if (name := f"{self.name}-{i}") not in taken)
         return found
+
+
+def _required(fn: Callable[..., Any]) -> frozenset[str]:
+    """The arguments beyond the first two that a function can't be called without, by name."""
+    try:
+        further = list(inspect.signature(fn).parameters.values())[2:]
+    except (TypeError, ValueError):  # built in, and without a signature
+        return frozenset()
+    return frozenset(one.name for one in further if one.default is one.empty)
 
 
 def told_apart(verifiers: Sequence[Any], beside: Sequence[Any] = ()) -> tuple[Any, ...]:

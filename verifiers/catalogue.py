@@ -12,18 +12,20 @@ from verifiers.card import Card
 from verifiers.classes.score import ClassScore
 from verifiers.clip import CLIPScore
 from verifiers.consistency import Consistency
+from verifiers.edits import CLIPDirection, CLIPImage
 from verifiers.hps import HPS
 from verifiers.hpsv3 import HPSv3
 from verifiers.image_reward import ImageReward
-from verifiers.judge.judge import RubricJudge
+from verifiers.judge.judge import EditJudge, RubricJudge
 from verifiers.measures import Brightness, JPEGSize, Saturation, Sharpness
 from verifiers.pickscore import PickScore
 from verifiers.safety import Safety
 from verifiers.vlm import VLM
 
 _SCORES = (CLIPScore, Aesthetic, ImageReward, PickScore, HPS, HPSv3, VLM, RubricJudge, ClassScore, Consistency)
+_EDITS = (CLIPDirection, CLIPImage, EditJudge)
 _MEASURES = (JPEGSize, Sharpness, Saturation, Brightness)
-_CLASSES: dict[str, type[Verifier]] = {kind.name: kind for kind in (*_SCORES, *_MEASURES, Safety)}
+_CLASSES: dict[str, type[Verifier]] = {kind.name: kind for kind in (*_SCORES, *_EDITS, *_MEASURES, Safety)}
 
 
 @cache

@@ -14,6 +14,10 @@ def score(
     prompt: Annotated[
         str | None, typer.Option(help="For all images; else that recorded in the PNG, or in a .txt beside the image.")
     ] = None,
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(help="The image that they were made from, for verifiers of edits; may be repeated."),
+    ] = None,
     verifier: Annotated[
         str | None,
         typer.Option(help="Verifier, or several with commas.", show_default="what the PNGs record, else clip"),
@@ -36,6 +40,7 @@ def score(
     found = score_images(
         images,
         prompt=prompt,
+        source=source or None,
         verifier=None if verifier is None and not verifier_option else scoring,
         ensemble=ensemble,
         model=model,

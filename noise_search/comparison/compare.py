@@ -18,6 +18,7 @@ from noise_search.comparison.statistics.diversity import Features
 from noise_search.comparison.store import Store, check_directory, check_noises, check_same, joined
 from noise_search.engine.interrupts import OnInterrupt, resolved
 from noise_search.engine.setup import check_options, check_search
+from noise_search.engine.sources import edited_sources, sources_record
 from noise_search.engine.x0_predictions import needs_x0
 from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set
@@ -130,6 +131,7 @@ def compare(
     scoring = (*aggregator.verifiers, *judging)
     if settled["scheduler"] == "auto" and not loaded.sampler.can_stop and needs_x0(scoring):
         loaded = load_model(model, asked, texts[0])
+    sources = edited_sources(scoring, loaded.sampler.options)
     with loaded.sampler as sampler:
         space = sampler.space()
     allowed = _budgets(budgets, candidates, space.end)
@@ -140,6 +142,7 @@ def compare(
     features = Features(scoring, known=store.settings().get("features"))
     made_with = {
         **search_record(loaded, aggregator, judging, noises[0], deterministic=False),
+        **sources_record(sources),
         "drafts": {"steps": draft_steps, "renders": draft_renders},
         "algorithms": {name: settings_text(one) for name, one in chosen.items()},
         "own": own_versions(chosen, aggregator),

@@ -164,10 +164,11 @@ def check_same(store: Store, made_with: Mapping[str, Any]) -> None:
     _check_model(place, known.get("model", {}), here["model"])
     _check_members(place, "verifier", known.get("verifier", {}), here["verifier"])
     _check_members(place, "judge", known.get("judges", {}), here["judges"])
-    for name in ("steps", "verifier", "drafts"):
-        if known.get(name) != here[name]:
+    for name in ("steps", "verifier", "drafts", "sources"):
+        before, now = known.get(name), here.get(name)
+        if before != now:
             raise ValueError(
-                f"{place} was made with another {name}: {_shown(known.get(name))}; here it is {_shown(here[name])}: "
+                f"{place} was made with another {name}: {_shown(before)}; here it is {_shown(now)}: "
                 "use another directory, or the same settings"
             )
     run = {one.algorithm for one in store.records.values()}

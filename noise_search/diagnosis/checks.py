@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from noise_search.engine.scoring import Scorer, as_images
+from noise_search.engine.sources import Source
 from noise_search.results.candidate import as_pixels, number
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.shapes.captions import evaluation_prompts, parse
@@ -69,11 +70,18 @@ def spread(values: Sequence[float] | np.ndarray) -> float:
 
 
 class PairScorer:
-    """Scores (winner, first) pairs with a search's verifiers."""
+    """Scores (winner, first) pairs with a search's verifiers.
 
-    def __init__(self, verifiers: Sequence[Verifier], units: Mapping[str, float]) -> None:
+    Attributes:
+        sources: what the images were made from, for verifiers that need it.
+    """
+
+    def __init__(
+        self, verifiers: Sequence[Verifier], units: Mapping[str, float], sources: Sequence[Source] = ()
+    ) -> None:
         """Take verifiers of kind "score", and a unit for each key."""
-        self._scorer = Scorer(verifiers)
+        self.sources = tuple(sources)
+        self._scorer = Scorer(verifiers, sources)
         self._units = dict(units)
 
     def gains(self, pairs: Sequence[Tensor], prompts: Sequence[str]) -> list[Gain]:
@@ -173,12 +181,15 @@ def rescore(
 ) -> Rescoring:
     """Change both images of a pair `[2, ..., 3, height, width]`, and score them again under their prompt.
 
-    A prompt that says left or right is not true of a mirrored image, so the flip is skipped there.
+    A prompt that says left or right is not true of a mirrored image, and a source isn't that of one, so the flip is
+    skipped there.
     """
     if not before.total > 0:
         return Rescoring({}, {}, {"all": "the stored images, which have 8 bits, show no gain to keep"}, rounded=True)
     sides = _SIDES.search(prompt)
     skipped = {"flip": f"the prompt says {sides[0]!r}"} if sides and "flip" in transforms else {}
+    if scorer.sources and "flip" in transforms:
+        skipped["flip"] = "the verifier compares with the source image"
     asked = {name: transform for name, transform in transforms.items() if name not in skipped}
     if not asked:
         return Rescoring({}, {}, skipped)

@@ -23,12 +23,14 @@ from noise_search.diagnosis.noise import noise_report
 from noise_search.diagnosis.report import Diagnosis
 from noise_search.diagnosis.verdict import Verdict, judged
 from noise_search.engine.scoring import as_images
+from noise_search.engine.sources import Source, edited_sources, sources_record
 from noise_search.image_scores import Declared, reads_prompts
 from noise_search.models import ModelCard, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
 from noise_search.results.result import SearchResult
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import first_line
+from samplers.base import Sampler
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier, WeightsError
 
@@ -57,7 +59,7 @@ def diagnose(
         model: the one that was searched; embedded models are opened by themselves. Without it noises aren't checked.
         wrong_prompts: texts that ask for something else; by default 8 of the embedded world for its models, else 8
             captions of everyday scenes.
-        model_options: as in `replay()`.
+        model_options: as in `replay()`; a verifier of edits scores with the source image among them.
         device: where images are scored; a GPU when None and there is one.
         seed: of the draw of wrong prompts.
 
@@ -82,9 +84,10 @@ def diagnose(
         verdict = Verdict("no gain")
         rescoring, wrong = _untested("there is no gain", right=0.0)
     else:
-        untestable = missing or _unscorable(result, verifiers)
+        sources, unknown = _sources(result, verifiers, model, model_options)
+        untestable = missing or _unscorable(result, verifiers) or unknown
         rescoring, wrong = (
-            _untested(untestable) if untestable else _scored_again(result, verifiers, own, prompts, device)
+            _untested(untestable) if untestable else _scored_again(result, verifiers, sources, own, prompts, device)
         )
         verdict = judged(own.total, noise.winner, rescoring, wrong, judges)
     about = result.prompt, winner.id, first.id, result.first_name
@@ -150,18 +153,39 @@ def _unscorable(result: SearchResult, verifiers: Sequence[Verifier]) -> str:
     return "the images weren't kept" if result.best.raw is None or result.first.raw is None else ""
 
 
+def _sources(
+    result: SearchResult, verifiers: Sequence[Verifier], model: Any, model_options: Mapping[str, Any] | None
+) -> tuple[tuple[Source, ...], str]:
+    """What the images were made from, as far as verifiers need it; else why it can't be had."""
+    options = model.options if isinstance(model, Sampler) else model_options or {}
+    try:
+        sources = edited_sources(verifiers, options)
+    except ValueError as error:
+        return (), first_line(error)
+    if sources and sources_record(sources)["sources"] != result.settings.get("sources"):
+        raise ValueError("the source image in model_options is not the one that the search was scored with")
+    return sources, ""
+
+
 def _scored_again(
-    result: SearchResult, verifiers: Sequence[Verifier], own: Gain, prompts: Sequence[str], device: Any
+    result: SearchResult,
+    verifiers: Sequence[Verifier],
+    sources: Sequence[Source],
+    own: Gain,
+    prompts: Sequence[str],
+    device: Any,
 ) -> tuple[Rescoring, WrongPrompts]:
     """Both tests that score the stored images again."""
     stored = [one.raw for one in (result.best, result.first) if one.raw is not None]
     pair = as_images(stored, torch.device(usable_device(device)))
-    scorer = PairScorer(verifiers, own.units)
+    scorer = PairScorer(verifiers, own.units, sources)
     before = scorer.gains([pair], [result.prompt])[0]
-    return rescore(scorer, pair, result.prompt, before), _under_others(verifiers, pair, before, prompts)
+    return rescore(scorer, pair, result.prompt, before), _under_others(verifiers, sources, pair, before, prompts)
 
 
-def _under_others(verifiers: Sequence[Verifier], pair: Tensor, before: Gain, prompts: Sequence[str]) -> WrongPrompts:
+def _under_others(
+    verifiers: Sequence[Verifier], sources: Sequence[Source], pair: Tensor, before: Gain, prompts: Sequence[str]
+) -> WrongPrompts:
     """The test by those verifiers that read prompts."""
     reading = [one for one in verifiers if reads_prompts(one)]
     right = before.by([one.key for one in reading])
@@ -170,4 +194,4 @@ def _under_others(verifiers: Sequence[Verifier], pair: Tensor, before: Gain, pro
         return WrongPrompts(math.nan, {}, {}, f"by {names}, which reads no prompt, the gain is the same for any")
     if not right.total > 0:
         return WrongPrompts(right.total, {}, {}, "the stored images show no gain by a verifier that reads prompts")
-    return try_wrong(PairScorer(reading, right.units), pair, right, prompts)
+    return try_wrong(PairScorer(reading, right.units, sources), pair, right, prompts)

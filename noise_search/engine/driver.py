@@ -18,6 +18,7 @@ from noise_search.engine.judging import judge
 from noise_search.engine.progress import Reporter
 from noise_search.engine.prompt_search import Limits, PromptSearch
 from noise_search.engine.setup import SearchOptions, VerifierLike, check_able, check_options, set_up
+from noise_search.engine.sources import sources_record
 from noise_search.engine.worker import LocalWorker
 from noise_search.engine.x0_predictions import needs_x0
 from noise_search.models import load_model
@@ -119,7 +120,8 @@ def search(
             parts of the pipeline, "group" their layers, "sequential" layers too, slower and smallest.
         variant: of the weights of a model that is loaded here, such as "fp16".
         revision: commit, tag or branch of a model that is loaded from the hub.
-        model_options: further arguments of the pipeline's call, such as its images (PIL or tensors).
+        model_options: further arguments of the pipeline's call, such as its images (PIL or tensors); the `image` among
+            them, or else `images`, is the source that verifiers and judges of edits get.
         batch_size: candidates per micro-batch; chosen from the latents' size when None, halved when memory runs out.
         deterministic: pad every micro-batch to the same shape, so that equal environments give equal bytes.
         time_limit: seconds after which no further micro-batch starts.
@@ -201,7 +203,7 @@ def search(
             size = int(batch_size or _batch_size(space.shape))
             ledgers = [one.ledger for one in searches]
             reporter = Reporter(searches, aggregator, loaded, setup.record["schedule"], progress)
-            worker = LocalWorker(loaded.sampler, aggregator.verifiers, reporter.on_step)
+            worker = LocalWorker(loaded.sampler, aggregator.verifiers, reporter.on_step, setup.sources)
             evaluator = Evaluator(worker, prompts, ledgers, size, deterministic, predictions)
             # Described before anything is computed, so that a description that fails loses nothing.
             settings = {
@@ -210,13 +212,14 @@ def search(
                 "algorithm": setup.record,
                 "grids": setup.grids,
                 **predictions.record((space, setup.draft)),
+                **sources_record(setup.sources),
             }
             interrupts.heed()
             reporter.start()
             made = _Size(height, width)
             failure = _loop(searches, evaluator, limits, reporter, made, on_candidate, interrupts)
             if not isinstance(failure, KeyboardInterrupt):
-                judge(searches, judging, evaluator.device, interrupts)
+                judge(searches, judging, evaluator.device, interrupts, setup.sources)
             settings["batch_size"] = evaluator.batch_size
             settings["sampler"] = sampler_record(loaded)
         if interrupts.asked and failure is None:  # it came after the last batch: what follows is left out

@@ -9,13 +9,20 @@ import numpy as np
 from noise_search.engine.interrupts import Interrupts
 from noise_search.engine.prompt_search import PromptSearch
 from noise_search.engine.scoring import Scorer, as_images, pictures
+from noise_search.engine.sources import Source
 from noise_search.engine.x0_predictions import level_of
 from verifiers.base import Verifier, VerifierUnusable
 
 log = logging.getLogger(__name__)
 
 
-def judge(searches: list[PromptSearch], judges: Sequence[Verifier], device: str | None, interrupts: Interrupts) -> None:
+def judge(
+    searches: list[PromptSearch],
+    judges: Sequence[Verifier],
+    device: str | None,
+    interrupts: Interrupts,
+    sources: Sequence[Source] = (),
+) -> None:
     """Judge the first image, the top k and every new best of each prompt; costs no NFE, and a failure loses nothing.
 
     A judge that needs an x0 prediction gives NaN, said in one warning, where a candidate's last run starts after its
@@ -47,7 +54,7 @@ def judge(searches: list[PromptSearch], judges: Sequence[Verifier], device: str 
                 interrupts.heed()
                 if seen:
                     x0 = {} if level is None else {level: as_images([rows[i].x0[level] for i in seen], device)}
-                    scorer = Scorer([one_judge])
+                    scorer = Scorer([one_judge], sources)
                     found, _ = scorer.score(images[seen], [one.prompt] * len(seen), x0)
                     scores[seen] = found[one_judge.key]
                     if scorer.unusable is not None:

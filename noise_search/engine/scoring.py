@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noise_search.engine.sources import Source, given_sources
 from noise_search.engine.x0_predictions import level_of
 from noise_search.results.candidate import middle
 from samplers.base import is_out_of_memory
@@ -29,8 +30,8 @@ class Scorer:
         unusable: why one of them can score no further images, None while all can.
     """
 
-    def __init__(self, verifiers: Sequence[Verifier]) -> None:
-        self._verifiers = tuple(verifiers)
+    def __init__(self, verifiers: Sequence[Verifier], sources: Sequence[Source] = ()) -> None:
+        self._verifiers, self._sources = tuple(verifiers), tuple(sources)
         self._worked: set[str] = set()
         self._failed_in_a_row = dict.fromkeys((v.key for v in verifiers), 0)
         self.unusable: VerifierUnusable | None = None
@@ -43,7 +44,7 @@ class Scorer:
         Rows are images, or clips `[row, frames, 3, height, width]`: a verifier that needs frames gets the whole clip
         as `frames` and its middle frame as the image; any other scores up to 8 frames, and their mean counts (of a
         constraint, the worst). A verifier that needs x0 gets those of `x0`, pictures like the images by noise level,
-        that were predicted at its own; of clips, frame by frame.
+        that were predicted at its own; of clips, frame by frame. One that needs a source gets that of the scorer.
 
         Raises:
             Exception: what a verifier raised that failed on 16 images in a row, or on its first 4.
@@ -106,13 +107,14 @@ class Scorer:
     def _rows(
         self, verifier: Verifier, images: Tensor, prompts: Sequence[str], needs: Mapping[str, Any]
     ) -> tuple[np.ndarray, list[Exception | None]]:
-        """Scores, and the error of each row that has none.
+        """Scores, and the error of each row that has none; `needs` has a row for each image.
 
         A batch that fails is scored one by one, in halves where memory runs out, and not again where nothing can help.
         """
         failure: Exception | None = None
         try:
-            return _as_array(verifier(images, prompts, **needs)), [None] * len(images)
+            shared = given_sources(verifier, self._sources, images.device)
+            return _as_array(verifier(images, prompts, **needs, **shared)), [None] * len(images)
         except VerifierUnusable as error:
             failure = error.with_traceback(None)
             found = np.full(len(images), np.nan) if error.scores is None else _as_array(error.scores)

@@ -9,6 +9,7 @@ from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
 from noise_search.arguments import as_nfe, check_counts
 from noise_search.engine.interrupts import OnInterrupt
 from noise_search.engine.scoring import check_frames
+from noise_search.engine.sources import NEEDS, Source, edited_sources
 from noise_search.engine.x0_predictions import Predictions, check_x0
 from noise_search.models import LoadedModel
 from noise_search.resolve import Named
@@ -19,9 +20,9 @@ from samplers.space import NoiseSpace
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
-SUPPLIED_NEEDS: frozenset[str] = frozenset({"frames", "x0"})
-"""What verifiers may need beyond images and prompts, as far as the driver can supply it: frames, of video models, and
-the x0 prediction at the verifier's noise level, of models that can stop on the way."""
+SUPPLIED_NEEDS: frozenset[str] = frozenset({"frames", "x0"}) | NEEDS
+"""What verifiers may need beyond images and prompts, as far as the driver can supply it: frames, of video models, the
+x0 prediction at the verifier's noise level, of models that can stop on the way, and the images that are edited."""
 
 
 VerifierLike = str | Named | Verifier | Aggregator | Callable[..., Any]
@@ -91,6 +92,7 @@ class Setup:
     draft: NoiseSpace | None
     budget: int
     predictions: Predictions
+    sources: tuple[Source, ...]
     grids: dict[str, dict[str, Any]]
     record: dict[str, Any]
 
@@ -130,7 +132,9 @@ def set_up(
         algorithm = Drafted(algorithm, draft, draft_renders or RENDERS)
         grids |= grid_record(draft, steps=int(draft_steps))
     predictions = Predictions.of(verifiers, judges, space, draft)
-    return Setup(algorithm, space, draft, budget, predictions, grids, algorithm_record(algorithm, space, budget))
+    sources = edited_sources((*verifiers, *judges), loaded.sampler.options)
+    record = algorithm_record(algorithm, space, budget)
+    return Setup(algorithm, space, draft, budget, predictions, sources, grids, record)
 
 
 def check_able(
@@ -142,6 +146,7 @@ def check_able(
 ) -> None:
     """Refuse verifiers that need more than a search supplies, and an algorithm that needs more of the model."""
     _check_needs((*verifiers, *judges))
+    edited_sources((*verifiers, *judges), loaded.sampler.options)
     if not algorithm.whole_calls and not loaded.sampler.can_stop:
         raise ValueError(
             f"algorithm {algorithm.name!r} stops inside trajectories, and {loaded.name} can only run them whole "

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from noise_search.engine.scoring import Scorer, free_memory, pictures
+from noise_search.engine.sources import Source
 from noise_search.results.candidate import as_pixels
 from samplers.base import Run, Sampler, is_out_of_memory
 from samplers.recipe import Recipe
@@ -170,13 +171,18 @@ class LocalWorker:
         sampler: makes the images.
         verifiers: score them.
         on_step: told, before each denoiser evaluation, how many of a batch's NFE are done, those of padding included.
+        sources: what the images are made from, for verifiers that need it.
     """
 
     def __init__(
-        self, sampler: Sampler, verifiers: Sequence[Verifier], on_step: Callable[[int], None] | None = None
+        self,
+        sampler: Sampler,
+        verifiers: Sequence[Verifier],
+        on_step: Callable[[int], None] | None = None,
+        sources: Sequence[Source] = (),
     ) -> None:
         self._on_step = on_step
-        self._sampler, self._verifiers, self._scorer = sampler, tuple(verifiers), Scorer(verifiers)
+        self._sampler, self._verifiers, self._scorer = sampler, tuple(verifiers), Scorer(verifiers, sources)
         self._conditions: dict[str, int] = {}
         self._decode_size: int | None = None  # as many as denoised, until decoding runs out of memory
 

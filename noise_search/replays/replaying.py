@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from noise_search.engine.scoring import Scorer, check_frames
+from noise_search.engine.sources import edited_sources
 from noise_search.engine.x0_predictions import points_on_way
 from noise_search.models import LoadedModel, load_model
 from noise_search.replays.opening import open_recorded, recorded_grids
@@ -85,7 +86,8 @@ def replay(
         lora, variant, revision: as in `search()`; those recorded when None, where they are here. Files and results want
             the LoRAs that they were made with.
         offload: as in `search()`, recorded or not; the one recorded when None, where there is an accelerator.
-        verifier: scores the image; one that needs an x0 prediction gets that of the recipe's last run.
+        verifier: scores the image; one that needs an x0 prediction gets that of the recipe's last run, one that needs a
+            source the image among the model's options.
         steps, guidance, negative_prompt, height, width, eta, scheduler: as in `search()`, for bare recipes only.
         progress: say on standard error what is being run.
 
@@ -129,6 +131,7 @@ def replay(
         with _settings_that_run(record):
             loaded = open_recorded(record, model, asked)
     scoring = () if verifier is None else resolve_aggregator(verifier, loaded).verifiers
+    sources = edited_sources(scoring, loaded.sampler.options)
     for needed in scoring:
         needed.load(loaded.device)
     with loaded.sampler as sampler:
@@ -147,7 +150,7 @@ def replay(
             images = sampler.decode(done.state)
             x0 = {level: sampler.decode(done.kept[at + 1]) for level, at in points.items()}
         settings = _settings(record, loaded, known, spaces[0])
-    scores = Scorer(scoring).score(images, [text], x0)[0]
+    scores = Scorer(scoring, sources).score(images, [text], x0)[0]
     return _replay(record, text, settings, done, images[0], {k: float(v[0]) for k, v in scores.items()})
 
 

@@ -1,6 +1,6 @@
 """`PipelineSampler`: a sampler over any diffusers pipeline, with no code per model family."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -54,6 +54,11 @@ class CallingSampler(Sampler):
     def asked_steps(self) -> int | None:  # type: ignore[override]
         """The `num_inference_steps` of a call."""
         return self._calls.asked_steps
+
+    @property
+    def options(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """Arguments of the pipeline's call."""
+        return self._calls.options
 
     @property
     def text_encodings(self) -> int:  # type: ignore[override]

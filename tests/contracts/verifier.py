@@ -21,6 +21,24 @@ def refused(message: str, kind: type[Exception] = WeightsError) -> Iterator[None
     assert "\n" not in str(caught.value)
 
 
+def supplied(verifier: Verifier, images: Tensor) -> dict[str, Any]:
+    """What a verifier needs beside images and prompts: x0 predictions that differ from the images, or a source."""
+    made = {
+        "x0": (images.detach().nan_to_num(0.5, 0.5, 0.5).float() * 0.8 + 0.1).flip(-1).clamp(0, 1),
+        "source": SOURCE,
+        "sources": [SOURCE, SOURCE.flip(-1)],
+    }
+    return {need: made[need] for need in verifier.needs}
+
+
+SOURCE = torch.rand(1, 3, 24, 36, generator=torch.Generator().manual_seed(5))
+
+
+def call(verifier: Verifier, images: Tensor, prompts: Any, **options: Any) -> Tensor:
+    """The scores, as a search would have them."""
+    return verifier(images, prompts, **supplied(verifier, images), **options)
+
+
 class VerifierContract:
     """Contract tests.
 
@@ -44,56 +62,56 @@ class VerifierContract:
 
     def test_returns_one_finite_float32_per_image(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
         for count in (1, 5):
-            scores = verifier(images[:count], prompts[:count])
+            scores = call(verifier, images[:count], prompts[:count])
             assert scores.shape == (count,)
             assert scores.dtype == torch.float32
             assert scores.isfinite().all()
 
     def test_empty_batch_gives_empty_scores(self, verifier: Verifier, images: Tensor) -> None:
-        scores = verifier(images[:0], [])
+        scores = call(verifier, images[:0], [])
         assert scores.shape == (0,)
         assert scores.dtype == torch.float32
 
     def test_images_get_different_scores(self, verifier: Verifier, images: Tensor) -> None:
-        assert len(verifier(images, ["a red circle"] * 5).unique()) == 5
+        assert len(call(verifier, images, ["a red circle"] * 5).unique()) == 5
 
     def test_batch_equals_one_by_one(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
-        together = verifier(images, prompts)
-        alone = torch.cat([verifier(images[i : i + 1], [prompts[i]]) for i in range(5)])
+        together = call(verifier, images, prompts)
+        alone = torch.cat([call(verifier, images[i : i + 1], [prompts[i]]) for i in range(5)])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
     def test_permuted_rows_permute_scores(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
         order = [3, 0, 4, 1, 2]
-        expected = verifier(images, prompts)[order]
-        permuted = verifier(images[order], [prompts[i] for i in order])
+        expected = call(verifier, images, prompts)[order]
+        permuted = call(verifier, images[order], [prompts[i] for i in order])
         torch.testing.assert_close(permuted, expected, atol=1e-5, rtol=0)
 
     def test_same_call_twice_is_identical(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
-        first = verifier(images, prompts)
-        verifier(images.flip(0), prompts)
-        assert torch.equal(first, verifier(images.clone(), prompts))
+        first = call(verifier, images, prompts)
+        call(verifier, images.flip(0), prompts)
+        assert torch.equal(first, call(verifier, images.clone(), prompts))
 
     def test_no_gradient_by_default(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
-        assert not verifier(images.requires_grad_(), prompts).requires_grad
+        assert not call(verifier, images.requires_grad_(), prompts).requires_grad
 
     def test_gradient_when_asked(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
         images = images.requires_grad_()
         if not self.differentiable:
             with pytest.raises(ValueError, match="not differentiable"):
-                verifier(images, prompts, grad=True)
+                call(verifier, images, prompts, grad=True)
             return
-        plain = verifier(images, prompts)  # fills caches without a graph first
-        scores = verifier(images, prompts, grad=True)
+        plain = call(verifier, images, prompts)  # fills caches without a graph first
+        scores = call(verifier, images, prompts, grad=True)
         scores.sum().backward()
         torch.testing.assert_close(scores.detach(), plain, atol=1e-5, rtol=0)
         assert images.grad is not None and images.grad.isfinite().all()
         assert (images.grad.flatten(1).abs().amax(1) > 0).all()
 
     def test_nan_stays_in_its_row(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
-        expected = verifier(images, prompts)
+        expected = call(verifier, images, prompts)
         images[1, 2, 3, 4] = torch.nan
         images[3, 0, 0, 0] = torch.inf
-        scores = verifier(images, prompts)
+        scores = call(verifier, images, prompts)
         assert scores.isnan().tolist() == [False, True, False, True, False]
         torch.testing.assert_close(scores[[0, 2, 4]], expected[[0, 2, 4]], atol=1e-5, rtol=0)
 
@@ -101,14 +119,14 @@ class VerifierContract:
         self, verifier: Verifier, images: Tensor, prompts: list[str]
     ) -> None:
         before, texts, state = images.clone(), list(prompts), torch.get_rng_state()
-        verifier(images, prompts)
+        call(verifier, images, prompts)
         assert torch.equal(images, before)
         assert prompts == texts
         assert torch.equal(torch.get_rng_state(), state)
 
     @pytest.mark.parametrize("size", [(1, 1), (16, 64), (64, 16), (33, 47), (1536, 2048)])
     def test_odd_sizes(self, verifier: Verifier, size: tuple[int, int]) -> None:
-        scores = verifier(torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)), ["a", "b"])
+        scores = call(verifier, torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)), ["a", "b"])
         assert scores.shape == (2,)
         assert scores.isfinite().all()
 
@@ -116,7 +134,7 @@ class VerifierContract:
     def test_prompts_of_any_length(self, verifier: Verifier, images: Tensor, words: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            scores = verifier(images[:2], [" ".join(["word1"] * words)] * 2)
+            scores = call(verifier, images[:2], [" ".join(["word1"] * words)] * 2)
         assert scores.isfinite().all()
 
     def test_a_longer_prompt_is_cut_with_one_warning(self, verifier: Verifier, images: Tensor) -> None:
@@ -125,39 +143,39 @@ class VerifierContract:
         fits, tokens = self.longest
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            whole = verifier(images, [fits] * 5)
-            other = verifier(images, [" ".join([*fits.split()[:-1], "star"])] * 5)
+            whole = call(verifier, images, [fits] * 5)
+            other = call(verifier, images, [" ".join([*fits.split()[:-1], "star"])] * 5)
         told = f"{tokens + 1} tokens, {verifier.name} reads {tokens}; it does not see 'star'"
         with pytest.warns(UserWarning, match=told) as warned:
-            longer = verifier(images, [f"{fits} star"] * 5)
-            verifier(images[:1], [f"{fits} star"])
+            longer = call(verifier, images, [f"{fits} star"] * 5)
+            call(verifier, images[:1], [f"{fits} star"])
         assert len(warned) == 1 and verifier.unread(f"{fits} star") == "star"
         torch.testing.assert_close(longer, whole, atol=1e-5, rtol=0)
         assert (other - whole).abs().min() > 1e-4  # the last token that is read counts
 
     def test_half_precision_images(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
         half = images.to(torch.bfloat16)
-        scores = verifier(half, prompts)
+        scores = call(verifier, half, prompts)
         assert scores.dtype == torch.float32
-        torch.testing.assert_close(scores, verifier(half.float(), prompts), atol=1e-5, rtol=0)
+        torch.testing.assert_close(scores, call(verifier, half.float(), prompts), atol=1e-5, rtol=0)
 
     def test_half_precision_weights(
         self, verifier: Verifier, in_bfloat16: Verifier | None, images: Tensor, prompts: list[str]
     ) -> None:
         if in_bfloat16 is None:
             pytest.skip("has no weights")
-        scores = in_bfloat16(images, prompts)
+        scores = call(in_bfloat16, images, prompts)
         assert scores.dtype == torch.float32
         assert not torch.equal(scores, scores.bfloat16().float())  # last computed in half, all would be on its grid
-        full = verifier(images, prompts)
+        full = call(verifier, images, prompts)
         assert (scores - full).abs().max() < self.half_tolerance * max(1.0, float(full.abs().max()))
         assert in_bfloat16.key != verifier.key
 
     def test_works_inside_inference_mode_and_after(self, verifier: Verifier, images: Tensor) -> None:
         with torch.inference_mode():
-            inside = verifier(images, ["a green star"] * 5)
+            inside = call(verifier, images, ["a green star"] * 5)
         images = images.requires_grad_() if self.differentiable else images
-        scores = verifier(images, ["a green star"] * 5, grad=self.differentiable)
+        scores = call(verifier, images, ["a green star"] * 5, grad=self.differentiable)
         torch.testing.assert_close(scores.detach(), inside.clone(), atol=1e-5, rtol=0)
         if self.differentiable:
             scores.sum().backward()
@@ -165,7 +183,7 @@ class VerifierContract:
     @pytest.mark.parametrize("count", [0, 4, 6])
     def test_lengths_that_differ_are_both_named(self, verifier: Verifier, images: Tensor, count: int) -> None:
         with pytest.raises(ValueError, match=f"5 images but {count} prompts"):
-            verifier(images, ["a"] * count)
+            call(verifier, images, ["a"] * count)
 
     def test_wrong_images_are_refused(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
         wrong: list[tuple[Tensor, str]] = [
@@ -179,15 +197,15 @@ class VerifierContract:
         ]
         for value, message in wrong:
             with pytest.raises((ValueError, TypeError), match=message):
-                verifier(value, prompts)
+                call(verifier, value, prompts)
 
     def test_one_string_as_prompts_is_refused(self, verifier: Verifier, images: Tensor) -> None:
         with pytest.raises(TypeError, match=r"single string 'a red'.*\[prompt\] \* 5"):
-            verifier(images, "a red")
+            call(verifier, images, "a red")
 
     def test_inputs_not_declared_are_refused(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
         with pytest.raises(TypeError, match="label"):
-            verifier(images, prompts, label=torch.zeros(5))
+            call(verifier, images, prompts, label=torch.zeros(5))
 
     def test_description_is_plain_json(self, verifier: Verifier) -> None:
         description: dict[str, Any] = json.loads(json.dumps(verifier.describe()))

@@ -23,13 +23,17 @@ ASPECTS = ("accuracy_to_prompt", "originality", "visual_quality", "internal_cons
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it arrived: `index` of all, `nth` for the same image and prompt, both from 0."""
+    """One request as it arrived: `index` of all, `nth` for the same image and prompt, both from 0.
+
+    `content` is what it shows and tells, in order: `png` the last image, the prompt in the last text.
+    """
 
     index: int
     nth: int
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    content: list[bytes | str]
     png: bytes
     prompt: str
     seed: int | None
@@ -100,11 +104,13 @@ class JudgeServer:
     def note(self, path: str, headers: dict[str, str], body: dict[str, Any]) -> Received:
         openai = path.endswith("/chat/completions")
         body = body if openai else _lower_camel(body)
-        png, text, seed = _openai_parts(body) if openai else _gemini_parts(body)
+        content, seed = _openai_parts(body) if openai else _gemini_parts(body)
+        png = [part for part in content if isinstance(part, bytes)][-1]
+        text = [part for part in content if isinstance(part, str)][-1]
         prompt = json.loads(re.findall(r'instruction to you: (".*")$', text, re.MULTILINE)[0])
         with self._lock:
             key = hashlib.sha256(png).hexdigest() + prompt
-            received = Received(len(self.received), self._seen[key], path, headers, body, png, prompt, seed)
+            received = Received(len(self.received), self._seen[key], path, headers, body, content, png, prompt, seed)
             self._seen[key] += 1
             self.received.append(received)
         return received
@@ -171,11 +177,17 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def _openai_parts(body: dict[str, Any]) -> tuple[bytes, str, int | None]:
-    image, text = body["messages"][0]["content"]
-    head, data = image["image_url"]["url"].split(",", 1)
+def _openai_parts(body: dict[str, Any]) -> tuple[list[bytes | str], int | None]:
+    [message] = body["messages"]
+    return [_openai_part(part) for part in message["content"]], body.get("seed")
+
+
+def _openai_part(part: dict[str, Any]) -> bytes | str:
+    if part["type"] == "text":
+        return part["text"]
+    head, data = part["image_url"]["url"].split(",", 1)
     assert head == "data:image/png;base64"
-    return base64.b64decode(data), text["text"], body.get("seed")
+    return base64.b64decode(data)
 
 
 def _lower_camel(message: Any) -> Any:
@@ -190,8 +202,13 @@ def _lower_camel(message: Any) -> Any:
     return camel
 
 
-def _gemini_parts(body: dict[str, Any]) -> tuple[bytes, str, int | None]:
-    image, text = body["contents"][0]["parts"]
-    assert image["inlineData"]["mimeType"] == "image/png"
-    data = image["inlineData"]["data"]
-    return base64.urlsafe_b64decode(data), text["text"], body["generationConfig"].get("seed")
+def _gemini_parts(body: dict[str, Any]) -> tuple[list[bytes | str], int | None]:
+    [message] = body["contents"]
+    return [_gemini_part(part) for part in message["parts"]], body["generationConfig"].get("seed")
+
+
+def _gemini_part(part: dict[str, Any]) -> bytes | str:
+    if "text" in part:
+        return part["text"]
+    assert part["inlineData"]["mimeType"] == "image/png"
+    return base64.urlsafe_b64decode(part["inlineData"]["data"])

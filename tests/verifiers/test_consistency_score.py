@@ -36,15 +36,6 @@ def other(images: Tensor) -> Tensor:
     return (images.detach().nan_to_num(0.5, 0.5, 0.5).float() * 0.8 + 0.1).flip(-1).clamp(0, 1)
 
 
-class Supplied(Consistency):
-    """Consistency as the contract can call it: of each image with a prediction made from it."""
-
-    needs = frozenset()
-
-    def score(self, images: Tensor, prompts: Any, **needs: Any) -> Tensor:
-        return super().score(images, prompts, x0=other(images))
-
-
 class TestDino(VerifierContract):
     @pytest.fixture
     def source(self, dino_directory):
@@ -52,11 +43,11 @@ class TestDino(VerifierContract):
 
     @pytest.fixture
     def verifier(self, source):
-        return Supplied(**source)
+        return Consistency(**source)
 
     @pytest.fixture
     def in_bfloat16(self, source):
-        return Supplied(**source, precision="bf16")
+        return Consistency(**source, precision="bf16")
 
 
 class TestTower(TestDino):

@@ -26,10 +26,10 @@ from tiny.chat_model import write_chat_model
 from tiny.judge_server import ASPECTS, JudgeServer, Received, Turn, answer_text, grades
 from verifiers.base import VerifierUnusable
 from verifiers.judge.endpoint import Answer, JudgeError, retry_after
-from verifiers.judge.judge import RubricJudge, encode_png
+from verifiers.judge.judge import EditJudge, RubricJudge, encode_png
 from verifiers.judge.openai import OpenAIEndpoint
 from verifiers.judge.requests import Backoff, run_all
-from verifiers.judge.rubric import RUBRIC, Rubric
+from verifiers.judge.rubric import EDIT_RUBRIC, RUBRIC, Rubric
 from verifiers.judge.spending import Spending
 
 PROVIDERS = ["openai", "gemini"]
@@ -522,7 +522,7 @@ def test_what_is_sent(server, provider, images):
 
 
 def test_openai_itself_gets_the_name_it_wants_for_the_limit():
-    request = OpenAIEndpoint(answer_format="text")._request(b"", "", {}, 0)
+    request = OpenAIEndpoint(answer_format="text")._request([b"", ""], {}, 0)
     assert request["max_completion_tokens"] == 4096 and "max_tokens" not in request
     assert "response_format" not in request
 
@@ -794,3 +794,93 @@ def test_a_local_model_without_chat_template_is_refused(tmp_path):
     judge = RubricJudge("local", write_chat_model(tmp_path / "eye", None, template=None))
     with pytest.raises(JudgeError, match="'eye' has no chat template"):
         judge.load()
+
+
+def edit_judge(server: JudgeServer, provider: str, **options: Any) -> EditJudge:
+    return EditJudge(provider, "eye-1", **{**server.options(provider), **options})
+
+
+def graded(received: Received) -> Turn:
+    """Grades of an edit: whether it was followed, how near the mean of the image is to that of the first source."""
+    source, image = (
+        np.asarray(Image.open(io.BytesIO(png))).mean() / 255
+        for png in (received.content[1], received.png)
+        if isinstance(png, bytes)
+    )
+    grades = (9.0, 10 - 10 * abs(source - image), 5.0, 10 * image)
+    return Turn(text=json.dumps(dict(zip(EDIT_RUBRIC.keys, grades, strict=True))))
+
+
+class TestEditContract(VerifierContract):
+    differentiable = False
+
+    @pytest.fixture
+    def verifier(self, server):
+        server.script = graded
+        return edit_judge(server, "openai", score="mean")
+
+
+def test_a_judge_of_edits_is_shown_source_and_image_under_their_labels(server, provider, images):
+    server.script = graded
+    source = torch.rand(1, 3, 20, 30, generator=torch.Generator().manual_seed(3))
+    judge = edit_judge(server, provider, score="rest_preserved")
+    expected = [10 - 10 * abs(levels(image) - levels(source)) for image in images[:2]]
+    assert judge(images[:2], ["make it blue"] * 2, sources=[source]).tolist() == pytest.approx(expected, abs=1e-5)
+    for received in server.received:
+        first, shown, second, image, text = received.content
+        assert (first, shown, second, image) == ("Source image:", encode_png(source[0]), "Edited image:", received.png)
+        assert text == EDIT_RUBRIC.text("make it blue") and received.prompt == "make it blue"
+        told = json.dumps(received.body)
+        assert all(key in told for key in EDIT_RUBRIC.keys) and "originality" not in told
+    assert {received.png for received in server.received} == {encode_png(image) for image in images[:2]}
+
+
+def levels(image: Tensor) -> float:
+    return float((image * 255).round().mean() / 255)
+
+
+def test_several_sources_are_numbered_and_another_source_is_another_request(server, images):
+    server.script = graded
+    first, second = torch.rand(2, 1, 3, 9, 7, generator=torch.Generator().manual_seed(3))
+    judge = edit_judge(server, "openai", max_side=8)
+    for sources in ([first, second], [first, second], [second], [second, first]):
+        judge(images[:1], ["a"], sources=sources)
+    assert [received.content[0] for received in server.received] == [
+        "Source image 1:",
+        "Source image:",
+        "Source image 1:",
+    ]
+    assert server.received[0].content[2] == "Source image 2:" and judge.cache_hits == 1
+    shown = server.received[0].content[3]
+    assert isinstance(shown, bytes) and Image.open(io.BytesIO(shown)).size == (6, 8)
+    told = judge.explain(images[:1], ["a"], sources=[second])
+    assert told[0].scores["instruction_followed"] == 9 and judge.cache_hits == 2
+    with pytest.raises(ValueError, match=r"'judge-edit' needs \['sources'\]"):
+        judge.explain(images[:1], ["a"])
+
+
+def test_rubrics_of_edits_and_of_images_are_not_taken_for_each_other():
+    with pytest.raises(ValueError, match="rubric asks of edits, and RubricJudge doesn't show them: use EditJudge"):
+        RubricJudge("openai", rubric=EDIT_RUBRIC)
+    with pytest.raises(ValueError, match=r"rubric asks of single images, and EditJudge doesn't.*: use RubricJudge"):
+        EditJudge("openai", rubric=RUBRIC)
+    own = Rubric({"likeness": "whether it is the same person as in the source"}, edits=True)
+    judge = EditJudge("openai", rubric=own, score="likeness")
+    assert judge.key != EditJudge("openai").key and judge.needs == {"sources"}
+    assert "is the same person as in the source" in own.text("smile") and own.sha256 != EDIT_RUBRIC.sha256
+
+
+def test_a_local_model_sees_the_source_too(tmp_path, images):
+    answer = json.dumps({key: {"score": index + 1.5} for index, key in enumerate(EDIT_RUBRIC.keys)}).replace(" ", "")
+    judge = EditJudge("local", write_chat_model(tmp_path / "eye", answer), dtype=torch.float32)
+    seen: list[Tensor] = []
+    judge.load()
+    tower = judge.endpoint.source.model().model.vision_tower  # type: ignore[attr-defined]
+    tower.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append([*args, *kwargs.values()][0]),
+        with_kwargs=True,
+    )
+    assert judge(images[:1], ["word1"], sources=[images[3:4]]).tolist() == [4.5]
+    processor = judge.endpoint._processor  # type: ignore[attr-defined]
+    pictures = [Image.open(io.BytesIO(encode_png(images[index]))) for index in (3, 0)]
+    torch.testing.assert_close(seen[0], processor.image_processor(pictures, return_tensors="pt").pixel_values)

@@ -15,8 +15,8 @@ from verifiers.loading.devices import indexed
 
 def test_names_load_with_options(clip_directory):
     assert " ".join(available()) == (
-        "clip aesthetic image-reward pickscore hps hpsv3 vlm judge class consistency jpeg sharpness saturation "
-        "brightness safety"
+        "clip aesthetic image-reward pickscore hps hpsv3 vlm judge class consistency clip-direction clip-image "
+        "judge-edit jpeg sharpness saturation brightness safety"
     )
     clip = load("clip", model=clip_directory, output="cosine")
     assert isinstance(clip, CLIPScore) and clip.output == "cosine"

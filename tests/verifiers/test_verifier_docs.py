@@ -17,7 +17,7 @@ def row(name: str, card: Card) -> str:
     weights = "none" if card.size == "none" else f"{card.size}; {card.weights_licence}"
     gradient = "yes" if card.differentiable else "no"
     reads = {"none": "nothing"}.get(card.prompt_limit, card.prompt_limit) if "prompt" in card.needs else "nothing"
-    reads = "all" if name == "judge" else reads
+    reads = "all" if name.startswith("judge") else reads
     return f"| `{name}` | {card.measures} | {card.range} | {reads} | {gradient} | {weights} |"
 
 
@@ -31,7 +31,13 @@ def loads() -> list[str]:
     found = []
     for block in BLOCKS:
         for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("load", "RubricJudge", "WeightedSum"):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+                "load",
+                "RubricJudge",
+                "EditJudge",
+                "CLIPDirection",
+                "WeightedSum",
+            ):
                 found.append(ast.unparse(node))
     return found
 

@@ -1,8 +1,8 @@
-"""What a judge asks: a model behind an address, or a local one, that answers a request about one image with text."""
+"""What a judge asks: a model behind an address, or a local one, that answers a request about images with text."""
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,6 +23,10 @@ _NEVER = {
     404: "check the model's name and the address",
 }
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+Content = Sequence[bytes | str]
+"""A request in its order: images as PNG files, and texts, such as the label of an image before it."""
 
 
 class JudgeError(VerifierUnusable):
@@ -106,12 +110,11 @@ class Endpoint(ABC):
         """
 
     @abstractmethod
-    def ask(self, png: bytes, text: str, schema: Mapping[str, Any], seed: int | None) -> Answer:
+    def ask(self, content: Content, schema: Mapping[str, Any], seed: int | None) -> Answer:
         """One request; safe to call from several threads where `concurrent`.
 
         Args:
-            png: the image as a PNG file.
-            text: the request.
+            content: what the model is shown and told.
             schema: the JSON schema of the answer.
             seed: for providers that take one.
 

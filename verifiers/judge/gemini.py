@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from verifiers.arguments import as_string
-from verifiers.judge.endpoint import Answer, ServedEndpoint
+from verifiers.judge.endpoint import Answer, Content, ServedEndpoint
 
 
 class GeminiEndpoint(ServedEndpoint):
@@ -62,11 +62,13 @@ class GeminiEndpoint(ServedEndpoint):
         )
         return genai.Client(api_key=self.key, vertexai=False, http_options=options)
 
-    def ask(self, png: bytes, text: str, schema: Mapping[str, Any], seed: int | None) -> Answer:
-        """One request with the image inline and a response schema."""
+    def ask(self, content: Content, schema: Mapping[str, Any], seed: int | None) -> Answer:
+        """One request with the images inline and a response schema."""
         from google.genai import errors, types
 
-        contents = [types.Part.from_bytes(data=png, mime_type="image/png"), text]
+        contents = [
+            types.Part.from_bytes(data=one, mime_type="image/png") if isinstance(one, bytes) else one for one in content
+        ]
         config = types.GenerateContentConfig(
             temperature=self.temperature,
             seed=seed,

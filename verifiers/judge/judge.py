@@ -20,12 +20,12 @@ from verifiers.arguments import as_whole
 from verifiers.base import Verifier, check_images, check_prompts
 from verifiers.card import Card
 from verifiers.inputs.preprocess import pil_resize
-from verifiers.judge.endpoint import Answer, Endpoint, JudgeError, RequestFailed
+from verifiers.judge.endpoint import Answer, Content, Endpoint, JudgeError, RequestFailed
 from verifiers.judge.gemini import GeminiEndpoint
 from verifiers.judge.local import LocalEndpoint
 from verifiers.judge.openai import OpenAIEndpoint
 from verifiers.judge.requests import Backoff, run_all
-from verifiers.judge.rubric import OVERALL, RUBRIC, Grades, Rubric, UnreadableAnswer
+from verifiers.judge.rubric import EDIT_RUBRIC, OVERALL, RUBRIC, Grades, Rubric, UnreadableAnswer
 from verifiers.judge.spending import Spending
 
 log = logging.getLogger(__name__)
@@ -48,11 +48,14 @@ ENDPOINTS: dict[str, Callable[..., Endpoint]] = {
 
 @dataclass(frozen=True)
 class _Request:
-    """One image with its prompt; equal ones are asked once."""
+    """One image with its prompt, and with its sources where they are shown; equal ones are asked once."""
 
-    png: bytes
-    text: str
-    key: tuple[str, str]
+    content: Content
+
+    @cached_property
+    def key(self) -> str:
+        parts = (one if isinstance(one, bytes) else one.encode() for one in self.content)
+        return hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in parts)).hexdigest()
 
 
 class RubricJudge(Verifier):
@@ -76,6 +79,7 @@ class RubricJudge(Verifier):
 
     name = "judge"
     family = "vlm"
+    default_rubric = RUBRIC
 
     def __init__(
         self,
@@ -83,7 +87,7 @@ class RubricJudge(Verifier):
         model: str | Path | None = None,
         *,
         score: str = OVERALL,
-        rubric: Rubric = RUBRIC,
+        rubric: Rubric | None = None,
         max_side: int | None = None,
         seed: int | None = 0,
         concurrency: int = 8,
@@ -102,7 +106,7 @@ class RubricJudge(Verifier):
                 endpoint object.
             model: the model's name there, or the directory of a local one; default the endpoint's.
             score: which grade is the score: an aspect of the rubric, "overall", or "mean" of the aspects.
-            rubric: what is asked.
+            rubric: what is asked; None for the five aspects of the paper, or what `EditJudge` asks of edits.
             max_side: pixels to which larger images are shrunk, ratio kept; None sends them as they are.
             seed: for providers that take one; an unreadable answer is followed by a request with the next seed.
             concurrency: most requests under way at once.
@@ -118,9 +122,13 @@ class RubricJudge(Verifier):
             ValueError: an unknown provider or score, a cap on cost without prices, numbers below their least.
             TypeError: an argument that the endpoint doesn't have, or of another type than it takes.
         """
+        rubric = self.default_rubric if rubric is None else rubric
         if not isinstance(rubric, Rubric):
             fix = "pass verifiers.judge.rubric.Rubric({key: question})"
             raise TypeError(f"rubric is {rubric!r}; expected a Rubric: {fix}")
+        if rubric.edits != self.default_rubric.edits:
+            kind, other = ("edits", "EditJudge") if rubric.edits else ("single images", "RubricJudge")
+            raise ValueError(f"rubric asks of {kind}, and {type(self).__name__} doesn't show them: use {other}")
         if not isinstance(backoff, Backoff | None):
             fix = "pass verifiers.judge.requests.Backoff(first=1.0)"
             raise TypeError(f"backoff is {backoff!r}; expected a Backoff: {fix}")
@@ -137,7 +145,7 @@ class RubricJudge(Verifier):
         self.spending = Spending(max_calls, max_cost, prices)
         self.cache_size = as_whole("cache_size", cache_size, 0)
         self.cache_hits = 0
-        self._cache: OrderedDict[tuple[str, str], Grades] = OrderedDict()
+        self._cache: OrderedDict[str, Grades] = OrderedDict()
         self._lock = threading.Lock()
 
     @cached_property
@@ -162,14 +170,17 @@ class RubricJudge(Verifier):
         """
         if torch.is_grad_enabled() and images.requires_grad:  # found before it costs anything
             raise ValueError(f"verifier {self.name!r} is not differentiable in the images; call it without grad=True")
-        return self._values(self._grades(images, prompts))
+        return self._values(self._grades(images, prompts, **needs))
 
-    def explain(self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str]) -> list[Grades]:
+    def explain(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str], **needs: Any
+    ) -> list[Grades]:
         """All grades and explanations of each image, as in a call; those graded before cost nothing."""
         finite = check_images(images)
         check_prompts(prompts, len(images))
+        self._check_needs(needs)
         with torch.no_grad():
-            return self._grades(torch.where(finite[:, None, None, None], images, 0.5).float(), prompts)
+            return self._grades(torch.where(finite[:, None, None, None], images, 0.5).float(), prompts, **needs)
 
     def describe(self) -> dict[str, Any]:
         """Everything that changes scores."""
@@ -184,9 +195,10 @@ class RubricJudge(Verifier):
             "rubric_sha256": self.rubric.sha256,
         }
 
-    def _grades(self, images: Tensor, prompts: Sequence[str]) -> list[Grades]:
+    def _grades(self, images: Tensor, prompts: Sequence[str], sources: Sequence[Tensor] = ()) -> list[Grades]:
         self.exhausted = ""
-        wanted = [self._request(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+        shown = self._shown(sources)
+        wanted = [self._request(shown, image, prompt) for image, prompt in zip(images, prompts, strict=True)]
         requests = {request.key: request for request in wanted if request is not None}
         known = {key: found for key in requests if (found := self._remembered(key)) is not None}
         self.cache_hits += sum(request is not None and request.key in known for request in wanted)
@@ -208,12 +220,19 @@ class RubricJudge(Verifier):
     def _values(self, grades: Sequence[Grades]) -> Float[Tensor, " batch"]:
         return torch.tensor([given.value(self.chosen) for given in grades], dtype=torch.float32)
 
-    def _request(self, image: Tensor, prompt: str) -> _Request | None:
+    def _shown(self, sources: Sequence[Tensor]) -> Content:
+        """What comes before an image: its sources, each under its label, and the label of the image."""
+        names = [f"Source image {number}:" for number in range(1, len(sources) + 1)]
+        names = ["Source image:"] if len(names) == 1 else names
+        pngs = (encode_png(source[0], self.max_side) for source in sources)
+        labelled = [part for pair in zip(names, pngs, strict=True) for part in pair]
+        return (*labelled, "Edited image:") if labelled else ()
+
+    def _request(self, shown: Content, image: Tensor, prompt: str) -> _Request | None:
         if bool((image == 0.5).all()):
             return None
-        png = encode_png(image, self.max_side)
-        text = self.rubric.text(prompt)  # model and rubric are this object's
-        return _Request(png, text, (hashlib.sha256(png).hexdigest(), hashlib.sha256(text.encode()).hexdigest()))
+        # Model and rubric are this object's.
+        return _Request((*shown, encode_png(image, self.max_side), self.rubric.text(prompt)))
 
     def _ask_all(self, requests: Sequence[_Request]) -> list[Grades]:
         first: list[Grades] = []
@@ -255,7 +274,7 @@ class RubricJudge(Verifier):
         # At temperature 0 the same seed would give the same unreadable answer.
         seed = None if self.seed is None else self.seed + unreadable
         try:
-            answer = self.endpoint.ask(request.png, request.text, self.rubric.schema(), seed)
+            answer = self.endpoint.ask(request.content, self.rubric.schema(), seed)
         except BaseException as error:  # an interrupt, too, leaves a request that may be billed
             answered = error.answered if isinstance(error, RequestFailed) else isinstance(error, JudgeError)
             self.spending.failed(maybe_billed=not answered)
@@ -271,13 +290,13 @@ class RubricJudge(Verifier):
         (self.backoff.sleep or stop.wait)(seconds)
         return "interrupted" if stop.is_set() else ""
 
-    def _remembered(self, key: tuple[str, str]) -> Grades | None:
+    def _remembered(self, key: str) -> Grades | None:
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
             return self._cache.get(key)
 
-    def _remember(self, key: tuple[str, str], grades: Grades) -> None:
+    def _remember(self, key: str, grades: Grades) -> None:
         with self._lock:
             self._cache[key] = grades
             while len(self._cache) > self.cache_size:
@@ -289,6 +308,35 @@ class RubricJudge(Verifier):
             log.warning(
                 "judge %s: %d of %d images got no grade (NaN): %s", self.endpoint.label, count, len(given), reason
             )
+
+
+class EditJudge(RubricJudge):
+    """Grades edits: the model sees the source images, then the edited one, each under its label, and the prompt.
+
+    By default it is asked whether the prompt was followed, whether the rest was preserved, and how good the image is;
+    another rubric, with `edits=True`, may ask anything about them. The search hands in the sources, `image` among the
+    options of the model's call; see `Verifier`. All else is as of `RubricJudge`.
+
+    Example:
+        >>> judge = EditJudge("openai", "llava", base_url="http://localhost:11434/v1", max_calls=200)
+        >>> judge(images, ["make the circle blue"] * len(images), sources=[source])
+        tensor([8.5, 2.0])
+    """
+
+    name = "judge-edit"
+    needs = frozenset({"sources"})
+    default_rubric = EDIT_RUBRIC
+    card = Card(
+        measures="grades of an edit by a vision language model that sees its source, too: prompt followed, the rest "
+        "preserved, quality",
+        range=CARD.range,
+        reference="after VIEScore, Ku et al. 2024, arXiv 2312.14867",
+        code_licence=CARD.code_licence,
+        weights_licence=CARD.weights_licence,
+        needs="images, prompts and the source images",
+        differentiable=False,
+        weights=CARD.weights,
+    )
 
 
 def encode_png(image: Float[Tensor, "3 height width"], max_side: int | None = None) -> bytes:
@@ -308,7 +356,7 @@ def encode_png(image: Float[Tensor, "3 height width"], max_side: int | None = No
 _NOT_SENT = Grades(reason="the image is not finite (or 0.5 throughout, which stands for that)")
 
 
-def _in_order(wanted: Sequence[_Request | None], known: Mapping[tuple[str, str], Grades]) -> list[Grades]:
+def _in_order(wanted: Sequence[_Request | None], known: Mapping[str, Grades]) -> list[Grades]:
     return [_NOT_SENT if request is None else known[request.key] for request in wanted]
 
 

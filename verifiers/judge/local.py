@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from verifiers.arguments import as_string, as_whole
-from verifiers.judge.endpoint import Answer, Endpoint, JudgeError
+from verifiers.judge.endpoint import Answer, Content, Endpoint, JudgeError
 from verifiers.loading.pretrained import Pretrained
 
 DEFAULT_MODEL = "Qwen/Qwen3-VL-4B-Instruct"
@@ -70,14 +70,19 @@ class LocalEndpoint(Endpoint):
                 f"{self.model!r} has no chat template; a judge needs an instruction-tuned image-text model"
             )
 
-    def ask(self, png: bytes, text: str, schema: Mapping[str, Any], seed: int | None) -> Answer:
+    def ask(self, content: Content, schema: Mapping[str, Any], seed: int | None) -> Answer:
         """Generate one answer; the schema is in the text, and nothing enforces it."""
         from PIL import Image
 
         model = self.source.model(self._device)
-        content = [{"type": "image", "image": Image.open(io.BytesIO(png))}, {"type": "text", "text": text}]
+        parts = [
+            {"type": "image", "image": Image.open(io.BytesIO(one))}
+            if isinstance(one, bytes)
+            else {"type": "text", "text": one}
+            for one in content
+        ]
         inputs = self._processor.apply_chat_template(
-            [{"role": "user", "content": content}],
+            [{"role": "user", "content": parts}],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from verifiers.judge.endpoint import Answer, ServedEndpoint
+from verifiers.judge.endpoint import Answer, Content, ServedEndpoint
 
 
 class OpenAIEndpoint(ServedEndpoint):
@@ -57,12 +57,12 @@ class OpenAIEndpoint(ServedEndpoint):
             api_key=self.key, base_url=self.base_url, timeout=self.timeout, max_retries=0, http_client=http
         )
 
-    def ask(self, png: bytes, text: str, schema: Mapping[str, Any], seed: int | None) -> Answer:
-        """One request with the image inline, labelled as the PNG that it is."""
+    def ask(self, content: Content, schema: Mapping[str, Any], seed: int | None) -> Answer:
+        """One request with the images inline, labelled as the PNG that they are."""
         import openai
 
         try:
-            response = self.client.chat.completions.with_raw_response.create(**self._request(png, text, schema, seed))
+            response = self.client.chat.completions.with_raw_response.create(**self._request(content, schema, seed))
         except openai.APIStatusError as error:
             raise self._refusal(error) from None  # its message may repeat the key
         except openai.APITimeoutError:
@@ -71,9 +71,8 @@ class OpenAIEndpoint(ServedEndpoint):
             raise self.silent("no connection", error.__cause__ or error) from None
         return self._read(response.http_response.text)
 
-    def _request(self, png: bytes, text: str, schema: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
-        url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
+    def _request(self, content: Content, schema: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+        parts = [_image(one) if isinstance(one, bytes) else {"type": "text", "text": one} for one in content]
         strict = {"name": "grades", "strict": True, "schema": dict(schema)}
         formats: dict[str, Any] = {
             "schema": {"type": "json_schema", "json_schema": strict},
@@ -87,7 +86,7 @@ class OpenAIEndpoint(ServedEndpoint):
             "response_format": formats.get(self.answer_format),
         }
         given = {name: value for name, value in optional.items() if value is not None}
-        return {"model": self.model, "messages": [{"role": "user", "content": content}], **given}
+        return {"model": self.model, "messages": [{"role": "user", "content": parts}], **given}
 
     def _refusal(self, error: Any) -> Exception:
         body = error.body if isinstance(error.body, dict) else {}
@@ -114,6 +113,10 @@ class OpenAIEndpoint(ServedEndpoint):
         if not refused and finish == "content_filter":
             refused = finish
         return Answer(answer, *_usage(body), refused=self.cleaned(refused) if refused else "", note="; ".join(notes))
+
+
+def _image(png: bytes) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(png).decode()}"}}
 
 
 def _text(content: Any) -> str:

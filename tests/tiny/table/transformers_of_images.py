@@ -18,15 +18,14 @@ from tiny.pipelines import (
     _pixart,
     _sd3,
     _unconditional,
-    _wan,
     awake,
     clip,
     clip_tokenizer,
-    parts,
     t5,
     t5_tokenizer,
     tiny,
     vae,
+    wan_vae,
 )
 from tiny.table.entry import Entry, row
 
@@ -174,7 +173,7 @@ def _cosmos2() -> dict[str, Any]:
     )
     return {
         "transformer": awake(transformer),
-        "vae": parts(_wan)["vae"],
+        "vae": wan_vae(),
         "text_encoder": t5(),
         "tokenizer": t5_tokenizer(),
     }
