@@ -287,7 +287,12 @@ def _state(pipe: Any) -> dict[str, Any]:
     found: dict[str, Any] = {f"attribute {k}": id(v) for k, v in vars(pipe).items()}
     found |= {f"scheduler's {k}": repr(v) for k, v in vars(scheduler).items()} if scheduler is not None else {}
     for name, module in modules.items():
-        found[f"hooks of {name}"] = [list(getattr(m, h)) for m in module.modules() for h in hooks]
+        # Transformers' own come with the first call of an encoder, and stay.
+        found[f"hooks of {name}"] = [
+            [key for key, hook in getattr(m, h).items() if not str(hook.__module__).startswith("transformers.")]
+            for m in module.modules()
+            for h in hooks
+        ]
         found[f"training mode of {name}"] = [m.training for m in module.modules()]
         found[f"attention processors of {name}"] = [id(p) for p in getattr(module, "attn_processors", {}).values()]
         found[f"dtype of {name}"] = [str(p.dtype) for p in module.parameters()]

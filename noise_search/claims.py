@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,14 @@ from samplers.pipelines.sampler import PipelineSampler
 LEVELS = ("everything", "whole runs", "seeds")
 
 
+TABLE = Path(__file__).parent / "data" / "pipelines.json"
+"""Written by `tests/benchmarks/pipelines.py`."""
+
+
 @functools.cache
 def tested() -> Mapping[str, Mapping[str, Any]]:
     """By class of diffusers, what the table of tested pipelines holds: its `level`, and whether its `rows` batch."""
-    file = resources.files("noise_search") / "data" / "pipelines.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))["classes"]) if file.is_file() else {}
+    return dict(json.loads(TABLE.read_text(encoding="utf-8"))["classes"])
 
 
 class Shown:

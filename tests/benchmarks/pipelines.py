@@ -15,13 +15,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 
-from noise_search.claims import LEVELS
+from noise_search.claims import LEVELS, TABLE
 
-ROOT = Path(__file__).parents[2]
-TABLE = ROOT / "noise_search" / "data" / "pipelines.json"
-PAGE = ROOT / "docs" / "pipelines.md"
+PAGE = Path(__file__).parents[2] / "docs" / "pipelines.md"
 
 
 def checked(name: str) -> dict[str, Any]:
@@ -29,6 +28,7 @@ def checked(name: str) -> dict[str, Any]:
     import warnings
 
     warnings.simplefilter("ignore")
+    diffusers.utils.logging.set_verbosity_error()
     torch.set_num_threads(1)
     from noise_search import check
     from tiny.table import ENTRIES
@@ -72,10 +72,13 @@ def page(content: dict[str, Any]) -> str:
     lines = [
         "# Tested pipelines",
         "",
-        "Written by `tests/benchmarks/pipelines.py --write`: each row is a small pipeline with random weights, built from",
-        f"configurations of diffusers {content['diffusers']}, that `noise_search.check` compared with itself in float32 on",
-        "a CPU. *Everything*: all algorithms. *Whole runs*: random and zero-order search, with noise handed in. *Seeds*:",
-        "random search. *Batches*: a candidate in a batch is the candidate alone; else each runs alone.",
+        "Written by `tests/benchmarks/pipelines.py --write`. Each row is a small pipeline with random weights, built from",
+        f"configurations of diffusers {content['diffusers']}, which `noise_search.check` compared with itself in float32",
+        "on a CPU.",
+        "",
+        "- *Everything*: all algorithms. *Whole runs*: random and zero-order search, with noise handed in. *Seeds*: random",
+        "  search.",
+        "- *Batches*: a candidate in a batch is the candidate alone; where not, each runs alone.",
         "",
         f"{len(rows)} rows of {classes} classes: " + ", ".join(f"{n} {level}" for level, n in counts.items()) + ".",
         "",
@@ -114,8 +117,6 @@ def main() -> int:
             worse = classes.get(name, {"level": LEVELS[0], "rows": True})
             level = max(row["level"], worse["level"], key=LEVELS.index)
             classes[name] = {"level": level, "rows": row["rows"] and worse["rows"]}
-        import diffusers
-
         kept = ("row", "pipeline", "level", "rows", "why")
         content = {
             "diffusers": diffusers.__version__,
