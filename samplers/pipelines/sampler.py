@@ -279,6 +279,8 @@ class PipelineSampler(CallingSampler):
     @torch.no_grad()
     def decode(self, states: State) -> Float[Tensor, " batch *frames 3 height width"]:
         """Images, or clips, of x at the end, of x0 before it, by the pipeline's own decoder: a call without steps."""
+        if len(states) > 1 and not self.rows_together:
+            return torch.cat([self.decode(states[row]) for row in range(len(states))])
         probed = self._probed(states)
         latent = clean_latent(states, probed.space)
         prompts = row_prompts(self._prompts, states)[:1] * len(states)  # without steps any prompt will do
