@@ -5,6 +5,8 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 
@@ -50,20 +52,17 @@ def _prior() -> Any:
 
 
 def _stable_unclip() -> dict[str, Any]:
-    """The parts of both: `_of` takes those of one."""
     made = sd(class_embed_type="projection", projection_class_embeddings_input_dim=64)
-    made |= {"prior_tokenizer": clip_tokenizer(), "prior_text_encoder": clip(projected=True), "prior": _prior()}
-    made |= {"image_encoder": clip_vision(), "feature_extractor": clip_pictures()}
     return made | {"image_normalizer": StableUnCLIPImageNormalizer(embedding_dim=32)}
 
 
 def _stable_unclip_text() -> dict[str, Any]:
-    made = _stable_unclip()
-    return {name: part for name, part in made.items() if name not in ("image_encoder", "feature_extractor")}
+    prior = {"prior": _prior(), "prior_text_encoder": clip(projected=True), "prior_tokenizer": clip_tokenizer()}
+    return _stable_unclip() | prior
 
 
 def _stable_unclip_image() -> dict[str, Any]:
-    return {name: part for name, part in _stable_unclip().items() if not name.startswith("prior")}
+    return _stable_unclip() | {"image_encoder": clip_vision(), "feature_extractor": clip_pictures()}
 
 
 def _upscaling() -> diffusers.UNet2DModel:
@@ -80,8 +79,6 @@ def _upscaling() -> diffusers.UNet2DModel:
 
 
 def _unclip() -> dict[str, Any]:
-    from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
-
     proj = UnCLIPTextProjModel(clip_embeddings_dim=32, time_embed_dim=64, cross_attention_dim=32)
     decoder = unet(
         sample_size=16,
@@ -142,10 +139,10 @@ def _kandinsky_hint() -> dict[str, Any]:
     return made
 
 
-def _kandinsky_prior(prefix: str = "prior_") -> dict[str, Any]:
+def _kandinsky_prior() -> dict[str, Any]:
     made = {"prior": _prior(), "image_encoder": clip_vision(), "text_encoder": clip(projected=True)}
     made |= {"tokenizer": clip_tokenizer(), "image_processor": clip_pictures()}
-    return {prefix + name: part for name, part in made.items()}
+    return {f"prior_{name}": part for name, part in made.items()}
 
 
 def _kandinsky_both(in_channels: int = 4) -> dict[str, Any]:
@@ -180,9 +177,7 @@ def _pixels(in_channels: int = 3, **fields: Any) -> dict[str, Any]:
 
 
 def _cascade_net(**fields: Any) -> Any:
-    from diffusers.models import StableCascadeUNet
-
-    net = StableCascadeUNet(
+    net = diffusers.StableCascadeUNet(
         timestep_ratio_embedding_dim=8,
         conditioning_dim=16,
         block_out_channels=(16, 16),
@@ -195,11 +190,10 @@ def _cascade_net(**fields: Any) -> Any:
     return awake(net)
 
 
-def _paella(share: float) -> Any:
-    from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
-
+def _paella(spread: float) -> Any:
+    """A decoder whose pixels are neither grey nor black and white, with this spread of its last weights."""
     net = PaellaVQModel(levels=2, bottleneck_blocks=1, embed_dim=16, num_vq_embeddings=16)
-    torch.nn.init.normal_(net.out_block[0].weight, std=share)  # or its pixels would be black and white, or grey
+    torch.nn.init.normal_(net.out_block[0].weight, std=spread)
     torch.nn.init.constant_(net.out_block[0].bias, 0.5)
     return net
 
@@ -224,8 +218,6 @@ def _cascade() -> dict[str, Any]:
 
 
 def _wuerstchen() -> dict[str, Any]:
-    from diffusers.pipelines.deprecated.wuerstchen import WuerstchenDiffNeXt, WuerstchenPrior
-
     net = WuerstchenDiffNeXt(
         c_r=8,
         c_cond=32,
@@ -266,12 +258,11 @@ def _words() -> dict[str, Any]:
 
 
 EMBEDS = {"image_embeds": _numbers(1, 32), "negative_image_embeds": _numbers(2, 32)}
-THREE = {
-    "prior_scheduler": PRIOR,
+TWO = {
     "decoder_scheduler": partial(UNCLIP, variance_type="learned_range", prediction_type="sample"),
+    "super_res_scheduler": PRIOR,
 }
-THREE |= {"super_res_scheduler": PRIOR}
-TWO = {k: v for k, v in THREE.items() if k != "prior_scheduler"}
+THREE = TWO | {"prior_scheduler": PRIOR}
 BOTH = {"scheduler": LEARNED, "prior_scheduler": PRIOR}
 FEW = {"decoder_num_inference_steps": 3, "super_res_num_inference_steps": 2}
 CASCADE = diffusers.DDPMWuerstchenScheduler

@@ -17,9 +17,7 @@ from tiny.table.rows import mask, photo, row
 
 PICTURE = photo(1)
 MASKED = {"image": PICTURE, "mask_image": mask()}
-NEGATIVE = {"negative_prompt": "blurry"}
 EMBEDDED = {"negative_prompt_embeds": torch.randn(1, 12, 32, generator=torch.Generator().manual_seed(3))}
-XL_FIELDS = {"add_watermarker": False}
 
 
 def _depth() -> dict[str, Any]:
@@ -98,6 +96,8 @@ def _kolors() -> dict[str, Any]:
     return {"unet": net, "vae": vae(), "text_encoder": encoder, "tokenizer": byte_tokenizer(_Positioned)}
 
 
+ALONE, XL_ALONE = partial(sd), partial(sdxl)
+"""Shared with no other row: pipelines with PAG or SAG may leave their attention processors behind."""
 INPAINT = partial(sd, in_channels=9)
 GUIDED = partial(sd, time_cond_proj_dim=16)
 EDIT = partial(sd, in_channels=8)
@@ -105,7 +105,7 @@ XL_EDIT = partial(sdxl, in_channels=8)
 XL_INPAINT = partial(sdxl, in_channels=9)
 
 SD = partial(row, **UNCHECKED)
-SDXL = partial(row, **XL_FIELDS)
+SDXL = partial(row, add_watermarker=False)
 LCM = partial(diffusers.LCMScheduler, **EULER)
 SCHEDULERS = {
     "PNDM": partial(diffusers.PNDMScheduler, skip_prk_steps=True, **EULER),
@@ -146,9 +146,9 @@ ENTRIES: dict[str, Entry] = {
     "StableDiffusionInstructPix2PixPipeline": SD(
         diffusers.StableDiffusionInstructPix2PixPipeline, EDIT, ddim, {"image": PICTURE}
     ),
-    "StableDiffusionPAGPipeline": SD(diffusers.StableDiffusionPAGPipeline, partial(sd), ddim),
+    "StableDiffusionPAGPipeline": SD(diffusers.StableDiffusionPAGPipeline, ALONE, ddim),
     "StableDiffusionPAGPipeline, without CFG": SD(
-        diffusers.StableDiffusionPAGPipeline, partial(sd), ddim, {"guidance_scale": 0.0}
+        diffusers.StableDiffusionPAGPipeline, ALONE, ddim, {"guidance_scale": 0.0}
     ),
     "StableDiffusionSAGPipeline": SD(diffusers.StableDiffusionSAGPipeline, partial(sd, attention_head_dim=4), ddim),
     "StableDiffusionPanoramaPipeline": SD(
@@ -171,7 +171,10 @@ ENTRIES: dict[str, Entry] = {
         diffusers.LatentConsistencyModelImg2ImgPipeline, GUIDED, LCM, {"image": PICTURE}
     ),
     "StableDiffusionXLImg2ImgPipeline": SDXL(
-        diffusers.StableDiffusionXLImg2ImgPipeline, sdxl, euler, {"image": PICTURE, "strength": 0.7, **NEGATIVE}
+        diffusers.StableDiffusionXLImg2ImgPipeline,
+        sdxl,
+        euler,
+        {"image": PICTURE, "strength": 0.7, "negative_prompt": "blurry"},
     ),
     "StableDiffusionXLInpaintPipeline": SDXL(diffusers.StableDiffusionXLInpaintPipeline, sdxl, euler, MASKED),
     "StableDiffusionXLInpaintPipeline, 9 channels": SDXL(
@@ -183,7 +186,7 @@ ENTRIES: dict[str, Entry] = {
         euler,
         {"image": PICTURE, "height": 16, "width": 16},
     ),
-    "StableDiffusionXLPAGPipeline": SDXL(diffusers.StableDiffusionXLPAGPipeline, partial(sdxl), euler),
+    "StableDiffusionXLPAGPipeline": SDXL(diffusers.StableDiffusionXLPAGPipeline, XL_ALONE, euler),
     "KolorsPipeline": row(KolorsPipeline, _kolors, euler, {"max_sequence_length": 16}),
     "KolorsImg2ImgPipeline": row(
         KolorsImg2ImgPipeline, _kolors, euler, {"image": PICTURE, "strength": 0.7, "max_sequence_length": 16}
