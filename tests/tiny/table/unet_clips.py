@@ -128,7 +128,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "TextToVideoSDPipeline": row(diffusers.TextToVideoSDPipeline, _solid, ddim, THREE),
     "I2VGenXLPipeline": row(
-        diffusers.I2VGenXLPipeline, _from_image, ddim, SMALL | THREE | {"image": PICTURE, "clip_skip": None}
+        diffusers.I2VGenXLPipeline, _from_image, ddim, SMALL | THREE | {"image": PICTURE, "clip_skip": None}, steps=2
     ),
     "StableVideoDiffusionPipeline": row(
         diffusers.StableVideoDiffusionPipeline, _stable_video, CONTINUOUS, SMALL | THREE | {"image": PICTURE}
