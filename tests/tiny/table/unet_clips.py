@@ -131,6 +131,6 @@ ENTRIES: dict[str, Entry] = {
         diffusers.I2VGenXLPipeline, _from_image, ddim, SMALL | THREE | {"image": PICTURE, "clip_skip": None}, steps=2
     ),
     "StableVideoDiffusionPipeline": row(
-        diffusers.StableVideoDiffusionPipeline, _stable_video, CONTINUOUS, SMALL | THREE | {"image": PICTURE}
+        diffusers.StableVideoDiffusionPipeline, _stable_video, CONTINUOUS, SMALL | THREE | {"image": PICTURE}, steps=2
     ),
 }
