@@ -156,10 +156,12 @@ def awake(net: Any) -> Any:
     return net
 
 
-def loud(encoder: Any) -> Any:
-    """The same language model; its tokens are far apart, as a trained one's: pictures tell their prompts."""
-    encoder.get_input_embeddings().weight.data.mul_(50)
-    return encoder
+def lively(net: Any) -> Any:
+    """The same network; its matrices are twice as large: with small ones it hardly hears the prompt."""
+    for weight in net.parameters():
+        if weight.ndim > 1:
+            weight.data.mul_(2)
+    return net
 
 
 def pointwise(net: Any) -> Any:

@@ -19,7 +19,7 @@ from tiny.pipelines import (
     awake,
     byte_tokenizer,
     gemma_tokenizer,
-    loud,
+    lively,
     parts,
     tiny,
     vae,
@@ -91,8 +91,8 @@ def _cogview4() -> dict[str, Any]:
         condition_dim=4,
         sample_size=8,
     )
-    encoder = loud(transformers.GlmModel(transformers.GlmConfig(**DECODER)))
-    return {"transformer": transformer, "vae": vae(), "text_encoder": encoder, "tokenizer": byte_tokenizer()}
+    encoder = transformers.GlmModel(transformers.GlmConfig(**DECODER))
+    return {"transformer": lively(transformer), "vae": vae(), "text_encoder": encoder, "tokenizer": byte_tokenizer()}
 
 
 def _prx() -> dict[str, Any]:

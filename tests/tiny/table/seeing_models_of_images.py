@@ -22,7 +22,7 @@ from tiny.pipelines import (
     awake,
     byte_tokenizer,
     clip_tokenizer,
-    loud,
+    lively,
     parts,
     tiny,
     vae,
@@ -40,7 +40,7 @@ PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 16, 3),
 
 
 def _qwen2_vl() -> dict[str, Any]:
-    return {"text_encoder": loud(_qwen_image()["text_encoder"]), "tokenizer": byte_tokenizer()}
+    return {"text_encoder": parts(_qwen_image)["text_encoder"], "tokenizer": byte_tokenizer()}
 
 
 def _qwen3_vl(layers: int = 2) -> transformers.Qwen3VLConfig:
@@ -78,7 +78,7 @@ def _hunyuan_image() -> dict[str, Any]:
     )
     glyphs = transformers.T5EncoderModel(transformers.T5Config(**T5 | {"vocab_size": 384}))
     reader = {"text_encoder_2": glyphs, "tokenizer_2": transformers.ByT5Tokenizer()}
-    return {"transformer": transformer, "vae": vae, **_qwen2_vl(), **reader}
+    return {"transformer": lively(transformer), "vae": vae, **_qwen2_vl(), **reader}
 
 
 def _hunyuan_refiner() -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _hunyuan_refiner() -> dict[str, Any]:
         spatial_compression_ratio=2,
         temporal_compression_ratio=1,
     )
-    return {"transformer": transformer, "vae": vae, **_qwen2_vl()}
+    return {"transformer": lively(transformer), "vae": vae, **_qwen2_vl()}
 
 
 def _longcat() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tiny.pipelines import (
     awake,
     clip,
     clip_tokenizer,
+    lively,
     t5,
     t5_tokenizer,
     tiny,
@@ -61,7 +62,7 @@ def _aura() -> dict[str, Any]:
         pos_embed_max_size=64,
     )
     encoder = transformers.UMT5EncoderModel(transformers.UMT5Config(**T5))
-    return {"transformer": transformer, "vae": vae(), "text_encoder": encoder, "tokenizer": t5_tokenizer()}
+    return {"transformer": lively(transformer), "vae": vae(), "text_encoder": encoder, "tokenizer": t5_tokenizer()}
 
 
 def _chroma() -> dict[str, Any]:
@@ -172,8 +173,8 @@ def _cosmos2() -> dict[str, Any]:
         extra_pos_embed_type=None,
     )
     return {
-        "transformer": awake(transformer),
-        "vae": wan_vae(),
+        "transformer": lively(awake(transformer)),
+        "vae": lively(wan_vae()),
         "text_encoder": t5(),
         "tokenizer": t5_tokenizer(),
     }
