@@ -176,7 +176,7 @@ def _plain(looked: Sequence[Claims]) -> list[Point]:
             found.append(Point(claim, None, "the pipeline itself doesn't repeat its images", "no seed is claimed"))
         else:
             found.append(Point(claim, False, f"{one.plain:.1e} apart", "noise isn't handed in"))
-    return found or [Point(claim, True, "candidates are its own calls", meaning)]
+    return list(dict.fromkeys(found)) or [Point(claim, True, "candidates are its own calls", meaning)]
 
 
 def _rows(looked: Sequence[Claims]) -> Point:

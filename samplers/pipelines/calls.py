@@ -151,7 +151,7 @@ class PipelineCalls:
     def _per_row(self, options: dict[str, Any], prompts: list[str]) -> dict[str, Any]:
         """The options with what pipelines want once per row."""
         options = options | asked(self.pipe, prompts, options)
-        if isinstance(options.get("negative_prompt"), str):
+        if isinstance(options.get("negative_prompt"), str) and not isinstance(options.get("prompt"), str):
             options["negative_prompt"] = [options["negative_prompt"]] * len(prompts)
         image = options.get("image")
         if isinstance(image, torch.Tensor) and image.ndim == 4 and len(image) == 1:
@@ -205,11 +205,13 @@ def as_images(output: Any) -> Float[Tensor, " batch *frames 3 height width"]:
     """A pipeline's images, or clips, as float32 in [0, 1].
 
     From tensors `[batch, 3, h, w]` or `[batch, frames, 3, h, w]`, numpy arrays with the channels last, or (lists of)
-    PIL images; a clip of one frame is an image. Raises ValueError for other shapes.
+    PIL images; a fourth channel is left out, a clip of one frame is an image. Raises ValueError for other shapes.
     """
     pixels = _tensor(output)
     if pixels.ndim == 5 and pixels.shape[1] == 1:
         pixels = pixels[:, 0]
+    if pixels.ndim in (4, 5) and pixels.shape[-3] == 4:
+        pixels = pixels[..., :3, :, :]  # as PIL drops transparency
     if pixels.ndim not in (4, 5) or pixels.shape[-3] != 3:
         raise ValueError(
             "expected images of shape [batch, 3, height, width] or clips of shape [batch, frames, 3, height, width], "

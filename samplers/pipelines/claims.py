@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samplers.base import is_out_of_memory
+from samplers.base import NotDrivable, is_out_of_memory
 from samplers.pipelines import denoisers
 from samplers.pipelines.calls import PipelineCalls, as_images
 from samplers.pipelines.prompts import EMBEDDED, asking, label_id
@@ -103,7 +103,8 @@ def show(sampler: PipelineSampler, prompt: str, sizes: Sequence[int] = (2,)) -> 
         if is_out_of_memory(error) or isinstance(error, denoisers.Busy):
             raise
         plain, rows = math.nan, None
-        failed = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = error.reason if isinstance(error, NotDrivable) else str(error).strip()
+        failed = (said or type(error).__name__).splitlines()[0]
     spent = calls.denoiser_rows - before
     if looked is not sampler:
         sampler._calls.denoiser_rows += spent

@@ -165,7 +165,8 @@ def _join(values: list[Any], axes: Any) -> Any:
     return first
 
 
-ASKING = ("prompt", "class_labels", "batch_size")
+PER_PROMPT = ("num_images_per_prompt", "num_videos_per_prompt")
+ASKING = ("prompt", "class_labels", "batch_size", *PER_PROMPT)
 CLASS_COUNTS = ("num_embeds_ada_norm", "num_class_embeds")
 
 
@@ -185,11 +186,19 @@ def asked(pipe: Any, prompts: list[str], options: Mapping[str, Any] = MappingPro
     argument = asking(pipe)
     given = {k: _repeated(k, v, len(prompts)) for k, v in options.items() if EMBEDDED.fullmatch(k) and v is not None}
     if argument == "prompt":
-        return given if "prompt_embeds" in given else given | {"prompt": list(prompts)}
+        if "prompt_embeds" in given:
+            return given
+        return given | {"prompt": list(prompts) if len(prompts) > 1 or takes_lists(pipe) else prompts[0]}
     if argument == "class_labels":
         counted = {"batch_size": len(prompts)} if "batch_size" in parameters(pipe) else {}
         return counted | {"class_labels": [label_id(pipe, prompt) for prompt in prompts]}
-    return {} if argument is None else {"batch_size": len(prompts)}
+    return {} if argument is None else given | {argument: len(prompts)}
+
+
+def takes_lists(pipe: Any) -> bool:
+    """Whether a pipeline says that it takes several prompts."""
+    stated = parameters(pipe)["prompt"].annotation
+    return "str" not in str(stated) or "list" in str(stated).lower()
 
 
 def _repeated(name: str, rows: Any, count: int) -> Any:

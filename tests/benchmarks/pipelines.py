@@ -19,6 +19,7 @@ import diffusers
 import torch
 
 from noise_search.claims import LEVELS, TABLE
+from samplers.pipelines.view import parameters
 
 PAGE = Path(__file__).parents[2] / "docs" / "pipelines.md"
 
@@ -38,7 +39,8 @@ def checked(name: str) -> dict[str, Any]:
         pipe = entry.make()
         pipe.set_progress_bar_config(disable=True)
         options = {k: v for k, v in entry.options.items()}
-        found = check(pipe, prompt=entry.prompt, steps=entry.steps, **settings(options)).to_json()
+        steps = entry.steps if "num_inference_steps" in parameters(pipe) else None
+        found = check(pipe, prompt=entry.prompt, steps=steps, **settings(options)).to_json()
     except Exception as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         return {"row": name, "error": said, "trace": traceback.format_exc(), "seconds": time.perf_counter() - started}
@@ -72,12 +74,12 @@ def page(content: dict[str, Any]) -> str:
     lines = [
         "# Tested pipelines",
         "",
-        "Written by `tests/benchmarks/pipelines.py --write`. Each row is a small pipeline with random weights, built from",
-        f"configurations of diffusers {content['diffusers']}, which `noise_search.check` compared with itself in float32",
-        "on a CPU.",
+        "Written by `tests/benchmarks/pipelines.py --write`. Each row is a small pipeline with random weights, built",
+        f"from configurations of diffusers {content['diffusers']}, which `noise_search.check` compared with itself, in",
+        "float32 on a CPU.",
         "",
-        "- *Everything*: all algorithms. *Whole runs*: random and zero-order search, with noise handed in. *Seeds*: random",
-        "  search.",
+        "- *Everything*: all algorithms. *Whole runs*: random and zero-order search, with noise handed in. *Seeds*:",
+        "  random search.",
         "- *Batches*: a candidate in a batch is the candidate alone; where not, each runs alone.",
         "",
         f"{len(rows)} rows of {classes} classes: " + ", ".join(f"{n} {level}" for level, n in counts.items()) + ".",

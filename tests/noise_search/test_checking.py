@@ -8,6 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 import noise_search
+from benchmarks.pipelines import PAGE, page
 from noise_search import claims
 from noise_search.cli.app import app
 from samplers.base import Sampler
