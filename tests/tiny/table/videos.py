@@ -176,6 +176,25 @@ def _cosmos_2(channels: int = 16) -> dict[str, Any]:
     return _cosmos(channels, out_channels=16, extra_pos_embed_type=None) | {"vae": wan_vae()}
 
 
+def _cosmos_3() -> dict[str, Any]:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|vision_start|>"]})
+    transformer = diffusers.Cosmos3OmniTransformer(
+        head_dim=16,
+        hidden_size=32,
+        intermediate_size=32,
+        latent_channel=16,
+        num_attention_heads=2,
+        num_hidden_layers=1,
+        num_key_value_heads=2,
+        patch_latent_dim=64,
+        vocab_size=len(tokenizer),
+        dtype="float32",
+        rope_axes_dim=(4, 2, 2),
+    )
+    return {"transformer": transformer, "vae": wan_vae(), "text_tokenizer": tokenizer}
+
+
 def _cosmos_transfer() -> dict[str, Any]:
     own = {"num_attention_heads": 2, "attention_head_dim": 16, "model_channels": 32, "adaln_lora_dim": 4}
     own |= {"text_embed_dim": 32, "encoder_hidden_states_channels": 32, "max_size": (8, 8, 8)}
@@ -263,5 +282,9 @@ ENTRIES: dict[str, Entry] = {
     "Cosmos2_5_TransferPipeline": Entry(
         partial(made, diffusers.Cosmos2_5_TransferPipeline, _cosmos_transfer, UNIPC),
         {**SIZE, "negative_prompt": "grey", "controls": clip_of(5), "num_frames_per_chunk": 5},
+    ),
+    "Cosmos3OmniPipeline": Entry(
+        partial(made, diffusers.Cosmos3OmniPipeline, _cosmos_3, UNIPC, enable_safety_checker=False),
+        {**SIZE, "negative_prompt": "grey", "num_frames": 5},
     ),
 }

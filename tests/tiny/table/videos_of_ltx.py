@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import diffusers
+import torch
 from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
@@ -86,6 +87,26 @@ def _ltx_2() -> dict[str, Any]:
     return parts | {"text_encoder": gemma(), "tokenizer": gemma_tokenizer()}
 
 
+def _sana_world() -> dict[str, Any]:
+    transformer = diffusers.SanaWMTransformer3DModel(
+        in_channels=8,
+        num_layers=2,
+        hidden_size=32,
+        num_attention_heads=2,
+        softmax_every_n=2,
+        linear_head_dim=16,
+        chunk_plucker_channels=12,  # of a ray, 6 in each of the 2 frames of a latent
+        chunk_plucker_post_attn_blocks=2,
+        image_size=32,
+        caption_channels=16,
+    )
+    for parameter in transformer.parameters():
+        if not parameter.any():  # zero at birth: it would not see the camera
+            torch.nn.init.normal_(parameter, std=0.3)
+    parts = _ltx_2()
+    return {"transformer": transformer} | {name: parts[name] for name in ("vae", "text_encoder", "tokenizer")}
+
+
 _ltx_timed = partial(_ltx, True)
 
 ENTRIES: dict[str, Entry] = {
@@ -113,6 +134,7 @@ ENTRIES: dict[str, Entry] = {
     "LTXI2VLongMultiPromptPipeline": Entry(
         partial(made, diffusers.LTXI2VLongMultiPromptPipeline, _ltx, diffusers.LTXEulerAncestralRFScheduler),
         CLIP | LONG | {"num_frames": 13, "cond_image": photo()},
+        output_type="np",  # "pt" is in [-1, 1], channels first
     ),
     "LTX2ConditionPipeline": Entry(
         partial(made, diffusers.LTX2ConditionPipeline, _ltx_2, STRETCHED),
@@ -121,5 +143,9 @@ ENTRIES: dict[str, Entry] = {
     "LTX2InContextPipeline": Entry(
         partial(made, diffusers.LTX2InContextPipeline, _ltx_2, STRETCHED),
         CLIP | HEARD | {"reference_conditions": [LTX2ReferenceCondition(frames=clip_of(5))]},
+    ),
+    "SanaWMPipeline": Entry(
+        partial(made, diffusers.SanaWMPipeline, _sana_world, SHIFTED),
+        CLIP | {"image": photo(), "action": "w-4", "intrinsics": [30.0, 30.0, 16.0, 16.0], "chi_prompt": ["a "]},
     ),
 }

@@ -48,9 +48,14 @@ def _animate() -> dict[str, Any]:
     return _wan_image(diffusers.WanAnimateTransformer3DModel, **motion, **face)
 
 
+def _vace() -> dict[str, Any]:
+    parts = wan(diffusers.WanVACETransformer3DModel, vace_layers=[0], vace_in_channels=96)
+    parts["transformer"].vace_patch_embedding.weight.data *= 10  # else it sees masks alone
+    return parts
+
+
 _wan_ends = partial(_wan_image, pos_embed_seq_len=10)  # two images of 5 tokens
 _wan_unseen = partial(wan, pair=True, in_channels=36)
-_vace = partial(wan, diffusers.WanVACETransformer3DModel, vace_layers=[0], vace_in_channels=96)
 _lucy = partial(wan, in_channels=32)
 _chrono = partial(_wan_image, diffusers.ChronoEditTransformer3DModel)
 _any = partial(wan, diffusers.AnyFlowTransformer3DModel)
@@ -112,8 +117,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "WanVACEPipeline": Entry(
         partial(made, diffusers.WanVACEPipeline, _vace, UNIPC),
-        CLIP
-        | {"video": clip_of(5), "mask": [mask()] * 5, "reference_images": [photo(seed=2)], "conditioning_scale": 20.0},
+        CLIP | {"video": clip_of(5), "mask": [mask()] * 5, "reference_images": [photo(seed=2)]},
     ),
     "WanAnimatePipeline": Entry(
         partial(made, diffusers.WanAnimatePipeline, _animate, UNIPC),
@@ -128,27 +132,33 @@ ENTRIES: dict[str, Entry] = {
         | {"image": photo(), "num_frames": 9, "enable_temporal_reasoning": True, "num_temporal_reasoning_steps": 2},
     ),
     "AnyFlowPipeline": Entry(partial(made, diffusers.AnyFlowPipeline, _any, FLOW_MAP), CLIP | {"guidance_scale": 3.0}),
+    "AnyFlowPipeline, goes on": Entry(
+        partial(made, diffusers.AnyFlowPipeline, _any, FLOW_MAP), CLIP | {"num_frames": 9, "video": clip_of(5)}
+    ),
     "SkyReelsV2Pipeline": Entry(partial(made, diffusers.SkyReelsV2Pipeline, _sky, UNIPC), CLIP),
     "SkyReelsV2ImageToVideoPipeline": Entry(
         partial(made, diffusers.SkyReelsV2ImageToVideoPipeline, _sky_image, UNIPC), CLIP | {"image": photo()}
     ),
     "SkyReelsV2DiffusionForcingPipeline": Entry(
-        partial(made, diffusers.SkyReelsV2DiffusionForcingPipeline, _sky_forced, UNIPC), CLIP | FORCED
+        partial(made, diffusers.SkyReelsV2DiffusionForcingPipeline, _sky, UNIPC), CLIP | FORCED
     ),
     "SkyReelsV2DiffusionForcingPipeline, in turns": Entry(
-        partial(made, diffusers.SkyReelsV2DiffusionForcingPipeline, _sky_forced, UNIPC),
+        partial(made, diffusers.SkyReelsV2DiffusionForcingPipeline, _sky, UNIPC),
         CLIP | FORCED | {"ar_step": 1, "causal_block_size": 1},
     ),
+    "SkyReelsV2DiffusionForcingPipeline, frame rate told": Entry(
+        partial(made, diffusers.SkyReelsV2DiffusionForcingPipeline, _sky_forced, UNIPC), CLIP | FORCED | {"fps": 16}
+    ),
     "SkyReelsV2DiffusionForcingPipeline, long": Entry(
-        partial(made, diffusers.SkyReelsV2DiffusionForcingPipeline, _sky_forced, UNIPC),
+        partial(made, diffusers.SkyReelsV2DiffusionForcingPipeline, _sky, UNIPC),
         CLIP | FORCED | {"num_frames": 17, "overlap_history": 5},
     ),
     "SkyReelsV2DiffusionForcingImageToVideoPipeline": Entry(
-        partial(made, diffusers.SkyReelsV2DiffusionForcingImageToVideoPipeline, _sky_forced, UNIPC),
+        partial(made, diffusers.SkyReelsV2DiffusionForcingImageToVideoPipeline, _sky, UNIPC),
         CLIP | FORCED | {"image": photo()},
     ),
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": Entry(
-        partial(made, diffusers.SkyReelsV2DiffusionForcingVideoToVideoPipeline, _sky_forced, UNIPC),
+        partial(made, diffusers.SkyReelsV2DiffusionForcingVideoToVideoPipeline, _sky, UNIPC),
         CLIP | FORCED | {"video": clip_of(5), "num_frames": 13, "overlap_history": 5},
     ),
     "HeliosPipeline": Entry(partial(made, diffusers.HeliosPipeline, _helios, ONE_STAGE), CLIP | CHUNK),
