@@ -5,6 +5,8 @@ from typing import Any
 
 import diffusers
 import numpy as np
+import torch
+import transformers
 from PIL import Image
 
 from tiny.pipelines import (
@@ -14,20 +16,22 @@ from tiny.pipelines import (
     QWEN_NET,
     SD3,
     SHIFTED,
+    UNCHECKED,
     _flux,
     _flux2,
     _qwen_image,
+    _sana,
     _sd3,
     _z_image,
     awake,
     certain,
-    parts,
     pointwise,
-    quiet,
     qwen_vae,
     seeing_processor,
 )
-from tiny.table.entry import Entry
+from tiny.table.entry import Entry, row
+from tiny.table.language_models_of_images import SANA, SPRINT, _cogview4
+from tiny.table.transformers_of_images import _chroma, _hunyuan_dit
 
 
 def photo(seed: int = 0, side: int = 16) -> Image.Image:
@@ -40,11 +44,6 @@ def mask(side: int = 16) -> Image.Image:
     white = np.zeros((side, side), dtype=np.uint8)
     white[:, : side // 2] = 255
     return Image.fromarray(white)
-
-
-def row(cls: type, build: Any, scheduler: Any, options: dict[str, Any], **fields: Any) -> Entry:
-    """A row of this class over shared parts."""
-    return Entry(lambda: quiet(cls(**parts(build) | {"scheduler": scheduler()} | fields)), options)
 
 
 def _with(build: Any, net: Any) -> Any:
@@ -232,4 +231,117 @@ _Z_IMAGE = {
     ),
 }
 
-ENTRIES: dict[str, Entry] = {**_FLUX, **_SD3, **_QWEN, **_Z_IMAGE}
+BAD = {"negative_prompt": "blurry"}
+UNBINNED = {"use_resolution_binning": False}
+SANA_CONTROLNET = _with(
+    _sana,
+    partial(
+        diffusers.SanaControlNetModel,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        num_attention_heads=2,
+        attention_head_dim=4,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=4,
+        cross_attention_dim=8,
+        caption_channels=16,
+    ),
+)
+HUNYUAN_CONTROLNET = _with(
+    _certain(_hunyuan_dit),
+    partial(
+        diffusers.HunyuanDiT2DControlNetModel,
+        sample_size=8,
+        transformer_num_layers=4,  # it speaks to the first half of them
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        in_channels=4,
+        hidden_size=16,
+        cross_attention_dim=32,
+        cross_attention_dim_t5=32,
+        pooled_projection_dim=16,
+    ),
+)
+COGVIEW_CONTROL = _certain(partial(_cogview4, in_channels=8))
+CLOZE = [[photo(1, 32), photo(2, 32)], [photo(3, 32), None]]  # as the second is of the first, so is the one to make
+
+
+def _omni() -> dict[str, Any]:
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    siglip = transformers.Siglip2VisionModel(transformers.Siglip2VisionConfig(**vision, num_patches=16))
+    parts = _z_image(16)
+    parts["vae"].to(torch.bfloat16)  # to which it casts its pictures
+    return parts | {"siglip": siglip, "siglip_processor": transformers.Siglip2ImageProcessorPil(max_num_patches=16)}
+
+
+_OTHERS = {
+    "ChromaImg2ImgPipeline": row(
+        diffusers.ChromaImg2ImgPipeline, _chroma, SHIFTED, FLUX | BAD | {"image": PICTURE, "strength": 0.7}
+    ),
+    "ChromaInpaintPipeline": row(
+        diffusers.ChromaInpaintPipeline, _chroma, SHIFTED, FLUX | BAD | MASKED | {"strength": 0.9}
+    ),
+    "SanaControlNetPipeline": row(
+        diffusers.SanaControlNetPipeline, SANA_CONTROLNET, SHIFTED, SANA | BAD | {"control_image": photo(2, 32)}
+    ),
+    "SanaSprintImg2ImgPipeline": row(
+        diffusers.SanaSprintImg2ImgPipeline,
+        SPRINT,
+        diffusers.SCMScheduler,
+        SANA | {"image": photo(1, 32), "strength": 0.7, "intermediate_timesteps": None},
+    ),
+    "HunyuanDiTControlNetPipeline": row(
+        diffusers.HunyuanDiTControlNetPipeline,
+        HUNYUAN_CONTROLNET,
+        diffusers.DDPMScheduler,
+        {"height": 16, "width": 16, "control_image": OTHER, **BAD, **UNBINNED},
+        **UNCHECKED,
+    ),
+    "CogView4ControlPipeline": row(
+        diffusers.CogView4ControlPipeline,
+        COGVIEW_CONTROL,
+        DYNAMIC,
+        {"height": 16, "width": 16, "control_image": OTHER, **BAD},
+    ),
+    "VisualClozeGenerationPipeline": row(
+        diffusers.VisualClozeGenerationPipeline,
+        FLUX_FILL,
+        DYNAMIC,
+        {"task_prompt": "draw", "content_prompt": "a cat", "image": CLOZE, "max_sequence_length": 12},
+        resolution=32,
+    ),
+    "VisualClozePipeline": row(
+        diffusers.VisualClozePipeline,
+        FLUX_FILL,
+        DYNAMIC,
+        {
+            "task_prompt": "draw",
+            "content_prompt": "a cat",
+            "image": CLOZE,
+            "max_sequence_length": 12,
+            "upsampling_height": 64,
+            "upsampling_width": 64,
+            "upsampling_strength": 0.4,
+        },
+        resolution=32,
+    ),
+    "StableDiffusion3PAGImg2ImgPipeline": row(
+        diffusers.StableDiffusion3PAGImg2ImgPipeline,
+        _sd3,
+        SHIFTED,
+        FLUX | BAD | {"image": PICTURE, "strength": 0.7, "pag_scale": 2.0},
+    ),
+    "ZImageOmniPipeline, one picture": row(
+        diffusers.ZImageOmniPipeline, _omni, SHIFTED, {"height": 32, "width": 32, "image": PHOTO64, "max_sequence_length": 64}
+    ),
+    "ZImageOmniPipeline, two pictures": row(
+        diffusers.ZImageOmniPipeline,
+        _omni,
+        SHIFTED,
+        {"height": 32, "width": 32, "image": [PHOTO64, OTHER64], "max_sequence_length": 64},
+    ),
+}
+
+ENTRIES: dict[str, Entry] = {**_FLUX, **_SD3, **_QWEN, **_Z_IMAGE, **_OTHERS}
