@@ -25,12 +25,9 @@ from tiny.pipelines import (
     _z_image,
     awake,
     certain,
-    pointwise,
-    qwen_vae,
-    seeing_processor,
 )
 from tiny.table.entry import Entry, row
-from tiny.table.language_models_of_images import SANA, SPRINT, _cogview4
+from tiny.table.language_models_of_images import SANA, SPRINT, _bria_fibo, _cogview4
 from tiny.table.transformers_of_images import _chroma, _hunyuan_dit
 
 
@@ -63,7 +60,9 @@ MASKED = {"image": PICTURE, "mask_image": MASK}
 FLUX_DEV = partial(_flux, True)
 FLUX_FILL = partial(_flux, True, in_channels=48)  # of the latents, the masked picture, and the mask, 4 x 4 a channel
 FLUX_CONTROL = partial(_flux, True, in_channels=32)
-FLUX_CONTROLNET = _with(FLUX_DEV, partial(diffusers.FluxControlNetModel, **FLUX_NET, guidance_embeds=True))
+_flux_controlnet = partial(diffusers.FluxControlNetModel, **FLUX_NET, guidance_embeds=True)
+FLUX_CONTROLNET = _with(FLUX_DEV, _flux_controlnet)
+FLUX_CONTROLNETS = _with(FLUX_DEV, lambda: diffusers.FluxMultiControlNetModel([_flux_controlnet(), _flux_controlnet()]))
 KONTEXT = FLUX | {"max_area": 16 * 16, "_auto_resize": False}
 SD3_16 = partial(_sd3, 16)  # its inpainting asks for this number of channels
 SD3_CONTROLNET = _with(_certain(_sd3), partial(diffusers.SD3ControlNetModel, **SD3))
@@ -98,6 +97,18 @@ _FLUX = {
         FLUX_CONTROLNET,
         DYNAMIC,
         FLUX | {"control_image": OTHER, "controlnet_conditioning_scale": 0.6},
+    ),
+    "FluxControlNetPipeline, for half of the steps": row(
+        diffusers.FluxControlNetPipeline,
+        FLUX_CONTROLNET,
+        DYNAMIC,
+        FLUX | {"control_image": OTHER, "control_guidance_end": 0.5},
+    ),
+    "FluxControlNetPipeline, two controls": row(
+        diffusers.FluxControlNetPipeline,
+        FLUX_CONTROLNETS,
+        DYNAMIC,
+        FLUX | {"control_image": [OTHER, PICTURE], "controlnet_conditioning_scale": [0.6, 0.3]},
     ),
     "FluxControlNetImg2ImgPipeline": row(
         diffusers.FluxControlNetImg2ImgPipeline,
@@ -161,19 +172,12 @@ _SD3 = {
 QWEN = partial(DYNAMIC, shift_terminal=0.02)
 GUIDED = {"negative_prompt": "blurry", "true_cfg_scale": 4.0}
 SMALL = {"height": 16, "width": 16} | GUIDED
-EDITED = {"height": 64, "width": 64} | GUIDED
 QWEN_CONTROLNET = _with(_qwen_image, partial(diffusers.QwenImageControlNetModel, **QWEN_NET))
 QWEN_MASK_CONTROLNET = _with(
     _certain(_qwen_image), partial(diffusers.QwenImageControlNetModel, **QWEN_NET, extra_condition_channels=4)
 )
 
 
-def _qwen_edit(**net: Any) -> dict[str, Any]:
-    vae = pointwise(qwen_vae((1, 1, 1, 1, 1), 0))  # it encodes pictures of 1024 pixels a side, whatever is given
-    return _qwen_image(**net) | {"vae": vae, "processor": seeing_processor()}
-
-
-QWEN_LAYERED = partial(_qwen_edit, use_additional_t_cond=True, use_layer3d_rope=True)
 _QWEN = {
     "QwenImageImg2ImgPipeline": row(
         diffusers.QwenImageImg2ImgPipeline, _qwen_image, QWEN, SMALL | {"image": PICTURE, "strength": 0.7}
@@ -189,22 +193,6 @@ _QWEN = {
         QWEN_MASK_CONTROLNET,
         QWEN,
         SMALL | {"control_image": PICTURE, "control_mask": MASK},
-    ),
-    "QwenImageEditPipeline": row(diffusers.QwenImageEditPipeline, _qwen_edit, QWEN, EDITED | {"image": PICTURE}),
-    "QwenImageEditPlusPipeline, one picture": row(
-        diffusers.QwenImageEditPlusPipeline, _qwen_edit, QWEN, EDITED | {"image": PICTURE}
-    ),
-    "QwenImageEditPlusPipeline, two pictures": row(
-        diffusers.QwenImageEditPlusPipeline, _qwen_edit, QWEN, EDITED | {"image": [PICTURE, OTHER]}
-    ),
-    "QwenImageEditInpaintPipeline": row(
-        diffusers.QwenImageEditInpaintPipeline, _qwen_edit, QWEN, EDITED | MASKED | {"strength": 0.9}
-    ),
-    "QwenImageLayeredPipeline": row(
-        diffusers.QwenImageLayeredPipeline,
-        QWEN_LAYERED,
-        QWEN,
-        GUIDED | {"image": PICTURE, "layers": 2, "resolution": 640, "cfg_normalize": True, "use_en_prompt": True},
     ),
 }
 
@@ -232,7 +220,6 @@ _Z_IMAGE = {
 }
 
 BAD = {"negative_prompt": "blurry"}
-UNBINNED = {"use_resolution_binning": False}
 SANA_CONTROLNET = _with(
     _sana,
     partial(
@@ -265,6 +252,7 @@ HUNYUAN_CONTROLNET = _with(
     ),
 )
 COGVIEW_CONTROL = _certain(partial(_cogview4, in_channels=8))
+EDIT = '{"edit_instruction": "make it a cat"}'
 CLOZE = [[photo(1, 32), photo(2, 32)], [photo(3, 32), None]]  # as the second is of the first, so is the one to make
 
 
@@ -280,9 +268,6 @@ _OTHERS = {
     "ChromaImg2ImgPipeline": row(
         diffusers.ChromaImg2ImgPipeline, _chroma, SHIFTED, FLUX | BAD | {"image": PICTURE, "strength": 0.7}
     ),
-    "ChromaInpaintPipeline": row(
-        diffusers.ChromaInpaintPipeline, _chroma, SHIFTED, FLUX | BAD | MASKED | {"strength": 0.9}
-    ),
     "SanaControlNetPipeline": row(
         diffusers.SanaControlNetPipeline, SANA_CONTROLNET, SHIFTED, SANA | BAD | {"control_image": photo(2, 32)}
     ),
@@ -296,7 +281,7 @@ _OTHERS = {
         diffusers.HunyuanDiTControlNetPipeline,
         HUNYUAN_CONTROLNET,
         diffusers.DDPMScheduler,
-        {"height": 16, "width": 16, "control_image": OTHER, **BAD, **UNBINNED},
+        {"height": 16, "width": 16, "control_image": OTHER, "use_resolution_binning": False},
         **UNCHECKED,
     ),
     "CogView4ControlPipeline": row(
@@ -327,6 +312,16 @@ _OTHERS = {
         },
         resolution=32,
     ),
+    "BriaFiboEditPipeline, one picture": row(
+        diffusers.BriaFiboEditPipeline, _bria_fibo, DYNAMIC, BAD | {"image": PHOTO64, "height": 64, "width": 64}, EDIT
+    ),
+    "BriaFiboEditPipeline, a mask": row(
+        diffusers.BriaFiboEditPipeline,
+        _bria_fibo,
+        DYNAMIC,
+        BAD | {"image": PHOTO64, "mask": mask(64), "height": 64, "width": 64},
+        EDIT,
+    ),
     "StableDiffusion3PAGImg2ImgPipeline": row(
         diffusers.StableDiffusion3PAGImg2ImgPipeline,
         _sd3,
@@ -334,7 +329,10 @@ _OTHERS = {
         FLUX | BAD | {"image": PICTURE, "strength": 0.7, "pag_scale": 2.0},
     ),
     "ZImageOmniPipeline, one picture": row(
-        diffusers.ZImageOmniPipeline, _omni, SHIFTED, {"height": 32, "width": 32, "image": PHOTO64, "max_sequence_length": 64}
+        diffusers.ZImageOmniPipeline,
+        _omni,
+        SHIFTED,
+        {"height": 32, "width": 32, "image": PHOTO64, "max_sequence_length": 64},
     ),
     "ZImageOmniPipeline, two pictures": row(
         diffusers.ZImageOmniPipeline,
