@@ -336,21 +336,23 @@ def _z_image(siglip_feat_dim: int | None = None) -> dict[str, Any]:
     return parts | {"text_encoder": transformers.Qwen3Model(transformers.Qwen3Config(**DECODER))}
 
 
+SANA_NET = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_layers": 1,
+    "num_attention_heads": 2,
+    "attention_head_dim": 4,
+    "num_cross_attention_heads": 2,
+    "cross_attention_head_dim": 4,
+    "cross_attention_dim": 8,
+    "caption_channels": 16,
+    "sample_size": 32,
+    "patch_size": 1,
+}
+
+
 def _sana(**fields: Any) -> dict[str, Any]:
-    transformer = diffusers.SanaTransformer2DModel(
-        in_channels=4,
-        out_channels=4,
-        num_layers=1,
-        num_attention_heads=2,
-        attention_head_dim=4,
-        num_cross_attention_heads=2,
-        cross_attention_head_dim=4,
-        cross_attention_dim=8,
-        caption_channels=16,
-        sample_size=32,
-        patch_size=1,
-        **fields,
-    )
+    transformer = diffusers.SanaTransformer2DModel(**SANA_NET | fields)
     levels = {"block_out_channels": (8, 8), "block_types": ("ResBlock", "EfficientViTBlock")}
     levels |= {"layers_per_block": (1, 1), "qkv_multiscales": ((), (5,))}
     both = {f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in levels.items()}

@@ -14,6 +14,7 @@ from tiny.pipelines import (
     FLUX,
     FLUX_NET,
     QWEN_NET,
+    SANA_NET,
     SD3,
     SHIFTED,
     UNCHECKED,
@@ -25,6 +26,7 @@ from tiny.pipelines import (
     _z_image,
     awake,
     certain,
+    pointwise,
 )
 from tiny.table.entry import Entry, row
 from tiny.table.language_models_of_images import SANA, SPRINT, _bria_fibo, _cogview4
@@ -32,8 +34,9 @@ from tiny.table.transformers_of_images import _chroma, _hunyuan_dit
 
 
 def photo(seed: int = 0, side: int = 16) -> Image.Image:
-    """A picture of random pixels."""
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8))
+    """A picture of 4 x 4 patches of random colours."""
+    patches = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(patches).resize((side, side), Image.Resampling.NEAREST)
 
 
 def mask(side: int = 16) -> Image.Image:
@@ -55,6 +58,15 @@ def _certain(build: Any) -> Any:
     return sure
 
 
+def _attentive(build: Any) -> dict[str, Any]:
+    """The same parts; what the transformer attends to weighs more, so that the reference among it does."""
+    parts = build()
+    for name, weight in parts["transformer"].named_parameters():
+        if name.endswith(("to_v.weight", "add_v_proj.weight")):
+            weight.data.mul_(10)
+    return parts
+
+
 PICTURE, OTHER, MASK = photo(1), photo(2), mask()
 MASKED = {"image": PICTURE, "mask_image": MASK}
 FLUX_DEV = partial(_flux, True)
@@ -63,17 +75,19 @@ FLUX_CONTROL = partial(_flux, True, in_channels=32)
 _flux_controlnet = partial(diffusers.FluxControlNetModel, **FLUX_NET, guidance_embeds=True)
 FLUX_CONTROLNET = _with(FLUX_DEV, _flux_controlnet)
 FLUX_CONTROLNETS = _with(FLUX_DEV, lambda: diffusers.FluxMultiControlNetModel([_flux_controlnet(), _flux_controlnet()]))
+KONTEXT_DEV = partial(_attentive, FLUX_DEV)
 KONTEXT = FLUX | {"max_area": 16 * 16, "_auto_resize": False}
 SD3_16 = partial(_sd3, 16)  # its inpainting asks for this number of channels
 SD3_CONTROLNET = _with(_certain(_sd3), partial(diffusers.SD3ControlNetModel, **SD3))
 SD3_MASK_CONTROLNET = _with(_certain(_sd3), partial(diffusers.SD3ControlNetModel, **SD3, extra_conditioning_channels=1))
 FLUX2 = FLUX | {"text_encoder_out_layers": (0, 1, 2)}
-KLEIN = partial(_flux2, True)
+KLEIN = partial(_attentive, partial(_flux2, True))
+FLUX2_DEV = partial(_attentive, _flux2)
 PHOTO64, OTHER64 = photo(1, 64), photo(2, 64)  # FLUX.2 takes none with fewer pixels
 
 _FLUX = {
     "FluxImg2ImgPipeline": row(
-        diffusers.FluxImg2ImgPipeline, FLUX_DEV, DYNAMIC, FLUX | {"image": PICTURE, "strength": 0.7}
+        diffusers.FluxImg2ImgPipeline, FLUX_DEV, DYNAMIC, FLUX | {"image": PICTURE, "strength": 0.6}
     ),
     "FluxInpaintPipeline": row(diffusers.FluxInpaintPipeline, FLUX_DEV, DYNAMIC, FLUX | MASKED | {"strength": 0.9}),
     "FluxFillPipeline": row(diffusers.FluxFillPipeline, FLUX_FILL, DYNAMIC, FLUX | MASKED | {"guidance_scale": 30.0}),
@@ -84,7 +98,7 @@ _FLUX = {
         diffusers.FluxControlImg2ImgPipeline,
         FLUX_CONTROL,
         DYNAMIC,
-        FLUX | {"image": PICTURE, "control_image": OTHER, "strength": 0.8},
+        FLUX | {"image": PICTURE, "control_image": OTHER, "strength": 0.6},
     ),
     "FluxControlInpaintPipeline": row(
         diffusers.FluxControlInpaintPipeline,
@@ -114,25 +128,25 @@ _FLUX = {
         diffusers.FluxControlNetImg2ImgPipeline,
         FLUX_CONTROLNET,
         DYNAMIC,
-        FLUX | {"image": PICTURE, "control_image": OTHER, "strength": 0.7},
+        FLUX | {"image": PICTURE, "control_image": OTHER, "strength": 0.6},
     ),
     "FluxControlNetInpaintPipeline": row(
         diffusers.FluxControlNetInpaintPipeline,
         FLUX_CONTROLNET,
         DYNAMIC,
-        FLUX | MASKED | {"control_image": OTHER, "strength": 0.7},
+        FLUX | MASKED | {"control_image": OTHER, "strength": 0.6},
     ),
-    "FluxKontextPipeline": row(diffusers.FluxKontextPipeline, FLUX_DEV, DYNAMIC, KONTEXT | {"image": PICTURE}),
+    "FluxKontextPipeline": row(diffusers.FluxKontextPipeline, KONTEXT_DEV, DYNAMIC, KONTEXT | {"image": PICTURE}),
     "FluxKontextPipeline, true CFG": row(
         diffusers.FluxKontextPipeline,
-        FLUX_DEV,
+        KONTEXT_DEV,
         DYNAMIC,
         KONTEXT | {"image": PICTURE, "negative_prompt": "blurry", "true_cfg_scale": 2.0},
     ),
     "FluxKontextInpaintPipeline": row(
-        diffusers.FluxKontextInpaintPipeline, FLUX_DEV, DYNAMIC, KONTEXT | MASKED | {"image_reference": OTHER}
+        diffusers.FluxKontextInpaintPipeline, KONTEXT_DEV, DYNAMIC, KONTEXT | MASKED | {"image_reference": OTHER}
     ),
-    "Flux2Pipeline, one picture": row(diffusers.Flux2Pipeline, _flux2, DYNAMIC, FLUX2 | {"image": PHOTO64}),
+    "Flux2Pipeline, one picture": row(diffusers.Flux2Pipeline, FLUX2_DEV, DYNAMIC, FLUX2 | {"image": PHOTO64}),
     "Flux2KleinPipeline, one picture": row(
         diffusers.Flux2KleinPipeline, KLEIN, DYNAMIC, FLUX2 | {"image": PHOTO64}, is_distilled=False
     ),
@@ -150,7 +164,7 @@ _FLUX = {
 }
 _SD3 = {
     "StableDiffusion3Img2ImgPipeline": row(
-        diffusers.StableDiffusion3Img2ImgPipeline, _sd3, SHIFTED, FLUX | {"image": PICTURE, "strength": 0.7}
+        diffusers.StableDiffusion3Img2ImgPipeline, _sd3, SHIFTED, FLUX | {"image": PICTURE, "strength": 0.6}
     ),
     "StableDiffusion3InpaintPipeline": row(
         diffusers.StableDiffusion3InpaintPipeline, SD3_16, SHIFTED, FLUX | MASKED | {"strength": 0.9}
@@ -180,7 +194,7 @@ QWEN_MASK_CONTROLNET = _with(
 
 _QWEN = {
     "QwenImageImg2ImgPipeline": row(
-        diffusers.QwenImageImg2ImgPipeline, _qwen_image, QWEN, SMALL | {"image": PICTURE, "strength": 0.7}
+        diffusers.QwenImageImg2ImgPipeline, _qwen_image, QWEN, SMALL | {"image": PICTURE, "strength": 0.6}
     ),
     "QwenImageInpaintPipeline": row(
         diffusers.QwenImageInpaintPipeline, _qwen_image, QWEN, SMALL | MASKED | {"strength": 0.9}
@@ -205,7 +219,7 @@ def _z_controlnet() -> dict[str, Any]:
 
 _Z_IMAGE = {
     "ZImageImg2ImgPipeline": row(
-        diffusers.ZImageImg2ImgPipeline, _z_image, SHIFTED, FLUX | {"image": PICTURE, "strength": 0.7}
+        diffusers.ZImageImg2ImgPipeline, _z_image, SHIFTED, FLUX | {"image": PICTURE, "strength": 0.6}
     ),
     "ZImageInpaintPipeline": row(diffusers.ZImageInpaintPipeline, _z_image, SHIFTED, FLUX | MASKED),
     "ZImageControlNetPipeline": row(
@@ -221,19 +235,8 @@ _Z_IMAGE = {
 
 BAD = {"negative_prompt": "blurry"}
 SANA_CONTROLNET = _with(
-    _sana,
-    partial(
-        diffusers.SanaControlNetModel,
-        in_channels=4,
-        out_channels=4,
-        num_layers=1,
-        num_attention_heads=2,
-        attention_head_dim=4,
-        num_cross_attention_heads=2,
-        cross_attention_head_dim=4,
-        cross_attention_dim=8,
-        caption_channels=16,
-    ),
+    partial(_sana, num_layers=2),  # it speaks to all but the first
+    partial(diffusers.SanaControlNetModel, **SANA_NET),
 )
 HUNYUAN_CONTROLNET = _with(
     _certain(_hunyuan_dit),
@@ -264,9 +267,14 @@ def _omni() -> dict[str, Any]:
     return parts | {"siglip": siglip, "siglip_processor": transformers.Siglip2ImageProcessorPil(max_num_patches=16)}
 
 
+def _fibo_edit() -> dict[str, Any]:
+    parts = _bria_fibo()
+    return parts | {"vae": pointwise(parts["vae"])}
+
+
 _OTHERS = {
     "ChromaImg2ImgPipeline": row(
-        diffusers.ChromaImg2ImgPipeline, _chroma, SHIFTED, FLUX | BAD | {"image": PICTURE, "strength": 0.7}
+        diffusers.ChromaImg2ImgPipeline, _chroma, SHIFTED, FLUX | BAD | {"image": PICTURE, "strength": 0.6}
     ),
     "SanaControlNetPipeline": row(
         diffusers.SanaControlNetPipeline, SANA_CONTROLNET, SHIFTED, SANA | BAD | {"control_image": photo(2, 32)}
@@ -275,7 +283,7 @@ _OTHERS = {
         diffusers.SanaSprintImg2ImgPipeline,
         SPRINT,
         diffusers.SCMScheduler,
-        SANA | {"image": photo(1, 32), "strength": 0.7, "intermediate_timesteps": None},
+        SANA | {"image": photo(1, 32), "strength": 0.6, "intermediate_timesteps": None},
     ),
     "HunyuanDiTControlNetPipeline": row(
         diffusers.HunyuanDiTControlNetPipeline,
@@ -313,11 +321,11 @@ _OTHERS = {
         resolution=32,
     ),
     "BriaFiboEditPipeline, one picture": row(
-        diffusers.BriaFiboEditPipeline, _bria_fibo, DYNAMIC, BAD | {"image": PHOTO64, "height": 64, "width": 64}, EDIT
+        diffusers.BriaFiboEditPipeline, _fibo_edit, DYNAMIC, BAD | {"image": PHOTO64, "height": 64, "width": 64}, EDIT
     ),
     "BriaFiboEditPipeline, a mask": row(
         diffusers.BriaFiboEditPipeline,
-        _bria_fibo,
+        _fibo_edit,
         DYNAMIC,
         BAD | {"image": PHOTO64, "mask": mask(64), "height": 64, "width": 64},
         EDIT,
@@ -326,7 +334,7 @@ _OTHERS = {
         diffusers.StableDiffusion3PAGImg2ImgPipeline,
         _sd3,
         SHIFTED,
-        FLUX | BAD | {"image": PICTURE, "strength": 0.7, "pag_scale": 2.0},
+        FLUX | BAD | {"image": PICTURE, "strength": 0.6, "pag_scale": 2.0},
     ),
     "ZImageOmniPipeline, one picture": row(
         diffusers.ZImageOmniPipeline,
