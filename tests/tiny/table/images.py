@@ -1,13 +1,12 @@
 """Pipelines around a transformer that make images from images: edits, masks, controls, references."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import diffusers
-import numpy as np
 import torch
 import transformers
-from PIL import Image
 
 from tiny.pipelines import (
     DYNAMIC,
@@ -30,20 +29,8 @@ from tiny.pipelines import (
 )
 from tiny.table.entry import Entry, row
 from tiny.table.language_models_of_images import SANA, SPRINT, _bria_fibo, _cogview4
+from tiny.table.rows import mask, photo
 from tiny.table.transformers_of_images import _chroma, _hunyuan_dit
-
-
-def photo(seed: int = 0, side: int = 16) -> Image.Image:
-    """A picture of 4 x 4 patches of random colours."""
-    patches = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    return Image.fromarray(patches).resize((side, side), Image.Resampling.NEAREST)
-
-
-def mask(side: int = 16) -> Image.Image:
-    """White, to be made anew, on its left half."""
-    white = np.zeros((side, side), dtype=np.uint8)
-    white[:, : side // 2] = 255
-    return Image.fromarray(white)
 
 
 def _with(build: Any, net: Any) -> Any:
@@ -90,6 +77,15 @@ _FLUX = {
         diffusers.FluxImg2ImgPipeline, FLUX_DEV, DYNAMIC, FLUX | {"image": PICTURE, "strength": 0.6}
     ),
     "FluxInpaintPipeline": row(diffusers.FluxInpaintPipeline, FLUX_DEV, DYNAMIC, FLUX | MASKED | {"strength": 0.9}),
+    "FluxInpaintPipeline, cropped": replace(
+        row(
+            diffusers.FluxInpaintPipeline,
+            FLUX_DEV,
+            DYNAMIC,
+            FLUX | {"image": photo(1, 32), "mask_image": mask(32), "padding_mask_crop": 2, "strength": 0.9},
+        ),
+        output_type="pil",
+    ),
     "FluxFillPipeline": row(diffusers.FluxFillPipeline, FLUX_FILL, DYNAMIC, FLUX | MASKED | {"guidance_scale": 30.0}),
     "FluxControlPipeline": row(
         diffusers.FluxControlPipeline, FLUX_CONTROL, DYNAMIC, FLUX | {"control_image": OTHER, "guidance_scale": 10.0}

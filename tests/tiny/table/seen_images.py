@@ -21,8 +21,9 @@ from tiny.pipelines import (
     vae,
 )
 from tiny.table.entry import Entry, row
-from tiny.table.images import BAD, MASK, MASKED, OTHER, OTHER64, PHOTO64, PICTURE, QWEN, photo
+from tiny.table.images import BAD, MASK, MASKED, OTHER, OTHER64, PHOTO64, PICTURE, QWEN
 from tiny.table.language_models_of_images import INVERTED, _omnigen
+from tiny.table.rows import photo
 from tiny.table.seeing_models_of_images import (
     _bria_fibo2,
     _dreamlite,
