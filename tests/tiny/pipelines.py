@@ -276,32 +276,38 @@ QWEN_NET = {**PAIR, "patch_size": 2, "in_channels": 16, "out_channels": 4}
 QWEN_NET |= {"joint_attention_dim": 16, "axes_dims_rope": (8, 4, 4)}
 
 
+SEEN = {"vision_start_token_id": 259, "vision_end_token_id": 260, "image_token_id": 261}
+"""Where the ids of `seeing_processor` stand for a picture."""
+
+
 def qwen_vl() -> transformers.Qwen2_5_VLForConditionalGeneration:
-    """A text encoder that sees pictures, where the ids of `seeing_processor` stand for them."""
+    """A text encoder that sees pictures."""
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 16}
-    ids = {"vision_start_token_id": 259, "vision_end_token_id": 260, "image_token_id": 261}
-    config = transformers.Qwen2_5_VLConfig(text_config=QWEN_TEXT, vision_config=vision, **ids)
+    config = transformers.Qwen2_5_VLConfig(text_config=QWEN_TEXT, vision_config=vision, **SEEN)
     return transformers.Qwen2_5_VLForConditionalGeneration(config)
 
 
-def seeing_processor() -> transformers.Qwen2VLProcessor:
+def seeing_processor(cls: type = transformers.Qwen2VLProcessor) -> Any:
     """Qwen's byte-level tokenizer and four tokens for a picture, whatever its size."""
     tokenizer = byte_tokenizer()
-    tokenizer.add_tokens(["<|vision_start|>", "<|vision_end|>", "<|image_pad|>"], special_tokens=True)
+    tokenizer.add_tokens(["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"], special_tokens=True)
     pictures = transformers.Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=56 * 56)
-    return transformers.Qwen2VLProcessor(pictures, tokenizer, transformers.Qwen2VLVideoProcessor(), CHAT)
+    return cls(pictures, tokenizer, transformers.Qwen2VLVideoProcessor(), CHAT)
 
 
-def qwen_vae(widths: tuple[int, ...] = (1, 2), blocks: int = 1) -> diffusers.AutoencoderKLQwenImage:
+def qwen_vae(
+    widths: tuple[int, ...] = (1, 2), blocks: int = 1, channels: int = 4, colours: int = 3
+) -> diffusers.AutoencoderKLQwenImage:
     """Its levels have these widths, times 4, and this many blocks each."""
     return diffusers.AutoencoderKLQwenImage(
         base_dim=4,
-        z_dim=4,
+        z_dim=channels,
         dim_mult=list(widths),
         num_res_blocks=blocks,
         temperal_downsample=[False] * (len(widths) - 1),
-        latents_mean=[0.1, -0.2, 0.3, 0.0],
-        latents_std=[1.5, 0.8, 1.0, 1.2],
+        latents_mean=[0.1, -0.2, 0.3, 0.0] * (channels // 4),
+        latents_std=[1.5, 0.8, 1.0, 1.2] * (channels // 4),
+        input_channels=colours,
     )
 
 
@@ -332,21 +338,23 @@ def _z_image(siglip_feat_dim: int | None = None) -> dict[str, Any]:
     return parts | {"text_encoder": transformers.Qwen3Model(transformers.Qwen3Config(**DECODER))}
 
 
+SANA_NET = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_layers": 1,
+    "num_attention_heads": 2,
+    "attention_head_dim": 4,
+    "num_cross_attention_heads": 2,
+    "cross_attention_head_dim": 4,
+    "cross_attention_dim": 8,
+    "caption_channels": 16,
+    "sample_size": 32,
+    "patch_size": 1,
+}
+
+
 def _sana(**fields: Any) -> dict[str, Any]:
-    transformer = diffusers.SanaTransformer2DModel(
-        in_channels=4,
-        out_channels=4,
-        num_layers=1,
-        num_attention_heads=2,
-        attention_head_dim=4,
-        num_cross_attention_heads=2,
-        cross_attention_head_dim=4,
-        cross_attention_dim=8,
-        caption_channels=16,
-        sample_size=32,
-        patch_size=1,
-        **fields,
-    )
+    transformer = diffusers.SanaTransformer2DModel(**SANA_NET | fields)
     levels = {"block_out_channels": (8, 8), "block_types": ("ResBlock", "EfficientViTBlock")}
     levels |= {"layers_per_block": (1, 1), "qkv_multiscales": ((), (5,))}
     both = {f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in levels.items()}

@@ -79,9 +79,9 @@ def _lumina2() -> dict[str, Any]:
     return {"transformer": awake(transformer), "vae": vae(flow=True, levels=4), **_gemma()}
 
 
-def _cogview4() -> dict[str, Any]:
+def _cogview4(in_channels: int = 4) -> dict[str, Any]:
     transformer = diffusers.CogView4Transformer2DModel(
-        in_channels=4,
+        in_channels=in_channels,
         out_channels=4,
         num_layers=1,
         attention_head_dim=8,

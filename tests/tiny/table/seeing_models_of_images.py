@@ -10,11 +10,11 @@ import transformers
 from PIL import Image
 
 from tiny.pipelines import (
-    CHAT,
     CLIP,
     DECODER,
     DYNAMIC,
     PAIR,
+    SEEN,
     SHIFTED,
     T5,
     _flux2,
@@ -24,6 +24,7 @@ from tiny.pipelines import (
     clip_tokenizer,
     lively,
     parts,
+    seeing_processor,
     tiny,
     vae,
 )
@@ -46,20 +47,14 @@ def _qwen2_vl() -> dict[str, Any]:
 def _qwen3_vl(layers: int = 2) -> transformers.Qwen3VLConfig:
     rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4}
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 16}
-    vision |= {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+    vision |= {"patch_size": 14, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
     text = DECODER | {"num_hidden_layers": layers, "rope_parameters": rope}
-    return transformers.Qwen3VLConfig(text_config=text, vision_config=vision)
-
-
-def _processor(cls: type) -> Any:
-    tokenizer = byte_tokenizer()
-    tokenizer.add_tokens(["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"], special_tokens=True)
-    return cls(transformers.Qwen2VLImageProcessor(), tokenizer, transformers.Qwen2VLVideoProcessor(), CHAT)
+    return transformers.Qwen3VLConfig(text_config=text, vision_config=vision, **SEEN)
 
 
 def _seeing() -> dict[str, Any]:
     encoder = transformers.Qwen3VLForConditionalGeneration(_qwen3_vl())
-    return {"text_encoder": encoder, "processor": _processor(transformers.Qwen3VLProcessor)}
+    return {"text_encoder": encoder, "processor": seeing_processor(transformers.Qwen3VLProcessor)}
 
 
 def _hunyuan_image() -> dict[str, Any]:
@@ -170,8 +165,9 @@ def _ideogram() -> dict[str, Any]:
     return {"transformer": nets[0], "unconditional_transformer": nets[1], "vae": parts(_flux2)["vae"], **reader}
 
 
-def _kandinsky5() -> dict[str, Any]:
+def _kandinsky5(visual_cond: bool = False) -> dict[str, Any]:
     transformer = diffusers.Kandinsky5Transformer3DModel(
+        visual_cond=visual_cond,
         in_text_dim=16,
         in_text_dim2=32,
         time_dim=16,
@@ -182,7 +178,7 @@ def _kandinsky5() -> dict[str, Any]:
         axes_dims=(4, 2, 2),
     )
     long_clip = transformers.CLIPTextModel(transformers.CLIPTextConfig(**CLIP | {"max_position_embeddings": 77}))
-    first = _qwen2_vl() | {"tokenizer": _processor(transformers.Qwen2VLProcessor)}
+    first = _qwen2_vl() | {"tokenizer": seeing_processor(transformers.Qwen2VLProcessor)}
     second = {"text_encoder_2": long_clip, "tokenizer_2": clip_tokenizer()}
     return {"transformer": awake(transformer), "vae": vae(levels=4), **first, **second}
 
