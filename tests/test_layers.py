@@ -25,7 +25,7 @@ ROWS = {  # from the ground up: a room imports rooms of lower rows, and of its o
         "__init__ __main__",
     ],
     "samplers": [
-        "recipe rule",
+        "recipe rule said",
         "state",
         "space ddim flow_matching",
         "base",

@@ -143,7 +143,7 @@ def keeping(user: Any, walk: Walk, noised: bool = False) -> Any:
         if self is scheduler and not started and walk.injected is not None and not noised:
             sample = inspect.signature(cls.step).bind(self, *args, **kwargs).arguments["sample"][: len(walk.injected)]
             scaled = not torch.equal(sample, walk.injected.to(sample.dtype))
-            check_injected(sample, walk.injected, float(self.init_noise_sigma) if scaled else 1.0)
+            check_injected(sample, walk.injected, float(getattr(self, "init_noise_sigma", 1.0)) if scaled else 1.0)
         if self is scheduler:
             started.append(True)
         output = cls.step(self, *args, **kwargs)

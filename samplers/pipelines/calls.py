@@ -201,23 +201,31 @@ def walk_as_given(view: Any) -> None:
         vars(view)["get_timesteps"] = given
 
 
-def as_images(output: Any) -> Float[Tensor, " batch *frames 3 height width"]:
-    """A pipeline's images, or clips, as float32 in [0, 1].
+def as_images(output: Any, rows: int) -> Float[Tensor, " batch *frames 3 height width"]:
+    """A pipeline's images, or clips, of so many rows, as float32 in [0, 1].
 
     From tensors `[batch, 3, h, w]` or `[batch, frames, 3, h, w]`, numpy arrays with the channels last, or (lists of)
-    PIL images; a fourth channel is left out, a clip of one frame is an image. Raises ValueError for other shapes.
+    PIL images. Tensors with negative values are in [-1, 1]; a fourth channel is left out; a clip of one frame is an
+    image; several images for one row are a clip. Raises ValueError for other shapes.
     """
     pixels = _tensor(output)
-    if pixels.ndim == 5 and pixels.shape[1] == 1:
-        pixels = pixels[:, 0]
     if pixels.ndim in (4, 5) and pixels.shape[-3] == 4:
         pixels = pixels[..., :3, :, :]  # as PIL drops transparency
-    if pixels.ndim not in (4, 5) or pixels.shape[-3] != 3:
+    if pixels.ndim == 5 and pixels.shape[1] == 3 != pixels.shape[2]:
+        pixels = pixels.movedim(1, 2)
+    if pixels.ndim == 4 and rows == 1 < len(pixels):
+        pixels = pixels[None]
+    if pixels.ndim == 5 and pixels.shape[1] == 1:
+        pixels = pixels[:, 0]
+    if pixels.ndim not in (4, 5) or pixels.shape[-3] != 3 or len(pixels) != rows:
         raise ValueError(
-            "expected images of shape [batch, 3, height, width] or clips of shape [batch, frames, 3, height, width], "
-            f"the pipeline gave {tuple(pixels.shape)}"
+            f"expected {rows} images of shape [batch, 3, height, width] or clips of shape [batch, frames, 3, height, "
+            f"width], the pipeline gave {tuple(pixels.shape)}"
         )
-    return pixels.detach().float().clamp(0, 1)
+    pixels = pixels.detach().float()
+    if isinstance(output, Tensor) and bool((pixels < 0).any()):  # some scale only what they give as arrays or PIL
+        pixels = pixels / 2 + 0.5
+    return pixels.clamp(0, 1)
 
 
 def _tensor(output: Any) -> Tensor:

@@ -184,7 +184,7 @@ def plain_image(calls: PipelineCalls, prompt: str, options: dict[str, Any], seed
         around.enter_context(denoisers.processors_restored(calls.modules))
         around.enter_context(denoisers.counted(calls.modules, calls.count))
         torch.manual_seed(drawn)
-        return as_images(call_view(view, asked))
+        return as_images(call_view(view, asked), 1)
 
 
 def _other(sampler: PipelineSampler) -> str:

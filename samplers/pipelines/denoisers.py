@@ -15,7 +15,7 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 NAMES = re.compile(r"(unet|transformer|prior|denoiser|dit)(_\d+)?")
-CLASSES = re.compile(r"UNet|DiT|Transformer\w*Model")
+CLASSES = re.compile(r"UNet|DiT|DiffNeXt|Transformer\w*Model")
 """Of models of diffusers, for pipelines that name theirs otherwise (Stable Cascade's decoder)."""
 
 

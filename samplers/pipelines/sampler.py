@@ -286,7 +286,7 @@ class PipelineSampler(CallingSampler):
         prompts = row_prompts(self._prompts, states)[:1] * len(states)  # without steps any prompt will do
         handed = Handed(probed.layout, latent)
         options = probed.options | {"output_type": "pt"}
-        return as_images(self._calls.call(self._calls.standing(), prompts, options, handed=handed))
+        return as_images(self._calls.call(self._calls.standing(), prompts, options, handed=handed), len(states))
 
     def describe(self) -> dict[str, Any]:
         """Everything that changes results on the default grid, as plain JSON; reads a sample of the weights."""

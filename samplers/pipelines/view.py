@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import re
 from collections.abc import Callable
 from functools import wraps
 from types import MethodType
@@ -32,9 +33,18 @@ def make_view(pipe: Any, scheduler: Any, made: dict[int, Any] | None = None) -> 
     own["_progress_bar_config"] = {**own.get("_progress_bar_config", {}), "disable": True}
     own["maybe_free_model_hooks"] = lambda: reset_caches(view)
     for judge in ("safety_checker", "watermark"):
-        if own.get(judge) is not None:
+        if own.get(judge) is not None and not _insists(type(pipe), judge):
             own[judge] = None
     return view
+
+
+def _insists(cls: type, part: str) -> bool:
+    """Whether a pipeline's call refuses to run without a part (Cosmos and its safety checker)."""
+    try:
+        source = inspect.getsource(cls.__call__)
+    except (OSError, TypeError):
+        return False
+    return re.search(rf"if self\.{part} is None:\s*raise", source) is not None
 
 
 def is_pipeline(value: Any) -> bool:
@@ -58,6 +68,8 @@ def call_view(view: Any, options: dict[str, Any]) -> Any:
     sides = [(part, part.padding_side) for part in view.components.values() if hasattr(part, "padding_side")]
     try:
         output = view(**options, return_dict=False)
+        if hasattr(output, "to_tuple"):  # as SDXL's inpainting returns latents, whatever it was asked for
+            output = output.to_tuple()
         return output[0] if isinstance(output, tuple) else output  # some return their frames bare (SVD)
     finally:
         reset_caches(view)

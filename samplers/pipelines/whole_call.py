@@ -133,7 +133,7 @@ class WholeCallSampler(CallingSampler):
         pixels = {"output_type": calls.picture_type(options)} if "output_type" in parameters(calls.pipe) else {}
         with undisturbed(row.recipes):
             output = calls.call(calls.own_scheduler(), [prompt], options=options | pixels, generators=generator)
-        return as_images(output).cpu()
+        return as_images(output, 1).cpu()
 
     def _space_of(self, states: State) -> tuple[int | None, NoiseSpace]:
         """The steps asked for and the space of the states; of the default where their grid is unknown."""

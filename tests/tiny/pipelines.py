@@ -164,6 +164,12 @@ def lively(net: Any) -> Any:
     return net
 
 
+def loud(encoder: Any) -> Any:
+    """The same language model; its tokens are far apart, as a trained one's: pictures tell their prompts."""
+    encoder.get_input_embeddings().weight.data.mul_(50)
+    return encoder
+
+
 def pointwise(net: Any) -> Any:
     """The same network; its causal convolutions see a pixel alone: a picture of a million pixels takes no seconds."""
     for conv in net.modules():

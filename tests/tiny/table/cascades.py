@@ -266,8 +266,8 @@ THREE = TWO | {"prior_scheduler": PRIOR}
 BOTH = {"scheduler": LEARNED, "prior_scheduler": PRIOR}
 FEW = {"decoder_num_inference_steps": 3, "super_res_num_inference_steps": 2}
 CASCADE = diffusers.DDPMWuerstchenScheduler
-KANDINSKY = partial(row, output_type="np")
-IF = partial(row, **UNCHECKED, watermarker=None, output_type="np")
+KANDINSKY = partial(row)
+IF = partial(row, **UNCHECKED, watermarker=None)
 
 ENTRIES: dict[str, Entry] = {
     "StableUnCLIPPipeline": row(

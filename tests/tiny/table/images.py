@@ -27,9 +27,9 @@ from tiny.pipelines import (
     certain,
     pointwise,
 )
-from tiny.table.entry import Entry, row
+from tiny.table.entry import Entry
 from tiny.table.language_models_of_images import SANA, SPRINT, _bria_fibo, _cogview4
-from tiny.table.rows import mask, photo
+from tiny.table.rows import mask, photo, row
 from tiny.table.transformers_of_images import _chroma, _hunyuan_dit
 
 
@@ -84,7 +84,6 @@ _FLUX = {
             DYNAMIC,
             FLUX | {"image": photo(1, 32), "mask_image": mask(32), "padding_mask_crop": 2, "strength": 0.9},
         ),
-        output_type="pil",
     ),
     "FluxFillPipeline": row(diffusers.FluxFillPipeline, FLUX_FILL, DYNAMIC, FLUX | MASKED | {"guidance_scale": 30.0}),
     "FluxControlPipeline": row(

@@ -24,7 +24,8 @@ from tiny.pipelines import (
     tiny,
     vae,
 )
-from tiny.table.entry import Entry, row
+from tiny.table.entry import Entry
+from tiny.table.rows import row
 
 SIZE = {"height": 16, "width": 16}
 BAD = {"negative_prompt": "bad"}

@@ -28,15 +28,21 @@ def row(
     build: Callable[[], dict[str, Any]],
     schedulers: Callable[[], Any] | Mapping[str, Callable[[], Any]],
     options: Mapping[str, Any] | None = None,
+    prompt: str = "a cat",
+    attributes: Mapping[str, Any] | None = None,
     *,
     steps: int = 3,
-    output_type: str = "pt",
     **fields: Any,
 ) -> Entry:
-    """A row of this class over shared parts, with schedulers of its own: one, or some by the names of its fields."""
+    """A row of this class over shared parts, with schedulers of its own: one, or some by the names of its fields.
+
+    `attributes` are set on the pipeline: sizes that its constructor fixes.
+    """
     named = schedulers if isinstance(schedulers, Mapping) else {"scheduler": schedulers}
 
     def make() -> Any:
-        return quiet(cls(**parts(build) | {name: new() for name, new in named.items()} | fields))
+        pipe = quiet(cls(**parts(build) | {name: new() for name, new in named.items()} | fields))
+        vars(pipe).update(attributes or {})
+        return pipe
 
-    return Entry(make, options or {}, steps=steps, output_type=output_type)
+    return Entry(make, options or {}, prompt, steps)

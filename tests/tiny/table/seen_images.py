@@ -20,10 +20,10 @@ from tiny.pipelines import (
     seeing_processor,
     vae,
 )
-from tiny.table.entry import Entry, row
+from tiny.table.entry import Entry
 from tiny.table.images import BAD, MASK, MASKED, OTHER, OTHER64, PHOTO64, PICTURE, QWEN
 from tiny.table.language_models_of_images import INVERTED, _omnigen
-from tiny.table.rows import photo
+from tiny.table.rows import photo, row
 from tiny.table.seeing_models_of_images import (
     _bria_fibo2,
     _dreamlite,

@@ -138,7 +138,6 @@ ENTRIES: dict[str, Entry] = {
         INPAINT,
         ddim,
         {"image": photo(1, 32), "mask_image": mask(32), "padding_mask_crop": 4},
-        output_type="pil",
     ),
     "StableDiffusionDepth2ImgPipeline": row(
         diffusers.StableDiffusionDepth2ImgPipeline, _depth, ddim, {"image": PICTURE}

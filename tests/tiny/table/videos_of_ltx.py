@@ -133,8 +133,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "LTXI2VLongMultiPromptPipeline": Entry(
         partial(made, diffusers.LTXI2VLongMultiPromptPipeline, _ltx, diffusers.LTXEulerAncestralRFScheduler),
-        CLIP | LONG | {"num_frames": 13, "cond_image": photo()},
-        output_type="np",  # "pt" is in [-1, 1], channels first
+        CLIP | LONG | {"num_frames": 13, "cond_image": photo()},  # "pt" is in [-1, 1], channels first
     ),
     "LTX2ConditionPipeline": Entry(
         partial(made, diffusers.LTX2ConditionPipeline, _ltx_2, STRETCHED),
