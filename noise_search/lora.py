@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,19 +152,19 @@ def _only(source: str, names: list[str]) -> str:
 
 @contextmanager
 def _heard() -> Iterator[list[str]]:
-    """What diffusers says of a LoRA, instead of its words on standard error, which mostly tell what is harmless."""
+    """What diffusers says of a LoRA, kept from standard error, as most of it tells what is harmless."""
     said: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             said.append(" ".join(record.getMessage().split()))
 
-    loaders, listener = logging.getLogger("diffusers.loaders"), Listener()
-    propagates = loaders.propagate
-    loaders.addHandler(listener)
-    loaders.propagate = False
+    library, listener = logging.getLogger("diffusers"), Listener()
+    handlers, propagates = library.handlers, library.propagate
+    library.handlers, library.propagate = [listener], False
     try:
-        yield said
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there are several
+            yield said
     finally:
-        loaders.propagate = propagates
-        loaders.removeHandler(listener)
+        library.handlers, library.propagate = handlers, propagates

@@ -66,7 +66,7 @@ ControlImage = Annotated[
 Strength = Annotated[float | None, typer.Option(help="How far image to image leaves the image, 0 to 1.")]
 ModelOption = Annotated[
     list[str] | None,
-    typer.Option(help="Another argument of the pipeline's call, such as clip_skip=2; may be repeated."),
+    typer.Option(help="Another argument of the pipeline's call, such as guidance_rescale=0.7; may be repeated."),
 ]
 Lora = Annotated[
     list[str] | None,
@@ -226,7 +226,7 @@ def _call_option(kind: type, text: str) -> tuple[str, Any]:
     from samplers.pipelines.view import parameters
 
     known = {name: one for name, one in parameters(kind).items() if name not in (*OWNED, *_ELSEWHERE)}
-    name, value = assignment(text, "clip_skip=2")
+    name, value = assignment(text, "guidance_rescale=0.7")
     if (own := _ELSEWHERE.get(name)) is not None:
         raise ValueError(f"{name!r} is an option of the command itself: give it as --{own}")
     if name not in known:

@@ -34,6 +34,7 @@ class FakeHub:
             blob = folder / "blobs" / hashlib.sha256(source.read_bytes()).hexdigest()
             shutil.copyfile(source, blob)
             link = folder / "snapshots" / snapshot / name
+            link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             link.symlink_to(blob)
 
@@ -52,7 +53,7 @@ class FakeHub:
 class HubServer:
     """A hub on this machine that answers as the real one does, by status and error code; used as a context.
 
-    `served` lists what was downloaded: (repository, commit, file).
+    `served` lists what was downloaded: (repository, commit, file); `cards` holds what cards of models say.
     """
 
     def __init__(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +61,7 @@ class HubServer:
         self._main: dict[str, str] = {}
         self.gated: set[str] = set()
         self.broken: set[str] = set()
+        self.cards: dict[str, dict[str, str]] = {}
         self.served: list[tuple[str, str, str]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         address = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -67,6 +69,7 @@ class HubServer:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", address)
         monkeypatch.setattr(
             "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
             address + "/{repo_id}/resolve/{revision}/{filename}",
@@ -90,8 +93,8 @@ class HubServer:
 
     def _answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         file = re.fullmatch(r"/(.+)/resolve/([^/]+)/(.+)", path)
-        info = re.fullmatch(r"/api/models/(.+)/(?:revision|tree)/([^/]+)", path)
-        found = file or info
+        about = re.fullmatch(r"/api/models/(.+)/(?:revision|tree)/([^/]+)", path)
+        found = file or about
         repository, revision = (found[1], found[2]) if found else ("", "")
         if repository in self.gated:
             return 403, {"X-Error-Code": "GatedRepo"}, b""
@@ -102,7 +105,9 @@ class HubServer:
         if file is None:
             siblings = [{"rfilename": name, "size": len(body)} for name, body in files.items()]
             tree = [{"type": "file", "path": name, "size": len(body), "oid": "0" * 40} for name, body in files.items()]
-            shown = tree if "/tree/" in path else {"id": repository, "sha": commit, "siblings": siblings}
+            card = self.cards.get(repository, {})
+            info = {"id": repository, "sha": commit, "siblings": siblings, "cardData": card}
+            shown = tree if "/tree/" in path else info
             return 200, {"Content-Type": "application/json"}, json.dumps(shown).encode()
         if file[3] in self.broken:
             return 403, {}, b""  # as a proxy may; a 5xx would be tried again for half a minute
