@@ -285,7 +285,20 @@ def _index_of_hub(name: str, revision: str, cache: str) -> Path:
     except Exception as error:  # network, hub and file system errors share no base class
         if not online:
             raise ValueError(_elsewhere(name)) from error
-        raise ValueError(f"model {name!r} could not be loaded: {hub.why(error)}; {hub.advice(error, name)}") from error
+        raise ValueError(f"model {name!r} could not be loaded: {_why_not(error, name, revision)}") from error
+
+
+def _why_not(error: Exception, name: str, revision: str) -> str:
+    """Why the hub doesn't give a model's index, and what to do."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the hub has no revision {revision!r} of it"
+    if isinstance(error, errors.RepositoryNotFoundError) and not isinstance(error, errors.GatedRepoError):
+        return "the hub has no model of this name, or it is private; log in with `hf auth login` where it is yours"
+    if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
+        return f"it holds no {_INDEX}; expected a diffusers pipeline"
+    return f"{hub.why(error)}; {hub.advice(error, name)}"
 
 
 def _elsewhere(name: str) -> str:

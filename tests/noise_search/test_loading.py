@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from noise_search import search
+from noise_search import models, replay, search
 from noise_search.models import load_model, pipeline_class
 from noise_search.settings import ModelSettings
 from tiny.fake_hub import FakeHub, HubServer
@@ -105,6 +105,38 @@ def test_offload_needs_an_accelerator(saved):
     refused("shapes-flow", "leave it out", offload="group", device="cpu")
 
 
+@pytest.mark.parametrize("offload", ["model", "sequential", "group"])
+def test_an_offloaded_model_gives_the_same_images(saved, offload):
+    plain = search("a cat", model=str(saved / "plain"), **SMALL)
+    pipe = models._from_pretrained(str(saved / "plain"), models._How("cpu", torch.float32, offload=offload))
+    hooked = [part for part in pipe.unet.modules() if hasattr(part, "_hf_hook") or hasattr(part, "_diffusers_hook")]
+    assert hooked
+    if offload == "sequential":  # accelerate can't run it with the CPU for an accelerator
+        return
+    assert np.array_equal(search("a cat", model=pipe, **SMALL).best.pixels, plain.best.pixels)
+
+
+def test_a_replay_may_offload_otherwise(saved, tmp_path):
+    file = search("a cat", model=str(saved / "plain"), **SMALL).save(tmp_path)["result"]
+    content = json.loads(file.read_text())
+    content["settings"]["model"]["loading"] = {"offload": "model"}  # as an accelerator's
+    file.write_text(json.dumps(content))
+    again = replay(file, model=str(saved / "plain"), progress=False)
+    assert again.difference <= 1.001 / 255 and "loading" not in again.settings["model"]
+    with pytest.raises(ValueError, match="the device here is the CPU"):
+        replay(file, model=str(saved / "plain"), offload="model", progress=False)
+    content["settings"]["model"]["loading"] = [3]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="for how its model was loaded; expected what a search writes"):
+        replay(file, model=str(saved / "plain"), progress=False)
+
+
+def test_a_replay_reads_the_recorded_variant(saved, tmp_path):
+    file = search("a cat", model=str(saved / "fp16"), variant="fp16", **SMALL).save(tmp_path)["result"]
+    assert replay(file, model=str(saved / "fp16"), progress=False).settings["model"]["loading"] == {"variant": "fp16"}
+    assert replay(file, model=str(saved / "plain"), progress=False).difference <= 1.001 / 255
+
+
 @pytest.mark.parametrize("settings", [{"lora": "a/b"}, {"offload": "model"}, {"variant": "a"}, {"revision": "a"}])
 def test_what_belongs_to_loading_is_refused_for_a_pipeline_object(settings):
     with pytest.raises(ValueError, match=rf"{next(iter(settings))}: only for models that are loaded by name"):
@@ -158,12 +190,16 @@ def test_nothing_is_downloaded_for_what_is_refused(server, saved, name):
     refused(f"org/pickled-{name}", f"has its {name} as pickle alone")
     server.add(f"org/{name}", files_of(saved / "plain"), FIRST)
     refused(f"org/{name}", "has no variant 'fp16'", variant="fp16")
-    refused(f"org/{name}", "could not be loaded", revision="no-such")
+    refused(f"org/{name}", "could not be loaded: the hub has no revision 'no-such' of it", revision="no-such")
     assert pipeline_class(f"org/{name}").__name__ == "StableDiffusionPipeline"
     assert {file for *_, file in server.served} == {"model_index.json"}
 
 
-def test_a_gated_model_says_what_to_do(server, saved):
+def test_what_the_hub_does_not_give_says_what_to_do(server, saved):
+    server.private.add("org/private")
+    refused("org/private", "the hub has no model of this name, or it is private")
+    server.add("org/weights", files_of(saved / "plain" / "unet"), FIRST)
+    refused("org/weights", "it holds no model_index.json; expected a diffusers pipeline")
     server.add("org/gated", files_of(saved / "plain"), FIRST)
     server.gated.add("org/gated")
     refused("org/gated", "accept its terms on the page of org/gated and log in with `hf auth login`")

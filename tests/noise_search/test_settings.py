@@ -13,7 +13,7 @@ from noise_search.settings import LOADING, ModelOptions, ModelSettings
 def test_the_typed_keywords_are_those_of_the_functions():
     keywords = [name for name in inspect.signature(search).parameters if name != "prompt"]
     assert sorted(keywords) == sorted(SearchOptions.__annotations__)
-    assert ModelOptions.__annotations__.keys() == {*ModelSettings.names(), *LOADING}
+    assert ModelOptions.__annotations__.keys() == {*ModelSettings.names(), *LOADING, "check"}
 
 
 @pytest.mark.parametrize(

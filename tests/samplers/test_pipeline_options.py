@@ -57,6 +57,12 @@ REFUSED_AT_ONCE = [  # pipeline, options, error, message
         ValueError,
         "steps and num_inference_steps are one option by two names",
     ),
+    (
+        lambda: tiny("sd-image"),
+        {"image": torch.cat([picture()] * 2)},
+        ValueError,
+        "image holds 2 images, and StableDiffusionImg2ImgPipeline begins each candidate from one of them",
+    ),
     (lambda: tiny("sd"), {"guidance": 1.0, "guidance_scale": 9.0}, ValueError, "guidance and guidance_scale"),
     (lambda: tiny("by-itself"), {}, NotDrivable, r"draws its noise by itself.*WholeCallSampler"),
     (

@@ -59,6 +59,7 @@ class HubServer:
     def __init__(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._files: dict[tuple[str, str], dict[str, bytes]] = {}
         self._main: dict[str, str] = {}
+        self.private: set[str] = set()
         self.gated: set[str] = set()
         self.broken: set[str] = set()
         self.cards: dict[str, dict[str, str]] = {}
@@ -98,6 +99,8 @@ class HubServer:
         repository, revision = (found[1], found[2]) if found else ("", "")
         if repository in self.gated:
             return 403, {"X-Error-Code": "GatedRepo"}, b""
+        if repository in self.private:
+            return 401, {"X-Error-Code": "RepoNotFound"}, b""
         commit = self._commit(repository, revision)
         files = self._files.get((repository, commit))
         if files is None:

@@ -67,6 +67,29 @@ def test_licences_with_terms_are_flagged_once(weights, words, caplog):
 
 
 @pytest.mark.parametrize(
+    ("licence", "words"),
+    [
+        ("creativeml-openrail-m", "sets terms of use; read it on the model card"),
+        ("flux-1-dev-non-commercial-license", "forbids commercial use"),
+        ("cc-by-nc-4.0", "forbids commercial use"),
+        ("stabilityai-ai-community", "sets terms of use"),
+        ("other", "sets terms of use"),
+    ],
+)
+def test_a_licence_that_restricts_use_is_said_once(licence, words, caplog):
+    notices.licensed("org/model", licence)
+    notices.licensed("org/model", licence)
+    (told,) = caplog.messages
+    assert told.startswith(f"org/model: its licence, {licence}, ") and words in told
+
+
+@pytest.mark.parametrize("licence", [None, "apache-2.0", "mit", "MIT", "bsd-3-clause", "cc0-1.0", "cc-by-4.0"])
+def test_other_licences_are_not_said(licence, caplog):
+    notices.licensed("org/model", licence)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
     "weights",
     [
         "Qwen/Qwen2.5-VL-7B-Instruct",
