@@ -313,7 +313,8 @@ def _of_hub(name: str, how: _How) -> Any:
     if not hub.reachable():
         return _from_pretrained(name, how, known_only=True)
     assert how.revision is not None
-    if not any(_index(name, how.revision).parent.rglob("*.safetensors")):
+    wanted = "*.safetensors" if how.variant is None else f"*.{how.variant}*.safetensors"
+    if not any(_index(name, how.revision).parent.rglob(wanted)):
         _check_weights(name, hub.files(name, how.revision), how)
         notices.licensed(name, hub.licence(name, how.revision))
         notices.loading(f"{name}@{how.revision[:8]}", download=True)

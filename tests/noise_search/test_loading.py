@@ -156,6 +156,9 @@ def test_a_revision_of_the_cache_is_recorded_by_its_commit(saved, tmp_path, monk
     hub.add("org/cached", files_of(saved / "plain"), FIRST)
     loaded = load_model("org/cached", ModelSettings(revision=FIRST))
     assert loaded.loading == {"revision": FIRST, "commit": FIRST}
+    file = search("a cat", model="org/cached", revision=FIRST, **SMALL).save(tmp_path / "run")["result"]
+    again = replay(file, model="org/cached", progress=False)  # which nothing but the record says the commit of
+    assert again.difference <= 1.001 / 255 and again.settings["model"]["loading"]["commit"] == FIRST
     refused("org/cached", "isn't in the hub's cache here", revision=SECOND)
     refused("org/cached", "isn't in the hub's cache here")  # nothing says what main is
 
