@@ -105,10 +105,8 @@ class BatchCall:
             if not probed.latent_output and getattr(view, "vae", None) is not None:
                 vars(view)["vae"] = Undecoded(view.vae)
 
-        options = probed.options | {"output_type": "latent"}
+        options = probed.options | probed.unfinished
         call = partial(calls.call, handed=handed, generators=row_generators(recipes, skipped), prepare=prepare)
-        if not self.kept:
-            return call(scheduler, self.prompts, options)
         with undisturbed(recipes) as drawn:
             output = call(scheduler, self.prompts, options)
         calls.draws = calls.draws or drawn.globally

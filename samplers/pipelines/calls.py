@@ -138,6 +138,7 @@ class PipelineCalls:
             around.enter_context(self._one_at_a_time())
             around.enter_context(denoisers.processors_restored(self.modules))
             around.enter_context(denoisers.counted(self.modules, self.count))
+            around.enter_context(torch.random.fork_rng())  # some encoders draw from the global generators
             if handed is not None:
                 options |= around.enter_context(handed.entering(type(self.pipe), self.device))
             return call_view(view, options)

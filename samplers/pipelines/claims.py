@@ -19,6 +19,7 @@ from samplers.pipelines.calls import PipelineCalls, as_images
 from samplers.pipelines.prompts import EMBEDDED, asking, label_id
 from samplers.pipelines.sampler import PipelineSampler
 from samplers.pipelines.view import call_view, make_view, parameters
+from samplers.space import NoiseSpace
 from samplers.state import State
 
 SEEDS = (1, 2, 3)
@@ -90,14 +91,11 @@ def show(sampler: PipelineSampler, prompt: str, sizes: Sequence[int] = (2,)) -> 
     repeats = None
     try:
         space = looked.space(steps=steps)
-        prompts = [prompt, _other(looked), prompt][: max(sizes)]
-        noises = [space.fresh([s], looked.condition(p)) for s, p in zip(SEEDS, prompts, strict=False)]
-        alone = [looked.decode(looked.run(noise, space.end).final) for noise in noises]
-        plain = apart(alone[0], expected)
+        first = _alone(looked, space, seed, prompt)
+        plain = apart(first, expected)
         if not plain <= tolerance:
             repeats = apart(plain_image(calls, prompt, options, seed, drawn=1), expected) <= tolerance
-        gaps = [_rows(looked, noises[:size], alone[:size], apart) for size in sizes]
-        rows = None if None in gaps else max((gap for gap in gaps if gap is not None), key=_badness)
+        rows = _rows(looked, space, prompt, first, sizes, apart) if plain <= tolerance or repeats is False else None
         failed = ""
     except Exception as error:
         if is_out_of_memory(error) or isinstance(error, denoisers.Busy):
@@ -111,23 +109,38 @@ def show(sampler: PipelineSampler, prompt: str, sizes: Sequence[int] = (2,)) -> 
     return Claims(plain, rows, repeats, tolerance, failed, -(-spent // max(1, looked.rows_per_evaluation)))
 
 
-def _badness(gap: float) -> float:
-    return math.inf if math.isnan(gap) else gap
+def _alone(sampler: PipelineSampler, space: NoiseSpace, seed: int, prompt: str) -> Tensor:
+    """The image of one run of one row."""
+    return sampler.decode(sampler.run(space.fresh([seed], sampler.condition(prompt)), space.end).final)
 
 
 def _rows(
-    sampler: PipelineSampler, noises: list[State], alone: list[Tensor], apart: Callable[[Tensor, Tensor], float]
+    sampler: PipelineSampler,
+    space: NoiseSpace,
+    prompt: str,
+    first: Tensor,
+    sizes: Sequence[int],
+    apart: Callable[[Tensor, Tensor], float],
 ) -> float | None:
-    """How far rows in one batch are from the rows alone; None where a batch doesn't fit or isn't taken."""
+    """How far rows in batches of these sizes are from the rows alone, of which `first` is one; None where none runs."""
+    count = max(sizes)
     try:
-        together = sampler.run(State.cat(noises), sampler.space_of(noises[0]).end).final
-        images = sampler.decode(together)
+        try:
+            prompts = [prompt, _other(sampler), prompt][:count]
+            alone = [first, *(_alone(sampler, space, s, p) for s, p in zip(SEEDS[1:], prompts[1:], strict=False))]
+        except ValueError:  # a prompt of another form than texts
+            prompts = [prompt] * count
+            alone = [first, *(_alone(sampler, space, s, p) for s, p in zip(SEEDS[1:], prompts[1:], strict=False))]
+        gaps = []
+        for size in sizes:
+            noises = [space.fresh([s], sampler.condition(p)) for s, p in zip(SEEDS[:size], prompts[:size], strict=True)]
+            images = sampler.decode(sampler.run(State.cat(noises), space.end).final)
+            gaps += [apart(images[row : row + 1], alone[row]) for row in range(size)]
     except denoisers.Busy:
         raise
-    except Exception:
+    except Exception:  # of whatever kind: a batch that runs out of memory is none either
         return None
-    gaps = [apart(images[row : row + 1], one) for row, one in enumerate(alone)]
-    return max(gaps) if all(map(math.isfinite, gaps)) else math.nan
+    return math.nan if any(map(math.isnan, gaps)) else max(gaps)
 
 
 def short(sampler: PipelineSampler, steps: int = STEPS) -> int | None:

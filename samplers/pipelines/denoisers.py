@@ -76,11 +76,14 @@ def counted(modules: Sequence[nn.Module], count: Callable[[int], None]) -> Itera
 
 
 def input_rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """Rows of a denoiser call: the first axis of its first tensor, or the length of its list of tensors."""
+    """Rows of a denoiser call: the first axis of its first tensor, or the length of its list of (lists of) tensors."""
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor) and value.ndim > 1:
             return len(value)
-        if isinstance(value, list) and value and isinstance(value[0], Tensor):
+        inner = value
+        while isinstance(inner, list) and inner:
+            inner = inner[0]
+        if inner is not value and isinstance(inner, Tensor):
             return len(value)
     return 0
 

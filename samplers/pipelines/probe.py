@@ -20,7 +20,11 @@ from samplers.space import NoiseSpace, check_levels
 
 
 class Probed(NamedTuple):
-    """A grid of a pipeline, how to ask for it again, and how noise enters and x leaves."""
+    """A grid of a pipeline, how to ask for it again, and how noise enters and x leaves.
+
+    Attributes:
+        unfinished: the options by which x is asked for, undecoded where the pipeline can.
+    """
 
     space: NoiseSpace
     layout: Layout
@@ -28,6 +32,7 @@ class Probed(NamedTuple):
     options: dict[str, Any]
     builder: Builder
     latent_output: bool
+    unfinished: dict[str, str]
 
 
 class Probes:
@@ -96,26 +101,29 @@ def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tu
     Whose fault it was only a call with steps can tell. Out of memory is none of the pipeline's limits.
     """
     name = type(calls.pipe).__name__
-    generator = torch.Generator().manual_seed(0)
-    layouts = LayoutProbe(type(calls.pipe), "latents" in parameters(calls.pipe), generator)
-    slices = SliceProbe()
+    typed = "output_type" in parameters(calls.pipe)
+    for unfinished in ({"output_type": "latent"}, {"output_type": calls.picture_type(options)}) if typed else ({},):
+        generator = torch.Generator().manual_seed(0)
+        layouts = LayoutProbe(type(calls.pipe), "latents" in parameters(calls.pipe), generator)
+        slices, scheduler = SliceProbe(), calls.standing()
 
-    def watch(view: Any) -> None:
-        layouts.install(view)
-        slices.install(view)
+        def watch(view: Any, layouts: LayoutProbe = layouts, slices: SliceProbe = slices) -> None:
+            layouts.install(view)
+            slices.install(view)
 
-    scheduler = calls.standing()
-    try:
-        with layouts.watching():
-            asked = options | ({"output_type": "latent"} if "output_type" in parameters(calls.pipe) else {})
-            output = calls.call(scheduler, [prompt], asked, generators=[generator], prepare=watch)
-    except (NotDrivable, denoisers.Busy):
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
+        try:
+            with layouts.watching():
+                output = calls.call(scheduler, [prompt], options | unfinished, generators=[generator], prepare=watch)
+            break
+        except (NotDrivable, denoisers.Busy):
             raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NotDrivable(f"{name} cannot be called without steps ({said:.200})") from error
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if "output" in said and unfinished == {"output_type": "latent"}:  # some have nothing but pictures
+                continue
+            raise NotDrivable(f"{name} cannot be called without steps ({said:.200})") from error
     layout = layouts.found
     if layout is None or scheduler.walk.grid is None:
         raise NotDrivable(f"{name} asked for no timesteps, or drew no noise, in a call")
@@ -125,7 +133,7 @@ def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tu
         grid = replace(grid, start_scale=1.0)  # noise is added to the image at its own scale
     space = NoiseSpace(layout.shape, layout.axes, grid.alphas, grid.sigmas, layout.before or ())
     latent = isinstance(output, Tensor) and tuple(output.shape) == (1, *layout.loop_shape)
-    return Probed(space, layout, grid, options, builder, latent)
+    return Probed(space, layout, grid, options, builder, latent, unfinished)
 
 
 def _extended(build: Builder, skipped: int, levels: tuple[float, ...]) -> Builder:

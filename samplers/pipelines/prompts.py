@@ -66,9 +66,12 @@ class PromptMemo:
         bound = inspect.signature(method).bind(*args, **kwargs)
         bound.apply_defaults()
         batch = bound.arguments.get("prompt")
-        if not isinstance(batch, list) or not all(isinstance(p, str) for p in batch):
+        if isinstance(batch, list) and all(isinstance(p, str) for p in batch):
+            rows = [_row(bound.arguments, i, len(batch)) for i in range(len(batch))]
+        elif isinstance(batch, str):
+            rows = [dict(bound.arguments)]
+        else:
             return method(*args, **kwargs)
-        rows = [_row(bound.arguments, i, len(batch)) for i in range(len(batch))]
         if not all(_plain(row) for row in rows):
             return method(*args, **kwargs)  # tensors or images among the arguments: nothing to key by
         encodings = [self._row_encoding(method, bound, row) for row in rows]
@@ -77,16 +80,17 @@ class PromptMemo:
     def _row_encoding(
         self, method: Callable[..., Any], bound: inspect.BoundArguments, row: dict[str, Any]
     ) -> _Encoding:
-        key = repr(sorted(row.items()))
+        texts = {k: v[0] if isinstance(v, list) else v for k, v in row.items() if PROMPT.fullmatch(k) and v}
+        key = repr(sorted((row | texts).items()))
         if key not in self._rows:
             alone = inspect.BoundArguments(bound.signature, type(bound.arguments)(row))
-            prompt = row["prompt"][0]  # before the call: Z-Image writes its chat template into the list
+            prompt = texts.get("prompt", "")  # before the call: Z-Image writes its chat template into the list
             value = method(*alone.args, **alone.kwargs)
             self.encoded.append(prompt)
             twice = value
             if _hides_rows(value):
-                doubled = {k: v * 2 if PROMPT.fullmatch(k) and isinstance(v, list) else v for k, v in row.items()}
-                doubled |= {k: 2 for k in row if k == "batch_size"} | {"prompt": [prompt] * 2}
+                doubled = row | {k: [v] * 2 for k, v in texts.items()} | {"prompt": [prompt] * 2}
+                doubled |= {k: 2 for k in row if k == "batch_size"}
                 both = inspect.BoundArguments(bound.signature, type(bound.arguments)(doubled))
                 twice = method(*both.args, **both.kwargs)
             axes = _axes(value, twice)
@@ -188,17 +192,11 @@ def asked(pipe: Any, prompts: list[str], options: Mapping[str, Any] = MappingPro
     if argument == "prompt":
         if "prompt_embeds" in given:
             return given
-        return given | {"prompt": list(prompts) if len(prompts) > 1 or takes_lists(pipe) else prompts[0]}
+        return given | {"prompt": list(prompts) if len(prompts) > 1 else prompts[0]}
     if argument == "class_labels":
         counted = {"batch_size": len(prompts)} if "batch_size" in parameters(pipe) else {}
         return counted | {"class_labels": [label_id(pipe, prompt) for prompt in prompts]}
     return {} if argument is None else given | {argument: len(prompts)}
-
-
-def takes_lists(pipe: Any) -> bool:
-    """Whether a pipeline says that it takes several prompts."""
-    stated = parameters(pipe)["prompt"].annotation
-    return "str" not in str(stated) or "list" in str(stated).lower()
 
 
 def _repeated(name: str, rows: Any, count: int) -> Any:

@@ -236,10 +236,6 @@ class PipelineSampler(CallingSampler):
         """Whether the plain pipeline, given the seed of a row from `fresh`, draws the row's picture."""
         return self.look().layout.before is not None and not self.replaced and not self._calls.draws
 
-    def space_of(self, states: State) -> NoiseSpace:
-        """The space that states belong to, of those handed out."""
-        return self._probed(states).space
-
     def kept(self) -> "PipelineSampler":
         """The same with the pipeline's own scheduler; they share what was encoded."""
         kept = PipelineSampler(self._calls.pipe, scheduler="keep", **self._calls.options)
@@ -285,7 +281,7 @@ class PipelineSampler(CallingSampler):
         latent = clean_latent(states, probed.space)
         prompts = row_prompts(self._prompts, states)[:1] * len(states)  # without steps any prompt will do
         handed = Handed(probed.layout, latent)
-        options = probed.options | {"output_type": "pt"}
+        options = probed.options | {"output_type": self._calls.picture_type(probed.options)}
         return as_images(self._calls.call(self._calls.standing(), prompts, options, handed=handed), len(states))
 
     def describe(self) -> dict[str, Any]:
