@@ -2,7 +2,6 @@
 
 import html
 import math
-import random
 import time
 import warnings
 from collections.abc import Sequence
@@ -297,4 +296,4 @@ def _state(pipe: Any) -> dict[str, Any]:
         found[f"attention processors of {name}"] = [id(p) for p in getattr(module, "attn_processors", {}).values()]
         found[f"dtype of {name}"] = [str(p.dtype) for p in module.parameters()]
     found["random state of torch"] = torch.get_rng_state().numpy().tobytes()
-    return found | {"random state of numpy": repr(np.random.get_state()), "random state": repr(random.getstate())}
+    return found | {"random state of numpy": repr(np.random.get_state())}

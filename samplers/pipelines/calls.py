@@ -132,13 +132,13 @@ class PipelineCalls:
         prepare(view)
         options = self._per_row(options, prompts)
         if "generator" in parameters(self.pipe):
-            options["generator"] = generators or [torch.Generator().manual_seed(0) for _ in prompts]
+            each = generators or [torch.Generator().manual_seed(0) for _ in prompts]
+            options["generator"] = each[0] if isinstance(each, list) and len(each) == 1 else each
         with ExitStack() as around:
             around.enter_context(denoisers.claimed(self.modules, self, calling=True))
             around.enter_context(self._one_at_a_time())
             around.enter_context(denoisers.processors_restored(self.modules))
             around.enter_context(denoisers.counted(self.modules, self.count))
-            around.enter_context(torch.random.fork_rng())  # some encoders draw from the global generators
             if handed is not None:
                 options |= around.enter_context(handed.entering(type(self.pipe), self.device))
             return call_view(view, options)

@@ -112,7 +112,7 @@ def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tu
             slices.install(view)
 
         try:
-            with layouts.watching():
+            with layouts.watching(), torch.random.fork_rng():  # some encoders draw from the global generators
                 output = calls.call(scheduler, [prompt], options | unfinished, generators=[generator], prepare=watch)
             break
         except (NotDrivable, denoisers.Busy):

@@ -282,7 +282,9 @@ class PipelineSampler(CallingSampler):
         prompts = row_prompts(self._prompts, states)[:1] * len(states)  # without steps any prompt will do
         handed = Handed(probed.layout, latent)
         options = probed.options | {"output_type": self._calls.picture_type(probed.options)}
-        return as_images(self._calls.call(self._calls.standing(), prompts, options, handed=handed), len(states))
+        with torch.random.fork_rng():
+            output = self._calls.call(self._calls.standing(), prompts, options, handed=handed)
+        return as_images(output, len(states))
 
     def describe(self) -> dict[str, Any]:
         """Everything that changes results on the default grid, as plain JSON; reads a sample of the weights."""

@@ -171,6 +171,7 @@ def count_steps(calls: PipelineCalls, options: dict[str, Any], prompt: str | Non
         )  # first: `stop` would end another's forwards
         for module in calls.modules:
             hooks.callback(module.register_forward_pre_hook(stop, with_kwargs=True, prepend=True).remove)
+        hooks.enter_context(torch.random.fork_rng())
         try:
             calls.call(scheduler, [any_prompt(calls.pipe) if prompt is None else prompt], options, prepare=prepare)
         except Reached:

@@ -50,9 +50,9 @@ def checked(name: str) -> dict[str, Any]:
 def settings(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a call as `check` takes them."""
     renamed = {"guidance_scale": "guidance", "height": "height", "width": "width", "negative_prompt": "negative_prompt"}
-    own = {renamed[k]: v for k, v in options.items() if k in renamed and isinstance(v, int | float | str)}
-    own = {k: v for k, v in own.items() if v is not None}
-    return own | {"model_options": {k: v for k, v in options.items() if k not in renamed or renamed[k] not in own}}
+    given = {k: v for k, v in options.items() if v is not None}
+    own = {renamed[k]: v for k, v in given.items() if k in renamed and isinstance(v, int | float | str)}
+    return own | {"model_options": {k: v for k, v in given.items() if renamed.get(k) not in own}}
 
 
 def told(row: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 import noise_search
-from benchmarks.pipelines import PAGE, page
+from benchmarks.pipelines import PAGE, page, settings
 from noise_search import claims
 from noise_search.cli.app import app
 from samplers.base import Sampler
@@ -186,6 +186,6 @@ FAST = [
 def test_rows_of_the_table_are_what_a_run_finds(name):
     rows = {one["row"]: one for one in json.loads(claims.TABLE.read_text())["rows"]}
     entry = ENTRIES[name]
-    found = noise_search.check(entry.make(), prompt=entry.prompt, steps=entry.steps, model_options=dict(entry.options))
+    found = noise_search.check(entry.make(), prompt=entry.prompt, steps=entry.steps, **settings(entry.options))
     assert (found.level, found.rows, found.why) == (rows[name]["level"], rows[name]["rows"], rows[name]["why"])
     assert found.ok
