@@ -4,7 +4,7 @@ import html
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Unpack
@@ -15,15 +15,19 @@ import torch
 from noise_search.claims import LEVELS
 from noise_search.models import arguments_of, open_pipeline
 from noise_search.settings import ModelOptions, ModelSettings, spelt
-from noise_search.words import counted, table
-from samplers.base import Sampler
+from noise_search.words import counted, first_line, table
+from samplers.base import Run, Sampler
 from samplers.pipelines.choose import sampler_for
 from samplers.pipelines.claims import Claims, short, show
 from samplers.pipelines.sampler import PipelineSampler
+from samplers.space import NoiseSpace
 from samplers.state import State
 
 WORKS = dict(zip(LEVELS, ("all algorithms", "random and zero-order search", "random search"), strict=True))
 _SIGNS = {True: "yes", False: "NO", None: "-"}
+PLAIN = "a run is the plain pipeline's"
+ROWS = "a candidate alone is that in a batch"
+PIECES = "a run in pieces is the run in one go"
 STEPS = 3
 SEED = 1
 
@@ -145,7 +149,7 @@ def check(
         spent = sum(one.nfe for one in looked)
         counts: list[int] = []
         if isinstance(sampler, PipelineSampler):
-            found, used, images = _pieces(sampler, prompt, counts)
+            found, used, images = _pieces(sampler, prompt, counts, looked[-1].steps is not None)
         else:
             found, used, images = _whole(sampler, prompt, counts)
         points += found
@@ -154,7 +158,8 @@ def check(
     points.append(Point("the pipeline is left as it was", not changed, kept, "it can be used on as before"))
     finite = bool(images.isfinite().all())
     points.append(Point("images are finite", finite, str(_dtypes(pipe)), "nothing is lost to overflows"))
-    level = LEVELS[0] if sampler.can_stop else LEVELS[1] if sampler.can_move else LEVELS[2]
+    stops = sampler.can_stop and not any(one.holds is False for one in points if one.claim == PIECES)
+    level = LEVELS[0] if stops else LEVELS[1] if sampler.can_move else LEVELS[2]
     together = bool(getattr(sampler, "rows_together", False))
     seconds = time.perf_counter() - started
     return PipelineCheck(
@@ -164,7 +169,7 @@ def check(
 
 def _plain(looked: Sequence[Claims]) -> list[Point]:
     """Of each sampler that was tried, whether its run is the plain pipeline's."""
-    claim, meaning = "a run is the plain pipeline's", "its seed can be given to the pipeline itself"
+    claim, meaning = PLAIN, "its seed can be given to the pipeline itself"
     found = []
     for one in looked:
         if one.failed:
@@ -179,7 +184,7 @@ def _plain(looked: Sequence[Claims]) -> list[Point]:
 
 
 def _rows(looked: Sequence[Claims]) -> Point:
-    claim = "a candidate alone is that in a batch"
+    claim = ROWS
     if not looked or not looked[-1].drives:
         return Point(claim, None, "each candidate is a call", "no batches")
     rows = looked[-1].rows
@@ -189,9 +194,11 @@ def _rows(looked: Sequence[Claims]) -> Point:
     return Point(claim, together, f"{rows:.1e} apart", "batches are used" if together else "each candidate runs alone")
 
 
-def _pieces(sampler: PipelineSampler, prompt: str, counts: list[int]) -> tuple[list[Point], int, torch.Tensor]:
+def _pieces(
+    sampler: PipelineSampler, prompt: str, counts: list[int], short_enough: bool
+) -> tuple[list[Point], int, torch.Tensor]:
     """Stop, fork, resume and re-noise, if it can; rows counted at the same time. Also NFE spent, and an image."""
-    steps = short(sampler, STEPS)
+    steps = short(sampler, STEPS) if short_enough else None
     space = sampler.space(steps=steps)
     noise, end = space.fresh([SEED], sampler.condition(prompt)), space.end
     told, nfe = 0, 0
@@ -202,29 +209,42 @@ def _pieces(sampler: PipelineSampler, prompt: str, counts: list[int]) -> tuple[l
         told, nfe = told + done.denoiser_rows, nfe + len(states) * (stop - states.step)
         return done
 
-    claim, meaning = "a run in pieces is the run in one go", "algorithms may stop, fork, resume and re-noise"
     with _hooked(sampler, counts):
-        if sampler.can_stop and end > 2:
-            whole = run(noise, end, keep=[1, 2])
-            forked = run(whole.kept[1][[0, 0]], end).final
-            resumed = run(whole.kept[2], end).final
-            back = space.renoise(whole.kept[2], 1, [SEED])
-            once = run(back, end).final
-            twice = run(run(back, 2).final, end).final
-            scale = float(whole.final.x.abs().max()) or 1.0
-            pairs = [(forked.x[:1], whole.final.x), (forked.x[1:], whole.final.x), (resumed.x, whole.final.x)]
-            gaps = [float((a - b).abs().max()) / scale for a, b in [*pairs, (twice.x, once.x)]]
-            worst = max(gaps) if all(map(math.isfinite, gaps)) else math.nan
-            exact = torch.finfo(_loop_dtype(sampler)).eps * 1000
-            found = Point(claim, worst <= exact, f"{worst:.1e} apart", meaning)
+        keep = [1, 2] if sampler.can_stop and end > 2 else []
+        whole = run(noise, end, keep)
+        if keep:
+            found = _resumed(space, whole, run, torch.finfo(_loop_dtype(sampler)).eps * 1000)
         else:
-            whole = run(noise, end)
             why = sampler.limitation or f"{counted(end, 'step')} are too few to stop on the way"
-            found = Point(claim, None, why, "whole runs only")
+            found = Point(PIECES, None, why, "whole runs only")
     counted_rows = sum(counts)
     seen = f"{counted_rows} by hooks, {told} told, {nfe} NFE"
     rows = Point("denoiser rows are counted", counted_rows == told, seen, "budgets are exact")
     return [found, rows], nfe, sampler.decode(whole.final)
+
+
+def _resumed(space: NoiseSpace, whole: Run, run: Callable[..., Run], exact: float) -> Point:
+    """Whether runs that were forked, resumed and re-noised end where those in one go do."""
+    end = space.end
+    try:
+        forked = run(whole.kept[1][[0, 0]], end).final
+        resumed = run(whole.kept[2], end).final
+        back = space.renoise(whole.kept[2], 1, [SEED])
+        once = run(back, end).final
+        twice = run(run(back, 2).final, end).final
+    except Exception as error:
+        return Point(PIECES, False, first_line(error), "whole runs only")
+    scale = float(whole.final.x.abs().max()) or 1.0
+    pairs = [
+        (forked.x[:1], whole.final.x),
+        (forked.x[1:], whole.final.x),
+        (resumed.x, whole.final.x),
+        (twice.x, once.x),
+    ]
+    gaps = [float((a - b).abs().max()) / scale for a, b in pairs]
+    worst = max(gaps) if all(map(math.isfinite, gaps)) else math.nan
+    meaning = "algorithms may stop, fork, resume and re-noise" if worst <= exact else "whole runs only"
+    return Point(PIECES, worst <= exact, f"{worst:.1e} apart", meaning)
 
 
 def _whole(sampler: Sampler, prompt: str, counts: list[int]) -> tuple[list[Point], int, torch.Tensor]:
@@ -235,7 +255,7 @@ def _whole(sampler: Sampler, prompt: str, counts: list[int]) -> tuple[list[Point
         space = sampler.space()
     with _hooked(sampler, counts):
         done = sampler.run(space.fresh([SEED], sampler.condition(prompt)), space.end)
-    found = Point("a run in pieces is the run in one go", None, sampler.limitation, "whole runs only")
+    found = Point(PIECES, None, sampler.limitation, "whole runs only")
     seen = f"{sum(counts)} by hooks, {done.denoiser_rows} told, {space.end} NFE"
     rows = Point("denoiser rows are counted", sum(counts) == done.denoiser_rows, seen, "budgets are exact")
     return [found, rows], space.end, sampler.decode(done.final)

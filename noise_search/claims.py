@@ -24,7 +24,10 @@ TABLE = Path(__file__).parent / "data" / "pipelines.json"
 
 @functools.cache
 def tested() -> Mapping[str, Mapping[str, Any]]:
-    """By class of diffusers, what the table of tested pipelines holds: its `level`, and whether its `rows` batch."""
+    """By class of diffusers, which claims hold in the table of tested pipelines; None for in some of its rows.
+
+    `plain`: a run is the plain pipeline's; `rows`: a row in a batch is the row alone; `pieces`: a run may stop.
+    """
     return dict(json.loads(TABLE.read_text(encoding="utf-8"))["classes"])
 
 
@@ -48,9 +51,9 @@ class Shown:
         """The claims of a sampler."""
         name = type(sampler.pipe).__name__
         entry = tested().get(name) if type(sampler.pipe).__module__.startswith("diffusers.") else None
-        if entry is not None and entry["level"] != "seeds":
+        if entry is not None and entry["plain"] and entry["rows"] is not None:
             self.record = {"tested": name, **entry}
-            return Claims(0.0, 0.0 if entry["rows"] else None, True, 1.0)
+            return Claims(0.0, 0.0 if entry["rows"] else None, True, 1.0, pieces=entry["pieces"])
         key = _key(sampler)
         known = _read().get(key)
         if known is None:

@@ -142,7 +142,7 @@ def arguments_of(settings: ModelSettings, card: ModelCard) -> dict[str, Any]:
     given, options = settings.given, settings.options
     renamed = {"steps": "num_inference_steps", "guidance": card.defaults.get("guidance_argument", "guidance_scale")}
     for name_here, name_there in renamed.items():
-        if name_there in options:
+        if options.get(name_there) is not None:
             raise ValueError(
                 f"model_options has {name_there!r}; give it as {name_here}={options[name_there]!r} instead"
             )

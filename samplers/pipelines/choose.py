@@ -96,6 +96,8 @@ def _settled(
     elif sampler.replaced:
         sampler.note = f"first-order steps in place of {name}'s, since states on the way are needed"
         sampler.space()  # which says so
+    if known is not None and not known.pieces and sampler.can_stop:
+        sampler.can_stop, sampler.limitation = False, "a run in pieces isn't the run in one go"
     if known is not None and not known.rows_together:
         sampler.rows_together = False
         far = "can't share a call" if known.rows is None else f"differ in a batch (by {known.rows:.2g} of 1)"

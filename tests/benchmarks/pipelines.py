@@ -18,6 +18,7 @@ from typing import Any
 import diffusers
 import torch
 
+from noise_search.checking import PIECES, PLAIN
 from noise_search.claims import LEVELS, TABLE
 from samplers.pipelines.view import parameters
 
@@ -50,9 +51,9 @@ def checked(name: str) -> dict[str, Any]:
 def settings(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a call as `check` takes them."""
     renamed = {"guidance_scale": "guidance", "height": "height", "width": "width", "negative_prompt": "negative_prompt"}
-    given = {k: v for k, v in options.items() if v is not None}
-    own = {renamed[k]: v for k, v in given.items() if k in renamed and isinstance(v, int | float | str)}
-    return own | {"model_options": {k: v for k, v in given.items() if renamed.get(k) not in own}}
+    own = {renamed[k]: v for k, v in options.items() if k in renamed and isinstance(v, int | float | str)}
+    left = {k: v for k, v in options.items() if renamed.get(k) not in own}
+    return own | {"model_options": {k: v for k, v in left.items() if v is not None or k not in renamed.values()}}
 
 
 def told(row: dict[str, Any]) -> str:
@@ -65,6 +66,24 @@ def told(row: dict[str, Any]) -> str:
     return f"{row['row']}: {row['level']}{rows} ({row['seconds']:.1f} s){limits}" + "".join(
         f"\n    NOT {f}" for f in failed
     )
+
+
+def names_of(rows: list[dict[str, Any]]) -> set[str]:
+    """The classes of rows."""
+    return {row["pipeline"] for row in rows}
+
+
+def claimed(rows: list[dict[str, Any]]) -> dict[str, bool | None]:
+    """Of the rows of a class, which claims hold: in all, in none (False), in some (None)."""
+
+    def of(claim: str) -> bool:
+        return all(p["holds"] is not False for row in rows for p in row["points"] if p["claim"] == claim)
+
+    # One whose own pictures don't repeat tells nothing of batches: its rows are run one by one when that is seen.
+    repeating = [row for row in rows if not any(p["claim"] == PLAIN and p["holds"] is None for p in row["points"])]
+    batches = {row["rows"] for row in repeating if row["level"] != LEVELS[-1]}
+    together = None if len(batches) > 1 else True in batches
+    return {"plain": of(PLAIN), "rows": together, "pieces": of(PIECES)}
 
 
 def page(content: dict[str, Any]) -> str:
@@ -112,19 +131,13 @@ def main() -> int:
             print(told(row), flush=True)
     print(f"{len(found)} rows, {time.perf_counter() - started:.0f} s", flush=True)
     if given.write and not given.only:
-        classes: dict[str, Any] = {}
-        for row in found:
-            if "error" in row:
-                continue
-            name = row["pipeline"]
-            worse = classes.get(name, {"level": LEVELS[0], "rows": True})
-            level = max(row["level"], worse["level"], key=LEVELS.index)
-            classes[name] = {"level": level, "rows": row["rows"] and worse["rows"]}
+        good = [row for row in found if "error" not in row]
+        classes = {name: claimed([row for row in good if row["pipeline"] == name]) for name in sorted(names_of(good))}
         kept = ("row", "pipeline", "level", "rows", "why")
         content = {
             "diffusers": diffusers.__version__,
-            "classes": dict(sorted(classes.items())),
-            "rows": [{k: row[k] for k in kept} for row in found if "error" not in row],
+            "classes": classes,
+            "rows": [{k: row[k] for k in kept} for row in good],
         }
         TABLE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         PAGE.write_text(page(content), encoding="utf-8")

@@ -145,7 +145,7 @@ ENTRIES: dict[str, Entry] = {
         diffusers.OmniGenPipeline,
         _omnigen_edit,
         INVERTED,
-        {"height": 32, "width": 32, "input_images": [[photo(1, 32)]], "img_guidance_scale": 1.6},
+        {"height": 32, "width": 32, "input_images": [photo(1, 32)], "img_guidance_scale": 1.6},
         IN_TEXT,
     ),
     "DreamLitePipeline, one picture": row(

@@ -127,6 +127,8 @@ SCHEDULERS = {
 """Of `StableDiffusionPipeline`, besides its DDIM."""
 
 ENTRIES: dict[str, Entry] = {
+    "StableDiffusionPipeline": SD(diffusers.StableDiffusionPipeline, sd, ddim, {"negative_prompt": "blurry"}),
+    "StableDiffusionXLPipeline": SDXL(diffusers.StableDiffusionXLPipeline, sdxl, euler, {"negative_prompt": "blurry"}),
     "StableDiffusionPipeline, negative embeddings": SD(diffusers.StableDiffusionPipeline, sd, ddim, EMBEDDED),
     "StableDiffusionImg2ImgPipeline": SD(diffusers.StableDiffusionImg2ImgPipeline, sd, ddim, {"image": PICTURE}),
     "StableDiffusionInpaintPipeline": SD(diffusers.StableDiffusionInpaintPipeline, INPAINT, ddim, MASKED),
