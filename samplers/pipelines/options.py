@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from samplers.base import NotDrivable
-from samplers.pipelines.prompts import ASKING, asking
+from samplers.pipelines.prompts import ASKING, asking, check_embedded
 from samplers.pipelines.randn import drawing_modules
 from samplers.pipelines.scheduler import COPIES
 from samplers.pipelines.view import ModularFace, is_pipeline, parameters
@@ -65,6 +65,7 @@ def call_options(
     unknown = [k for k in options if k not in known]
     if unknown:
         raise TypeError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
+    check_embedded(options)
     _check_guidance(pipe, options)
     _check_image(pipe, options)
     return options

@@ -188,7 +188,7 @@ def asking(pipe: Any) -> str | None:
 def asked(pipe: Any, prompts: list[str], options: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     """The call options that ask for one row per prompt, with one row per prompt of what `options` have encoded."""
     argument = asking(pipe)
-    given = {k: _repeated(k, v, len(prompts)) for k, v in options.items() if EMBEDDED.fullmatch(k) and v is not None}
+    given = {k: _repeated(v, len(prompts)) for k, v in options.items() if EMBEDDED.fullmatch(k) and v is not None}
     if argument == "prompt":
         if "prompt_embeds" in given:
             return given
@@ -199,10 +199,23 @@ def asked(pipe: Any, prompts: list[str], options: Mapping[str, Any] = MappingPro
     return {} if argument is None else given | {argument: len(prompts)}
 
 
-def _repeated(name: str, rows: Any, count: int) -> Any:
-    if len(rows) != 1:
-        raise ValueError(f"{name} has {len(rows)} rows; expected 1, which every candidate gets")
-    return rows.repeat_interleave(count, 0) if isinstance(rows, Tensor) else list(rows) * count
+def check_embedded(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for prompts encoded for more candidates than one."""
+    for name, given in options.items():
+        if EMBEDDED.fullmatch(name) and given is not None and _rows_of(given) != 1:
+            raise ValueError(f"{name} has {_rows_of(given)} rows; expected 1, which every candidate gets")
+
+
+def _row_axis(given: Any) -> int:
+    return 1 if isinstance(given, Tensor) and given.ndim > 3 else 0  # HiDream's layers come first
+
+
+def _rows_of(given: Any) -> int:
+    return int(given.shape[_row_axis(given)]) if isinstance(given, Tensor) else len(given)
+
+
+def _repeated(given: Any, count: int) -> Any:
+    return given.repeat_interleave(count, _row_axis(given)) if isinstance(given, Tensor) else list(given) * count
 
 
 def classes(pipe: Any) -> int | None:

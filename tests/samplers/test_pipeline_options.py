@@ -158,3 +158,26 @@ def test_the_users_dictionaries_are_not_written_to():
 def test_a_guidance_scale_that_the_model_ignores_is_told():
     with pytest.warns(UserWarning, match=r"guidance_scale = 4\.0 is ignored by this model.*true_cfg_scale"):
         PipelineSampler(tiny("qwen-image"), guidance=4.0, height=16, width=16)
+
+
+def test_prompts_that_were_encoded_stand_for_the_prompt_in_every_row():
+    pipe = tiny("sd")
+    with torch.no_grad():
+        embeds, negative = pipe.encode_prompt(CAT, "cpu", 1, True, "bad")
+    given = {"prompt_embeds": embeds, "negative_prompt_embeds": negative}
+    found = images(PipelineSampler(pipe, steps=3, guidance=5.0, **given), [1, 2], "whatever it is called")
+    expected = stock_images(pipe, [CAT] * 2, [1, 2], num_inference_steps=3, guidance_scale=5.0, negative_prompt="bad")
+    assert gap(found, expected) <= 5e-5
+    with pytest.raises(ValueError, match="prompt_embeds has 2 rows; expected 1"):
+        PipelineSampler(pipe, steps=3, guidance=5.0, prompt_embeds=embeds.repeat(2, 1, 1))
+
+
+def test_true_cfg_by_embeddings_has_an_effect_and_is_counted():
+    pipe = tiny("flux")
+    with torch.no_grad():
+        embeds, pooled, _ = pipe.encode_prompt("bad", None, max_sequence_length=12)
+    options = FLUX | {"negative_prompt_embeds": embeds, "negative_pooled_prompt_embeds": pooled}
+    sampler = PipelineSampler(pipe, steps=3, guidance=4.0, guidance_argument="true_cfg_scale", **options)
+    assert sampler.rows_per_evaluation == 2
+    asked = FLUX | {"true_cfg_scale": 4.0, "negative_prompt": "bad"}
+    assert gap(images(sampler, [1, 2]), stock_images(pipe, [CAT] * 2, [1, 2], num_inference_steps=3, **asked)) <= 5e-5
