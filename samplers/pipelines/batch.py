@@ -18,6 +18,7 @@ from samplers.base import Run, arrived, step_rho
 from samplers.pipelines.calls import PipelineCalls
 from samplers.pipelines.layout import Handed
 from samplers.pipelines.probe import Probed
+from samplers.pipelines.randn import global_states
 from samplers.pipelines.scheduler import SearchScheduler, StepOutput, Walk, check_injected
 from samplers.recipe import Recipe
 from samplers.space import step_noise
@@ -107,6 +108,8 @@ class BatchCall:
 
         options = probed.options | probed.unfinished
         call = partial(calls.call, handed=handed, generators=row_generators(recipes, skipped), prepare=prepare)
+        if not self.kept and not calls.draws_before:
+            return call(scheduler, self.prompts, options)
         with undisturbed(recipes) as drawn:
             output = call(scheduler, self.prompts, options)
         calls.draws = calls.draws or drawn.globally
@@ -191,12 +194,6 @@ def undisturbed(recipes: Sequence[Recipe]) -> Iterator[Drawn]:
     drawn = Drawn()
     with _seeding, torch.random.fork_rng():
         torch.manual_seed(_hashed("".join(recipe.stream for recipe in recipes)))
-        before = _global_states()
+        before = global_states()
         yield drawn
-        drawn.globally = not all(map(torch.equal, before, _global_states()))
-
-
-def _global_states() -> list[Tensor]:
-    on_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    on_mps = [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else []
-    return [torch.get_rng_state(), *on_cuda, *on_mps]
+        drawn.globally = not all(map(torch.equal, before, global_states()))

@@ -32,7 +32,8 @@ class PipelineCalls:
         builder: makes the default grid.
         denoiser_rows: rows that went through the denoisers so far, those of failed calls included.
         on_step: of `Sampler`.
-        draws: whether the user's own scheduler draws from the global generators; None until it was run.
+        draws_before: whether a call without steps draws from the global generators, as some encoders do.
+        draws: whether a run does, by the user's own scheduler or before; None until one was looked at.
     """
 
     def __init__(self, pipe: Any, options: dict[str, Any], builder: Builder) -> None:
@@ -43,6 +44,7 @@ class PipelineCalls:
         self.builder = builder
         self.denoiser_rows = 0
         self.on_step: Callable[[], None] | None = None
+        self.draws_before = False
         self.draws: bool | None = None
         self._holds: list[AbstractContextManager[None]] = []
         self._busy = threading.Lock()

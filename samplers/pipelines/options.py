@@ -116,7 +116,7 @@ def estimated_rows(pipe: Any, options: dict[str, Any]) -> int:
     return rows + int(perturbed)
 
 
-def _guided(pipe: Any, scale: float) -> bool:
+def _guided(pipe: Any, scale: float | int) -> bool:
     """Whether a guidance scale makes the pipeline evaluate a second, unconditional row.
 
     Asked of its own `do_classifier_free_guidance`, whose threshold is not always 1. A pipeline that has none, and

@@ -15,6 +15,7 @@ from samplers.pipelines import denoisers
 from samplers.pipelines.calls import PipelineCalls
 from samplers.pipelines.grids import Builder, Grid, with_levels
 from samplers.pipelines.layout import Layout, LayoutProbe
+from samplers.pipelines.randn import global_states
 from samplers.pipelines.view import parameters
 from samplers.space import NoiseSpace, check_levels
 
@@ -112,8 +113,10 @@ def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tu
             slices.install(view)
 
         try:
-            with layouts.watching(), torch.random.fork_rng():  # some encoders draw from the global generators
+            with layouts.watching(), torch.random.fork_rng():
+                before = global_states()
                 output = calls.call(scheduler, [prompt], options | unfinished, generators=[generator], prepare=watch)
+                calls.draws_before |= not all(map(torch.equal, before, global_states()))
             break
         except (NotDrivable, denoisers.Busy):
             raise

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from samplers.base import NotDrivable
@@ -103,3 +104,10 @@ def _remove(module: ModuleType) -> None:
         vars(module)["randn_tensor"] = original
     else:
         _installed[module] = (original, users - 1)
+
+
+def global_states() -> list[Tensor]:
+    """Of the generators that are everyone's."""
+    on_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    on_mps = [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else []
+    return [torch.get_rng_state(), *on_cuda, *on_mps]

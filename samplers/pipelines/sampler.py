@@ -1,6 +1,7 @@
 """`PipelineSampler`: a sampler over any diffusers pipeline, with no code per model family."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from samplers.base import Run, Sampler, check_eta, check_run, clean_latent, joined, row_prompts
 from samplers.pipelines import fingerprints, grids
-from samplers.pipelines.batch import BatchCall
+from samplers.pipelines.batch import BatchCall, undisturbed
 from samplers.pipelines.calls import PipelineCalls, as_images
 from samplers.pipelines.layout import Handed
 from samplers.pipelines.options import (
@@ -234,7 +235,8 @@ class PipelineSampler(CallingSampler):
     @property
     def plain_seeds(self) -> bool:  # type: ignore[override]
         """Whether the plain pipeline, given the seed of a row from `fresh`, draws the row's picture."""
-        return self.look().layout.before is not None and not self.replaced and not self._calls.draws
+        drawn = self._calls.draws or self._calls.draws_before
+        return self.look().layout.before is not None and not self.replaced and not drawn
 
     def kept(self) -> "PipelineSampler":
         """The same with the pipeline's own scheduler; they share what was encoded."""
@@ -282,7 +284,7 @@ class PipelineSampler(CallingSampler):
         prompts = row_prompts(self._prompts, states)[:1] * len(states)  # without steps any prompt will do
         handed = Handed(probed.layout, latent)
         options = probed.options | {"output_type": self._calls.picture_type(probed.options)}
-        with torch.random.fork_rng():
+        with undisturbed(states.recipes) if self._calls.draws_before else nullcontext():
             output = self._calls.call(self._calls.standing(), prompts, options, handed=handed)
         return as_images(output, len(states))
 

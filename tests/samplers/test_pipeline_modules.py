@@ -167,7 +167,8 @@ def test_an_override_of_a_tool_runs_on_the_view():
 
     def encode_prompt(self, prompt, *args, **kwargs):
         seen.append(self)
-        return type(self).encode_prompt(self, [p.upper() for p in prompt], *args, **kwargs)
+        louder = prompt.upper() if isinstance(prompt, str) else [p.upper() for p in prompt]
+        return type(self).encode_prompt(self, louder, *args, **kwargs)
 
     euler = diffusers.EulerDiscreteScheduler(steps_offset=1, **SD_BETAS)
     pipe = tiny("sd", euler)

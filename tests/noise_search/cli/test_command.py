@@ -155,7 +155,7 @@ def documented():
 
 def test_documented_commands_run_as_far_as_a_download(tmp_path):
     commands = documented()
-    assert {name for name, *_ in commands} == {"generate", "replay", "score"}
+    assert {name for name, *_ in commands} == {"check", "generate", "replay", "score"}
     small = ["--candidates", "8", "--steps", "2"]
     commands = [["generate", "two yellow stars", "--out", "runs/stars"], *commands]
     commands = [one + small if one[0] == "generate" else one for one in commands]

@@ -103,8 +103,8 @@ def lcm():
 
 @pytest.mark.parametrize("algorithm", ["random", TurnOnce()])
 def test_an_unknown_scheduler_runs_whole(algorithm):
-    with pytest.warns(UserWarning, match="LCMScheduler has no first-order rule here: running it whole"):
-        result = search(lcm(), algorithm=algorithm)
+    result = search(lcm(), algorithm=algorithm)
+    assert result.settings["sampler"]["note"] == "LCMScheduler as it is, since every trajectory runs whole"
     ledger = result.ledger
     assert ledger.denoiser_rows == 2 * (ledger.nfe + ledger.nfe_waste) == 2 * 2 * 3
     first = result.candidates[0]
