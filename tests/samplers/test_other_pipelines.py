@@ -9,6 +9,7 @@ from contracts.pipeline_family import CAT, DOGS, STEPS, denoisers, fresh, gap, h
 from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
 from samplers.pipelines import prompts as prompting
 from samplers.pipelines import randn
+from samplers.pipelines.claims import show
 from tiny.pipelines import EULER, FLUX, SD_BETAS, ddim, image_latents, picture, quiet, seeded, stock_images, tiny
 
 
@@ -39,8 +40,8 @@ def consistency(classes):
 def test_class_labels_of_a_model_by_another_name():
     """A consistency model's UNet has the classes, and its call wants to know the number of rows besides."""
     pipe = consistency(10)
-    with pytest.warns(UserWarning, match="CMStochasticI.* has no first-order rule here: running it whole"):
-        sampler = sampler_for(pipe, steps=2)
+    with pytest.warns(UserWarning, match=r"not the plain pipeline's .*seeds of whole calls"):
+        sampler = sampler_for(pipe, steps=2, shown=lambda one: show(one, "3"))
     generator = torch.Generator().manual_seed(1)
     stock = pipe(class_labels=3, num_inference_steps=2, generator=generator, output_type="pt").images
     assert gap(images(sampler, [1], "3"), stock) < 1e-6 < gap(images(sampler, [1], "4"), stock)

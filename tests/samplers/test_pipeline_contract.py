@@ -85,7 +85,7 @@ class UnequalText(diffusers.FluxPipeline):
 
     def encode_prompt(self, prompt, *args, **kwargs):
         text, pooled, ids = super().encode_prompt(prompt, *args, **kwargs)
-        length = len(prompt[0])
+        length = len(prompt if isinstance(prompt, str) else prompt[0])
         return text[:, :length], pooled, ids[:length]
 
 
@@ -133,9 +133,15 @@ def test_images_of_every_kind_are_read():
     eight = (drawn * 255).round() / 255
     pil = diffusers.image_processor.VaeImageProcessor.numpy_to_pil(eight.movedim(1, -1).numpy())
     for given in (eight, eight.movedim(1, -1).numpy(), pil):
-        assert gap(as_images(given), eight) < 1e-6
-    with pytest.raises(ValueError, match="expected images of shape"):
-        as_images(torch.zeros(2, 4, 4, 4))
+        assert gap(as_images(given, 2), eight) < 1e-6
+    transparent = torch.cat([eight, eight[:, :1]], 1)
+    for given in (eight * 2 - 1, transparent):
+        assert gap(as_images(given, 2), eight) < 1e-6
+    clip = eight[None]
+    for given in (clip, clip.movedim(1, 2), eight):
+        assert as_images(given, 1).shape == clip.shape and gap(as_images(given, 1), clip) < 1e-6
+    with pytest.raises(ValueError, match="expected 2 images of shape"):
+        as_images(torch.zeros(2, 5, 4, 4), 2)
 
 
 def test_only_pure_noise_is_brought_to_the_schedulers_scale():
