@@ -156,7 +156,7 @@ _loading = threading.Lock()
 """Two threads that ask for one model get one."""
 
 
-def open_pipeline(model: Any, settings: ModelSettings) -> tuple[str, Any, ModelCard, dict[str, Any]]:
+def open_pipeline(model: Any, settings: ModelSettings = DEFAULTS) -> tuple[str, Any, ModelCard, dict[str, Any]]:
     """Display name, pipeline, card and `loading` of a pipeline object, or of one that is loaded by its name."""
     if isinstance(model, str | Path):
         with _loading:
