@@ -12,17 +12,18 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from noise_search.claims import LEVELS
 from noise_search.models import arguments_of, open_pipeline
 from noise_search.settings import ModelOptions, ModelSettings, spelt
-from noise_search.words import counted, first_line, table
+from noise_search.words import counted, table
 from samplers.base import Run, Sampler
 from samplers.pipelines.choose import sampler_for
 from samplers.pipelines.claims import Claims, short, show
 from samplers.pipelines.sampler import PipelineSampler
+from samplers.said import first_line
 from samplers.space import NoiseSpace
 from samplers.state import State
 
+LEVELS = ("everything", "whole runs", "seeds")
 WORKS = dict(zip(LEVELS, ("all algorithms", "random and zero-order search", "random search"), strict=True))
 _SIGNS = {True: "yes", False: "NO", None: "-"}
 PLAIN = "a run is the plain pipeline's"
@@ -179,7 +180,8 @@ def _plain(looked: Sequence[Claims]) -> list[Point]:
         elif one.repeats is False:
             found.append(Point(claim, None, "the pipeline itself doesn't repeat its images", "no seed is claimed"))
         else:
-            found.append(Point(claim, False, f"{one.plain:.1e} apart", "noise isn't handed in"))
+            seen = "can't be compared" if one.plain is None else f"{one.plain:.1e} apart"
+            found.append(Point(claim, False, seen, "noise isn't handed in"))
     return list(dict.fromkeys(found)) or [Point(claim, True, "candidates are its own calls", meaning)]
 
 

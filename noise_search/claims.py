@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,6 @@ from noise_search.version import __version__
 from samplers.contents import recorded
 from samplers.pipelines.claims import Claims, show
 from samplers.pipelines.sampler import PipelineSampler
-
-LEVELS = ("everything", "whole runs", "seeds")
-
 
 TABLE = Path(__file__).parent / "data" / "pipelines.json"
 """Written by `tests/benchmarks/pipelines.py`."""
@@ -98,7 +95,9 @@ def _read() -> dict[str, dict[str, Any]]:
         found = json.loads(_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    named = {one.name for one in fields(Claims)}
+    entries = found.items() if isinstance(found, dict) else ()
+    return {key: one for key, one in entries if isinstance(one, dict) and one.keys() == named}
 
 
 def _remember(key: str, claims: Claims) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noise_search.words import first_line
+from samplers.said import first_line
 from verifiers.loading import hub
 from verifiers.loading.weights import file_sha256
 

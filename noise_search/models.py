@@ -17,8 +17,9 @@ from packaging.version import Version
 from noise_search.lora import Lora, find, put_on
 from noise_search.settings import ModelSettings
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.words import first_line, unknown
+from noise_search.words import unknown
 from samplers.base import Sampler
+from samplers.said import first_line
 from verifiers.loading import hub, notices
 
 CARD = "noise_search.json"

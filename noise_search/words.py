@@ -134,8 +134,3 @@ def violation(name: str, value: float) -> str:
 def violations(described: Mapping[str, Any], scores: Mapping[str, float]) -> list[str]:
     """Those of one image, given its raw scores by key."""
     return [violation(name, scores[key]) for key, name in constraints(described).items() if scores.get(key, 0.0) < 0]
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first; its kind where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Warnings that point at the user's line."""
+"""How things are put to people: warnings that point at their line, and what an error says first."""
 
 import sys
 import warnings
@@ -13,3 +13,8 @@ def warn(message: str) -> None:
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in PASSED:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -17,12 +17,10 @@ from noise_search.comparison.running import Runner, Schedule
 from noise_search.comparison.statistics.diversity import Features
 from noise_search.comparison.store import Store, check_directory, check_noises, check_same, joined
 from noise_search.engine.interrupts import OnInterrupt, resolved
-from noise_search.engine.setup import check_options, check_search
+from noise_search.engine.setup import check_options, check_search, opened
 from noise_search.engine.sources import edited_sources, sources_record
-from noise_search.engine.x0_predictions import needs_x0
-from noise_search.models import load_model
 from noise_search.prompt_sets import PromptSet, as_prompt_set
-from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
+from noise_search.resolve import resolve_algorithm
 from noise_search.results.record import own_versions, search_record, settings_text
 from noise_search.settings import ModelOptions, ModelSettings, spelt
 from noise_search.words import counted, printable
@@ -125,12 +123,8 @@ def compare(
     chosen = _labelled(algorithms)
     settled: ModelOptions = {"eta": 0.0, "scheduler": "auto", **settings}
     asked = ModelSettings(**settled, options=model_options or {})
-    loaded = load_model(model, asked, texts[0], stops=not all(one.whole_calls for one in chosen.values()))
-    aggregator = resolve_aggregator(verifier, loaded, ensemble)
-    judging = resolve_judges(judges, loaded, aggregator.verifiers)
+    loaded, aggregator, judging = opened(model, asked, texts[0], list(chosen.values()), verifier, ensemble, judges)
     scoring = (*aggregator.verifiers, *judging)
-    if settled["scheduler"] == "auto" and not loaded.sampler.can_stop and needs_x0(scoring):
-        loaded = load_model(model, asked, texts[0])
     sources = edited_sources(scoring, loaded.sampler.options)
     with loaded.sampler as sampler:
         space = sampler.space()

@@ -29,8 +29,8 @@ from noise_search.models import ModelCard, read_card, usable_device
 from noise_search.resolve import resolve_aggregator
 from noise_search.results.result import SearchResult
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.words import first_line
 from samplers.base import Sampler
+from samplers.said import first_line
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier, WeightsError
 

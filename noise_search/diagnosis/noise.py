@@ -14,9 +14,9 @@ from noise_search.replays.reading import read
 from noise_search.results.result import SearchResult
 from noise_search.settings import ModelSettings
 from noise_search.shapes import EMBEDDED_MODELS
-from noise_search.words import first_line
 from samplers.recipe import Recipe
 from samplers.replay import replay
+from samplers.said import first_line
 
 NORM_LIMIT = 3.0
 """Standard deviations that |x|^2 / D may be off 1: 1 +- 3 sqrt(2 / D), `reference/algorithms.md` section 9."""

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from noise_search.disk.png import CHUNK
-from noise_search.words import first_line
+from samplers.said import first_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Of files that are pictures when found in a folder; a file that is named may have any."""

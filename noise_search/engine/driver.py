@@ -17,12 +17,10 @@ from noise_search.engine.interrupts import Interrupts, OnInterrupt, resolved
 from noise_search.engine.judging import judge
 from noise_search.engine.progress import Reporter
 from noise_search.engine.prompt_search import Limits, PromptSearch
-from noise_search.engine.setup import SearchOptions, VerifierLike, check_able, check_options, set_up
+from noise_search.engine.setup import SearchOptions, VerifierLike, check_able, check_options, opened, set_up
 from noise_search.engine.sources import sources_record
 from noise_search.engine.worker import LocalWorker
-from noise_search.engine.x0_predictions import needs_x0
-from noise_search.models import load_model
-from noise_search.resolve import resolve_aggregator, resolve_algorithm, resolve_judges
+from noise_search.resolve import resolve_algorithm
 from noise_search.results.candidate import Candidate
 from noise_search.results.record import sampler_record, search_record, unread_record
 from noise_search.results.result import SearchResult
@@ -174,11 +172,7 @@ def search(
         revision=revision,
         options=model_options or {},
     )
-    loaded = load_model(model, asked, prompts[0], stops=not chosen.whole_calls)
-    aggregator = resolve_aggregator(verifier, loaded, ensemble)
-    judging = resolve_judges(judges, loaded, aggregator.verifiers)
-    if scheduler == "auto" and not loaded.sampler.can_stop and needs_x0((*aggregator.verifiers, *judging)):
-        loaded = load_model(model, asked, prompts[0])
+    loaded, aggregator, judging = opened(model, asked, prompts[0], [chosen], verifier, ensemble, judges)
     limits.check(aggregator, finished=aggregator.freeze_after or 0)
     check_able(chosen, loaded, scheduler == "keep", aggregator.verifiers, judging)
     for needed in (*aggregator.verifiers, *judging):

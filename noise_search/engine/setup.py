@@ -1,7 +1,7 @@
 """What a search refuses, and its grids, budget and description, before anything is computed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from noise_search.algorithms.base import SearchAlgorithm
@@ -10,12 +10,12 @@ from noise_search.arguments import as_nfe, check_counts
 from noise_search.engine.interrupts import OnInterrupt
 from noise_search.engine.scoring import check_frames
 from noise_search.engine.sources import NEEDS, Source, edited_sources
-from noise_search.engine.x0_predictions import Predictions, check_x0
-from noise_search.models import LoadedModel
-from noise_search.resolve import Named
+from noise_search.engine.x0_predictions import Predictions, check_x0, needs_x0
+from noise_search.models import LoadedModel, load_model
+from noise_search.resolve import Named, resolve_aggregator, resolve_judges
 from noise_search.results.candidate import Candidate
 from noise_search.results.record import algorithm_record, grid_record
-from noise_search.settings import ModelOptions
+from noise_search.settings import ModelOptions, ModelSettings
 from samplers.space import NoiseSpace
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
@@ -60,6 +60,28 @@ def check_options(
     check_counts(batch_size=batch_size, draft_steps=draft_steps, draft_renders=draft_renders)
     if draft_renders is not None and draft_steps is None:
         raise ValueError(f"draft_renders={draft_renders} renders the best drafts; give draft_steps with it")
+
+
+def opened(
+    model: Any,
+    asked: ModelSettings,
+    first_prompt: str,
+    algorithms: Sequence[SearchAlgorithm],
+    verifier: VerifierLike | Sequence[VerifierLike],
+    ensemble: str,
+    judges: Sequence[VerifierLike],
+) -> tuple[LoadedModel, Aggregator, tuple[Verifier, ...]]:
+    """A model that does what these algorithms need, and the verifiers and judges that go by its names.
+
+    Only with the model is known what names of verifiers mean, and so whether x0 predictions are looked at on the way.
+    """
+    loaded = load_model(model, asked, first_prompt, stops=not all(one.whole_calls for one in algorithms))
+    aggregator = resolve_aggregator(verifier, loaded, ensemble)
+    judging = resolve_judges(judges, loaded, aggregator.verifiers)
+    if asked.scheduler == "auto" and not loaded.sampler.can_stop and needs_x0((*aggregator.verifiers, *judging)):
+        again = load_model(model, asked, first_prompt)
+        loaded = replace(again, check_nfe=loaded.check_nfe + again.check_nfe)
+    return loaded, aggregator, judging
 
 
 def check_search(

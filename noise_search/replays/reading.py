@@ -15,9 +15,10 @@ from PIL import Image
 from noise_search.disk.png import CHUNK
 from noise_search.results.record import RECORD_VERSION
 from noise_search.results.result import SearchResult
-from noise_search.words import counted, first_line
+from noise_search.words import counted
 from samplers.recipe import Recipe
 from samplers.replay import check_operations
+from samplers.said import first_line
 
 Source = str | Path | Image.Image | SearchResult | Recipe | Sequence[Mapping[str, Any]]
 

@@ -29,10 +29,10 @@ from noise_search.results.record import (
     same_bits,
 )
 from noise_search.settings import ModelSettings, Offload, Scheduler, spelt
-from noise_search.words import first_line
 from samplers.recipe import Recipe
 from samplers.replay import Replayed, check_recipe, cost, keyed
 from samplers.replay import replay as run_recipe
+from samplers.said import first_line
 from samplers.space import NoiseSpace
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier

@@ -52,7 +52,6 @@ def sampler_for(
     if scheduler not in ("auto", "first-order", "keep"):
         raise ValueError(f"scheduler must be 'auto', 'first-order' or 'keep', got {scheduler!r}")
     reasons: list[str] = []
-    known = None
     whole_runs = scheduler == "auto" and not stops and not eta
     for how in ["keep"] if scheduler == "keep" else ["first-order", "keep"]:
         try:
@@ -68,7 +67,8 @@ def sampler_for(
         if known is None or known.drives:
             return _settled(sampler, known, reasons, whole_runs, eta)
         sampler.close()
-        reasons.append(known.failed or f"its image is not the plain pipeline's ({known.plain:.2g} of 1 apart)")
+        far = "" if known.plain is None else f" ({known.plain:.2g} of 1 apart)"
+        reasons.append(known.failed or f"its image is not the plain pipeline's{far}")
     reason = ", and ".join(dict.fromkeys(reasons))
     if eta:
         raise ValueError(f"eta = {eta} has no effect, because {reason}: leave it 0")

@@ -16,9 +16,10 @@ from torch import Tensor
 from samplers.base import NotDrivable, is_out_of_memory
 from samplers.pipelines import denoisers
 from samplers.pipelines.calls import PipelineCalls, as_images
-from samplers.pipelines.prompts import EMBEDDED, asking, label_id
+from samplers.pipelines.prompts import asked, asking
 from samplers.pipelines.sampler import PipelineSampler
 from samplers.pipelines.view import call_view, make_view, parameters
+from samplers.said import first_line
 from samplers.space import NoiseSpace
 from samplers.state import State
 
@@ -37,8 +38,8 @@ class Claims:
     """What was found out about a sampler.
 
     Attributes:
-        plain: the difference of a run's image to the plain pipeline's at its seed; NaN where one isn't finite.
-        rows: the largest difference of a row in a batch to the row alone; None where it wasn't looked at.
+        plain: the difference of a run's image to the plain pipeline's at its seed; None where they can't be compared.
+        rows: the largest difference of a row in a batch to the row alone; None where no batch ran, or wasn't looked at.
         repeats: whether the plain pipeline gives the same image twice; None where it wasn't asked.
         tolerance: the difference of what is equal.
         failed: the error of the sampler's run, "" for none.
@@ -47,7 +48,7 @@ class Claims:
         pieces: whether runs may stop and go on, where that is known.
     """
 
-    plain: float
+    plain: float | None
     rows: float | None
     repeats: bool | None
     tolerance: float
@@ -59,7 +60,7 @@ class Claims:
     @property
     def is_plain(self) -> bool:
         """Whether the run is the plain pipeline's."""
-        return self.plain <= self.tolerance
+        return self.plain is not None and self.plain <= self.tolerance
 
     @property
     def drives(self) -> bool:
@@ -96,21 +97,21 @@ def show(sampler: PipelineSampler, prompt: str, sizes: Sequence[int] = (2,)) -> 
         expected = plain_image(calls, prompt, calls.options, seed)
     options = calls.with_steps(steps)
     tolerance, apart = measure(calls)
-    repeats = None
+    plain = rows = repeats = None
+    failed = ""
     try:
         space = looked.space(steps=steps)
         first = _alone(looked, space, seed, prompt)
         plain = apart(first, expected)
-        if not plain <= tolerance:
-            repeats = apart(plain_image(calls, prompt, options, seed, drawn=1), expected) <= tolerance
-        rows = _rows(looked, space, prompt, first, sizes, apart) if plain <= tolerance or repeats is False else None
-        failed = ""
+        if plain is None or plain > tolerance:
+            again = apart(plain_image(calls, prompt, options, seed, drawn=1), expected)
+            repeats = again is not None and again <= tolerance
+        if not repeats:
+            rows = _rows(looked, space, prompt, first, sizes, apart)
     except Exception as error:
         if is_out_of_memory(error) or isinstance(error, denoisers.Busy):
             raise
-        plain, rows = math.nan, None
-        said = error.reason if isinstance(error, NotDrivable) else str(error).strip()
-        failed = (said or type(error).__name__).splitlines()[0]
+        failed = error.reason if isinstance(error, NotDrivable) else first_line(error)
     spent = calls.denoiser_rows - before
     if looked is not sampler:
         sampler._calls.denoiser_rows += spent
@@ -129,27 +130,31 @@ def _rows(
     prompt: str,
     first: Tensor,
     sizes: Sequence[int],
-    apart: Callable[[Tensor, Tensor], float],
+    apart: Callable[[Tensor, Tensor], float | None],
 ) -> float | None:
     """How far rows in batches of these sizes are from the rows alone, of which `first` is one; None where none runs."""
-    count = max(sizes)
+
+    def alone(prompts: list[str]) -> list[Tensor]:
+        return [first, *(_alone(sampler, space, s, p) for s, p in zip(SEEDS[1:], prompts[1:], strict=False))]
+
     try:
         try:
-            prompts = [prompt, _other(sampler), prompt][:count]
-            alone = [first, *(_alone(sampler, space, s, p) for s, p in zip(SEEDS[1:], prompts[1:], strict=False))]
+            prompts = [prompt, _other(sampler), prompt][: max(sizes)]
+            expected = alone(prompts)
         except ValueError:  # a prompt of another form than texts
-            prompts = [prompt] * count
-            alone = [first, *(_alone(sampler, space, s, p) for s, p in zip(SEEDS[1:], prompts[1:], strict=False))]
+            prompts = [prompt] * max(sizes)
+            expected = alone(prompts)
         gaps = []
         for size in sizes:
             noises = [space.fresh([s], sampler.condition(p)) for s, p in zip(SEEDS[:size], prompts[:size], strict=True)]
             images = sampler.decode(sampler.run(State.cat(noises), space.end).final)
-            gaps += [apart(images[row : row + 1], alone[row]) for row in range(size)]
+            gaps += [apart(images[row : row + 1], expected[row]) for row in range(size)]
     except denoisers.Busy:
         raise
     except Exception:  # of whatever kind: a batch that runs out of memory is none either
         return None
-    return math.nan if any(map(math.isnan, gaps)) else max(gaps)
+    found = [gap for gap in gaps if gap is not None]
+    return max(found) if len(found) == len(gaps) else None
 
 
 def short(sampler: PipelineSampler, steps: int = STEPS) -> int | None:
@@ -158,15 +163,15 @@ def short(sampler: PipelineSampler, steps: int = STEPS) -> int | None:
     strength = calls.options.get("strength")
     default = parameters(calls.pipe).get("strength")
     share = strength if strength is not None else default.default if default is not None else 1.0
-    asked = steps if not isinstance(share, int | float) or not 0 < share < 1 else math.ceil(steps / share)
+    count = steps if not isinstance(share, int | float) or not 0 < share < 1 else math.ceil(steps / share)
     try:
-        calls.with_steps(asked)
+        calls.with_steps(count)
     except ValueError:
         return None
-    return asked
+    return count
 
 
-def measure(calls: PipelineCalls) -> tuple[float, Callable[[Tensor, Tensor], float]]:
+def measure(calls: PipelineCalls) -> tuple[float, Callable[[Tensor, Tensor], float | None]]:
     """The tolerance for images of a pipeline, and their difference in its measure."""
     dtypes = {p.dtype for m in calls.modules for p in m.parameters()}
     full = dtypes <= {torch.float32, torch.float64}
@@ -175,12 +180,13 @@ def measure(calls: PipelineCalls) -> tuple[float, Callable[[Tensor, Tensor], flo
     return ROUNDED, partial(difference, largest=full)
 
 
-def difference(left: Tensor, right: Tensor, largest: bool) -> float:
-    """The largest or mean difference of two batches of images; infinite for other shapes."""
+def difference(left: Tensor, right: Tensor, largest: bool) -> float | None:
+    """The largest or mean difference of two batches of images; None for other shapes, or pixels that aren't finite."""
     if left.shape != right.shape:
-        return math.inf
+        return None
     apart = (left.float().cpu() - right.float().cpu()).abs()
-    return float(apart.max() if largest else apart.mean())
+    found = float(apart.max() if largest else apart.mean())
+    return found if math.isfinite(found) else None
 
 
 def plain_image(calls: PipelineCalls, prompt: str, options: dict[str, Any], seed: int, drawn: int = 0) -> Tensor:
@@ -190,15 +196,11 @@ def plain_image(calls: PipelineCalls, prompt: str, options: dict[str, Any], seed
     """
     pipe, known = calls.pipe, parameters(calls.pipe)
     view = make_view(pipe, calls.own_scheduler())
-    asked = dict(options)
-    if asking(pipe) == "prompt" and not any(k == "prompt_embeds" and EMBEDDED.fullmatch(k) for k in options):
-        asked["prompt"] = prompt
-    elif asking(pipe) == "class_labels":
-        asked["class_labels"] = [label_id(pipe, prompt)]
+    call = options | asked(pipe, [prompt], options)
     if "generator" in known:
-        asked["generator"] = torch.Generator().manual_seed(seed)
+        call["generator"] = torch.Generator().manual_seed(seed)
     if "output_type" in known:
-        asked["output_type"] = calls.picture_type(options)
+        call["output_type"] = calls.picture_type(options)
     with ExitStack() as around:
         around.enter_context(torch.no_grad())
         around.enter_context(torch.random.fork_rng())
@@ -206,7 +208,7 @@ def plain_image(calls: PipelineCalls, prompt: str, options: dict[str, Any], seed
         around.enter_context(denoisers.processors_restored(calls.modules))
         around.enter_context(denoisers.counted(calls.modules, calls.count))
         torch.manual_seed(drawn)
-        return as_images(call_view(view, asked), 1)
+        return as_images(call_view(view, call), 1)
 
 
 def _other(sampler: PipelineSampler) -> str:

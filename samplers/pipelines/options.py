@@ -77,8 +77,7 @@ def _check_guidance(pipe: Any, options: dict[str, Any]) -> None:
     Pipelines say nothing of either.
     """
     true_cfg = options.get("true_cfg_scale")
-    negative = any(v is not None for k, v in options.items() if k.startswith("negative_prompt"))
-    if true_cfg is not None and true_cfg > 1 and not negative:
+    if true_cfg is not None and true_cfg > 1 and not _has_negative(options):
         raise ValueError(
             f"true_cfg_scale = {true_cfg} has no effect without a negative prompt: pass negative_prompt=''"
         )
@@ -90,6 +89,11 @@ def _check_guidance(pipe: Any, options: dict[str, Any]) -> None:
             f"guidance_scale = {scale} is ignored by this model, which has no embedded guidance: guide it by "
             "true_cfg_scale and a negative_prompt"
         )
+
+
+def _has_negative(options: Mapping[str, Any]) -> bool:
+    """Whether a negative prompt is given, as a text or encoded."""
+    return any(v is not None for k, v in options.items() if k.startswith("negative_prompt"))
 
 
 def _check_image(pipe: Any, options: Mapping[str, Any]) -> None:
@@ -108,8 +112,7 @@ def estimated_rows(pipe: Any, options: dict[str, Any]) -> int:
     chosen = {k: p.default for k, p in parameters(pipe).items()} | options
     true_cfg = chosen.get("true_cfg_scale")
     if true_cfg is not None:
-        negative = any(v is not None for k, v in options.items() if k.startswith("negative_prompt"))
-        return 2 if true_cfg > 1 and negative else 1
+        return 2 if true_cfg > 1 and _has_negative(chosen) else 1
     scale = chosen.get("guidance_scale")
     rows = 2 if isinstance(scale, int | float) and _guided(pipe, scale) else 1
     perturbed = hasattr(type(pipe), "do_perturbed_attention_guidance") and chosen.get("pag_scale", 0) > 0

@@ -17,6 +17,7 @@ from samplers.pipelines.grids import Builder, Grid, with_levels
 from samplers.pipelines.layout import Layout, LayoutProbe
 from samplers.pipelines.randn import global_states
 from samplers.pipelines.view import parameters
+from samplers.said import first_line
 from samplers.space import NoiseSpace, check_levels
 
 
@@ -123,7 +124,7 @@ def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tu
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            said = first_line(error)
             if "output" in said and unfinished == {"output_type": "latent"}:  # some have nothing but pictures
                 continue
             raise NotDrivable(f"{name} cannot be called without steps ({said:.200})") from error

@@ -12,14 +12,15 @@ import multiprocessing
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 
-from noise_search.checking import PIECES, PLAIN
-from noise_search.claims import LEVELS, TABLE
+from noise_search.checking import LEVELS, PIECES, PLAIN
+from noise_search.claims import TABLE
 from samplers.pipelines.view import parameters
 
 PAGE = Path(__file__).parents[2] / "docs" / "pipelines.md"
@@ -39,16 +40,15 @@ def checked(name: str) -> dict[str, Any]:
     try:
         pipe = entry.make()
         pipe.set_progress_bar_config(disable=True)
-        options = {k: v for k, v in entry.options.items()}
         steps = entry.steps if "num_inference_steps" in parameters(pipe) else None
-        found = check(pipe, prompt=entry.prompt, steps=steps, **settings(options)).to_json()
+        found = check(pipe, prompt=entry.prompt, steps=steps, **settings(entry.options)).to_json()
     except Exception as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         return {"row": name, "error": said, "trace": traceback.format_exc(), "seconds": time.perf_counter() - started}
     return {"row": name, **found}
 
 
-def settings(options: dict[str, Any]) -> dict[str, Any]:
+def settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a call as `check` takes them."""
     renamed = {"guidance_scale": "guidance", "height": "height", "width": "width", "negative_prompt": "negative_prompt"}
     own = {renamed[k]: v for k, v in options.items() if k in renamed and isinstance(v, int | float | str)}

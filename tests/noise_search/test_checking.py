@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import noise_search
 from benchmarks.pipelines import PAGE, page, settings
-from noise_search import claims
+from noise_search import checking, claims
 from noise_search.cli.app import app
 from samplers.base import Sampler
 from tiny.pipelines import EULER, SD_BETAS, snapshot, stock_images, tiny
@@ -116,9 +116,11 @@ def test_a_search_looks_once_at_a_class_that_no_table_knows(monkeypatch, tmp_pat
     assert other.ledger.check_nfe == 10, "other options are another kind of call"
     skipped = noise_search.search("a cat", model=tiny("sd", cls=Mine), verifier=bright, eta=0.3, check=False, **HOW)
     assert skipped.ledger.check_nfe == 0 and skipped.settings["sampler"]["check"] == {}
-    (tmp_path / "claims.json").write_text("{half")
-    again = noise_search.search("a cat", model=tiny("sd", cls=Mine), verifier=bright, **HOW)
-    assert again.ledger.check_nfe == 10, "what is damaged is shown again"
+    known = json.loads((tmp_path / "claims.json").read_text())
+    for damaged in ("{half", json.dumps({key: {"plain": 0.0} for key in known})):
+        (tmp_path / "claims.json").write_text(damaged)
+        again = noise_search.search("a cat", model=tiny("sd", cls=Mine), verifier=bright, **HOW)
+        assert again.ledger.check_nfe == 10, "what is damaged is shown again"
 
 
 def test_a_search_does_less_with_what_does_not_hold():
@@ -167,7 +169,7 @@ def test_no_seed_is_claimed_of_pictures_that_the_pipeline_would_not_draw(tmp_pat
 
 def test_the_table_holds_the_rows_that_are_built_and_is_the_page():
     content = json.loads(claims.TABLE.read_text())
-    assert len(claims.tested()) >= 60 and {one["level"] for one in content["rows"]} == set(claims.LEVELS)
+    assert len(claims.tested()) >= 60 and {one["level"] for one in content["rows"]} == set(checking.LEVELS)
     assert all(one.keys() == {"plain", "rows", "pieces"} for one in claims.tested().values())
     assert {one["row"] for one in content["rows"]} == set(ENTRIES)
     assert PAGE.read_text() == page(content)

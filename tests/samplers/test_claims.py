@@ -1,5 +1,8 @@
 """What is claimed of a pipeline is shown on it: plain runs, rows that share a batch, and what is done where not."""
 
+import json
+from dataclasses import asdict
+
 import diffusers
 import pytest
 import torch
@@ -87,6 +90,9 @@ def test_a_pipeline_without_batches_runs_its_rows_alone():
 def test_noise_that_does_not_arrive_leaves_the_seeds_of_whole_calls():
     claims = shown(ForgetsItsNoise)
     assert not claims.drives and "changed the latents" in claims.failed
+    assert json.loads(json.dumps(asdict(claims), allow_nan=False))["plain"] is None, (
+        "what isn't known has a word in JSON"
+    )
     pipe = tiny("sd", cls=ForgetsItsNoise)
     with pytest.warns(UserWarning, match=r"changed the latents .*: searching over seeds of whole calls"):
         sampler = sampler_for(pipe, steps=STEPS, shown=lambda one: show(one, CAT))
