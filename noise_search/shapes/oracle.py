@@ -1,7 +1,6 @@
 """The embedded world's judge, by rule: does an image show what its caption asks for, and nothing else?"""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from noise_search.shapes.captions import Request, Thing, parse
 from noise_search.shapes.reading import Found, read
 from noise_search.shapes.render import CANVAS
+from samplers.said import warn
 from verifiers.base import Verifier
 
 VISIBLE = 0.055
@@ -132,10 +132,9 @@ class Oracle(Verifier):
         for prompt in dict.fromkeys(prompts):
             if parse(prompt) is None and prompt not in self._warned:
                 self._warned.add(prompt)
-                warnings.warn(
+                warn(
                     f"{self.name} can't read {prompt!r}: it isn't a caption of the shapes world, such as "
                     "'a red circle' or 'two yellow stars'; there is no verdict on its images (nan)",
-                    stacklevel=2,
                 )
 
     def unread(self, prompt: str) -> str:
