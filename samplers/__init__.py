@@ -12,11 +12,15 @@ from samplers.recipe import Operation, Recipe
 from samplers.rule import StepRule
 from samplers.space import NoiseSpace
 from samplers.state import State
+from samplers.transition import Ancestral, Deterministic, Mix, Transition
 
 __all__ = [
+    "Ancestral",
     "DDIM",
     "DenoiserSampler",
+    "Deterministic",
     "FlowMatching",
+    "Mix",
     "NoiseSpace",
     "NotDrivable",
     "Operation",
@@ -26,6 +30,7 @@ __all__ = [
     "Sampler",
     "State",
     "StepRule",
+    "Transition",
     "WholeCallSampler",
     "ddim",
     "flow_matching",

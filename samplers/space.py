@@ -17,6 +17,7 @@ from torch import Tensor
 
 from samplers.recipe import Operation, Recipe
 from samplers.state import State
+from samplers.transition import Transitions, evaluations
 
 Row = Float[Tensor, " *latent"]
 
@@ -74,6 +75,10 @@ class NoiseSpace:
         """sigma / (alpha + sigma) at a grid point: 1 is pure noise, 0 is clean."""
         alpha, sigma = self.alphas[step], self.sigmas[step]
         return sigma / (alpha + sigma)
+
+    def cost(self, start: int, stop: int, transition: Transitions = None) -> int:
+        """NFE of one row from one grid point to a later one."""
+        return evaluations(start, stop, transition)
 
     def fresh(self, seeds: Sequence[int], condition: int = 0) -> State:
         """One N(0, 1) row per seed: what `pipe(generator=torch.Generator().manual_seed(seed))` draws.

@@ -9,8 +9,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from noise_search.algorithms.knowledge import Calibration, ModelFacts, Prior, VerifierFacts
 from samplers.space import NoiseSpace
 from samplers.state import State
+from samplers.transition import Transitions, evaluations, per_step
 
 
 @dataclass(frozen=True)
@@ -25,28 +27,44 @@ class Job:
         stop: grid point to run to, after `states.step` and at most `space.end`.
         score: whether verifiers score the rows: the finished image at `space.end`, the x0 prediction before it.
         keep: grid points on the way whose states come back too.
-        rho: share of the old noise in a step, in [0, 1] (1 deterministic); None for the sampler's own.
+        looks: grid points on the way whose x0 predictions are scored too; a look costs a decode, and no NFE.
+        transition: how to go from point to point, one for all steps or one for each; None for the sampler's own.
+        reference: the scores of this job become what z-scores of an ensemble refer to, unless something did before; of
+            several such jobs in a round the first counts.
 
     Raises:
-        ValueError: a stop that isn't after the rows, or a kept grid point that isn't between.
+        ValueError: a stop that isn't after the rows, a kept grid point or a look that isn't between, as many
+            transitions as there are no steps, or a reference without scores.
     """
 
     states: State
     stop: int
     score: bool = True
     keep: tuple[int, ...] = ()
-    rho: float | None = None
+    looks: tuple[int, ...] = ()
+    transition: Transitions = None
+    reference: bool = False
 
     def __post_init__(self) -> None:
         if not self.states.step < self.stop:
             raise ValueError(
                 f"job stops at grid point {self.stop}, but its rows are at {self.states.step}; stop after them"
             )
-        if any(not self.states.step < k < self.stop for k in self.keep):
-            raise ValueError(f"keep={self.keep} must lie between {self.states.step} and {self.stop}, ends excluded")
+        for name, points in (("keep", self.keep), ("looks", self.looks)):
+            if any(not self.states.step < k < self.stop for k in points):
+                raise ValueError(f"{name}={points} must lie between {self.states.step} and {self.stop}, ends excluded")
+        if self.transition is not None:
+            per_step(self.transition, self.states.step, self.stop)
+        if self.reference and not self.score:
+            raise ValueError("reference=True takes the job's scores, and score=False makes none; leave one of them out")
 
     def __len__(self) -> int:
         return len(self.states)
+
+    @property
+    def cost(self) -> int:
+        """NFE of one row."""
+        return evaluations(self.states.step, self.stop, self.transition)
 
 
 @dataclass(frozen=True)
@@ -58,12 +76,14 @@ class Evaluation:
         states: the rows at the job's stop.
         kept: the rows at every grid point that the job asked to keep.
         components: raw score per verifier key, float64 `[row]`; NaN where a row failed or was not scored.
+        looks: by grid point of a look, the same rows there, with the scores of their x0 predictions.
     """
 
     ids: tuple[int, ...]
     states: State
     kept: Mapping[int, State] = field(default_factory=dict)
     components: Mapping[str, np.ndarray] = field(default_factory=dict)
+    looks: Mapping[int, "Evaluation"] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,17 +95,41 @@ class Evaluation:
             self.states[chosen],
             {k: s[chosen] for k, s in self.kept.items()},
             {k: v[chosen] for k, v in self.components.items()},
+            {k: look[chosen] for k, look in self.looks.items()},
         )
 
     @staticmethod
     def cat(parts: Sequence["Evaluation"]) -> "Evaluation":
-        """One pool of several evaluations at the same grid point; what was kept on the way is dropped."""
+        """One pool of several evaluations at the same grid point; what was kept or seen on the way is dropped."""
         return Evaluation(
             tuple(i for part in parts for i in part.ids),
             State.cat([part.states for part in parts]),
             {},
             {k: np.concatenate([part.components[k] for part in parts]) for k in parts[0].components},
         )
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is known of a search before it starts; each of it is an attribute of its `Problem` too.
+
+    Attributes:
+        space: where noises live: shape, grid and every way to make noise.
+        nfe_total: the budget, in NFE.
+        baseline: whether random search's noise 0 is finished in any case.
+        model, verifier: what is searched, and what ranks.
+        calibration, prior: what was measured of them, and what seeds were worth on other prompts; None for nothing.
+        grids: further grids, by their number of steps.
+    """
+
+    space: NoiseSpace
+    nfe_total: int
+    baseline: bool = True
+    model: ModelFacts = ModelFacts()
+    verifier: VerifierFacts = VerifierFacts()
+    calibration: Calibration | None = None
+    prior: Prior | None = None
+    grids: Mapping[int, NoiseSpace] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -112,12 +156,45 @@ class Problem(Protocol):
         """What may still be spent, less what finishing the best candidate takes."""
         ...
 
-    def cost(self, start: int, stop: int) -> int:
+    @property
+    def baseline(self) -> bool:
+        """Whether random search's noise 0 is finished in any case.
+
+        An algorithm runs it like any other noise, and the driver finishes it in the end from wherever it was left;
+        what that takes is never in `nfe_left`.
+        """
+        ...
+
+    @property
+    def model(self) -> ModelFacts:
+        """The model that is searched."""
+        ...
+
+    @property
+    def verifier(self) -> VerifierFacts:
+        """What ranks the candidates."""
+        ...
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What was measured of this model under this verifier; None where nothing was."""
+        ...
+
+    @property
+    def prior(self) -> Prior | None:
+        """What seeds were worth on other prompts; None where nothing is known."""
+        ...
+
+    def grid(self, steps: int) -> NoiseSpace:
+        """The grid of another number of steps, one of those that the algorithm's `grids` names; its rows are drafts."""
+        ...
+
+    def cost(self, start: int, stop: int, transition: Transitions = None) -> int:
         """NFE of one row from one grid point to a later one."""
         ...
 
-    def fresh(self, count: int) -> State:
-        """The next `count` noises of random search's stream, rows at grid point 0: seed, seed + 1, ..."""
+    def fresh(self, count: int = 0, *, seeds: Sequence[int] = ()) -> State:
+        """Noises, rows at grid point 0: the next `count` of random search's stream (seed, seed + 1, ...), or of seeds."""
         ...
 
     def seeds(self, count: int) -> list[int]:
@@ -126,6 +203,14 @@ class Problem(Protocol):
 
     def rank(self, pool: Evaluation) -> list[int]:
         """Rows of the pool from best to worst, ties to the lowest id; failed rows come last."""
+        ...
+
+    def values(self, pool: Evaluation) -> np.ndarray:
+        """What each row is worth, float64 `[row]`, higher is better, NaN where it failed.
+
+        Scores of one verifier are their own values. Of an ensemble values share one scale once it has a reference (see
+        `Job`); before, and where it only ranks, they are within this pool.
+        """
         ...
 
 
@@ -154,14 +239,15 @@ class SearchAlgorithm(Protocol):
     """A way to spend a budget of NFE.
 
     `plan` yields one job or several, whose rows may stop at different points, and receives their evaluations as a list.
-    It finishes random search's first noise before anything else, so that every search shows what one plain sample
-    gives. It may end early; it is ended when the budget is, and by a limit such as patience, which raises
-    `LimitReached` in it.
+    Random search's first noise is among those that it runs, and is finished in the end where it wasn't before, so that
+    every search shows what one plain sample gives. It may end early; it is ended when the budget is, and by a limit
+    such as patience, which raises `LimitReached` in it.
 
-    Four more attributes may be there. `anytime`, true where its candidates don't depend on the budget, so that a run
-    with a larger one holds every smaller run. `moves_noise`, true where it makes noises from noises, which pipelines
-    that only take a seed can't. `levels`, noise levels sigma / (alpha + sigma) that the grid must contain.
-    `describe(space, nfe)`, how it will share the budget, as plain JSON, for the result's settings.
+    More attributes may be there. `anytime`, true where its candidates don't depend on the budget, so that a run with a
+    larger one holds every smaller run. `moves_noise`, true where it makes noises from noises, which pipelines that only
+    take a seed can't. `levels`, noise levels sigma / (alpha + sigma) that the grid must contain. `grids`, numbers of
+    steps of further grids that it uses. `baseline`, false where noise 0 isn't finished for its own sake, as in published
+    variants. `describe(terms)`, how it will share the budget, as plain JSON, for the result's settings.
     """
 
     @property

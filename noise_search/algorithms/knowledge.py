@@ -1,0 +1,174 @@
+"""What an algorithm may know of the model and the verifier that it serves, and of what was measured of them before.
+
+All of it is read-only and stands in a result's settings, so that a winner depends on it alone and not on a machine.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+VERSION = 1
+"""Of calibrations and priors as they are written; a newer one isn't read."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model of a search.
+
+    Attributes:
+        name: to be shown.
+        identity: a hash of everything that changes its images: equal on every machine.
+        can_stop: whether states on the way can be had.
+        own_steps: whether its steps are those of its own scheduler, so that a state on the way is one of the plain
+            pipeline's trajectory.
+        look_price: what an x0 prediction's picture costs, decoded, in guided denoiser evaluations: declared, or from
+            FLOPs, and never timed; None where nobody knows.
+    """
+
+    name: str = ""
+    identity: str = ""
+    can_stop: bool = True
+    own_steps: bool = True
+    look_price: float | None = None
+
+
+@dataclass(frozen=True)
+class VerifierFacts:
+    """What ranks the candidates of a search.
+
+    Attributes:
+        keys: of the verifiers, each with its version.
+        absolute: whether values of different pools may be compared.
+        pooled: whether a value depends on the pool that it stands in, until a reference is set.
+        prompt_agnostic: whether no score depends on the prompt.
+        paid: whether an image that is scored costs money.
+    """
+
+    keys: tuple[str, ...] = ()
+    absolute: bool = True
+    pooled: bool = False
+    prompt_agnostic: bool = False
+    paid: bool = False
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured of a model under one verifier: how early its final scores can be told, and what moves keep.
+
+    Attributes:
+        model: its identity, as in `ModelFacts`.
+        verifier: its key.
+        steps: of a trajectory.
+        correlations: by grid point, Spearman's rank correlation, within a prompt and averaged over prompts, of the
+            score of the x0 prediction that led there with that of the finished image.
+        errors: by grid point, the standard error of that mean.
+        slopes: by move ("neighbour 0.95", "branch 6"), how much of a parent's score above its prompt's mean its child
+            keeps.
+        spread: standard deviation of finished scores within a prompt, averaged over prompts.
+        rises: by n, what 2 n random candidates gain over n, in these standard deviations: a Gaussian gains .30 from 16.
+        prompts, noises: how many, and how many of each prompt.
+        nfe: what it took.
+    """
+
+    model: str
+    verifier: str
+    steps: int
+    correlations: Mapping[int, float]
+    errors: Mapping[int, float] = field(default_factory=dict)
+    slopes: Mapping[str, float] = field(default_factory=dict)
+    spread: float = float("nan")
+    rises: Mapping[int, float] = field(default_factory=dict)
+    prompts: int = 0
+    noises: int = 0
+    nfe: int = 0
+
+    @classmethod
+    def joint(cls, parts: Sequence["Calibration"]) -> "Calibration | None":
+        """Of an ensemble: the mean of its verifiers' correlations at the points that all have, slopes and rises alike.
+
+        None where there are no parts, or where they are of different models.
+        """
+        if not parts or len({(one.model, one.steps) for one in parts}) > 1:
+            return None
+
+        def mean(name: str) -> dict[Any, float]:
+            columns = [getattr(one, name) for one in parts]
+            shared = set.intersection(*(set(one) for one in columns))
+            return {key: float(np.mean([one[key] for one in columns])) for key in sorted(shared)}
+
+        return cls(
+            parts[0].model,
+            "+".join(one.verifier for one in parts),
+            parts[0].steps,
+            *(mean(name) for name in ("correlations", "errors", "slopes")),
+            rises=mean("rises"),
+            prompts=min(one.prompts for one in parts),
+            noises=min(one.noises for one in parts),
+            nfe=max(one.nfe for one in parts),
+        )
+
+    def first_above(self, correlation: float) -> int | None:
+        """The earliest measured grid point with at least this rank correlation; None where there is none."""
+        return next((at for at, found in sorted(self.correlations.items()) if found >= correlation), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        told = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain = {
+            k: {str(at): v for at, v in told[k].items()} if isinstance(told[k], Mapping) else told[k] for k in told
+        }
+        return {"version": VERSION, **plain, "spread": None if np.isnan(self.spread) else self.spread}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Calibration":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: a newer version, or something that is no calibration.
+        """
+        if not isinstance(content, Mapping) or not {"model", "verifier", "steps", "correlations"} <= content.keys():
+            raise ValueError("no calibration: it needs model, verifier, steps and correlations; see calibrate()")
+        if content.get("version", 0) > VERSION:
+            raise ValueError(f"a calibration of version {content['version']}, and this release reads up to {VERSION}")
+        told = {one.name: content[one.name] for one in fields(cls) if content.get(one.name) is not None}
+        for name in ("correlations", "errors", "rises"):
+            told[name] = {int(at): float(value) for at, value in told.get(name, {}).items()}
+        return cls(**told)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A memory over prompts and searches: what seeds were worth on other prompts, under one model and verifier.
+
+    Attributes:
+        model: its identity, as in `ModelFacts`.
+        verifier: its key.
+        values: mean z-score within their prompts, by seed.
+        prompts: how many prompts it rests on.
+    """
+
+    model: str
+    verifier: str
+    values: Mapping[int, float]
+    prompts: int
+
+    @classmethod
+    def learned(cls, model: str, verifier: str, scores: Mapping[str, Mapping[int, float]]) -> "Prior":
+        """From finished scores, by prompt and seed; a prompt of fewer than two different scores tells nothing."""
+        found: dict[int, list[float]] = {}
+        told = 0
+        for by_seed in scores.values():
+            known = {seed: score for seed, score in by_seed.items() if np.isfinite(score)}
+            spread = float(np.std(list(known.values()))) if len(known) > 1 else 0.0
+            if spread > 0:
+                told += 1
+                mean = float(np.mean(list(known.values())))
+                for seed, score in known.items():
+                    found.setdefault(seed, []).append((score - mean) / spread)
+        return cls(model, verifier, {seed: float(np.mean(z)) for seed, z in sorted(found.items())}, told)
+
+    def best(self, count: int) -> list[int]:
+        """The seeds of the highest values, best first."""
+        return sorted(self.values, key=lambda seed: (-self.values[seed], seed))[:count]
