@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from packaging.version import Version
 
+from noise_search.algorithms.knowledge import ModelFacts
 from noise_search.lora import Lora, find, put_on
 from noise_search.settings import ModelSettings
 from noise_search.shapes import EMBEDDED_MODELS
@@ -75,6 +76,11 @@ class LoadedModel:
         """A short hash of everything about the model that changes results, weights included."""
         content = json.dumps(self.sampler.describe(), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What an algorithm may know of it."""
+        return ModelFacts(self.name, self.fingerprint, self.sampler.can_stop)
 
 
 DEFAULTS = ModelSettings()

@@ -1,13 +1,17 @@
 """Short names to objects: algorithms, verifiers and judges, with what the model declares coming first."""
 
+import functools
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import verifiers
 from noise_search.algorithms import ALGORITHMS
 from noise_search.algorithms.base import SearchAlgorithm
+from noise_search.algorithms.knowledge import Calibration, ModelFacts, VerifierFacts
 from noise_search.models import CARD, ModelCard
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
 from noise_search.words import unknown
@@ -155,3 +159,64 @@ def declared_verifier(settings: Mapping[str, Any], model: Declares) -> Verifier:
     if not isinstance(kind, str) or kind not in verifiers.available():
         raise unknown("kind of verifier in the model's card", str(kind), {*verifiers.available(), "oracle"})
     return verifiers.load(kind, **options)
+
+
+def verifier_facts(aggregator: Aggregator) -> VerifierFacts:
+    """What an algorithm may know of what ranks its candidates."""
+    return VerifierFacts(
+        keys=tuple(one.key for one in aggregator.verifiers),
+        absolute=aggregator.absolute,
+        pooled=not aggregator.absolute and not aggregator.unfrozen,
+        finished=any("x0" in one.needs for one in aggregator.verifiers),
+        prompt_agnostic=all(getattr(one, "prompt_agnostic", False) for one in aggregator.scores),
+        paid=any(getattr(one, "paid", False) for one in aggregator.verifiers),
+    )
+
+
+CALIBRATIONS = Path(__file__).parent / "data" / "calibrations.json"
+"""Those of the embedded models."""
+
+Knowledge = Calibration | Sequence[Calibration] | str | Path | None
+"""What users give for a calibration: one of each verifier, or a file of them; None for those that are shipped."""
+
+
+def read_calibrations(file: Path) -> tuple[Calibration, ...]:
+    """The calibrations in a file.
+
+    Raises:
+        ValueError: no such file, or another content.
+    """
+    if not file.exists():
+        raise ValueError(f"no calibration at {file}; noise_search.calibrate(...).save({str(file)!r}) writes one")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return tuple(Calibration.from_json(one) for one in (content if isinstance(content, list) else [content]))
+    except ValueError as error:
+        raise ValueError(f"{file} can't be read as a calibration: {error}") from error
+
+
+@functools.cache
+def _shipped() -> tuple[Calibration, ...]:
+    return read_calibrations(CALIBRATIONS) if CALIBRATIONS.exists() else ()
+
+
+def resolve_calibration(asked: Knowledge, model: ModelFacts, steps: int, aggregator: Aggregator) -> Calibration | None:
+    """What is known of a model under these verifiers; None where any of them wasn't measured and none was asked for.
+
+    Raises:
+        ValueError: one was asked for, and it is of another model, of other steps or of other verifiers.
+    """
+    if isinstance(asked, str | Path):
+        asked = read_calibrations(Path(asked))
+    given = _shipped() if asked is None else (asked,) if isinstance(asked, Calibration) else tuple(asked)
+    fitting = {one.verifier: one for one in given if one.model == model.identity and one.steps == steps}
+    keys = [one.key for one in aggregator.scores]
+    if all(key in fitting for key in keys):
+        return Calibration.joint([fitting[key] for key in keys]) if len(keys) > 1 else fitting[keys[0]]
+    if asked is None:
+        return None
+    of = "; ".join(f"model {one.model}, {one.steps} steps, {one.verifier}" for one in given) or "nothing"
+    raise ValueError(
+        f"calibration is of {of}, and this search of model {model.identity}, {steps} steps, {', '.join(keys)}: "
+        "calibrate() with these settings, or leave it out"
+    )

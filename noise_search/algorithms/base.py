@@ -125,8 +125,8 @@ class Terms:
     space: NoiseSpace
     nfe_total: int
     baseline: bool = True
-    model: ModelFacts = ModelFacts()
-    verifier: VerifierFacts = VerifierFacts()
+    model: ModelFacts = field(default_factory=ModelFacts)
+    verifier: VerifierFacts = field(default_factory=VerifierFacts)
     calibration: Calibration | None = None
     prior: Prior | None = None
     grids: Mapping[int, NoiseSpace] = field(default_factory=dict)
@@ -194,7 +194,7 @@ class Problem(Protocol):
         ...
 
     def fresh(self, count: int = 0, *, seeds: Sequence[int] = ()) -> State:
-        """Noises, rows at grid point 0: the next `count` of random search's stream (seed, seed + 1, ...), or of seeds."""
+        """Noises at grid point 0: the next `count` of random search's stream (seed, seed + 1, ...), or of `seeds`."""
         ...
 
     def seeds(self, count: int) -> list[int]:
@@ -246,8 +246,8 @@ class SearchAlgorithm(Protocol):
     More attributes may be there. `anytime`, true where its candidates don't depend on the budget, so that a run with a
     larger one holds every smaller run. `moves_noise`, true where it makes noises from noises, which pipelines that only
     take a seed can't. `levels`, noise levels sigma / (alpha + sigma) that the grid must contain. `grids`, numbers of
-    steps of further grids that it uses. `baseline`, false where noise 0 isn't finished for its own sake, as in published
-    variants. `describe(terms)`, how it will share the budget, as plain JSON, for the result's settings.
+    steps of further grids that it uses. `baseline`, false where noise 0 isn't finished for its own sake, as in
+    published variants. `describe(terms)`, how it will share the budget, as plain JSON, for the result's settings.
     """
 
     @property

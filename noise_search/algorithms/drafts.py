@@ -1,12 +1,10 @@
 """Drafts: a search over step-0 noises on a grid of fewer steps, whose best noises are then rendered in full."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from noise_search.algorithms.base import Evaluation, Job, LimitReached, Plan, Problem, SearchAlgorithm
+from noise_search.algorithms.base import Evaluation, Job, LimitReached, Plan, Problem, SearchAlgorithm, Terms
 from samplers.space import NoiseSpace
 from samplers.state import State
 
@@ -22,12 +20,12 @@ class Drafted:
 
     Attributes:
         algorithm: searches over step-0 noises, with whole trajectories.
-        draft: the grid of the drafts.
+        steps: of a draft.
         renders: how many noises are rendered at most; never more than half of what noise 0 leaves.
     """
 
     algorithm: SearchAlgorithm
-    draft: NoiseSpace
+    steps: int
     renders: int = RENDERS
 
     @property
@@ -40,16 +38,21 @@ class Drafted:
         """Drafts and renders run whole."""
         return True
 
+    @property
+    def grids(self) -> tuple[int, ...]:
+        """The grid of the drafts."""
+        return (self.steps,)
+
     def __repr__(self) -> str:
         return repr(self.algorithm)
 
     def plan(self, problem: Problem) -> Plan:
         """Yield noise 0, then the algorithm's jobs as far as they are affordable, then the renders."""
-        end = problem.space.end
+        end, draft = problem.space.end, problem.grid(self.steps)
         first = problem.fresh(1)
         yield Job(first, end)
-        drafts, renders = self._shares(problem.space, problem.nfe_total)
-        view = _DraftProblem(problem, self.draft, first, lambda: drafts * self.draft.end)
+        drafts, renders = self._shares(problem.space, draft, problem.nfe_total)
+        view: Any = _DraftProblem(problem, draft, first, lambda: drafts * draft.end)
         plan, pool = self.algorithm.plan(view), list[Evaluation]()
         jobs = next(plan, None)
         while jobs is not None and drafts:
@@ -68,16 +71,17 @@ class Drafted:
         if best := self._best(problem, pool, renders, first):
             yield Job(State.cat(best), end)
 
-    def describe(self, space: NoiseSpace, nfe: int) -> dict[str, Any]:
+    def describe(self, terms: Terms) -> dict[str, Any]:
         """How the budget is shared, as plain JSON."""
-        drafts, renders = self._shares(space, nfe)
-        return {"steps": space.end, "draft_steps": self.draft.end, "drafts": drafts, "renders": renders}
+        draft = terms.grids[self.steps]
+        drafts, renders = self._shares(terms.space, draft, terms.nfe_total)
+        return {"steps": terms.space.end, "draft_steps": draft.end, "drafts": drafts, "renders": renders}
 
-    def _shares(self, space: NoiseSpace, nfe: int) -> tuple[int, int]:
+    def _shares(self, space: NoiseSpace, draft: NoiseSpace, nfe: int) -> tuple[int, int]:
         """How many drafts, and how many renders besides noise 0's."""
         left = nfe - space.end
         renders = max(1, min(self.renders, left // (2 * space.end)))
-        return (left - renders * space.end) // self.draft.end, renders
+        return (left - renders * space.end) // draft.end, renders
 
     def _best(self, problem: Problem, pool: list[Evaluation], renders: int, first: State) -> list[State]:
         """The noises to render, best first; noise 0 is rendered already."""
@@ -122,13 +126,12 @@ class _DraftProblem:
         self._problem, self._space, self._first, self._left = problem, space, first, left
         self._total = left()
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._problem, name)
+
     @property
     def space(self) -> NoiseSpace:
         return self._space
-
-    @property
-    def rng(self) -> np.random.Generator:
-        return self._problem.rng
 
     @property
     def nfe_total(self) -> int:
@@ -138,18 +141,11 @@ class _DraftProblem:
     def nfe_left(self) -> int:
         return self._left()
 
-    def cost(self, start: int, stop: int) -> int:
-        return self._problem.cost(start, stop)
-
-    def fresh(self, count: int) -> State:
+    def fresh(self, count: int = 0, *, seeds: Sequence[int] = ()) -> State:
+        if len(seeds):
+            return self._space.adopt(self._problem.fresh(count, seeds=seeds))
         again, self._first = self._first[:count], self._first[count:]
         return self._space.adopt(State.cat([again, self._problem.fresh(count - len(again))]))
-
-    def seeds(self, count: int) -> list[int]:
-        return self._problem.seeds(count)
-
-    def rank(self, pool: Evaluation) -> list[int]:
-        return self._problem.rank(pool)
 
 
 def _without_noises(scored: Evaluation, noises: State) -> Evaluation:

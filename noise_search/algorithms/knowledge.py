@@ -41,7 +41,8 @@ class VerifierFacts:
     Attributes:
         keys: of the verifiers, each with its version.
         absolute: whether values of different pools may be compared.
-        pooled: whether a value depends on the pool that it stands in, until a reference is set.
+        pooled: whether it only ranks a pool, so that no reference makes its values absolute.
+        finished: whether it needs finished images, and can't look at x0 predictions.
         prompt_agnostic: whether no score depends on the prompt.
         paid: whether an image that is scored costs money.
     """
@@ -49,6 +50,7 @@ class VerifierFacts:
     keys: tuple[str, ...] = ()
     absolute: bool = True
     pooled: bool = False
+    finished: bool = False
     prompt_agnostic: bool = False
     paid: bool = False
 
@@ -102,7 +104,9 @@ class Calibration:
             parts[0].model,
             "+".join(one.verifier for one in parts),
             parts[0].steps,
-            *(mean(name) for name in ("correlations", "errors", "slopes")),
+            mean("correlations"),
+            mean("errors"),
+            mean("slopes"),
             rises=mean("rises"),
             prompts=min(one.prompts for one in parts),
             noises=min(one.noises for one in parts),
@@ -172,3 +176,14 @@ class Prior:
     def best(self, count: int) -> list[int]:
         """The seeds of the highest values, best first."""
         return sorted(self.values, key=lambda seed: (-self.values[seed], seed))[:count]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        values = {str(seed): value for seed, value in self.values.items()}
+        return {
+            "version": VERSION,
+            "model": self.model,
+            "verifier": self.verifier,
+            "values": values,
+            "prompts": self.prompts,
+        }

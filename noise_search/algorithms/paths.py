@@ -4,7 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from noise_search.algorithms.base import Evaluation, Job, Jobs, Plan, Problem
+from noise_search.algorithms.base import Evaluation, Job, Jobs, Plan, Problem, Terms
 from noise_search.algorithms.rounds import Round, grid_rounds, published_levels, published_rounds
 from noise_search.arguments import check_between, check_counts, check_flags
 from samplers.space import NoiseSpace
@@ -73,6 +73,11 @@ class SearchOverPaths:
                 )
 
     @property
+    def baseline(self) -> bool:
+        """The published variant finishes no plain sample for its own sake."""
+        return not self.literal
+
+    @property
     def levels(self) -> tuple[float, ...]:
         """Noise levels that the grid must contain; only the published variant asks for any."""
         return published_levels(self.start, self.forward, self.backward) if self.literal else ()
@@ -95,9 +100,10 @@ class SearchOverPaths:
         if survivors.step < space.end:
             yield Job(survivors, space.end)
 
-    def describe(self, space: NoiseSpace, nfe: int) -> dict[str, Any]:
+    def describe(self, terms: Terms) -> dict[str, Any]:
         """The schedule over a grid and a budget, with the noise levels used, as plain JSON."""
-        shape = self._shape(space, nfe)
+        space = terms.space
+        shape = self._shape(space, terms.nfe_total)
 
         def level(step: int) -> float:
             return round(space.noise_level(step), 4)

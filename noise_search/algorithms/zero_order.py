@@ -56,6 +56,11 @@ class ZeroOrderSearch:
         if self.literal and (self.chains > 1 or self.patience is not None):
             raise ValueError("literal=True is the published variant: one chain without restarts; leave them out")
 
+    @property
+    def baseline(self) -> bool:
+        """The published variant finishes no plain sample."""
+        return not self.literal
+
     def plan(self, problem: Problem) -> Plan:
         """Yield the pivots, then rounds of neighbours until the budget is spent."""
         if self.literal:

@@ -159,7 +159,7 @@ def _summary(result: "SearchResult", paths: dict[str, Path]) -> str:
     origin = f"candidate {best.id}" + (f", seed {best.seed}" if best.seed is not None else "")
     lines = [
         f"prompt   {one_line(result.prompt)}",
-        f"score    {result.first_score:.4f} ({result.first_name}) -> {result.score:.4f} ({origin})",
+        f"score    {result.first.score:.4f} ({result.first_name}) -> {result.score:.4f} ({origin})",
     ]
     for key, score in best.scores.items():
         lines.append(f"         {key}: {result.first.scores.get(key, float('nan')):.4f} -> {score:.4f}")

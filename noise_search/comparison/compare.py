@@ -153,7 +153,7 @@ def compare(
     for one in chosen.values():
         for nfe in allowed:
             kept = settled["scheduler"] == "keep"
-            check_search(one, loaded, aggregator.verifiers, judging, nfe=nfe, kept=kept, **drafting)
+            check_search(one, loaded, aggregator, judging, nfe=nfe, kept=kept, **drafting)
     for needed in scoring:
         needed.load(loaded.device)
         needed.check(texts)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from noise_search.algorithms.base import SearchAlgorithm
+from noise_search.algorithms.knowledge import Prior
 from noise_search.arguments import HasText, as_prompts, check_callable, check_counts, check_flags, prompt_seeds
 from noise_search.engine.evaluator import Evaluator, Outcome, Work
 from noise_search.engine.interrupts import Interrupts, OnInterrupt, resolved
@@ -20,9 +21,9 @@ from noise_search.engine.prompt_search import Limits, PromptSearch
 from noise_search.engine.setup import SearchOptions, VerifierLike, check_able, check_options, opened, set_up
 from noise_search.engine.sources import sources_record
 from noise_search.engine.worker import LocalWorker
-from noise_search.resolve import resolve_algorithm
+from noise_search.resolve import Knowledge, resolve_algorithm
 from noise_search.results.candidate import Candidate
-from noise_search.results.record import sampler_record, search_record, unread_record
+from noise_search.results.record import knowledge_record, sampler_record, search_record, unread_record
 from noise_search.results.result import SearchResult
 from noise_search.settings import ModelSettings, Offload, Scheduler, spelt
 from samplers.base import Sampler
@@ -51,6 +52,9 @@ def search(
     seed: int | Sequence[int] = 0,
     judges: Sequence[VerifierLike] = (),
     steps: int | None = None,
+    baseline: bool = True,
+    calibration: Knowledge = None,
+    prior: Prior | None = None,
     draft_steps: int | None = None,
     draft_renders: int | None = None,
     guidance: float | None = None,
@@ -97,6 +101,11 @@ def search(
             none may be one of the verifiers. `diagnose()` needs 8 judged candidates or more: `top_k` as large as the
             number of candidates has all judged.
         steps: denoising steps of a trajectory; the model's default when None.
+        baseline: whether random search's noise 0 is finished in any case, so that `first_score` is what one plain
+            sample gives; False lets it be pruned, and leaves `first_score` None where it was.
+        calibration: what `calibrate()` measured of the model under these verifiers, or a file of it; the embedded
+            models bring theirs.
+        prior: what seeds were worth on other prompts, for algorithms that ask for it.
         draft_steps: search with cheap trajectories of so many steps, and render only the best noises in full; for
             algorithms that search over step-0 noises. Everything is charged, noise 0 is rendered in full first.
         draft_renders: how many noises to render in full after the drafts, 4 when None; at most half of the budget that
@@ -152,7 +161,7 @@ def search(
     seeds = prompt_seeds(seed, prompts)
     check_counts(top_k=top_k)
     check_callable(on_candidate=on_candidate)
-    check_flags(deterministic=deterministic, progress=progress)
+    check_flags(deterministic=deterministic, progress=progress, baseline=baseline)
     on_interrupt = resolved(on_interrupt)
     check_options(batch_size=batch_size, draft_steps=draft_steps, draft_renders=draft_renders)
     asked = ModelSettings(
@@ -183,20 +192,21 @@ def search(
             started = time.perf_counter()
             # Conditions come first: the sampler may look at its grid through a call with the first prompt.
             conditions = [loaded.sampler.condition(text) for text in prompts]
-            setup = set_up(chosen, loaded, aggregator.verifiers, judging, nfe, candidates, draft_steps, draft_renders)
+            budget, drafts = (nfe, candidates), (draft_steps, draft_renders)
+            setup = set_up(chosen, loaded, aggregator, judging, *budget, *drafts, baseline, calibration, prior)
             limits.check(aggregator, setup.finished)
-            space, predictions = setup.space, setup.predictions
+            terms, predictions = setup.terms, setup.predictions
             encoding = time.perf_counter() - started
             searches = [
-                PromptSearch(i, text, space, condition, aggregator, setup.algorithm, setup.budget, first, top_k, limits)
+                PromptSearch(i, text, terms, condition, aggregator, setup.algorithm, first, top_k, limits)
                 for i, (text, condition, first) in enumerate(zip(prompts, conditions, seeds, strict=True))
             ]
             for one in searches:
                 one.ledger.seconds["text"] += encoding / len(searches)
             searches[0].ledger.check_nfe = loaded.check_nfe
-            size = int(batch_size or _batch_size(space.shape))
+            size = int(batch_size or _batch_size(terms.space.shape))
             ledgers = [one.ledger for one in searches]
-            reporter = Reporter(searches, aggregator, loaded, setup.record["schedule"], progress)
+            reporter = Reporter(searches, aggregator, loaded, setup.record, progress)
             worker = LocalWorker(loaded.sampler, aggregator.verifiers, reporter.on_step, setup.sources)
             evaluator = Evaluator(worker, prompts, ledgers, size, deterministic, predictions)
             # Described before anything is computed, so that a description that fails loses nothing.
@@ -204,8 +214,10 @@ def search(
                 **search_record(loaded, aggregator, judging, seeds[0], deterministic),
                 **unread_record((*aggregator.verifiers, *judging), prompts),
                 "algorithm": setup.record,
+                "baseline": terms.baseline,
+                **knowledge_record(terms),
                 "grids": setup.grids,
-                **predictions.record((space, setup.draft)),
+                **predictions.record((terms.space, *terms.grids.values())),
                 **sources_record(setup.sources),
             }
             interrupts.heed()

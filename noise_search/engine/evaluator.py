@@ -4,6 +4,7 @@ Nothing here knows what a search is; nothing in an algorithm knows what a batch 
 """
 
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Outcome:
         components: score by verifier key, NaN where a verifier failed.
         failure: why the row can't win, or None.
         x0: pictures like `pixels` of the x0 predictions on the way that judges need, by noise level.
+        looks: by grid point on the way that the job asked to score, the row there.
     """
 
     work: Work
@@ -54,6 +56,7 @@ class Outcome:
     components: dict[str, float]
     failure: str | None
     x0: dict[float, np.ndarray] = field(default_factory=dict)
+    looks: "dict[int, Glance]" = field(default_factory=dict)
 
     @property
     def id(self) -> int:
@@ -63,7 +66,15 @@ class Outcome:
     @property
     def cost(self) -> int:
         """Its NFE."""
-        return self.work.job.stop - self.work.job.states.step
+        return self.work.job.cost
+
+
+@dataclass(frozen=True, eq=False)
+class Glance:
+    """A row on its way: its state, and the raw scores of its x0 prediction by verifier key, NaN where it has none."""
+
+    state: State
+    components: dict[str, float]
 
 
 _Row = tuple[Work, int]
@@ -124,7 +135,7 @@ class Evaluator:
     def _attempt(self, rows: list[_Row]) -> Done | None:
         """What came of the rows, or None when memory ran out and the micro-batch was halved."""
         job = rows[0][0].job
-        steps, padding = job.stop - job.states.step, max(0, self.batch_size - len(rows)) if self._fixed_shape else 0
+        steps, padding = job.cost, max(0, self.batch_size - len(rows)) if self._fixed_shape else 0
         batch = self._batch(rows, padding)
         shares = [
             (self._ledgers[prompt], count) for prompt, count in sorted(Counter(w.prompt for w, _ in rows).items())
@@ -138,8 +149,8 @@ class Evaluator:
         else:
             self._book(shares, done.spent, waste=padding * steps)
             self.device = done.device or self.device
-            for ledger, count in shares if job.score else ():
-                ledger.decodes += count * (1 + len(set(batch.predictions.values())))
+            for ledger, count in shares:
+                ledger.decodes += count * (job.score + len(job.looks) + len(set(batch.predictions.values())))
                 ledger.verifier_images += count * done.pictures
             return done
         spent = stopped.spent
@@ -162,7 +173,9 @@ class Evaluator:
             states = State.cat([states, *[states[[-1]]] * padding])
             prompts += prompts[-1:] * padding
         looked_at = self._predictions.of_job(job)
-        return Batch(Rows.of(states), tuple(prompts), job.stop, job.score, job.keep, job.rho, looked_at)
+        return Batch(
+            Rows.of(states), tuple(prompts), job.stop, job.score, job.keep, job.looks, job.transition, looked_at
+        )
 
     def _outcomes(self, rows: list[_Row], done: Done) -> list[Outcome]:
         judged = self._predictions.judged & done.x0.keys()
@@ -179,6 +192,13 @@ class Evaluator:
                     components={key: float(values[i]) for key, values in done.scores.items()},
                     failure=done.failures[i] if done.failures else None,
                     x0={level: done.x0[level][i].copy() for level in judged},
+                    looks={
+                        point: Glance(
+                            look.rows.row(i).state(condition),
+                            {key: math.nan if look.failures[i] else float(v[i]) for key, v in look.scores.items()},
+                        )
+                        for point, look in done.looks.items()
+                    },
                 )
             )
         return found
@@ -205,14 +225,14 @@ class Evaluator:
 
 
 def _groups(works: Sequence[Work]) -> list[list[_Row]]:
-    """Rows that can share a batch: same start, stop, transition and kept points.
+    """Rows that can share a batch: same start, stop, transitions, kept points and looks.
 
     Prompts take turns row by row, so that a search that is ended early has something for each of them.
     """
     groups: dict[tuple[object, ...], dict[int, list[_Row]]] = {}
     for work in works:
         job = work.job
-        key = (job.states.grid, job.states.step, job.stop, job.rho, job.keep, job.score)
+        key = (job.states.grid, job.states.step, job.stop, job.transition, job.keep, job.looks, job.score)
         rows = groups.setdefault(key, {}).setdefault(work.prompt, [])
         rows.extend((work, row) for row in range(len(work.ids)))
     return [

@@ -4,12 +4,14 @@ What a candidate costs here grows with their number only in a few numpy operatio
 """
 
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from noise_search.algorithms.base import Job
 from noise_search.engine.evaluator import Outcome
 from noise_search.results.candidate import Candidate, components
+from samplers.recipe import Recipe
 from samplers.space import NoiseSpace
 from samplers.state import State
 from verifiers.aggregators.base import Aggregator
@@ -121,15 +123,25 @@ class Ranking:
         self._above, self._rising_scores = above[may], np.vstack([self._rising_scores, own])[may]
         self._rising = np.append(self._rising, len(self.members) - 1)[may]
 
+    def refer(self, components: Mapping[str, np.ndarray]) -> bool:
+        """Take what values refer to from these scores, where nothing was before; whether that changed anything."""
+        before = self.aggregator
+        if before.unfrozen and not before.absolute and np.isfinite(before.combine(components)).any():
+            self._refrozen(before.freeze(components))
+        return self.aggregator is not before
+
     def _freeze(self) -> None:
         """Once enough are there, freeze what the aggregator waits for them to tell, and value everything anew."""
         wanted = 1 if self.aggregator.absolute else self.aggregator.freeze_after
         if self._pool is None or wanted is None or np.isfinite(self._values).sum() < wanted:
             return
-        before, raw = self.aggregator, self._pool.components
-        self.aggregator = before.freeze(raw)
-        if self.aggregator is before:
+        self._refrozen(self.aggregator.freeze(self._pool.components))
+
+    def _refrozen(self, aggregator: Aggregator) -> None:
+        """Value everything anew by an aggregator with another reference."""
+        if aggregator is self.aggregator or self._pool is None:
             return
+        self.aggregator, raw = aggregator, self._pool.components
         self._values = self.aggregator.combine(raw)
         if _settled(self.aggregator):
             self._pool, self._rising = None, np.empty(0, dtype=int)
@@ -153,6 +165,7 @@ class Pool:
         space: of finished images; rows of any other grid are drafts.
         aggregator: ranks candidates.
         top_k: how many pictures to keep besides the first and every new best.
+        first: the recipe of random search's noise 0, where that is to be finished in any case.
 
     Attributes:
         candidates: everything that was scored, in order.
@@ -160,16 +173,20 @@ class Pool:
         bests, bests_nfe: every new best, in order, and the NFE spent when it became the best.
         partial: the unfinished row, a draft's noise included, that outranks all that is finished, and its state.
         fallback: a row that is on its way, to be finished where nothing better is there.
+        baseline: the finished candidate of noise 0; None before there is one.
     """
 
-    def __init__(self, space: NoiseSpace, aggregator: Aggregator, top_k: int) -> None:
+    def __init__(self, space: NoiseSpace, aggregator: Aggregator, top_k: int, first: Recipe | None = None) -> None:
         self.space = space
+        self.noise_0_key = None if first is None else first.key
+        self._noise_0: State | None = None
         self.candidates: list[Candidate] = []
         self.finished, self.drafts = Ranking(aggregator, top_k), Ranking(aggregator, 1)
         self.bests: list[Candidate] = []
         self.bests_nfe: list[int] = []
         self.partial: tuple[Candidate, State] | None = None
         self.fallback: State | None = None
+        self.baseline: Candidate | None = None
         self._top_k = top_k
         self._rendered: set[str] = set()
         self._pictured: list[Candidate] = []
@@ -195,7 +212,8 @@ class Pool:
     @property
     def shown(self) -> list[Candidate]:
         """What is kept to look at: the top k, every new best, and the first."""
-        chosen = [*self.finished.top(self._top_k), *self.bests, *self.finished.members[:1]]
+        first = self.finished.members[:1] if self.baseline is None else [self.baseline]
+        chosen = [*self.finished.top(self._top_k), *self.bests, *first]
         return list({candidate.id: candidate for candidate in chosen}.values())
 
     @property
@@ -205,6 +223,35 @@ class Pool:
             return self.partial[1]
         return self.fallback if self.best is None else None
 
+    @property
+    def unfinished(self) -> list[State]:
+        """The rows to be finished before the search can end well: the one `pending`, and noise 0 once it has begun."""
+        found = [state for state in (self.pending, self._noise_0) if state is not None]
+        return list({state.recipes[0].key: state for state in found}.values())
+
+    def is_noise_0(self, job: Job, row: int) -> bool:
+        """Whether a row of a job carries noise 0 on, as the sampler itself would."""
+        on_its_way = job.states.grid == self.space.id and job.transition is None
+        return on_its_way and job.states.recipes[row].key == self.noise_0_key
+
+    def carries_on(self, job: Job, row: int) -> bool:
+        """Whether a row of a job carries on the unfinished row that is the best, or a branch of it."""
+        if self.partial is None or job.states.grid != self.space.id:
+            return False
+        held = self.partial[1].recipes[0].key
+        for recipe in job.states.recipes[row].beginnings():
+            if recipe.key == held:
+                return True
+            if recipe.last["op"] != "branch":
+                return False
+        return False
+
+    def refer(self, components: Mapping[str, np.ndarray]) -> None:
+        """Make these scores what z-scores refer to, unless something is; drafts refer to the same."""
+        if self.finished.refer(components):
+            self.drafts.refer(components)
+            self._price()
+
     def settle(self) -> None:
         """Make every score what it is worth in the end, and keep the pictures of what is shown then."""
         self._price()
@@ -212,23 +259,27 @@ class Pool:
 
     def take(self, outcome: Outcome, spent: int) -> Candidate | None:
         """Take a row in, at `spent` NFE of the search; returns its candidate where it was scored."""
-        job = outcome.work.job
+        job, row, state = outcome.work.job, outcome.row, outcome.state
+        finished = state.grid == self.space.id and state.step == self.space.end
         if job.states.grid == self.space.id:
-            before = job.states.recipes[outcome.row].key
-            self._rendered.add(before)
-            if self.partial is not None and self.partial[1].recipes[0].key == before:
-                self.partial = None
+            self._rendered.add(job.states.recipes[row].key)
+        first = self.is_noise_0(job, row)
+        if first:
+            self._noise_0, self.noise_0_key = None if finished else state, state.recipes[0].key
+        if self.partial is not None and self.carries_on(job, row):
+            self.partial = None if finished or job.score else (self.partial[0], state)
         if not job.score:
-            if self.best is None and self.partial is None and outcome.state.step < self.space.end:
-                self.fallback = outcome.state
+            if self.best is None and self.partial is None and not finished:
+                self.fallback = state
             return None
         candidate = self.unranked(outcome, spent)
         if candidate.draft:
-            self._add_draft(candidate, job.states.conditions[outcome.row])
+            self._add_draft(candidate, job.states.conditions[row])
         elif candidate.finished:
+            self.baseline = candidate if first else self.baseline
             self._add_finished(candidate, outcome)
         else:
-            self._add_partial(candidate, outcome.state)
+            self._add_partial(candidate, state)
         return candidate
 
     def unranked(self, outcome: Outcome, spent: int, failure: str | None = None) -> Candidate:
@@ -243,6 +294,7 @@ class Pool:
             nfe=spent,
             scores=dict(outcome.components),
             failure=failure or outcome.failure,
+            looks={step: look.components for step, look in outcome.looks.items()},
         )
         self.candidates.append(found)
         return found

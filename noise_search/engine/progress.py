@@ -35,7 +35,7 @@ class Reporter:
         searches: list[PromptSearch],
         aggregator: Aggregator,
         loaded: LoadedModel,
-        schedule: Mapping[str, Any],
+        algorithm: Mapping[str, Any],
         enabled: bool,
     ) -> None:
         self._searches, self._enabled = searches, enabled
@@ -47,7 +47,8 @@ class Reporter:
             each = searches[0].ledger.nfe_budget
             many = f" for each of {len(searches)} prompts" if len(searches) > 1 else ""
             verifiers = ", ".join(v.key for v in aggregator.verifiers)
-            self._say(f"{each} NFE{many}: {schedule_in_words(schedule)}")
+            why = f" ({algorithm['why']})" if "why" in algorithm else ""
+            self._say(f"{each} NFE{many}, {algorithm['name']}: {schedule_in_words(algorithm['schedule'])}{why}")
             note = f"; scheduler: {loaded.sampler.note}" * bool(loaded.sampler.note)
             self._say(f"model {loaded.name}@{loaded.fingerprint}{note}; verifier {verifiers}")
 

@@ -1,18 +1,21 @@
 """The search of one prompt: its conversation with its algorithm, within its budget."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from noise_search.algorithms.base import Evaluation, Job, Jobs, LimitReached, SearchAlgorithm
+from noise_search.algorithms.base import Evaluation, Job, Jobs, LimitReached, SearchAlgorithm, Terms
+from noise_search.algorithms.knowledge import Calibration, ModelFacts, Prior, VerifierFacts
 from noise_search.arguments import check_counts, check_numbers
 from noise_search.engine.evaluator import Outcome, Work
 from noise_search.engine.pool import Pool
 from noise_search.results.candidate import Candidate
 from noise_search.results.ledger import Ledger
+from samplers.recipe import Recipe
 from samplers.space import NoiseSpace
 from samplers.state import State
+from samplers.transition import Transitions
 from verifiers.aggregators.base import Aggregator
 
 
@@ -69,11 +72,10 @@ class PromptSearch:
     Args:
         index: position of the prompt in the search.
         prompt: its text.
-        space: of the sampler.
+        terms: what is known of the search, the budget among it.
         condition: the sampler's index of the prompt.
         aggregator: ranks candidates.
         algorithm: proposes jobs.
-        nfe: budget.
         seed: of the first noise, and of the algorithm's choices.
         top_k: how many images to keep.
         limits: what ends it besides the budget.
@@ -83,22 +85,22 @@ class PromptSearch:
         self,
         index: int,
         prompt: str,
-        space: NoiseSpace,
+        terms: Terms,
         condition: int,
         aggregator: Aggregator,
         algorithm: SearchAlgorithm,
-        nfe: int,
         seed: int,
         top_k: int,
         limits: Limits,
     ) -> None:
-        self.index, self.prompt, self.space, self._limits = index, prompt, space, limits
-        self.pool = Pool(space, aggregator, top_k)
-        self.ledger = Ledger(nfe_budget=nfe)
+        self.index, self.prompt, self.space, self._limits = index, prompt, terms.space, limits
+        first = Recipe.start("fresh", seed=seed % SEEDS) if terms.baseline else None
+        self.pool = Pool(terms.space, aggregator, top_k, first)
+        self.ledger = Ledger(nfe_budget=terms.nfe_total)
         self.stop_reason: str | None = None
         self.error: BaseException | None = None
         self.seed = seed
-        self._plan = algorithm.plan(ProblemView(self, space, condition, seed))
+        self._plan = algorithm.plan(ProblemView(self, terms, condition, seed))
         if not isinstance(self._plan, Generator):
             raise TypeError(
                 f"the plan of algorithm {algorithm.name!r} is a {type(self._plan).__name__}; expected a generator: "
@@ -132,9 +134,8 @@ class PromptSearch:
 
     @property
     def reserve(self) -> int:
-        """NFE held back so that the best candidate can be finished."""
-        pending = self.pool.pending
-        return 0 if pending is None else self.space.end - pending.step
+        """NFE held back so that the best candidate, and noise 0, can be finished."""
+        return sum(self.space.end - state.step for state in self.pool.unfinished)
 
     def next_round(self) -> list[Work]:
         """Ask the algorithm, and trim its jobs to the budget; empty when the search has ended."""
@@ -146,19 +147,21 @@ class PromptSearch:
         self._works, self._outcomes, self._counted = [], {}, None
         for job, count in zip(jobs, counts, strict=True):
             if count:
-                self._works.append(self._work(Job(job.states[:count], job.stop, job.score, job.keep, job.rho)))
+                self._works.append(self._work(replace(job, states=job.states[:count])))
         if not self._works:
             self.stop("budget spent")
         return self._works
 
     def finishing_work(self) -> list[Work]:
-        """What remains to be run so that the best candidate is a finished image, as far as it can be afforded."""
+        """What remains to be run so that the best candidate, and noise 0, are finished images, as far as affordable."""
         self.flush()
-        pending, pool = self.pool.pending, self.pool
-        pool.partial = pool.fallback = None
-        if pending is None or self.space.end - pending.step > self.ledger.left:
-            return []
-        return [self._work(Job(pending, self.space.end))]
+        works, left = [], self.ledger.left
+        for state in self.pool.unfinished:
+            if (cost := self.space.end - state.step) <= left:
+                left -= cost
+                works.append(self._work(Job(state, self.space.end)))
+        self.pool.partial = self.pool.fallback = None
+        return works
 
     def record(self, outcomes: Sequence[Outcome]) -> list[Candidate]:
         """Take in the rows of a micro-batch, in the order of their ids; returns the candidates that were scored.
@@ -225,59 +228,118 @@ class PromptSearch:
     def _affordable(self, jobs: Sequence[Job]) -> list[int]:
         """Rows of each job that fit, keeping the reserve; everything after the first row that doesn't fit is cut."""
         left, end, pool = self.ledger.left, self.space.end, self.pool
-        partial = pool.partial[1].recipes[0].key if pool.partial else None
-        partial_reserve = end - pool.partial[1].step if pool.partial else 0
+        held = {state.recipes[0].key: end - state.step for state in pool.unfinished}
+        noise_0_reserve = held.get(pool.noise_0_key or "", 0)
+
+        def reserved(state: State | None) -> int:  # what is held for noise 0 suffices where it is the best, too
+            key = None if state is None else state.recipes[0].key
+            return 0 if key is None or key == pool.noise_0_key else held.get(key, 0)
+
+        partial_reserve = reserved(pool.partial[1] if pool.partial else None)
         safe = pool.best is not None or pool.partial is not None
-        fallback_reserve = 0 if safe or pool.fallback is None else end - pool.fallback.step
+        fallback_reserve = 0 if safe else reserved(pool.fallback)
         counts = [0] * len(jobs)
         for which, job in enumerate(jobs):
             # NFE from where the rows stop to finished images; a draft has the whole trajectory before it.
             unfinished = end - (job.stop if job.states.grid == self.space.id else 0)
             for row in range(len(job)):
+                after_partial, after_fallback, after_noise_0 = partial_reserve, fallback_reserve, noise_0_reserve
                 if unfinished == 0 and job.score:
                     safe, after_fallback = True, 0
-                    continues = job.states.recipes[row].key == partial
-                    after_partial = 0 if continues else partial_reserve
-                else:  # a finished row that isn't scored can't win: what is held back stays
+                    after_partial = 0 if pool.carries_on(job, row) else partial_reserve
+                if pool.is_noise_0(job, row):
+                    after_noise_0 = unfinished
+                elif unfinished or not job.score:
+                    # A finished row that isn't scored can't win: what is held back stays.
                     after_partial = max(partial_reserve, unfinished) if job.score else partial_reserve
                     after_fallback = fallback_reserve if safe else max(fallback_reserve, unfinished)
-                if job.stop - job.states.step + max(after_partial, after_fallback) > left:
+                if job.cost + max(after_partial, after_fallback) + after_noise_0 > left:
                     return counts
-                left -= job.stop - job.states.step
-                partial_reserve, fallback_reserve = after_partial, after_fallback
+                left -= job.cost
+                partial_reserve, fallback_reserve, noise_0_reserve = after_partial, after_fallback, after_noise_0
                 counts[which] += 1
         return counts
 
     def _round_evaluations(self) -> list[Evaluation]:
         keys = [verifier.key for verifier in self.pool.aggregator.verifiers]
         evaluations = []
+        referred = False
         for work in self._works:
             ids = work.ids if self._counted is None else tuple(i for i in work.ids if i < self._counted)
-            if not ids:
-                nothing = {key: np.empty(0) for key in keys}
-                evaluations.append(Evaluation((), work.job.states[:0], {}, nothing))
-                continue
             rows = [self._outcomes[i] for i in ids]
-            components = {
-                k: np.array([np.nan if r.failure else r.components.get(k, np.nan) for r in rows]) for k in keys
-            }
-            kept = {step: State.cat([r.kept[step] for r in rows]) for step in work.job.keep}
-            evaluations.append(Evaluation(ids, State.cat([r.state for r in rows]), kept, components))
+            found = self._evaluation(work, ids, rows, keys)
+            if work.job.reference and not referred and rows:
+                self.pool.refer(found.components)
+                referred = True
+            evaluations.append(found)
         return evaluations
+
+    @staticmethod
+    def _evaluation(work: Work, ids: tuple[int, ...], rows: Sequence[Outcome], keys: Sequence[str]) -> Evaluation:
+        if not rows:
+            return Evaluation((), work.job.states[:0], {}, {key: np.empty(0) for key in keys})
+        components = {k: np.array([np.nan if r.failure else r.components.get(k, np.nan) for r in rows]) for k in keys}
+        kept = {step: State.cat([r.kept[step] for r in rows]) for step in work.job.keep}
+        looks = {
+            step: Evaluation(
+                ids,
+                State.cat([r.looks[step].state for r in rows]),
+                {},
+                {k: np.array([r.looks[step].components.get(k, np.nan) for r in rows]) for k in keys},
+            )
+            for step in work.job.looks
+        }
+        return Evaluation(ids, State.cat([r.state for r in rows]), kept, components, looks)
+
+
+SEEDS = 2**32
+"""Torch keeps as many bits of a seed: behind the last one comes the first, also in records."""
 
 
 class ProblemView:
     """What an algorithm sees of a `PromptSearch`; see `noise_search.algorithms.base.Problem`."""
 
-    def __init__(self, search: PromptSearch, space: NoiseSpace, condition: int, seed: int) -> None:
-        self._search, self._space, self._condition = search, space, condition
+    def __init__(self, search: PromptSearch, terms: Terms, condition: int, seed: int) -> None:
+        self._search, self._terms, self._condition = search, terms, condition
         self._seed, self._drawn = seed, 0
         self._rng = np.random.default_rng([seed, 0x6E73])
 
     @property
     def space(self) -> NoiseSpace:
         """Where noises live."""
-        return self._space
+        return self._terms.space
+
+    @property
+    def baseline(self) -> bool:
+        """Whether noise 0 is finished in any case."""
+        return self._terms.baseline
+
+    @property
+    def model(self) -> ModelFacts:
+        """The model that is searched."""
+        return self._terms.model
+
+    @property
+    def verifier(self) -> VerifierFacts:
+        """What ranks the candidates."""
+        return self._terms.verifier
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What was measured of both."""
+        return self._terms.calibration
+
+    @property
+    def prior(self) -> Prior | None:
+        """What seeds were worth on other prompts."""
+        return self._terms.prior
+
+    def grid(self, steps: int) -> NoiseSpace:
+        """A further grid that the algorithm named."""
+        if steps not in self._terms.grids:
+            known = ", ".join(map(str, self._terms.grids)) or "none"
+            raise ValueError(f"no grid of {steps} steps: the algorithm's attribute grids names {known}; add it there")
+        return self._terms.grids[steps]
 
     @property
     def rng(self) -> np.random.Generator:
@@ -291,19 +353,22 @@ class ProblemView:
 
     @property
     def nfe_left(self) -> int:
-        """What may still be spent, less what finishing the best candidate takes."""
+        """What may still be spent, less what finishing the best candidate, and noise 0, takes."""
         return self._search.ledger.left - self._search.reserve
 
-    def cost(self, start: int, stop: int) -> int:
-        """NFE of one row between two grid points: one denoiser evaluation at each point from start on."""
-        return stop - start
+    def cost(self, start: int, stop: int, transition: Transitions = None) -> int:
+        """NFE of one row between two grid points."""
+        return self.space.cost(start, stop, transition)
 
-    def fresh(self, count: int) -> State:
-        """The next noises of random search's stream."""
-        first = self._seed + self._drawn
-        self._drawn += count
-        # Torch keeps as many bits: behind the last of its seeds comes its first one, also in records.
-        return self._space.fresh([seed % 2**32 for seed in range(first, first + count)], condition=self._condition)
+    def fresh(self, count: int = 0, *, seeds: Sequence[int] = ()) -> State:
+        """The next noises of random search's stream, or those of seeds."""
+        if count and len(seeds):
+            raise ValueError(f"fresh({count}, seeds={list(seeds)!r:.60}): give a count or seeds, not both")
+        if not len(seeds):
+            first = self._seed + self._drawn
+            self._drawn += count
+            seeds = range(first, first + count)
+        return self.space.fresh([seed % SEEDS for seed in seeds], condition=self._condition)
 
     def seeds(self, count: int) -> list[int]:
         """New seeds from `rng`."""
@@ -311,5 +376,9 @@ class ProblemView:
 
     def rank(self, pool: Evaluation) -> list[int]:
         """Rows from best to worst, ties to the lowest id, failed rows last."""
-        values = self._search.pool.aggregator.combine(pool.components)
+        values = self.values(pool)
         return sorted(range(len(pool)), key=lambda i: (-np.nan_to_num(values[i], nan=-np.inf), pool.ids[i]))
+
+    def values(self, pool: Evaluation) -> np.ndarray:
+        """What each row is worth, NaN where it failed."""
+        return self._search.pool.aggregator.combine(pool.components)

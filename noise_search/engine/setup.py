@@ -4,19 +4,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from noise_search.algorithms.base import SearchAlgorithm
+from noise_search.algorithms.base import SearchAlgorithm, Terms
+from noise_search.algorithms.auto import Auto
 from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
+from noise_search.algorithms.knowledge import Prior
+from noise_search.algorithms.random_search import RandomSearch
 from noise_search.arguments import as_nfe, check_counts
 from noise_search.engine.interrupts import OnInterrupt
 from noise_search.engine.scoring import check_frames
 from noise_search.engine.sources import NEEDS, Source, edited_sources
 from noise_search.engine.x0_predictions import Predictions, check_x0, needs_x0
 from noise_search.models import LoadedModel, load_model
-from noise_search.resolve import Named, resolve_aggregator, resolve_judges
+from noise_search.resolve import (
+    Knowledge,
+    Named,
+    resolve_aggregator,
+    resolve_calibration,
+    resolve_judges,
+    verifier_facts,
+)
 from noise_search.results.candidate import Candidate
 from noise_search.results.record import algorithm_record, grid_record
 from noise_search.settings import ModelOptions, ModelSettings
-from samplers.space import NoiseSpace
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
@@ -39,6 +48,9 @@ class SearchOptions(ModelOptions, total=False):
     candidates: int | None
     seed: int | Sequence[int]
     judges: Sequence[VerifierLike]
+    baseline: bool
+    calibration: Knowledge
+    prior: Prior | None
     draft_steps: int | None
     draft_renders: int | None
     model_options: dict[str, Any] | None
@@ -87,7 +99,7 @@ def opened(
 def check_search(
     algorithm: SearchAlgorithm,
     loaded: LoadedModel,
-    verifiers: Sequence[Verifier],
+    aggregator: Aggregator,
     judges: Sequence[Verifier],
     *,
     nfe: int,
@@ -100,9 +112,9 @@ def check_search(
     Raises:
         ValueError: as `search()`.
     """
-    check_able(algorithm, loaded, kept, verifiers, judges)
+    check_able(algorithm, loaded, kept, aggregator.verifiers, judges)
     with loaded.sampler:
-        set_up(algorithm, loaded, verifiers, judges, nfe, None, draft_steps, draft_renders)
+        set_up(algorithm, loaded, aggregator, judges, nfe, None, draft_steps, draft_renders)
 
 
 @dataclass(frozen=True)
@@ -110,9 +122,7 @@ class Setup:
     """An algorithm on the grids of a model: what it runs, with which budget, and how that is described."""
 
     algorithm: SearchAlgorithm
-    space: NoiseSpace
-    draft: NoiseSpace | None
-    budget: int
+    terms: Terms
     predictions: Predictions
     sources: tuple[Source, ...]
     grids: dict[str, dict[str, Any]]
@@ -121,22 +131,26 @@ class Setup:
     @property
     def finished(self) -> int:
         """How many candidates are sure to be finished, if none of them fails."""
-        if self.draft is not None:
+        if isinstance(self.algorithm, Drafted):
             return 1 + int(self.record["schedule"]["renders"])
-        return self.budget // self.space.end if self.algorithm.whole_calls else 1
+        return self.terms.nfe_total // self.terms.space.end if self.algorithm.whole_calls else 1
 
 
 def set_up(
     algorithm: SearchAlgorithm,
     loaded: LoadedModel,
-    verifiers: Sequence[Verifier],
+    aggregator: Aggregator,
     judges: Sequence[Verifier],
     nfe: int | None,
     candidates: int | None,
     draft_steps: int | None,
     draft_renders: int | None,
+    baseline: bool = True,
+    calibration: Knowledge = None,
+    prior: Prior | None = None,
 ) -> Setup:
     """Ask the sampler for its grids; ValueError where the algorithm, its drafts or the budget don't suit them."""
+    verifiers = aggregator.verifiers
     levels = getattr(algorithm, "levels", ())
     space = loaded.sampler.space(levels=levels)
     if not all(space.shape):
@@ -144,19 +158,32 @@ def set_up(
         raise ValueError(
             f"latents of {shape} hold no image: raise height and width, {loaded.name} makes no smaller ones"
         )
-    grids = grid_record(space, levels)
     check_frames((*verifiers, *judges), space, loaded.name)
     budget = as_nfe(nfe, candidates, space.end)
-    draft = None
     if draft_steps is not None:
-        draft = loaded.sampler.space(steps=int(draft_steps))
-        check_drafts(algorithm, space, draft, budget)
-        algorithm = Drafted(algorithm, draft, draft_renders or RENDERS)
-        grids |= grid_record(draft, steps=int(draft_steps))
-    predictions = Predictions.of(verifiers, judges, space, draft)
+        check_drafts(algorithm, space, loaded.sampler.space(steps=int(draft_steps)), budget)
+        algorithm = RandomSearch() if isinstance(algorithm, Auto) else algorithm  # drafts are whole runs
+        algorithm = Drafted(algorithm, int(draft_steps), draft_renders or RENDERS)
+    further = {steps: loaded.sampler.space(steps=steps) for steps in getattr(algorithm, "grids", ())}
+    grids = grid_record(space, levels)
+    for steps, grid in further.items():
+        grids |= grid_record(grid, steps=steps)
+    terms = Terms(
+        space,
+        budget,
+        baseline and getattr(algorithm, "baseline", True),
+        loaded.facts,
+        verifier_facts(aggregator),
+        resolve_calibration(calibration, loaded.facts, space.end, aggregator),
+        prior,
+        further,
+    )
+    why = {}
+    if isinstance(algorithm, Auto):
+        algorithm, why["why"] = algorithm.choose(terms)
+    predictions = Predictions.of(verifiers, judges, space, further.values())
     sources = edited_sources((*verifiers, *judges), loaded.sampler.options)
-    record = algorithm_record(algorithm, space, budget)
-    return Setup(algorithm, space, draft, budget, predictions, sources, grids, record)
+    return Setup(algorithm, terms, predictions, sources, grids, {**algorithm_record(algorithm, terms), **why})
 
 
 def check_able(

@@ -7,7 +7,7 @@ are numpy arrays, recipes and texts, all of which pickle. Its evaluator books wh
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Protocol
 
@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noise_search.engine.scoring import Scorer, free_memory, pictures
+from noise_search.engine.scoring import NO_X0, Scorer, free_memory, pictures
 from noise_search.engine.sources import Source
 from noise_search.results.candidate import as_pixels
 from samplers.base import Run, Sampler, is_out_of_memory
 from samplers.recipe import Recipe
 from samplers.state import State
+from samplers.transition import Transitions
 from verifiers.base import Verifier, VerifierUnusable
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Batch:
     Attributes:
         rows: where from, padding included.
         prompts: one text per row.
-        stop, rho, keep: as of `Job`.
+        stop, keep, looks, transition: as of `Job`.
         score: whether the rows are decoded and scored.
         predictions: grid points, by noise level, whose x0 predictions verifiers and judges look at.
     """
@@ -87,7 +88,8 @@ class Batch:
     stop: int
     score: bool = True
     keep: tuple[int, ...] = ()
-    rho: float | None = None
+    looks: tuple[int, ...] = ()
+    transition: Transitions = None
     predictions: Mapping[float, int] = field(default_factory=dict)
 
 
@@ -110,6 +112,15 @@ class Spent:
 
 
 @dataclass(frozen=True, eq=False)
+class Look:
+    """The rows at a point on their way, with the scores of their x0 predictions, and why one has none."""
+
+    rows: Rows
+    scores: Mapping[str, np.ndarray]
+    failures: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Done:
     """What came of a batch, row by row, padding included.
 
@@ -119,6 +130,7 @@ class Done:
         spent: what it cost.
         pixels: uint8 `[row, height, width, 3]`, or `[row, frames, height, width, 3]`; None where nothing was scored.
         x0: pictures like `pixels` of x0 predictions by noise level.
+        looks: by grid point that was to be scored on the way.
         scores: float64 `[row]` by verifier key, NaN where one failed.
         failures: why a row can't win, or None.
         pictures: how many pictures the verifiers looked at for one row.
@@ -131,6 +143,7 @@ class Done:
     spent: Spent
     pixels: np.ndarray | None = None
     x0: Mapping[float, np.ndarray] = field(default_factory=dict)
+    looks: Mapping[int, Look] = field(default_factory=dict)
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
     failures: tuple[str | None, ...] = ()
     pictures: int = 0
@@ -193,9 +206,14 @@ class LocalWorker:
             run = self._denoise(batch, spent)
             denoised = True
             kept = {step: Rows.of(run.kept[step]) for step in batch.keep}
-            if not batch.score:
-                return Done(Rows.of(run.final), kept, spent)
-            return self._scored(batch, run, kept, spent)
+            looks, seen = {}, 0
+            for step in batch.looks:
+                images = self._decode(run.kept[step], spent)
+                looks[step] = Look(Rows.of(run.kept[step]), *self._scores(images, batch.prompts, spent))
+                seen += self._pictures(images)
+            unusable = self._scorer.unusable
+            done = Done(Rows.of(run.final), kept, spent, looks=looks, pictures=seen, unusable=unusable)
+            return self._scored(batch, run, spent, done) if batch.score else done
         except BaseException as error:
             stopped = BatchStopped(error, spent, denoised)
         raise stopped  # not from within: the error goes on as it is
@@ -203,7 +221,7 @@ class LocalWorker:
     def _denoise(self, batch: Batch, spent: Spent) -> Run:
         states = batch.rows.state([self._condition(text) for text in batch.prompts])
         # An x0 prediction made at one point is held by the state at the next.
-        keep = sorted({*batch.keep, *(at + 1 for at in batch.predictions.values())})
+        keep = sorted({*batch.keep, *batch.looks, *(at + 1 for at in batch.predictions.values())})
         before = self._sampler.denoiser_rows
         if (told := self._on_step) is not None:
             self._sampler.on_step = lambda: told(
@@ -211,7 +229,7 @@ class LocalWorker:
             )
         try:
             with spent.phase("denoise"):
-                return self._sampler.run(states, batch.stop, rho=batch.rho, keep=tuple(keep))
+                return self._sampler.run(states, batch.stop, transition=batch.transition, keep=tuple(keep))
         finally:
             if told is not None:
                 self._sampler.on_step = None
@@ -223,27 +241,36 @@ class LocalWorker:
             self._conditions[text] = self._sampler.condition(text)
         return self._conditions[text]
 
-    def _scored(self, batch: Batch, run: Run, kept: Mapping[int, Rows], spent: Spent) -> Done:
+    def _scored(self, batch: Batch, run: Run, spent: Spent, done: Done) -> Done:
+        """What came of the batch with the pictures and scores at its stop."""
         images = self._decode(run.final, spent)
         by_point = {at: self._decode(run.kept[at + 1], spent) for at in sorted(set(batch.predictions.values()))}
         x0 = {level: by_point[at] for level, at in batch.predictions.items()}
-        with spent.phase("verify"):
-            scores, failures = self._scorer.score(images, batch.prompts, x0)
-        finite = images.flatten(1).isfinite().all(1).tolist()
-        return Done(
-            final=Rows.of(run.final),
-            kept=kept,
-            spent=spent,
+        scores, failures = self._scores(images, batch.prompts, spent, x0)
+        return replace(
+            done,
             pixels=as_pixels(images),
             x0={level: as_pixels(pictured) for level, pictured in x0.items()},
             scores=scores,
-            failures=tuple(
-                why if fine else "the image has non-finite pixels" for why, fine in zip(failures, finite, strict=True)
-            ),
-            pictures=sum(pictures(images, verifier) for verifier in self._verifiers),
+            failures=failures,
+            pictures=done.pictures + self._pictures(images),
             unusable=self._scorer.unusable,
             device=str(images.device),
         )
+
+    def _scores(
+        self, images: Tensor, prompts: Sequence[str], spent: Spent, x0: Mapping[float, Tensor] = NO_X0
+    ) -> tuple[dict[str, np.ndarray], tuple[str | None, ...]]:
+        """Scores by verifier key, and why a row has none."""
+        with spent.phase("verify"):
+            scores, failures = self._scorer.score(images, prompts, x0)
+        finite = images.flatten(1).isfinite().all(1).tolist()
+        told = (why if fine else "the image has non-finite pixels" for why, fine in zip(failures, finite, strict=True))
+        return scores, tuple(told)
+
+    def _pictures(self, images: Tensor) -> int:
+        """How many pictures the verifiers look at for one row."""
+        return sum(pictures(images, verifier) for verifier in self._verifiers)
 
     def _decode(self, states: State, spent: Spent) -> Tensor:
         """Images of all rows, fewer at a time where memory runs out."""

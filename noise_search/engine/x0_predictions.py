@@ -4,7 +4,7 @@ One rule: a verifier whose `needs` contain "x0" has a `noise_level`, and gets th
 row's own grid that is nearest to it. That costs a decode, and no NFE.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from noise_search.algorithms.base import Job, SearchAlgorithm
@@ -136,14 +136,13 @@ class Predictions:
         verifiers: Sequence[Verifier],
         judges: Sequence[Verifier],
         full: NoiseSpace,
-        draft: NoiseSpace | None = None,
+        drafts: Collection[NoiseSpace] = (),
     ) -> "Predictions":
-        """For the grid of finished images, and that of drafts, which no judge sees; ValueError as `nearest_point`."""
+        """For the grid of finished images, and those of drafts, which no judge sees; ValueError as `nearest_point`."""
         scored, judged = levels_of(verifiers), levels_of(judges)
         points = {full.id: {level: nearest_point(full, level) for level in sorted(scored | judged)}}
-        if draft is not None:
-            points[draft.id] = {level: nearest_point(draft, level) for level in sorted(scored)}
-        return cls(points, {space.id: space.end for space in (full, draft) if space is not None}, judged)
+        points |= {one.id: {level: nearest_point(one, level) for level in sorted(scored)} for one in drafts}
+        return cls(points, {space.id: space.end for space in (full, *drafts)}, judged)
 
     def of_job(self, job: Job) -> dict[float, int]:
         """The grid point of each level whose prediction the rows of a job make on their way to finished images.
@@ -155,12 +154,12 @@ class Predictions:
             return {}
         return {level: at for level, at in self.points[grid].items() if job.states.step <= at}
 
-    def record(self, spaces: Sequence[NoiseSpace | None]) -> dict[str, dict[str, dict[str, float]]]:
+    def record(self, spaces: Iterable[NoiseSpace]) -> dict[str, dict[str, dict[str, float]]]:
         """For a result's settings: by grid id, at which noise level each one asked for is predicted; {} for none."""
         found = {
             space.id: {f"{level:g}": round(space.noise_level(at), 6) for level, at in self.points[space.id].items()}
             for space in spaces
-            if space is not None and self.points[space.id]
+            if self.points[space.id]
         }
         return {"x0_predictions": found} if found else {}
 

@@ -26,6 +26,7 @@ class Candidate:
             values it is its value in the pool of all finished candidates, and NaN for what isn't finished and for
             drafts, which are in no such pool: read their `scores`.
         scores: raw score by verifier key.
+        looks: raw scores of its x0 predictions on the way, by grid point and verifier key, where they were asked for.
         judges: raw score by judge key, where judged.
         failure: why it can't win, or None.
         pixels: uint8 `[height, width, 3]`, the middle frame of a clip; kept for the first, the top k and every new
@@ -43,6 +44,7 @@ class Candidate:
     score: float = float("nan")
     draft: bool = False
     scores: dict[str, float] = field(default_factory=dict)
+    looks: dict[int, dict[str, float]] = field(default_factory=dict)
     judges: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
     pixels: np.ndarray | None = field(default=None, repr=False)
@@ -96,11 +98,16 @@ class Candidate:
             "nfe": self.nfe,
             "score": number(self.score),
             "scores": {k: number(v) for k, v in self.scores.items()},
+            **({"looks": _looks_to_json(self.looks)} if self.looks else {}),
             "judges": {k: number(v) for k, v in self.judges.items()},
             "failure": self.failure,
             **({} if shared is None else {"recipe_begins": {"candidate": shared[0], "operations": shared[1]}}),
             "recipe": recipe,
         }
+
+
+def _looks_to_json(looks: Mapping[int, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    return {str(step): {key: number(v) for key, v in scores.items()} for step, scores in looks.items()}
 
 
 _LONG = 16

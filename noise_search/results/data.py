@@ -84,19 +84,22 @@ class ResultData:
 
     @property
     def first(self) -> Candidate:
-        """Random search's first noise, which is what one plain sample gives.
+        """Random search's noise 0, which is what one plain sample gives; where that isn't there, the first finished.
 
-        A published variant (`literal=True`) renders no plain sample; there it is the first finished candidate.
+        Published variants (`literal=True`) render no plain sample, and `baseline=False` asks for none.
         """
         finished = [c for c in self.candidates if c.finished]
         if not finished:
             raise self.failure()
-        return finished[0]
+        return next((c for c in finished if self._plain(c)), finished[0])
+
+    def _plain(self, candidate: Candidate) -> bool:
+        return candidate.seed == int(self.settings["seed"]) % 2**32
 
     @property
     def first_name(self) -> str:
         """What `first` is, in words."""
-        return "one sample" if self.first.seed == self.settings["seed"] else "first candidate"
+        return "one sample" if self._plain(self.first) else "first candidate"
 
     @property
     def schedule(self) -> str:
@@ -121,9 +124,9 @@ class ResultData:
         return self.best.score
 
     @property
-    def first_score(self) -> float:
-        """The score of one plain sample; NaN if it failed."""
-        return self.first.score
+    def first_score(self) -> float | None:
+        """The score of one plain sample; NaN if it failed, None where none was finished (`baseline=False`)."""
+        return self.first.score if self._plain(self.first) else None
 
     @property
     def recipe(self) -> Recipe:
@@ -208,7 +211,7 @@ class ResultData:
     def _winner_to_json(self) -> dict[str, Any]:
         return {
             "score": number(self.score),
-            "first_score": number(self.first_score),
+            "first_score": None if self.first_score is None else number(self.first_score),
             "best": {**self.best.to_json(), "image": None},
             "first": self.first.to_json(),
             "judges": {k: {w: number(v) for w, v in s.items()} for k, s in self.judges.items()},
@@ -219,6 +222,6 @@ class ResultData:
             return f"{type(self).__name__}({self.prompt!r}: no winner, {self.stop_reason})"
         seed = f", seed {self.best.seed}" if self.best.seed is not None else ""
         return (
-            f"{type(self).__name__}({self.prompt!r}: score {self.first_score:.4f} -> {self.score:.4f}{seed}, "
+            f"{type(self).__name__}({self.prompt!r}: score {self.first.score:.4f} -> {self.score:.4f}{seed}, "
             f"{counted(len(self.candidates), 'candidate')}, {self.ledger.nfe} NFE, {self.stop_reason})"
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from noise_search.algorithms.base import SearchAlgorithm
+from noise_search.algorithms.base import SearchAlgorithm, Terms
 from noise_search.models import LoadedModel
 from noise_search.version import __version__
 from samplers.space import NoiseSpace
@@ -79,15 +79,21 @@ def unread_record(verifiers: Sequence[Verifier], prompts: Sequence[str]) -> dict
     return {"unread_prompts": unread} if unread else {}
 
 
-def algorithm_record(algorithm: SearchAlgorithm, space: NoiseSpace, nfe: int) -> dict[str, Any]:
+def algorithm_record(algorithm: SearchAlgorithm, terms: Terms) -> dict[str, Any]:
     """The algorithm, and how it will share the budget: an algorithm may say more, such as the levels it turns at."""
     describe = getattr(algorithm, "describe", None)
-    plain = {"candidates": nfe // space.end, "steps": space.end}
+    plain = {"candidates": terms.nfe_total // terms.space.end, "steps": terms.space.end}
     return {
         "name": algorithm.name,
         "settings": settings_text(algorithm),
-        "schedule": plain if describe is None else dict(describe(space, nfe)),
+        "schedule": plain if describe is None else dict(describe(terms)),
     }
+
+
+def knowledge_record(terms: Terms) -> dict[str, Any]:
+    """What was known of model, verifier and seeds before the start, as plain JSON; nothing where nothing was."""
+    known = {"calibration": terms.calibration, "prior": terms.prior}
+    return {name: one.to_json() for name, one in known.items() if one is not None}
 
 
 def settings_text(algorithm: SearchAlgorithm) -> str:

@@ -1,0 +1,71 @@
+"""The algorithm that chooses: halving where x0 predictions can be trusted, else random search, and why."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from noise_search.algorithms.base import Plan, Problem, SearchAlgorithm, Terms
+from noise_search.algorithms.halving import Halving
+from noise_search.algorithms.random_search import RandomSearch
+
+_LATEST = 0.7
+"""Share of the steps by which a prediction has to tell something, for pruning to save more than it loses."""
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Chooses an algorithm by what the model can, the verifier, the budget and what was measured of them.
+
+    It stops trajectories on the way only where the pipeline's own scheduler is first-order, or
+    `scheduler="first-order"` is given, so that whatever it finds is an image of the pipeline as it is. The choice
+    depends on declared facts alone, not on the machine. It and its reason are in the result's `settings["algorithm"]`.
+
+    Example:
+        result = noise_search.search("a red circle", algorithm="auto", nfe=320)
+        result.settings["algorithm"]["why"]
+    """
+
+    name: ClassVar[str] = "auto"
+    whole_calls: ClassVar[bool] = True
+    """It makes do with whole runs."""
+
+    def choose(self, terms: "Terms | Problem") -> tuple[SearchAlgorithm, str]:
+        """The algorithm, and why, in words."""
+        for met, why in self._against(terms):
+            if met:
+                return RandomSearch(), why
+        shape = Halving().shape(terms)
+        if not shape.rungs:
+            return RandomSearch(), f"{terms.nfe_total} NFE begin no more noises than they finish"
+        looks = "the calibration" if terms.calibration is not None else "no calibration, so at the usual steps"
+        rungs = ", ".join(map(str, shape.rungs))
+        return Halving(), f"{looks}: x0 predictions are ranked after {rungs} of {terms.space.end} steps"
+
+    def plan(self, problem: Problem) -> Plan:
+        """The plan of the algorithm that is chosen."""
+        algorithm, _ = self.choose(problem)
+        yield from algorithm.plan(problem)
+
+    def describe(self, terms: Terms) -> dict[str, Any]:
+        """How the chosen algorithm shares the budget, as plain JSON."""
+        algorithm, _ = self.choose(terms)
+        if isinstance(algorithm, Halving):
+            return algorithm.describe(terms)
+        return {"candidates": terms.nfe_total // terms.space.end, "steps": terms.space.end}
+
+    @staticmethod
+    def _against(terms: "Terms | Problem") -> list[tuple[bool, str]]:
+        """What speaks against pruning, the first that is met first."""
+        model, verifier, known, end = terms.model, terms.verifier, terms.calibration, terms.space.end
+        early = None if known is None else known.first_above(Halving.TRUSTED)
+        return [
+            (not model.can_stop, "the model only runs whole trajectories"),
+            (not model.own_steps, "the pipeline's own scheduler takes no first-order steps"),
+            (verifier.finished, "the verifier needs finished images"),
+            (verifier.paid, "every image that is scored costs money, and pruning scores more of them"),
+            (verifier.pooled, "a few finished images can't be told apart by their ranks"),
+            (end < Halving.SHORTEST, f"{end} steps are too few to look in between"),
+            (
+                known is not None and (early is None or early > _LATEST * end),
+                f"x0 predictions tell too little before {_LATEST:.0%} of the steps, as the calibration says",
+            ),
+        ]
