@@ -15,8 +15,8 @@ from samplers.state import State
 from samplers.transition import Ancestral, Deterministic, Mix, Transition
 
 __all__ = [
-    "Ancestral",
     "DDIM",
+    "Ancestral",
     "DenoiserSampler",
     "Deterministic",
     "FlowMatching",
