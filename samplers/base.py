@@ -1,9 +1,9 @@
 """`Sampler`: what a search needs of a diffusion model, and nothing else."""
 
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samplers.rule import Batch, Point, rho_from_eta
+from samplers.rule import Batch
 from samplers.space import NoiseSpace
 from samplers.state import State
+from samplers.transition import Transition, Transitions
 
 
 class NotDrivable(ValueError):
@@ -57,6 +58,7 @@ class Sampler(ABC):
     Attributes:
         can_stop: False where only whole runs from 0 to the end are possible.
         can_move: False where a noise is a seed alone, and cannot be moved or handed in.
+        can_mix: False where the steps are those of the model's own scheduler, and take no transition.
         limitation: why, in a few words; "" where nothing is limited.
         rows_per_evaluation: denoiser rows per NFE (2 with guidance); estimated until the first run.
         text_encodings: distinct prompts encoded so far.
@@ -70,6 +72,7 @@ class Sampler(ABC):
 
     can_stop: bool
     can_move: bool = True
+    can_mix: bool = True
     limitation: str = ""
     rows_per_evaluation: int
     text_encodings: int
@@ -95,13 +98,13 @@ class Sampler(ABC):
         """The index of a prompt, for `State.conditions`; each distinct prompt is encoded once per sampler."""
 
     @abstractmethod
-    def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
+    def run(self, states: State, stop: int, *, transition: Transitions = None, keep: Sequence[int] = ()) -> Run:
         """Advance exactly these rows, as one batch, to grid point `stop`.
 
-        `rho` mixes fresh noise into each step (1 = deterministic, 0 = all fresh); None is the sampler's own.
-        `keep` names grid points between the state's step and `stop` whose states are returned. Costs `stop -
-        step` NFE per row. The states given are not changed. Raises ValueError for states of another grid, or
-        points out of order.
+        `transition` says how each step is taken: one for all, or a sequence with one for each; None is the sampler's
+        own. `keep` names grid points between the state's step and `stop` whose states are returned. Costs what
+        `NoiseSpace.cost` says per row. The states given are not changed. Raises ValueError for states of another
+        grid, points out of order, or a number of transitions that isn't that of the steps.
         """
 
     @abstractmethod
@@ -156,15 +159,13 @@ def clean_latent(states: State, space: NoiseSpace) -> Batch:
     return states.x0
 
 
-def check_run(space: NoiseSpace, states: State, stop: int, rho: float | None, keep: Sequence[int]) -> None:
-    """Raise ValueError unless `run(states, stop, rho=rho, keep=keep)` is well formed over `space`."""
+def check_run(space: NoiseSpace, states: State, stop: int, keep: Sequence[int]) -> None:
+    """Raise ValueError unless `run(states, stop, keep=keep)` is well formed over `space`."""
     _check_grid(states, space)
     if len(states) == 0:
         raise ValueError("run needs at least one row, got none")
     if not states.step <= stop <= space.end:
         raise ValueError(f"stop must be in [{states.step}, {space.end}] (the states' step, the end), got {stop}")
-    if rho is not None and not 0 <= rho <= 1:
-        raise ValueError(f"rho must be in [0, 1] (1 = deterministic) or None, got {rho}")
     outside = [k for k in keep if not states.step <= k <= stop]
     if outside:
         raise ValueError(f"keep must lie in [{states.step}, {stop}] (the states' step, stop), got {outside}")
@@ -175,32 +176,15 @@ def _check_grid(states: State, space: NoiseSpace) -> None:
         raise ValueError(f"the states belong to grid {states.grid}, the sampler runs {space.id}: use sampler.space()")
 
 
-def check_eta(eta: Any) -> float:
-    """DDIM's eta as it is; TypeError for what is no number, ValueError outside [0, 1]."""
-    if isinstance(eta, bool) or not isinstance(eta, numbers.Real):
-        raise TypeError(f"eta must be a number in [0, 1], got {eta!r:.40} of type {type(eta).__name__}")
-    if not 0 <= float(eta) <= 1:
-        raise ValueError(f"eta must be in [0, 1] (0 = deterministic, 1 = ancestral), got {eta}")
-    return float(eta)
-
-
-def step_rho(space: NoiseSpace, step: int, rho: float | None, eta: float) -> float:
-    """The rho of the step that starts at `step`: `rho`, or what `eta` means there."""
-    if rho is not None:
-        return rho
-    points = [Point(space.alphas[i], space.sigmas[i]) for i in (step, step + 1)]
-    return rho_from_eta(eta, *points)
-
-
 def arrived(
-    states: State, space: NoiseSpace, step: int, x: Tensor, x0: Tensor | None, how: tuple[float | None, float]
+    states: State, space: NoiseSpace, step: int, x: Tensor, x0: Tensor | None, transitions: Sequence[Transition]
 ) -> State:
-    """`states` after a run to `step` with `how` = (rho, eta), its recipes included."""
-    if step == states.step:
-        return states
-    rho, eta = how
-    rho = float(rho) if rho is not None else None if eta else 1.0  # the same thing gets the same recipe
-    recipes = tuple(r.then_run(states.step, step, space.id, rho, eta) for r in states.recipes)
+    """`states` after a run to `step`, their recipes included; `transitions` are those of the run, one for each step."""
+    at, recipes = states.step, states.recipes
+    for one, same in groupby(transitions[: step - at]):
+        there = at + len(list(same))
+        recipes = tuple(r.then_run(at, there, space.id, **one.recorded) for r in recipes)
+        at = there
     return replace(states, x=x, x0=x0, step=step, recipes=recipes)
 
 

@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samplers.base import Run, Sampler, arrived, check_eta, check_run, clean_latent, row_prompts, step_rho
+from samplers.base import Run, Sampler, arrived, check_run, clean_latent, row_prompts
 from samplers.ddim import DDIM
 from samplers.flow_matching import FlowMatching
 from samplers.rule import Point, StepRule
 from samplers.space import SAME, NoiseSpace, check_levels, step_noise
 from samplers.state import State
+from samplers.transition import Ancestral, Transitions, per_step
 
 Denoise = Callable[[Tensor, float, float, list[str]], Tensor]
 SpaceMaker = Callable[[int | None, tuple[float, ...]], NoiseSpace]
@@ -54,10 +55,10 @@ class DenoiserSampler(Sampler):
             rule: the step rule, in place of the one that `prediction` implies.
             decode: from clean x to images; where None, x of shape [3, height, width] is read as images in
                 [-1, 1].
-            eta: DDIM's eta for runs without rho: 0 deterministic, 1 ancestral.
+            eta: DDIM's eta for runs without a transition: 0 deterministic, 1 ancestral.
             name: recorded by `describe`.
         """
-        self._fn, self._decode, self._eta, self._name = fn, decode, check_eta(eta), name
+        self._fn, self._decode, self._own, self._name = fn, decode, Ancestral(eta), name
         self._prompts: list[str] = []
         self._rule = rule or _rule(prediction)
         self._make = only(space) if isinstance(space, NoiseSpace) else space
@@ -82,23 +83,24 @@ class DenoiserSampler(Sampler):
         return self._prompts.index(prompt)
 
     @torch.no_grad()
-    def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
+    def run(self, states: State, stop: int, *, transition: Transitions = None, keep: Sequence[int] = ()) -> Run:
         """Advance the rows to `stop`; see `Sampler.run`."""
         space = self._space_of(states)
-        check_run(space, states, stop, rho, keep)
+        check_run(space, states, stop, keep)
+        transitions = per_step(self._own if transition is None else transition, states.step, stop)
         x, x0, points = states.x, states.x0, {states.step: states}
         prompts = row_prompts(self._prompts or [""], states)  # without prompts, any condition 0
-        for step in range(states.step, stop):
+        for step, one in enumerate(transitions, states.step):
             here, there = (Point(space.alphas[i], space.sigmas[i]) for i in (step, step + 1))
             if self.on_step is not None:
                 self.on_step()
             self.denoiser_rows += len(x)
             output = self._fn(x, here.alpha, here.sigma, prompts)
-            mixed = step_rho(space, step, rho, self._eta)
-            z = step_noise([r.stream for r in states.recipes], step, space.shape).to(x.device) if mixed < 1 else None
-            x, x0 = self._rule.step(x, output, here, there, mixed, z)
+            rho = one.rho_at(here, there)
+            z = step_noise([r.stream for r in states.recipes], step, space.shape).to(x.device) if rho < 1 else None
+            x, x0 = self._rule.step(x, output, here, there, rho, z)
             if step + 1 in (*keep, stop):
-                points[step + 1] = arrived(states, space, step + 1, x, x0, (rho, self._eta))
+                points[step + 1] = arrived(states, space, step + 1, x, x0, transitions)
         rows = len(states) * (stop - states.step)
         return Run(points[stop], {k: points[k] for k in keep}, rows)
 
@@ -123,7 +125,7 @@ class DenoiserSampler(Sampler):
             "grid": self._default.id,
             "steps": self._default.end,
             "shape": list(self._default.shape),
-            "eta": self._eta,
+            "eta": float(self._own.eta),
         }
 
     def _space_of(self, states: State) -> NoiseSpace:

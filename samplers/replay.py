@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from samplers.base import Run, Sampler
+from samplers.base import Sampler
 from samplers.recipe import Operation, Recipe
 from samplers.space import NoiseSpace
 from samplers.state import State
+from samplers.transition import recorded_in
 
 FIELDS = {
     "fresh": {"seed"},
@@ -28,7 +29,7 @@ class Replayed:
         noise: its pure noise, before the first run.
         state: one row, where its recipe ends.
         nfe: denoiser evaluations that took: the lengths of its runs.
-        kept: the row at the grid points of its last run that were asked for.
+        kept: the row at the grid points of the runs that end its recipe that were asked for.
     """
 
     noise: State
@@ -62,26 +63,29 @@ def replay(
         recipe: what to make again.
         spaces: of `sampler.space(...)`, every grid that the recipe names; a recipe of noise alone gets the first.
         condition: of `sampler.condition(prompt)`.
-        keep: grid points on the way of the last run, which must end the recipe, whose states come back too.
+        keep: grid points on the way of the runs that end the recipe, whose states come back too.
 
     Raises:
         ValueError: the recipe is not well formed over these grids (nothing has been run then), or the sampler takes
-            its steps with another eta.
+            its steps in its own way alone, and the recipe's were others.
     """
     check_recipe(recipe, spaces)
-    _check_eta(recipe, sampler)
+    _check_own(recipe, sampler)
     by_id = {space.id: space for space in spaces}
     # Pure noise belongs to no grid, so it may be made on the one it runs on.
     space = by_id[next((op["grid"] for op in recipe.operations if "grid" in op), spaces[0].id)]
     first, *rest = recipe.operations
     state = noise = space.fresh([first["seed"]], condition)
-    ran = False
-    kept: Mapping[int, State] = {}
+    ran, ending = False, len(recipe.before_runs)
+    kept: dict[int, State] = {}
     for index, op in enumerate(rest, 1):
         ran = ran or op["op"] == "run"
         if op["op"] == "run":
-            done = _run(sampler, state, op, keep if index == len(rest) else ())
-            state, kept = done.final, done.kept
+            left = [k for k in keep if k not in kept and (k <= op["to"] or index == len(rest))]
+            transition = recorded_in(op) if sampler.can_mix else None
+            run = sampler.run(state, op["to"], transition=transition, keep=left if index >= ending else ())
+            state = run.final
+            kept.update(run.kept)
         else:
             state = space.move(state, op)
         noise = noise if ran else state
@@ -117,14 +121,13 @@ def check_operations(recipe: Recipe) -> None:
         _check_fields(f"operation {index} of the recipe ({op['op']:.40})", index, op)
 
 
-def _check_eta(recipe: Recipe, sampler: Sampler) -> None:
-    """Refuse a recipe whose steps had another eta than the sampler's, before anything is run."""
-    own = sampler.describe().get("eta")
-    other = [op for op in recipe.operations if op["op"] == "run" and op["rho"] is None and op["eta"] != own]
-    if other:
+def _check_own(recipe: Recipe, sampler: Sampler) -> None:
+    """Refuse a recipe whose steps had fresh noise where the sampler takes no transition, before anything is run."""
+    other = [op for op in recipe.operations if op["op"] == "run" and op["rho"] != 1]
+    if other and not sampler.can_mix:
         raise ValueError(
-            f"the recipe ran with {_how(other[0])}, this sampler takes its steps with eta = {own}: "
-            "set it up as recorded"
+            f"the recipe ran with {recorded_in(other[0])}, and this sampler takes its own steps alone "
+            f"({sampler.limitation}): set it up as recorded"
         )
 
 
@@ -148,20 +151,5 @@ def _check_fields(name: str, index: int, op: Operation) -> None:
             if key == "rho" and value is None:
                 continue
             raise ValueError(f"{name} has {key} = {value!r:.40}; expected a {'whole ' if kinds is int else ''}number")
-
-
-def _run(sampler: Sampler, state: State, op: Operation, keep: Sequence[int]) -> Run:
-    # A sampler of whole runs may refuse any rho; 1 is what it does by itself.
-    whole = not sampler.can_stop and op["rho"] == 1
-    rho = None if whole or op["rho"] is None else float(op["rho"])
-    run = sampler.run(state, op["to"], rho=rho, keep=keep)
-    done = run.final.recipes[0].operations[-1]
-    if (done["rho"], done.get("eta")) != (op["rho"], op.get("eta")):
-        raise ValueError(
-            f"the recipe ran with {_how(op)}, this sampler takes its steps with {_how(done)}: set it up as recorded"
-        )
-    return run
-
-
-def _how(run: Operation) -> str:
-    return f"eta = {run['eta']}" if run["rho"] is None else f"rho = {run['rho']}"
+        if key in ("rho", "eta") and not 0 <= value <= 1:
+            raise ValueError(f"{name} has {key} = {value!r:.40}; expected a number in [0, 1]")

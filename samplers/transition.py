@@ -1,11 +1,13 @@
 """How a row goes from one grid point to the next: along the ODE, or with fresh noise mixed in.
 
-Every rule steps by x' = a' x0hat + s' (rho nhat + sqrt(1 - rho^2) z) (`samplers.rule`); a transition says with which rho.
+Every rule steps by x' = a' x0hat + s' (rho nhat + sqrt(1 - rho^2) z) (`samplers.rule`); a transition says with which
+rho.
 """
 
-from collections.abc import Sequence
+import numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from samplers.rule import Point, rho_from_eta
 
@@ -21,7 +23,7 @@ class Deterministic:
         return 1.0
 
     @property
-    def recorded(self) -> dict[str, float | None]:
+    def recorded(self) -> dict[str, Any]:
         """How the `run` of a recipe tells it."""
         return {"rho": 1.0}
 
@@ -34,6 +36,7 @@ class Mix:
         rho: share of the old noise, in [0, 1]: 1 is the ODE, 0 forgets the noise altogether.
 
     Raises:
+        TypeError: a rho that is no number.
         ValueError: a rho outside [0, 1].
     """
 
@@ -42,15 +45,14 @@ class Mix:
     rho: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rho <= 1:
-            raise ValueError(f"rho must be in [0, 1] (1 = deterministic), got {self.rho}")
+        _check("rho", self.rho, "0 = all fresh, 1 = deterministic")
 
     def rho_at(self, here: Point, there: Point) -> float:
         """As given."""
         return self.rho
 
     @property
-    def recorded(self) -> dict[str, float | None]:
+    def recorded(self) -> dict[str, Any]:
         """How the `run` of a recipe tells it."""
         return {"rho": float(self.rho)}
 
@@ -63,6 +65,7 @@ class Ancestral:
         eta: in [0, 1]: 0 is the ODE, 1 ancestral sampling (DDPM).
 
     Raises:
+        TypeError: an eta that is no number.
         ValueError: an eta outside [0, 1].
     """
 
@@ -71,15 +74,14 @@ class Ancestral:
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must be in [0, 1] (0 = deterministic, 1 = ancestral), got {self.eta}")
+        _check("eta", self.eta, "0 = deterministic, 1 = ancestral")
 
     def rho_at(self, here: Point, there: Point) -> float:
         """What eta means between these points."""
         return rho_from_eta(self.eta, here, there)
 
     @property
-    def recorded(self) -> dict[str, float | None]:
+    def recorded(self) -> dict[str, Any]:
         """How the `run` of a recipe tells it; the same thing is told in one way."""
         return {"rho": None, "eta": float(self.eta)} if self.eta else {"rho": 1.0}
 
@@ -93,15 +95,26 @@ def per_step(transition: Transition | Sequence[Transition], start: int, stop: in
     """The transition of each step from one grid point to a later one.
 
     Raises:
+        TypeError: something else than transitions.
         ValueError: several, and not one for each step.
     """
-    if not isinstance(transition, Sequence):
-        return (transition,) * (stop - start)
-    if len(transition) != stop - start:
-        raise ValueError(
-            f"{len(transition)} transitions for the {stop - start} steps from {start} to {stop}: give each one"
+    given = tuple(transition) if isinstance(transition, Sequence) else (transition,) * (stop - start)
+    if len(given) != stop - start:
+        raise ValueError(f"{len(given)} transitions for the {stop - start} steps from {start} to {stop}: give each one")
+    other = [one for one in given if not isinstance(one, Transition)]
+    if other:
+        raise TypeError(
+            f"a transition is Deterministic(), Mix(rho) or Ancestral(eta), got {other[0]!r:.40} of type "
+            f"{type(other[0]).__name__}"
         )
-    return tuple(transition)
+    return given
+
+
+def recorded_in(run: Mapping[str, Any]) -> Transition:
+    """The transition that the `run` of a recipe tells: what `recorded` is of."""
+    if run["rho"] is None:
+        return Ancestral(float(run["eta"]))
+    return Deterministic() if run["rho"] == 1 else Mix(float(run["rho"]))
 
 
 def evaluations(start: int, stop: int, transition: Transitions = None) -> int:
@@ -109,3 +122,10 @@ def evaluations(start: int, stop: int, transition: Transitions = None) -> int:
     if transition is None:
         return stop - start
     return sum(one.evaluations for one in per_step(transition, start, stop))
+
+
+def _check(name: str, value: float, ends: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number in [0, 1], got {value!r:.40} of type {type(value).__name__}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1] ({ends}), got {value}")

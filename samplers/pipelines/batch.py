@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samplers.base import Run, arrived, step_rho
+from samplers.base import Run, arrived
 from samplers.pipelines.calls import PipelineCalls
 from samplers.pipelines.layout import Handed
 from samplers.pipelines.probe import Probed
@@ -23,6 +23,7 @@ from samplers.pipelines.scheduler import SearchScheduler, StepOutput, Walk, chec
 from samplers.recipe import Recipe
 from samplers.space import step_noise
 from samplers.state import State
+from samplers.transition import Transition
 
 CHANGING = {"callback_on_step_end", "mask_image"}
 """Options by which x changes after its last step: there the pipeline's output is x."""
@@ -35,7 +36,7 @@ class BatchCall:
     """The call that takes some rows to `stop`, with one prompt for each.
 
     Attributes:
-        rho: None for what `eta` means.
+        transitions: of each step from the states' to `stop`.
         kept: whether the user's own scheduler is kept.
     """
 
@@ -45,8 +46,7 @@ class BatchCall:
     prompts: list[str]
     stop: int
     keep: Sequence[int]
-    rho: float | None
-    eta: float
+    transitions: tuple[Transition, ...]
     kept: bool
 
     def run(self) -> Run:
@@ -62,7 +62,7 @@ class BatchCall:
         for step in {*self.keep, stop} - {states.step}:
             x, x0 = walk.seen[step]
             x0 = None if x0 is None else probed.layout.unpack(x0)
-            points[step] = arrived(states, probed.space, step, probed.layout.unpack(x), x0, (self.rho, self.eta))
+            points[step] = arrived(states, probed.space, step, probed.layout.unpack(x), x0, self.transitions)
         rows = calls.denoiser_rows - before
         return Run(points[stop], MappingProxyType({k: points[k] for k in self.keep}), rows)
 
@@ -85,7 +85,7 @@ class BatchCall:
             states.step,
             self.stop,
             injected=layout.pack(handed.x).to(self.calls.device, layout.dtype),
-            rho=partial(step_rho, space, rho=self.rho, eta=self.eta),
+            transitions=self.transitions,
             noise=lambda step: layout.pack(step_noise(streams, step, space.shape)),
             keep=frozenset(self.keep),
             pack=layout.pack,

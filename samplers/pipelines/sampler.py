@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samplers.base import Run, Sampler, check_eta, check_run, clean_latent, joined, row_prompts
+from samplers.base import Run, Sampler, check_run, clean_latent, joined, row_prompts
 from samplers.pipelines import fingerprints, grids
 from samplers.pipelines.batch import BatchCall, undisturbed
 from samplers.pipelines.calls import PipelineCalls, as_images
@@ -26,6 +26,7 @@ from samplers.pipelines.view import as_pipeline
 from samplers.said import warn
 from samplers.space import NoiseSpace
 from samplers.state import State
+from samplers.transition import Ancestral, Transitions, per_step
 
 KEPT = "scheduler='keep'"
 
@@ -88,10 +89,10 @@ class CallingSampler(Sampler):
         self._calls.release()
 
     def _checked(
-        self, space: NoiseSpace, states: State, stop: int, rho: float | None, keep: Sequence[int]
+        self, space: NoiseSpace, states: State, stop: int, transition: Transitions, keep: Sequence[int]
     ) -> list[str]:
-        """One prompt per row. Raises ValueError for a run that is malformed, or partial where only whole ones are."""
-        check_run(space, states, stop, rho, keep)
+        """One prompt per row. Raises ValueError for a run that is malformed, or that this sampler doesn't do."""
+        check_run(space, states, stop, keep)
         end = space.end
         ends = (states.step, stop) in ((0, end), (end, end)) and all(k in (0, end) for k in keep)
         if not self.can_stop and not ends:
@@ -99,6 +100,8 @@ class CallingSampler(Sampler):
                 f"{self.limitation} allows whole runs from 0 to {end} only, got {states.step} to {stop}, "
                 f"keep={list(keep)}"
             )
+        if transition is not None and not self.can_mix:
+            raise ValueError(f"{transition} needs the sampler's own steps, and {self.limitation}: leave it None")
         return row_prompts(self._prompts, states)
 
 
@@ -144,7 +147,7 @@ class PipelineSampler(CallingSampler):
             negative_prompt: one for all prompts.
             height: of the images, in pixels.
             width: of the images, in pixels.
-            eta: DDIM's eta for runs without rho: 0 deterministic, 1 ancestral. Flow grids understand it too.
+            eta: DDIM's eta for runs without a transition: 0 deterministic, 1 ancestral. Flow grids understand it too.
             scheduler: "first-order" replaces the user's scheduler by its first-order rule on the same grid;
                 "keep" runs the user's own, whole runs only.
             call_kwargs: anything else the pipeline's call takes, passed through.
@@ -156,7 +159,7 @@ class PipelineSampler(CallingSampler):
         """
         if scheduler not in ("first-order", "keep"):
             raise ValueError(f"scheduler must be 'first-order' or 'keep', got {scheduler!r}")
-        eta = check_eta(eta)
+        self._own = Ancestral(eta)
         pipe = as_pipeline(pipe)
         options = call_options(
             pipe,
@@ -170,7 +173,8 @@ class PipelineSampler(CallingSampler):
         )
         check_drivable(pipe, options, kept=scheduler == "keep")
         warn_of_overrides(pipe)
-        self._keep_scheduler, self._eta = scheduler == "keep", eta
+        self._keep_scheduler = scheduler == "keep"
+        self.can_mix = not self._keep_scheduler
         super().__init__(PipelineCalls(pipe, options, grids.whole_run if self._keep_scheduler else grids.build))
         self._probes = Probes(self._calls)
         self._caches = fingerprints.step_caches(self._calls.modules)
@@ -245,21 +249,20 @@ class PipelineSampler(CallingSampler):
         return kept
 
     @torch.no_grad()
-    def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
+    def run(self, states: State, stop: int, *, transition: Transitions = None, keep: Sequence[int] = ()) -> Run:
         """Advance the rows to `stop`; see `Sampler.run`.
 
         Rows whose prompts have encodings of unequal shapes run in groups. Raises ValueError for a partial run
         where `can_stop` is False, RuntimeError in the middle of another search's call.
         """
         probed = self._probed(states)
-        prompts = self._checked(probed.space, states, stop, rho, keep)
-        if self._keep_scheduler and rho is not None:
-            raise ValueError(f"rho = {rho} needs the sampler's own steps, not {KEPT}: leave it None")
+        prompts = self._checked(probed.space, states, stop, transition, keep)
+        transitions = per_step(self._own if transition is None else transition, states.step, stop)
         if stop == states.step:
             return Run(states, {k: states for k in keep}, 0)
         if len(states) > 1 and not self.rows_together:
             alone = [[row] for row in range(len(states))]
-            return joined([self.run(states[g], stop, rho=rho, keep=keep) for g in alone], alone)
+            return joined([self.run(states[g], stop, transition=transition, keep=keep) for g in alone], alone)
         if self._keep_scheduler and len(states) > 1 and self._calls.draws is not False:
             # A scheduler that draws from the global generator gives a row its own noise only alone; one row tells.
             rows = list(range(len(states)))
@@ -267,10 +270,10 @@ class PipelineSampler(CallingSampler):
             return joined([self.run(states[g], stop, keep=keep) for g in groups], groups)
         try:
             kept = self._keep_scheduler
-            result = BatchCall(self._calls, probed, states, prompts, stop, keep, rho, self._eta, kept).run()
+            result = BatchCall(self._calls, probed, states, prompts, stop, keep, transitions, kept).run()
         except UnequalPrompts as unequal:
             groups = unequal.groups
-            result = joined([self.run(states[g], stop, rho=rho, keep=keep) for g in groups], groups)
+            result = joined([self.run(states[g], stop, transition=transition, keep=keep) for g in groups], groups)
         self.rows_per_evaluation = -(-result.denoiser_rows // (len(states) * (stop - states.step)))
         return result
 
@@ -294,7 +297,7 @@ class PipelineSampler(CallingSampler):
         own = {
             "sampler": type(self).__name__,
             "rule": "kept" if self._keep_scheduler else repr(probed.grid.rule),
-            "eta": self._eta,
+            "eta": float(self._own.eta),
             "dtype": str(probed.layout.dtype).removeprefix("torch."),
         }
         return own | self._calls.describe(probed.space)

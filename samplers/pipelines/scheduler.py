@@ -10,6 +10,7 @@ from torch import Tensor
 from samplers.base import NotDrivable
 from samplers.pipelines.grids import Builder, Grid, build, whole_run
 from samplers.rule import Point
+from samplers.transition import Transition
 
 COPIES = "this pipeline copies its scheduler to step several tensors at once, which cannot be stopped or forked yet"
 
@@ -23,7 +24,7 @@ class Walk:
         stop: the last; equal to `start` for a call without steps (to probe, or to decode).
         injected: the x handed to the pipeline, in the layout and dtype of its loop; compared at the first
             step.
-        rho: the rho of the step that starts at a grid point.
+        transitions: one for each step of the slice; () for the ODE.
         noise: the fresh noise of that step, in the layout of the loop, float32.
         keep: grid points whose x and x0 are recorded.
         seen: grid point -> (x, x0), float32, in the layout of the loop.
@@ -37,7 +38,7 @@ class Walk:
     start: int
     stop: int
     injected: Tensor | None = None
-    rho: Callable[[int], float] = field(default=lambda step: 1.0)
+    transitions: tuple[Transition, ...] = ()
     noise: Callable[[int], Tensor] | None = None
     keep: frozenset[int] = frozenset()
     seen: dict[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
@@ -165,7 +166,7 @@ class SearchScheduler:
     ) -> Any:
         """One step of the walk's rule, computed in float32 and returned in the dtype of `sample`.
 
-        `eta` and `generator` are accepted because pipelines pass them; the walk's own rho and noise count.
+        `eta` and `generator` are accepted because pipelines pass them; the walk's own transitions and noise count.
         """
         prev, x0 = self._advance(model_output, sample)
         prev, x0 = prev.to(sample.dtype), x0.to(sample.dtype)
@@ -183,9 +184,9 @@ class SearchScheduler:
             model_output = model_output[:, : sample.shape[1]]
         x, output = sample[:rows].float(), model_output[:rows].float()
         self._arrive(at, sample[:rows])
-        rho = walk.rho(at)
-        z = walk.noise(at).to(x.device) if rho < 1 and walk.noise is not None else None
         here, there = _point(grid, at), _point(grid, at + 1)
+        rho = walk.transitions[at - walk.start].rho_at(here, there) if walk.transitions else 1.0
+        z = walk.noise(at).to(x.device) if rho < 1 and walk.noise is not None else None
         prev, x0 = grid.rule.step(x, output, here, there, rho, z)
         self._x0 = x0
         if at + 1 == walk.stop:

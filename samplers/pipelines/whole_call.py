@@ -23,6 +23,7 @@ from samplers.pipelines.sampler import CallingSampler
 from samplers.pipelines.view import as_pipeline, parameters
 from samplers.space import NoiseSpace
 from samplers.state import State
+from samplers.transition import Deterministic, Transitions
 
 SEEDS_ONLY = "a seed of a whole call"
 
@@ -67,6 +68,7 @@ class WholeCallSampler(CallingSampler):
 
     can_stop = False
     can_move = False
+    can_mix = False
 
     def __init__(self, pipe: Any, *, reason: str = SEEDS_ONLY, **options: Any) -> None:
         """Wrap `pipe`; nothing is run or moved yet.
@@ -99,17 +101,15 @@ class WholeCallSampler(CallingSampler):
         return self._spaces[steps]
 
     @torch.no_grad()
-    def run(self, states: State, stop: int, *, rho: float | None = None, keep: Sequence[int] = ()) -> Run:
+    def run(self, states: State, stop: int, *, transition: Transitions = None, keep: Sequence[int] = ()) -> Run:
         """Call the pipeline once per row; x at the end are the images. See `Sampler.run`."""
         steps, space = self._space_of(states)
-        prompts = self._checked(space, states, stop, rho, keep)
-        if rho is not None:
-            raise ValueError(f"rho = {rho} needs the sampler's own steps, and {self.limitation}: leave it None")
+        prompts = self._checked(space, states, stop, transition, keep)
         if stop == states.step:
             return Run(states, {k: states for k in keep}, 0)
         before, options = self.denoiser_rows, self._calls.with_steps(steps)
         images = torch.cat([self._call(states[i], prompts[i], options) for i in range(len(states))])
-        final = arrived(states, space, stop, images, None, (None, 0.0))
+        final = arrived(states, space, stop, images, None, [Deterministic()] * stop)
         rows = self.denoiser_rows - before
         self.rows_per_evaluation = math.ceil(rows / (len(states) * stop))
         points = {0: states, stop: final}

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from samplers import Sampler, State
+from samplers import Ancestral, Deterministic, Mix, Sampler, State, Transition
+from samplers.replay import replay
+from samplers.space import step_noise
 
 Counting = Callable[[], AbstractContextManager[list[int]]]
 
@@ -23,10 +25,10 @@ def same(left: State, right: State, tolerance: float = 0.0) -> None:
 class SamplerContract:
     """Fixtures to give: `sampler`; `counting`, a function whose context yields the rows of each call; `of_eta`.
 
-    Class attributes `stochastic_rho` and `tolerance` may be changed.
+    Class attributes `stochastic` and `tolerance` may be changed.
     """
 
-    stochastic_rho: float = 0.6
+    stochastic: Transition = Mix(0.6)
     tolerance: float = 1e-5
 
     @pytest.fixture
@@ -41,13 +43,13 @@ class SamplerContract:
         return State.cat([space.fresh([5, 6], first), space.fresh([7], second)])
 
     @pytest.fixture(params=["deterministic", "stochastic"])
-    def rho(self, request) -> float | None:
-        return None if request.param == "deterministic" else self.stochastic_rho
+    def transition(self, request) -> Transition | None:
+        return None if request.param == "deterministic" else self.stochastic
 
-    def test_inputs_are_not_mutated(self, sampler, noise, rho):
-        half = sampler.run(noise, 1, rho=rho).final
+    def test_inputs_are_not_mutated(self, sampler, noise, transition):
+        half = sampler.run(noise, 1, transition=transition).final
         before = half.x.clone(), half.x0.clone(), noise.x.clone()
-        sampler.run(half, sampler.space().end, rho=rho)
+        sampler.run(half, sampler.space().end, transition=transition)
         sampler.decode(half)
         assert torch.equal(half.x, before[0]) and torch.equal(half.x0, before[1]) and torch.equal(noise.x, before[2])
 
@@ -70,48 +72,87 @@ class SamplerContract:
             sampler.decode(end)
         assert sum(rows) == 0
 
-    def test_the_same_call_gives_the_same_result(self, sampler, noise, rho):
+    def test_the_same_call_gives_the_same_result(self, sampler, noise, transition):
         end = sampler.space().end
-        same(sampler.run(noise, end, rho=rho).final, sampler.run(noise, end, rho=rho).final)
+        same(sampler.run(noise, end, transition=transition).final, sampler.run(noise, end, transition=transition).final)
 
-    def test_stop_fork_and_resume_equal_the_whole_run(self, sampler, noise, rho):
+    def test_stop_fork_and_resume_equal_the_whole_run(self, sampler, noise, transition):
         end = sampler.space().end
-        whole = sampler.run(noise, end, rho=rho, keep=[1]).final
-        stopped = sampler.run(noise, 1, rho=rho).final
-        same(sampler.run(stopped[[2, 0]], end, rho=rho).final, whole[[2, 0]], self.tolerance)
-        same(sampler.run(stopped, end, rho=rho).final, whole, self.tolerance)
+        whole = sampler.run(noise, end, transition=transition, keep=[1]).final
+        stopped = sampler.run(noise, 1, transition=transition).final
+        same(sampler.run(stopped[[2, 0]], end, transition=transition).final, whole[[2, 0]], self.tolerance)
+        same(sampler.run(stopped, end, transition=transition).final, whole, self.tolerance)
 
-    def test_kept_points_are_the_stops(self, sampler, noise, rho):
+    def test_kept_points_are_the_stops(self, sampler, noise, transition):
         end = sampler.space().end
-        run = sampler.run(noise, end, rho=rho, keep=[0, 1, end])
+        run = sampler.run(noise, end, transition=transition, keep=[0, 1, end])
         assert sorted(run.kept) == [0, 1, end]
         same(run.kept[0], noise)
-        same(run.kept[1], sampler.run(noise, 1, rho=rho).final)
+        same(run.kept[1], sampler.run(noise, 1, transition=transition).final)
         same(run.kept[end], run.final)
 
-    def test_rows_do_not_depend_on_batch_or_order(self, sampler, noise, rho):
+    def test_rows_do_not_depend_on_batch_or_order(self, sampler, noise, transition):
         end = sampler.space().end
-        whole = sampler.run(noise, end, rho=rho).final
+        whole = sampler.run(noise, end, transition=transition).final
         for rows in ([0], [1], [2], [2, 1], [1, 0, 2, 0]):
-            same(sampler.run(noise[rows], end, rho=rho).final, whole[rows], self.tolerance)
+            same(sampler.run(noise[rows], end, transition=transition).final, whole[rows], self.tolerance)
 
     def test_a_branch_is_a_new_stream_only_where_steps_are_stochastic(self, sampler, noise):
-        space, stopped = sampler.space(), sampler.run(noise, 1, rho=self.stochastic_rho).final
+        space, stopped = sampler.space(), sampler.run(noise, 1, transition=self.stochastic).final
         branched = space.branch(stopped, [1, 2, 3])
         assert torch.equal(branched.x, stopped.x)
-        ends = [sampler.run(s, space.end, rho=self.stochastic_rho).final.x for s in (stopped, branched)]
+        ends = [sampler.run(s, space.end, transition=self.stochastic).final.x for s in (stopped, branched)]
         assert all((ends[0][i] - ends[1][i]).abs().max() > 1e-3 for i in range(3))
-        plain = [sampler.run(s, space.end, rho=1.0).final.x for s in (stopped, branched)]
+        plain = [sampler.run(s, space.end, transition=Deterministic()).final.x for s in (stopped, branched)]
         assert torch.equal(*plain)
 
     def test_renoising_to_where_a_row_is_gives_its_steps_other_noise(self, sampler, noise):
-        space, stopped = sampler.space(), sampler.run(noise, 1, rho=self.stochastic_rho).final
+        space, stopped = sampler.space(), sampler.run(noise, 1, transition=self.stochastic).final
         again = space.renoise(stopped, 1, [1, 2, 3])
         same(again, space.branch(stopped, [1, 2, 3]))
-        ends = [sampler.run(s, space.end, rho=self.stochastic_rho).final.x for s in (stopped, again)]
+        ends = [sampler.run(s, space.end, transition=self.stochastic).final.x for s in (stopped, again)]
         assert all((ends[0][i] - ends[1][i]).abs().max() > 1e-3 for i in range(3))
         with pytest.raises(ValueError, match="one seed per row"):
             space.renoise(stopped, 1, [1, 2])
+
+    def test_fresh_noise_in_one_step_and_then_the_ode_is_one_run_or_two(self, sampler, noise):
+        space = sampler.space()
+        steps = [Mix(0.0), *[Deterministic()] * (space.end - 1)]
+        whole = sampler.run(noise, space.end, transition=steps, keep=[1])
+        first = sampler.run(noise, 1, transition=Mix(0.0)).final
+        same(whole.kept[1], first, self.tolerance)
+        same(whole.final, sampler.run(first, space.end, transition=Deterministic()).final, self.tolerance)
+        z = step_noise([recipe.stream for recipe in noise.recipes], 0, space.shape)
+        expected = space.alphas[1] * first.x0.cpu() + space.sigmas[1] * z
+        torch.testing.assert_close(first.x.cpu(), expected, rtol=0, atol=self.tolerance)
+        told = [(op["from"], op["to"], op["rho"]) for op in whole.final.recipes[0].operations[1:]]
+        assert told == [(0, 1, 0.0), (1, space.end, 1.0)]
+
+    def test_where_runs_of_several_transitions_are_cut_changes_nothing(self, sampler, noise):
+        end = sampler.space().end
+        steps = [Mix(0.0), *[Ancestral(0.5)] * (end - 2), Mix(0.3)]
+        whole = sampler.run(noise, end, transition=steps, keep=range(end)).final
+        cut = noise
+        for step, one in enumerate(steps):
+            cut = sampler.run(cut, step + 1, transition=one).final
+        same(cut, whole, self.tolerance)
+        assert whole.recipes[0].stream == noise.recipes[0].stream
+        again = replay(sampler, whole.recipes[0], [sampler.space()], whole.conditions[0], keep=[1, end])
+        same(again.state, whole[0], self.tolerance)
+        assert sorted(again.kept) == [1, end]
+
+    def test_ancestral_steps_are_those_of_a_sampler_of_that_eta(self, of_eta):
+        if of_eta is None:
+            pytest.skip("has no eta")
+        own, other = of_eta(0.6), of_eta(0.0)
+        noises = [one.space().fresh([5, 6], one.condition("a cat")) for one in (own, other)]
+        end = own.space().end
+        asked, plain = other.run(noises[1], end, transition=Ancestral(0.6)).final, other.run(noises[1], end).final
+        same(asked, own.run(noises[0], end).final)
+        assert (asked.x - plain.x).abs().max() > 1e-3
+        same(own.run(noises[0], end, transition=Ancestral(0.0)).final, plain)
+        for state in (asked, plain):
+            same(replay(own, state.recipes[1], [own.space()]).state, state[1], self.tolerance)
 
     def test_an_eta_outside_0_to_1_is_refused(self, of_eta):
         if of_eta is None:
@@ -140,8 +181,9 @@ class SamplerContract:
                 sampler.run(stopped, stop)
         with pytest.raises(ValueError, match="keep must lie"):
             sampler.run(stopped, 2, keep=[0])
-        with pytest.raises(ValueError, match="rho must be"):
-            sampler.run(noise, 1, rho=1.5)
+        for transitions in ([], [Mix(0.5)] * 3):
+            with pytest.raises(ValueError, match=f"^{len(transitions)} transitions for the 2 steps from 0 to 2: .+$"):
+                sampler.run(noise, 2, transition=transitions)
         with pytest.raises(ValueError, match="grid"):
             sampler.run(State(noise.x, 0, None, noise.recipes, noise.conditions, "another"), 1)
         with pytest.raises(ValueError, match="conditions"):

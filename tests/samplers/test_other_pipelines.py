@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from contracts.pipeline_family import CAT, DOGS, STEPS, denoisers, fresh, gap, hooked, images
-from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
+from samplers import Mix, NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
 from samplers.pipelines import prompts as prompting
 from samplers.pipelines import randn
 from samplers.pipelines.claims import show
@@ -111,9 +111,9 @@ def test_an_image_is_noised_to_where_its_strength_says(name, strength):
     assert space.end == len(calls) == int(6 * strength) and sampler.can_stop
     noise = State.cat([fresh(sampler, [3, 4]), fresh(sampler, [3], DOGS)])
     assert gap(images(sampler, [3]), stock) < 1e-5
-    whole = sampler.run(noise, space.end, rho=0.5, keep=[1])
-    middle = sampler.run(noise, 1, rho=0.5).final
-    resumed = sampler.run(middle[[2, 0]], space.end, rho=0.5).final
+    whole = sampler.run(noise, space.end, transition=Mix(0.5), keep=[1])
+    middle = sampler.run(noise, 1, transition=Mix(0.5)).final
+    resumed = sampler.run(middle[[2, 0]], space.end, transition=Mix(0.5)).final
     assert gap(resumed.x, whole.final.x[[2, 0]]) < 1e-5 * float(whole.final.x.abs().max())
     assert whole.denoiser_rows == 2 * 3 * space.end
 

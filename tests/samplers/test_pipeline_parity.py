@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from contracts.pipeline_family import CAT, DOGS, denoisers, fresh, gap, hooked, images
-from samplers import PipelineSampler, State
+from samplers import Mix, PipelineSampler, State
 from tiny.pipelines import EULER, FLUX, SD_BETAS, ddim, stock_images, tiny
 
 GUIDED = {"guidance": 5.0}
@@ -116,8 +116,8 @@ def test_the_users_own_scheduler_takes_no_other_runs():
     assert not sampler.can_stop
     with pytest.raises(ValueError, match="scheduler='keep' allows whole runs from 0 to 4 only"):
         sampler.run(noise, 2)
-    with pytest.raises(ValueError, match=r"rho = 0\.5 needs the sampler's own steps"):
-        sampler.run(noise, 4, rho=0.5)
+    with pytest.raises(ValueError, match=r"^Mix\(rho=0\.5\) needs the sampler's own steps, and scheduler='keep'"):
+        sampler.run(noise, 4, transition=Mix(0.5))
 
 
 def test_a_row_does_not_depend_on_its_batch_where_the_scheduler_draws_from_the_global_generator():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from contracts.pipeline_family import CAT, denoisers, failing, fresh, gap, images, own
-from samplers import PipelineSampler, WholeCallSampler
+from samplers import Mix, PipelineSampler, WholeCallSampler
 from samplers.pipelines.denoisers import held
 from tiny.pipelines import FLUX, SD_BETAS, quiet, snapshot, stock_images, tiny
 
@@ -29,7 +29,7 @@ def test_after_success(name):
     expected = stock_images(pipe, [CAT], [5], **stock)
     before = snapshot(pipe)
     with sampler:
-        sampler.decode(sampler.run(fresh(sampler, [1]), STEPS, rho=0.5, keep=[1]).final)
+        sampler.decode(sampler.run(fresh(sampler, [1]), STEPS, transition=Mix(0.5), keep=[1]).final)
         sampler.describe()
     assert snapshot(pipe) == before
     assert torch.equal(stock_images(pipe, [CAT], [5], **stock), expected), "the next plain call is as ever"

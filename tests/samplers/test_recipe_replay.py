@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from samplers import DenoiserSampler, Recipe
+from samplers import Ancestral, DenoiserSampler, Deterministic, Mix, Recipe, WholeCallSampler
 from samplers.contents import describe, recorded, restored
 from samplers.replay import keyed, replay
+from tiny.pipelines import tiny
 from tiny.samplers import flow_space, mixture_denoiser, vp_space
 
 MEANS = torch.randn(4, 12, generator=torch.Generator().manual_seed(0))
@@ -21,7 +22,9 @@ SEEDS = st.integers(0, 2**32 - 1)
 MOVES = st.one_of(
     st.tuples(st.just("neighbour"), SEEDS, st.floats(-1, 1)), st.tuples(st.just("pcn"), SEEDS, st.floats(0, 1))
 )
-TURNS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from([None, 0.0, 0.5, 1.0]), SEEDS, st.booleans()), max_size=4)
+WAYS = [Mix(0.0), Mix(0.5), Ancestral(0.7), Deterministic()]
+BACK = st.sampled_from([True, False, None])
+TURNS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from([None, *WAYS]), SEEDS, BACK), max_size=4)
 
 
 def counting(make, steps=6, eta=0.0):
@@ -36,17 +39,19 @@ def counting(make, steps=6, eta=0.0):
 
 
 def grown(sampler, seeds, moves, turns):
-    """Rows of one batch: noises moved in turn, then runs with branches or re-noising between them."""
+    """Rows of one batch: noises moved in turn, then runs with branches, re-noising or nothing between them."""
     space = sampler.space()
     states = space.fresh(seeds)
     for which, (op, seed, value) in enumerate(moves):
         argument = {"cosine": value} if op == "neighbour" else {"beta": value}
         states = getattr(space, op)(states, [seed + which + row for row in range(len(seeds))], **argument)
     noise = states
-    for share, rho, seed, back in turns:
-        states = sampler.run(states, states.step + max(math.ceil(share * (space.end - states.step)), 0), rho=rho).final
+    for share, transition, seed, back in turns:
+        stop = states.step + math.ceil(share * (space.end - states.step))
+        states = sampler.run(states, stop, transition=transition).final
         own = [seed + row for row in range(len(seeds))]
-        states = space.renoise(states, states.step // 2, own) if back else space.branch(states, own)
+        if back is not None:
+            states = space.renoise(states, states.step // 2, own) if back else space.branch(states, own)
     return noise, sampler.run(states, space.end).final
 
 
@@ -93,15 +98,39 @@ def test_a_row_keeps_its_grid():
     assert not seen
 
 
-def test_steps_of_eta_are_replayed_by_a_sampler_of_that_eta_only():
+def test_steps_of_eta_are_replayed_whatever_the_samplers_own_eta_is():
     sampler, _ = counting(vp_space, eta=0.7)
     states = sampler.run(sampler.space().fresh([1, 2]), 6).final
-    again, _ = counting(vp_space, eta=0.7)
-    torch.testing.assert_close(replay(again, states.recipes[1], [again.space()]).state.x[0], states.x[1])
-    other, _ = counting(vp_space)
-    with pytest.raises(ValueError, match=r"eta = 0\.7, this sampler takes its steps with eta = 0\.0"):
-        replay(other, states.recipes[1], [other.space()])
+    for eta in (0.7, 0.0, 1.0):
+        again, _ = counting(vp_space, eta=eta)
+        found = replay(again, states.recipes[1], [again.space()]).state
+        torch.testing.assert_close(found.x[0], states.x[1])
+        assert found.recipes == states.recipes[1:]
     assert keyed(states.recipes[0]) and not keyed(Recipe.start("fresh", seed=1))
+
+
+@pytest.mark.parametrize(("rho", "how"), [({"rho": 0.5}, r"Mix\(rho=0\.5\)"), ({"rho": None, "eta": 0.7}, "Ancestral")])
+def test_a_sampler_that_takes_no_transition_replays_its_own_steps_alone(rho, how):
+    sampler = WholeCallSampler(tiny("sd"), steps=2, reason="it draws its noise by itself")
+    space, condition = sampler.space(), sampler.condition("a cat")
+    own = sampler.run(space.fresh([3], condition), 2).final
+    assert torch.equal(replay(sampler, own.recipes[0], [space], condition).state.x, own.x)
+    paid = sampler.denoiser_rows
+    with pytest.raises(ValueError, match=f"ran with {how}.*, and this sampler takes its own steps alone \\(it draws its noise by itself\\)"):
+        replay(sampler, Recipe.start("fresh", seed=3).then_run(0, 2, space.id, **rho), [space], condition)
+    assert sampler.denoiser_rows == paid
+
+
+def test_points_asked_for_lie_on_the_way_of_the_runs_that_end_the_recipe():
+    sampler, _ = counting(flow_space)
+    space = sampler.space()
+    back = space.renoise(sampler.run(space.fresh([3]), 4).final, 2, [1])
+    whole = sampler.run(back, 6, transition=[Mix(0.5), *[Deterministic()] * 3], keep=[3, 5])
+    found = replay(sampler, whole.final.recipes[0], [space], keep=[2, 3, 5, 6]).kept
+    assert sorted(found) == [2, 3, 5, 6] and found[3].recipes == whole.kept[3].recipes
+    for outside in (1, 7):
+        with pytest.raises(ValueError, match=rf"keep must lie in \[., .\].*got \[{outside}\]"):
+            replay(sampler, whole.final.recipes[0], [space], keep=[outside, 4])
 
 
 FRESH = {"op": "fresh", "v": 1, "seed": 3}
@@ -123,6 +152,9 @@ def run(**changes):
         ([FRESH, run(to="6")], "to = '6'; expected a whole number"),
         ([FRESH, run(rho=None)], "has from, grid, rho, to; expected eta"),
         ([FRESH, run(rho="1")], "rho = '1'; expected a number"),
+        ([FRESH, run(rho=1.5)], r"operation 1.*rho = 1\.5; expected a number in \[0, 1\]"),
+        ([FRESH, run(rho=10**400)], r"rho = 1000.*; expected a number in \[0, 1\]"),
+        ([FRESH, run(rho=None, eta=-0.1)], r"eta = -0\.1; expected a number in \[0, 1\]"),
         ([{"op": "fresh", "v": 1}], "has nothing; expected seed"),
         ([{**FRESH, "scale": 2}], "has scale, seed; expected seed"),
         ([{**FRESH, "seed": True}], "seed = True"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
-from samplers import DDIM, DenoiserSampler, FlowMatching, NoiseSpace, ddim, flow_matching
+from samplers import DDIM, DenoiserSampler, Deterministic, FlowMatching, NoiseSpace, ddim, flow_matching
 from samplers.rule import Point, ancestral_rho, rho_from_eta
 from tiny.samplers import exact_gaussian_map, flow_space, mixture_denoiser, vp_space
 
@@ -80,7 +80,7 @@ def test_eta_reduces_to_deterministic_and_to_ancestral():
     space, fn = vp_space(6, SHAPE), mixture_denoiser(MEAN, 0.3)
     plain = DenoiserSampler(fn, space).run(space.fresh([1]), space.end).final
     stochastic = DenoiserSampler(fn, space, eta=1.0)
-    asked = stochastic.run(space.fresh([1]), space.end, rho=1.0).final
+    asked = stochastic.run(space.fresh([1]), space.end, transition=Deterministic()).final
     assert torch.equal(asked.x, plain.x) and asked.recipes == plain.recipes
     own = stochastic.run(space.fresh([1]), space.end).final
     assert own.recipes[0].operations[-1]["eta"] == 1.0 and not torch.equal(own.x, plain.x)

@@ -11,7 +11,7 @@ import torch
 
 import noise_search
 from contracts.pipeline_family import CAT, DOGS, denoisers, failing, fresh, gap, hooked, images
-from samplers import NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
+from samplers import Mix, NotDrivable, PipelineSampler, State, WholeCallSampler, sampler_for
 from samplers.pipelines.view import make_view
 from tiny.pipelines import EULER, SD_BETAS, DrawsByItself, snapshot, stock_images, tiny
 
@@ -160,7 +160,7 @@ def test_what_is_no_seed_is_refused():
             getattr(space, name)(seeds, *arguments)
     for use, message in [
         (lambda: sampler.run(seeds, 1), "draws its noise by itself allows whole runs"),
-        (lambda: sampler.run(seeds, space.end, rho=0.5), r"rho = 0\.5"),
+        (lambda: sampler.run(seeds, space.end, transition=Mix(0.5)), r"Mix\(rho=0\.5\) needs .* steps, and it draws"),
         (lambda: sampler.space(levels=[0.5]), "allows whole runs only"),
     ]:
         with pytest.raises(ValueError, match=message):
