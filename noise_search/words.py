@@ -26,6 +26,10 @@ def schedule_in_words(schedule: Mapping[str, Any]) -> str:
     if schedule.keys() == {"paths", "start", "rounds"}:
         turns = [f"up to {turn['up']:g} and down to {turn['down']:g}" for turn in schedule["rounds"]]
         return ", ".join([f"{counted(schedule['paths'], 'path')} to noise level {schedule['start']:g}", *turns])
+    if schedule.keys() == {"steps", "rungs", "rows"}:
+        begun, *kept = schedule["rows"]
+        looks = ", ".join(f"{rows} go on after step {at}" for at, rows in zip(schedule["rungs"], kept, strict=True))
+        return f"{counted(begun, 'noise')} begun, " + (looks or "all finished") + f", of {schedule['steps']} steps"
     if schedule.keys() == {"candidates", "steps"}:
         return f"up to {counted(schedule['candidates'], 'candidate')} of {counted(schedule['steps'], 'step')}"
     return ", ".join(f"{name} {value}" for name, value in schedule.items())  # of an algorithm from elsewhere

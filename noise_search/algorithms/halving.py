@@ -8,8 +8,8 @@ from noise_search.algorithms.base import Job, Plan, Problem, Terms
 from noise_search.algorithms.knowledge import Calibration
 from noise_search.arguments import check_between, check_counts
 
-_FEW = 6
-"""Whole trajectories below which there is one rung, and one of the candidates is finished."""
+_FEW, _SOME = 6, 8
+"""Whole trajectories below which there is one rung, and below which one candidate is finished."""
 _SURE, _ALONE = 0.9, 0.8
 """Rank correlations with the final score from which on the last rung may prune, and one that is alone; as `TRUSTED`."""
 _RUNGS, _DEAR_RUNGS, _ALONE_AT = (0.30, 0.45, 0.65), (0.35, 0.55), 0.4
@@ -27,8 +27,7 @@ class Halving:
     was, so nothing is run twice. Pruning at fixed steps by x0 predictions is TTSp's (arXiv 2511.22242). Where the rungs
     lie follows from the calibration of model and verifier: the first where predictions and final scores have a rank
     correlation of .55 within a prompt, the last where it is .9. Without one they are at 30, 45 and 65 % of the steps,
-    or at 35 and 55 % where a look costs as much as a step. Below 6 whole trajectories there is one rung and one
-    finalist; with fewer than 5 steps none, and the search is random search. Noise 0 takes part, and is finished in the
+    or at 35 and 55 % where a look costs as much as a step. Below 6 whole trajectories there is one rung; with fewer than 5 steps none, and the search is random search. Noise 0 takes part, and is finished in the
     end where it was pruned.
 
     The scores of the first rung are the reference of z-scores, where an ensemble of them is searched by.
@@ -36,7 +35,7 @@ class Halving:
     Attributes:
         rungs: shares of the steps at which x0 predictions are ranked, in (0, 1), rising; None as above.
         keep: the share of a rung that goes on, in (0, 1).
-        finish: how many are finished at least; None for 2, and 1 below 6 whole trajectories.
+        finish: how many are finished at least; None for 2, and 1 below 8 whole trajectories.
 
     Raises:
         ValueError: a number out of range, or rungs that don't rise.
@@ -90,7 +89,7 @@ class Halving:
         end, nfe = terms.space.end, terms.nfe_total
         few = nfe < _FEW * end
         rungs = self._points(terms, few)
-        finish = self.finish or (1 if few else 2)
+        finish = self.finish or (1 if nfe < _SOME * end else 2)
         race = Race(rungs, self.keep, finish, end, terms.baseline)
         rows = race.largest(nfe)
         if rows <= nfe // end:  # no more than whole trajectories, each of which is finished

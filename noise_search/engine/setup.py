@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from noise_search.algorithms.base import SearchAlgorithm, Terms
 from noise_search.algorithms.auto import Auto
+from noise_search.algorithms.base import SearchAlgorithm, Terms
 from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
 from noise_search.algorithms.knowledge import Prior
 from noise_search.algorithms.random_search import RandomSearch

@@ -13,6 +13,7 @@ from noise_search.algorithms.base import Evaluation, Job, Plan, Problem
 from samplers import ddim, flow_matching
 from samplers.denoiser import DenoiserSampler
 from samplers.space import NoiseSpace
+from samplers.transition import Mix
 
 SHAPE = (3, 4, 4)
 AXES = ("channel", "height", "width")
@@ -128,7 +129,7 @@ class ParticleSearch:
         yield Job(problem.fresh(1), end)
         states = problem.fresh(self.particles)
         while states.step < end:
-            (found,) = yield Job(states, min(states.step + self.every, end), rho=0.5)
+            (found,) = yield Job(states, min(states.step + self.every, end), transition=Mix(0.5))
             if found.states.step == end:
                 return
             good = problem.rank(found)[: self.particles // 2]
