@@ -212,15 +212,16 @@ def test_a_run_of_the_largest_budget_answers_for_every_smaller_one(algorithm):
 @pytest.mark.parametrize("by", [{}, {"ensemble": "mean-rank"}], ids=["mean-z", "mean-rank"])
 def test_several_verifiers_choose_as_a_run_of_each_budget_would_and_are_told_on_one_scale(by):
     both = {"verifier": [brightness, contrast], **by}
-    prompts, names = ["a" * (1 + i) for i in range(5)], ("random", "zero-order")
-    found = run(prompts=prompts, algorithms=names, candidates=(3, 6, 12), judges=[], **both)
+    both |= {"model": CountingSampler(2)}
+    prompts, names, seed = ["a", "bb"], ("random", "zero-order"), 200
+    found = run(prompts=prompts, algorithms=names, candidates=(4, 9), seeds=[seed], judges=[], **both)
     own = {(name, budget): [] for name in names for budget in found.budgets}
     for prompt, pool in zip(prompts, found.pools, strict=True):
         spread = {verifier: (np.mean(scores), np.std(scores)) for verifier, scores in pool.scores.items()}
         for name, budget in own:
-            alone = search(prompt, model=CountingSampler(STEPS), algorithm=name, nfe=budget, seed=pool.offset,
-                           progress=False, **both)  # fmt: skip
-            one = cells(found)[name, prompt, budget, 0]
+            noise = seed + pool.offset
+            alone = search(prompt, algorithm=name, nfe=budget, seed=noise, progress=False, **both)
+            one = cells(found)[name, prompt, budget, seed]
             assert one.recipe == alone.recipe.to_json(), "scores against what came later chose it"
             own[name, budget].append(np.mean([(one.scores[v] - mean) / std for v, (mean, std) in spread.items()]))
     means = {cell: np.mean(z) for cell, z in own.items()}
