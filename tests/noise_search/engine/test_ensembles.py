@@ -11,9 +11,10 @@ from noise_search import AllCandidatesFailed, compare, score_images, search
 from noise_search.cli.compare import compare as compare_command
 from noise_search.cli.generate import generate
 from noise_search.cli.score import score
+from noise_search.comparison.running import winner
 from noise_search.resolve import resolve_aggregator
 from tiny.command import PROMPT
-from tiny.search import ParticleSearch, brightness, contrast, scores, toy_search
+from tiny.search import CountingSampler, ParticleSearch, brightness, contrast, scores, toy_search
 from verifiers import FunctionVerifier, MeanRank, MeanZ, Single, as_aggregator
 from verifiers.aggregators.ranks import ENSEMBLE
 from verifiers.aggregators.z_scores import MinZ, WeightedSum
@@ -117,6 +118,14 @@ def test_too_few_candidates_leave_values_relative():
     assert scores(result) == pytest.approx(zscore(raw(result)).mean(1).tolist())
     with pytest.raises(ValueError, match=r"mean-z\(brightness, contrast\) has no absolute value.*curves\(\)"):
         result.curve()
+
+
+def test_the_winner_within_a_smaller_budget_is_that_of_a_search_with_it():
+    options = {"prompt": "a", "model": CountingSampler(2), "verifier": [brightness, contrast], "seed": 200}
+    more, less = toy_search(candidates=9, **options), toy_search(candidates=4, **options)
+    early = [one for one, nfe in zip(more.bests, more.bests_nfe, strict=True) if nfe <= less.ledger.nfe]
+    assert max(early, key=lambda c: c.score) is not early[-1], "the reference reorders them: else another seed"
+    assert winner(more, less.ledger.nfe).recipe == less.recipe
 
 
 def test_failed_candidates_are_no_part_of_the_reference():
