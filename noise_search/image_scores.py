@@ -121,7 +121,7 @@ def score_images(
     prompt: str | None = None,
     source: Any = None,
     verifier: str | Verifier | Aggregator | Callable[..., Any] | Sequence[Any] | None = None,
-    ensemble: str = "mean-rank",
+    ensemble: str = "mean-z",
     model: str | Path | None = None,
     device: str | torch.device | None = None,
     batch_size: int = 16,
@@ -140,8 +140,8 @@ def score_images(
             beside the image (`cat.txt` for `cat.png`).
         source: what the images were made from, for verifiers that need it: a file, a picture as a pipeline's `image`,
             or a list of them.
-        verifier, ensemble: as in `search()`; by default what searched, where all pictures record the same by its name,
-            and else "clip".
+        verifier, ensemble: as in `search()`, but z-scores are those within all pictures, 0 for a single one; by default
+            what searched, where all pictures record the same by its name, and else "clip".
         model: an embedded model's name or a saved pipeline's directory, if "clip" and other names shall mean what it
             declares; it isn't loaded.
         device: where images are scored; a GPU when None and there is one.

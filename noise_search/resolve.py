@@ -16,7 +16,7 @@ from noise_search.models import CARD, ModelCard
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
 from noise_search.words import unknown
 from verifiers.aggregators.base import Aggregator
-from verifiers.aggregators.ranks import ENSEMBLES, as_aggregator
+from verifiers.aggregators.ranks import ENSEMBLE, ENSEMBLES, as_aggregator
 from verifiers.base import FunctionVerifier, Verifier, same, told_apart
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def resolve_algorithm(algorithm: str | SearchAlgorithm) -> SearchAlgorithm:
     return algorithm
 
 
-def resolve_aggregator(asked: Any, model: Declares, ensemble: str = "mean-rank") -> Aggregator:
+def resolve_aggregator(asked: Any, model: Declares, ensemble: str = ENSEMBLE) -> Aggregator:
     """What ranks candidates: one verifier, several by the `ensemble` of this name, or an aggregator.
 
     Raises:
@@ -73,7 +73,7 @@ def resolve_aggregator(asked: Any, model: Declares, ensemble: str = "mean-rank")
     if isinstance(asked, type) and issubclass(asked, Aggregator):
         raise TypeError(f"verifier {asked.__name__} is a class; give it its verifiers: {asked.__name__}('clip', ...)")
     if isinstance(asked, Aggregator):
-        if ensemble != "mean-rank":
+        if ensemble != ENSEMBLE:
             raise ValueError(
                 f"ensemble={ensemble!r} beside {asked.name}, which combines its own verifiers: leave it out"
             )

@@ -29,7 +29,7 @@ def compare(
     candidates: Annotated[str | None, typer.Option(help="Whole trajectories with commas, instead.")] = None,
     verifier: Annotated[str, typer.Option(help="Verifier to search by, or several with commas.")] = "clip",
     verifier_option: options.VerifierOptions = None,
-    ensemble: options.Ensemble = "mean-rank",
+    ensemble: options.Ensemble = "mean-z",
     judges: options.Judges = None,
     seeds: Annotated[
         str, typer.Option(help="Searches per prompt, from noises of their own; or their seeds, such as 0,1000.")

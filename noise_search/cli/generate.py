@@ -24,7 +24,7 @@ def generate(
     ] = None,
     verifier: Annotated[str, typer.Option(help="Verifier, or several with commas.")] = "clip",
     verifier_option: options.VerifierOptions = None,
-    ensemble: options.Ensemble = "mean-rank",
+    ensemble: options.Ensemble = "mean-z",
     judge: options.Judges = None,
     nfe: Annotated[int | None, typer.Option(help="Budget in denoiser evaluations of one candidate.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Budget in whole trajectories, instead of --nfe.")] = None,

@@ -43,7 +43,7 @@ VerifierOptions = Annotated[
     list[str] | None,
     typer.Option(help="Option of a verifier or judge, such as clip.output=cosine; may be repeated."),
 ]
-Ensemble = Annotated[str, typer.Option(help="How several verifiers are combined: mean-rank, mean-z or min-z.")]
+Ensemble = Annotated[str, typer.Option(help="How several verifiers are combined: mean-z, min-z or mean-rank.")]
 Judges = Annotated[
     str | None, typer.Option(help="Held-out judges with commas, or 'none'; the model's oracle by default.")
 ]

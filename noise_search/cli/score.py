@@ -23,7 +23,7 @@ def score(
         typer.Option(help="Verifier, or several with commas.", show_default="what the PNGs record, else clip"),
     ] = None,
     verifier_option: options.VerifierOptions = None,
-    ensemble: options.Ensemble = "mean-rank",
+    ensemble: options.Ensemble = "mean-z",
     model: Annotated[str | None, typer.Option(help="Names mean what this model declares; it isn't loaded.")] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Show the best so many.")] = None,
     recursive: Annotated[bool, typer.Option("--recursive", help="Look into folders of folders too.")] = False,

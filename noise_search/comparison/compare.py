@@ -43,7 +43,7 @@ def compare(
     budgets: Sequence[int] | None = None,
     candidates: Sequence[int] | None = None,
     verifier: Any = "clip",
-    ensemble: str = "mean-rank",
+    ensemble: str = "mean-z",
     judges: Sequence[Any] = (),
     seeds: int | Sequence[int] = 1,
     out: str | Path | None = None,

@@ -226,10 +226,8 @@ class Runner:
 def winner(result: SearchResult, budget: int) -> Candidate | None:
     """The best candidate once so many NFE were spent; None where there was none yet."""
     found = [one for one, nfe in zip(result.bests, result.bests_nfe, strict=True) if nfe <= budget]
-    if not found:
-        return None
-    # Against a frozen reference the last best is the best; where values depend on the pool it is by construction.
-    return max(found, key=lambda c: (c.score, -c.id)) if result.absolute else found[-1]
+    # By what was known then, as a search of this budget has it: scores may have another reference by the end.
+    return found[-1] if found else None
 
 
 def _search_seconds(result: SearchResult) -> float:

@@ -46,7 +46,7 @@ def search(
     model: Any = "shapes-flow",
     algorithm: str | SearchAlgorithm = "random",
     verifier: VerifierLike | Sequence[VerifierLike] = "clip",
-    ensemble: str = "mean-rank",
+    ensemble: str = "mean-z",
     nfe: int | None = None,
     candidates: int | None = None,
     seed: int | Sequence[int] = 0,
@@ -90,8 +90,9 @@ def search(
         algorithm: a name of `noise_search.ALGORITHMS` or an object with a `plan`.
         verifier: a name ("clip", "aesthetic"), a verifier, a function of images and prompts, an aggregator such as
             `MeanZ("clip", "aesthetic")`, or several of the first three, which are combined by the `ensemble`.
-        ensemble: how several verifiers are combined: "mean-rank", the paper's, or "mean-z" or "min-z", the mean or the
-            smallest of z-scores against the prompt's own first 8 finished candidates. One verifier is its own value.
+        ensemble: how several verifiers are combined: "mean-z" or "min-z", the mean or the smallest of z-scores against
+            the prompt's own first 8 finished candidates (or the job that its algorithm marks as reference), or
+            "mean-rank", the paper's. One verifier is its own value.
         nfe: the budget. 1 NFE is one denoiser evaluation of one candidate; guidance doesn't double it.
         candidates: the budget in whole trajectories, instead of `nfe`; 32 when neither is given.
         seed: of the first noise: noise i of random search is seed + i, modulo 2**32. Space the seeds of independent

@@ -20,8 +20,8 @@ def darkness(images: Any, prompts: Any) -> Any:
 THREE = [brightness, contrast, darkness]
 CASES: dict[str, dict[str, Any]] = {
     "random": {},
-    "random, mean-rank of three": {"verifier": THREE},
-    "random, mean-z of three": {"verifier": THREE, "ensemble": "mean-z"},
+    "random, mean-z of three": {"verifier": THREE},
+    "random, mean-rank of three": {"verifier": THREE, "ensemble": "mean-rank"},
     "drafts": {"draft_steps": 1},
     "zero-order": {"algorithm": "zero-order"},
     "zero-order, published": {"algorithm": ZeroOrderSearch(literal=True)},

@@ -17,7 +17,7 @@ from noise_search.disk.images import look_at, read_pixels
 from noise_search.shapes import EMBEDDED_VERIFIERS, embedded_verifier
 from tiny.command import COMMAND, run, run_many
 from verifiers import FunctionVerifier, available
-from verifiers.measures import Brightness
+from verifiers.measures import Brightness, Saturation
 
 PROMPT = "a red circle to the left of a blue square"
 
@@ -33,7 +33,8 @@ def picture(seed=0, size=(48, 40)):
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    result = noise_search.search(PROMPT, verifier=["clip", "aesthetic"], candidates=6, steps=3, progress=False)
+    by = {"verifier": ["clip", "aesthetic"], "ensemble": "mean-rank"}
+    result = noise_search.search(PROMPT, **by, candidates=6, steps=3, progress=False)
     result.save(folder)
     return result, folder
 
@@ -47,7 +48,7 @@ def folder(tmp_path):
 
 def test_saved_images_score_as_in_their_search_by_the_prompt_in_the_file(searched):
     result, folder = searched
-    found = score(folder / "top", verifier=["clip", "aesthetic"], model="shapes-flow")
+    found = score(folder / "top", verifier=["clip", "aesthetic"], ensemble="mean-rank", model="shapes-flow")
     assert [one.file.name for one in found.images] == [f"{i:02d}.png" for i in range(1, 7)]
     for one, candidate in zip(found.images, result.top(6), strict=True):
         assert (one.prompt, one.prompt_from) == (PROMPT, "recorded in the image")
@@ -98,6 +99,16 @@ def test_sizes_and_batches_do_not_change_the_ranking(folder, ensemble):
     one, many = score(folder, batch_size=1, **options), score(folder, batch_size=16, **options)
     assert [i.file for i in one.images] == [i.file for i in many.images]
     assert {i.height for i in one.images} == {40, 64}
+
+
+@pytest.mark.parametrize("count", [1, 2, 11])
+def test_z_scores_are_those_within_the_pictures_however_many(tmp_path, count):
+    for i in range(count):
+        picture(i).save(tmp_path / f"{i}.png")
+    found = score(tmp_path, prompt="", verifier=[Brightness(), Saturation()]).images
+    x = np.array([list(one.scores.values()) for one in found])
+    expected = ((x - x.mean(0)) / np.where(count > 1, x.std(0), 1)).mean(1)
+    assert [one.value for one in found] == pytest.approx(expected.tolist(), abs=1e-9)
 
 
 def test_prompts_come_from_the_call_then_the_image_then_the_text_beside_it(searched, tmp_path):
@@ -174,13 +185,13 @@ def test_the_command_prints_a_ranking_and_names_what_it_could_not_read(folder):
     done = run("score", str(folder), *arguments, "--top", "2")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     header, *rows = done.stdout.splitlines()
-    assert header.split() == ["mean-rank", "clip", "aesthetic", "image"] and len(rows) == 2
+    assert header.split() == ["mean-z", "clip", "aesthetic", "image"] and len(rows) == 2
     for name in ("broken.png", "text.jpg", "notes.pdf"):
         assert name in done.stderr
     content = json.loads(run("score", str(folder), *arguments, "--format", "json").stdout)
     assert len(content["images"]) == 4 and len(content["unreadable"]) == 2
     assert content["images"][0]["file"] == rows[0].split()[-1]
-    assert content["verifier"]["name"] == "mean-rank(clip, aesthetic)"
+    assert content["verifier"]["name"] == "mean-z(clip, aesthetic)"
 
 
 NEEDY = Brightness()

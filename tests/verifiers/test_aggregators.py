@@ -229,7 +229,7 @@ def test_names_and_functions_as_members():
         (lambda: MinZ(A, reference={A.key: (0.0, np.inf)}), "std >= 0"),
         (lambda: MeanRank(A, B).freeze({}), "nothing to freeze; use MeanZ"),
         (lambda: MeanRank(SAFE), "only excludes images"),
-        (lambda: Single(A, B), "use MeanRank"),
+        (lambda: Single(A, B), "use MeanZ"),
         (lambda: MeanZ(A, B, reference={A.key: (0.0, 1.0)}), "reference lacks"),
         (lambda: MeanZ(A, reference={A.key: (0.0, -1.0)}), "std >= 0"),
         (lambda: MeanZ(A).freeze({A.key: np.array([np.nan])}), "no valid candidate"),
@@ -253,7 +253,8 @@ def test_a_sum_of_raw_scores_has_nothing_to_freeze():
 def test_as_aggregator():
     for one in (A, [A], [A, SAFE], lambda images, prompts: [0.0]):  # an ensemble of one is that one
         assert isinstance(as_aggregator(one), Single)
-    assert isinstance(as_aggregator((A, B)), MeanRank)
+    assert isinstance(as_aggregator((A, B)), MeanZ) and as_aggregator((A, B)).freeze_after == 8
+    assert isinstance(as_aggregator((A, B), "mean-rank"), MeanRank)
     ensemble = MeanZ(A, B)
     assert as_aggregator(ensemble) is ensemble
     with pytest.raises(TypeError, match=r"'clip' is no verifier.*verifiers.load"):

@@ -10,6 +10,9 @@ from verifiers.aggregators.base import Aggregator, Member, PoolValues, Scores, V
 from verifiers.aggregators.z_scores import MeanZ, MinZ
 from verifiers.base import Verifier
 
+ENSEMBLE = "mean-z"
+"""How several verifiers are combined where nothing else is asked for."""
+
 FREEZE_AFTER = 8
 """Candidates after which a search freezes an ensemble of z-scores that is asked for by name."""
 
@@ -33,7 +36,7 @@ class Single(Aggregator):
         """Refuse several scores, or a constraint in the first place."""
         kinds = {one.key: one.kind for one in self.verifiers}
         if list(kinds.values()) != ["score"] + ["constraint"] * (len(kinds) - 1):
-            raise ValueError(f"Single got {kinds}; expected one score, then constraints: use MeanRank for several")
+            raise ValueError(f"Single got {kinds}; expected one score, then constraints: use MeanZ for several")
 
     @property
     def name(self) -> str:
@@ -49,7 +52,8 @@ class Single(Aggregator):
 class MeanRank(Aggregator):
     """The ensemble of Ma et al. (2501.09732): unweighted mean of the ranks within the pool, each in [0, 1].
 
-    Insensitive to scale and outliers, and relative: a value says nothing outside its pool.
+    Insensitive to scale and outliers, and relative: a value says nothing outside its pool, and that a candidate is far
+    above the others by one verifier counts no more than that it is just above them.
     """
 
     absolute = False
@@ -99,9 +103,9 @@ class _RankedPool(PoolValues):
 
 
 ENSEMBLES: Mapping[str, Callable[..., Aggregator]] = {
-    "mean-rank": MeanRank,
-    "mean-z": partial(MeanZ, freeze_after=FREEZE_AFTER),
+    ENSEMBLE: partial(MeanZ, freeze_after=FREEZE_AFTER),
     "min-z": partial(MinZ, freeze_after=FREEZE_AFTER),
+    "mean-rank": MeanRank,
 }
 """Ways to combine several verifiers, by name; those of z-scores freeze a search's first 8 candidates."""
 
@@ -121,7 +125,7 @@ def ranks(values: Values) -> Values:
 
 
 def as_aggregator(
-    verifier: Verifier | Callable[..., Any] | Aggregator | Sequence[Any], ensemble: str = "mean-rank"
+    verifier: Verifier | Callable[..., Any] | Aggregator | Sequence[Any], ensemble: str = ENSEMBLE
 ) -> Aggregator:
     """An aggregator over what is given: one stays `Single`, several (constraints aside) become the `ensemble`.
 

@@ -70,8 +70,8 @@ def multipliers(
     seeds, which ends at the smallest of their pools; what lies beyond is a bound. The interval holds the n for which
     the paired difference between scores and curve isn't clearly above or below 0, by Student's t over prompts: exact
     where such differences are normal, whatever the curve's shape, and unbounded where the curve ends before. For random
-    search itself the multiplier is 1 in expectation if it chose by the own score; an ensemble of ranks chooses a little
-    differently, and then it is below 1. The arguments are those of `Measures.of`.
+    search itself the multiplier is 1 in expectation if it chose by the own score; an ensemble, of ranks or against its
+    first candidates, chooses a little differently, and then it is below 1. The arguments are those of `Measures.of`.
 
     Raises:
         ValueError: no records, no pool for a prompt and seed, pools with candidates of different NFE, or a budget below

@@ -14,7 +14,7 @@ from noise_search.shapes import EMBEDDED_MODELS
 from samplers import DenoiserSampler, NoiseSpace, ddim
 from tiny.command import PROMPT
 from tiny.search import STUBS, CountingSampler, brightness, contrast, exact_x0, scores, space
-from verifiers.aggregators.ranks import ranks
+from verifiers.aggregators.ranks import MeanRank, ranks
 
 DEFAULTS = [
     RandomSearch(),
@@ -326,7 +326,7 @@ def test_options_and_grids_that_make_no_sense_are_refused(make, match):
 
 
 def test_an_ensemble_ranks_a_round_and_its_pivot_as_one_pool():
-    result = run(ZeroOrderSearch(neighbours=5), verifier=[brightness, contrast], nfe=8 * 16, seed=3)
+    result = run(ZeroOrderSearch(neighbours=5), verifier=MeanRank(brightness, contrast), nfe=8 * 16, seed=3)
     history, pivot = moves(result), 0
     for start in (1, 6):
         pool = [pivot, *range(start, start + 5)]

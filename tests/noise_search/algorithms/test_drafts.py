@@ -12,7 +12,7 @@ from noise_search import RandomSearch, ZeroOrderSearch, search
 from noise_search.shapes import EMBEDDED_MODELS
 from tiny.command import PROMPT
 from tiny.search import STUBS, CountingSampler, brightness, contrast, scores, space, toy_search
-from verifiers.aggregators.ranks import ranks
+from verifiers.aggregators.ranks import MeanRank, ranks
 
 STEPS, DRAFT = 8, 3
 ALGORITHMS = [RandomSearch(), ZeroOrderSearch(), ZeroOrderSearch(chains=3, patience=1), ZeroOrderSearch(literal=True)]
@@ -115,7 +115,9 @@ def test_an_ensemble_ranks_all_drafts_as_one_pool_and_renders_the_best(limit):
     """A later draft can lift an earlier one above the best so far."""
     overtaken = 0
     for seed in range(0, 400, 20):
-        result = run(verifier=[brightness, contrast, reddest], draft_renders=1, seed=seed, batch_size=1, **limit)
+        result = run(
+            verifier=MeanRank(brightness, contrast, reddest), draft_renders=1, seed=seed, batch_size=1, **limit
+        )
         drafts = drafts_of(result)
         values = np.mean(
             [ranks(np.array(column)) for column in zip(*(c.scores.values() for c in drafts), strict=True)], 0

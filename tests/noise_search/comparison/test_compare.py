@@ -209,6 +209,28 @@ def test_a_run_of_the_largest_budget_answers_for_every_smaller_one(algorithm):
             assert one.shared == (count < 6)
 
 
+@pytest.mark.parametrize("by", [{}, {"ensemble": "mean-rank"}], ids=["mean-z", "mean-rank"])
+def test_several_verifiers_choose_as_a_run_of_each_budget_would_and_are_told_on_one_scale(by):
+    both = {"verifier": [brightness, contrast], **by}
+    both |= {"model": CountingSampler(2)}
+    prompts, names, seed = ["a", "bb"], ("random", "zero-order"), 200
+    found = run(prompts=prompts, algorithms=names, candidates=(4, 9), seeds=[seed], judges=[], **both)
+    own = {(name, budget): [] for name in names for budget in found.budgets}
+    for prompt, pool in zip(prompts, found.pools, strict=True):
+        spread = {verifier: (np.mean(scores), np.std(scores)) for verifier, scores in pool.scores.items()}
+        for name, budget in own:
+            noise = seed + pool.offset
+            alone = search(prompt, algorithm=name, nfe=budget, seed=noise, progress=False, **both)
+            one = cells(found)[name, prompt, budget, seed]
+            assert one.recipe == alone.recipe.to_json(), "scores against what came later chose it"
+            own[name, budget].append(np.mean([(one.scores[v] - mean) / std for v, (mean, std) in spread.items()]))
+    means = {cell: np.mean(z) for cell, z in own.items()}
+    assert {(one.algorithm, one.budget): one.score.value for one in found.means()} == pytest.approx(means)
+    assert {(one.algorithm, one.budget): one.score for one in found.multipliers()} == pytest.approx(means)
+    apart = {budget: means["zero-order", budget] - means["random", budget] for budget in found.budgets}
+    assert {one.budget: one.difference.value for one in found.differences()} == pytest.approx(apart)
+
+
 def test_algorithms_that_look_at_the_budget_are_run_for_each():
     paths = [one for one in run(algorithms=["paths"]).records if one.algorithm == "paths"]
     drafts = run(algorithms=["random"], draft_steps=4, candidates=(3, 4))

@@ -12,7 +12,7 @@ from noise_search import AllCandidatesFailed, prompt_sets, search
 from noise_search.algorithms.base import Job
 from noise_search.engine.progress import _left
 from tiny.search import CountingSampler, TreeSearch, brightness, contrast, exact_x0, raising, scores, toy_search
-from verifiers import FunctionVerifier
+from verifiers import FunctionVerifier, MeanRank
 
 
 def run(sampler=None, **options):
@@ -157,8 +157,8 @@ def test_limits_end_the_search_and_say_so():
     assert len(timed.candidates) == 1 and timed.stop_reason.startswith("time limit")
 
 
-def test_several_verifiers_rank_by_mean_rank_and_keep_raw_components():
-    result = run(verifier=[brightness, contrast], nfe=160)
+def test_verifiers_rank_by_mean_rank_where_asked_for_and_keep_raw_components():
+    result = run(verifier=[brightness, contrast], ensemble="mean-rank", nfe=160)
     assert not result.absolute and len(result.best.scores) == 2
     table = np.array([list(c.scores.values()) for c in result.candidates])
     ranks = table.argsort(0).argsort(0).mean(1)
@@ -174,7 +174,7 @@ def test_a_winner_that_rises_from_behind_as_the_pool_grows_still_has_its_image()
         generator = torch.Generator().manual_seed(seed)
         noise = [lambda images, prompts, g=generator: torch.rand(len(images), generator=g) for _ in range(2)]
         verifiers = [FunctionVerifier(fn, name) for fn, name in zip(noise, "ab", strict=True)]
-        result = run(CountingSampler(2), verifier=verifiers, batch_size=40, top_k=1)
+        result = run(CountingSampler(2), verifier=MeanRank(*verifiers), batch_size=40, top_k=1)
         assert result.best.pixels is not None
         for points in result.curves().values():
             assert [nfe for nfe, _ in points] == sorted(nfe for nfe, _ in points)

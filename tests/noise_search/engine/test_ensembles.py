@@ -1,15 +1,22 @@
 """Every way to combine verifiers, through real searches of the embedded model and of a closed-form one."""
 
 import json
+from inspect import signature
 
 import numpy as np
 import pytest
 from scipy.stats import rankdata, zscore
 
-from noise_search import AllCandidatesFailed, search
+from noise_search import AllCandidatesFailed, compare, score_images, search
+from noise_search.cli.compare import compare as compare_command
+from noise_search.cli.generate import generate
+from noise_search.cli.score import score
+from noise_search.comparison.running import winner
+from noise_search.resolve import resolve_aggregator
 from tiny.command import PROMPT
-from tiny.search import ParticleSearch, brightness, contrast, scores, toy_search
-from verifiers import FunctionVerifier, MeanRank, MeanZ, Single
+from tiny.search import CountingSampler, ParticleSearch, brightness, contrast, scores, toy_search
+from verifiers import FunctionVerifier, MeanRank, MeanZ, Single, as_aggregator
+from verifiers.aggregators.ranks import ENSEMBLE
 from verifiers.aggregators.z_scores import MinZ, WeightedSum
 
 BOTH = ["clip", "aesthetic"]
@@ -38,9 +45,9 @@ def frozen(x):
 
 
 CASES = {
-    "several": ({"verifier": BOTH}, mean_rank),
+    "several": ({"verifier": BOTH}, lambda x: zscore(x).mean(1)),
+    "mean-rank by name": ({"verifier": BOTH, "ensemble": "mean-rank"}, mean_rank),
     "mean-rank": ({"verifier": MeanRank(*BOTH)}, mean_rank),
-    "mean-z by name": ({"verifier": BOTH, "ensemble": "mean-z"}, lambda x: zscore(x).mean(1)),
     "min-z by name": ({"verifier": BOTH, "ensemble": "min-z"}, lambda x: zscore(x).min(1)),
     "mean-z": ({"verifier": MeanZ(*BOTH)}, lambda x: zscore(x).mean(1)),
     "mean-z frozen": ({"verifier": MeanZ(*BOTH, freeze_after=4)}, lambda x: frozen(x).mean(1)),
@@ -82,6 +89,15 @@ def test_each_prompt_of_a_lockstep_has_the_reference_of_its_own_first_candidates
     assert one.settings["verifier"]["reference"] != other.settings["verifier"]["reference"]
 
 
+def test_several_verifiers_are_combined_by_z_scores_against_the_first_8_where_nothing_else_is_asked_for():
+    result = toy(12, verifier=[brightness, contrast])
+    x = raw(result)
+    assert result.absolute and result.settings["verifier"]["name"] == "mean-z(brightness, contrast)"
+    assert scores(result) == pytest.approx(((x - x[:8].mean(0)) / x[:8].std(0)).mean(1).tolist())
+    functions = (search, compare, score_images, generate, compare_command, score, resolve_aggregator, as_aggregator)
+    assert {signature(one).parameters["ensemble"].default for one in functions} == {ENSEMBLE}
+
+
 @pytest.mark.parametrize("size", [1, 4, 16])
 def test_the_reference_does_not_depend_on_micro_batches(size):
     plain, batched = toy(), toy(batch_size=size)
@@ -102,6 +118,14 @@ def test_too_few_candidates_leave_values_relative():
     assert scores(result) == pytest.approx(zscore(raw(result)).mean(1).tolist())
     with pytest.raises(ValueError, match=r"mean-z\(brightness, contrast\) has no absolute value.*curves\(\)"):
         result.curve()
+
+
+def test_the_winner_within_a_smaller_budget_is_that_of_a_search_with_it():
+    options = {"prompt": "a", "model": CountingSampler(2), "verifier": [brightness, contrast], "seed": 200}
+    more, less = toy_search(candidates=9, **options), toy_search(candidates=4, **options)
+    early = [one for one, nfe in zip(more.bests, more.bests_nfe, strict=True) if nfe <= less.ledger.nfe]
+    assert max(early, key=lambda c: c.score) is not early[-1], "the reference reorders them: else another seed"
+    assert winner(more, less.ledger.nfe).recipe == less.recipe
 
 
 def test_failed_candidates_are_no_part_of_the_reference():
@@ -219,6 +243,7 @@ def test_ties_of_the_smallest_z_score_keep_the_pictures_of_the_best(algorithm, t
             ValueError,
             r"mean-z\(clip, aesthetic\), which combines its own",
         ),
+        ({"verifier": MinZ(*BOTH), "ensemble": "mean-rank"}, ValueError, "ensemble='mean-rank' beside min-z"),
         ({"verifier": MeanZ("clpi", "aesthetic")}, ValueError, "unknown verifier 'clpi'; did you mean 'clip'"),
         ({"verifier": MeanZ}, TypeError, "give it its verifiers"),
         ({"verifier": MeanZ("clip", reference={"clip": (0.0, 1.0)})}, ValueError, "reference lacks"),

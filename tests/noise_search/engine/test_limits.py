@@ -54,8 +54,8 @@ def told(result):
     [
         {"patience": 3},
         {"target_score": 0.58},
-        {"patience": 4, "verifier": [brightness, contrast, reddest]},
-        {"patience": 4, "verifier": [brightness, contrast], "ensemble": "mean-z"},
+        {"patience": 4, "verifier": [brightness, contrast, reddest], "ensemble": "mean-rank"},
+        {"patience": 4, "verifier": [brightness, contrast]},
         {"patience": 5, "algorithm": ZeroOrderSearch()},
         {"patience": 3, "algorithm": SearchOverPaths()},
         {"patience": 6, "draft_steps": 2},
@@ -76,7 +76,7 @@ def test_patience_counts_the_candidates_since_the_latest_best_whatever_their_ids
     """Under ranks an earlier candidate can become the best, long after it came."""
     for seed in range(0, 1000, 100):
         options = {"candidates": 40, "patience": 6, "batch_size": 1, "seed": seed, "model": CountingSampler(1)}
-        result = run(verifier=[brightness, contrast, reddest], **options)
+        result = run(verifier=[brightness, contrast, reddest], ensemble="mean-rank", **options)
         if result.stop_reason.startswith("no better"):
             assert result.ledger.nfe - result.bests_nfe[-1] == 6
 
@@ -158,11 +158,11 @@ def test_a_prompt_without_a_usable_image_takes_no_other_along(algorithm):
     "options", [{"draft_steps": 2}, {"algorithm": "paths"}, {"candidates": 7}, {"ensemble": "mean-rank"}], ids=repr
 )
 def test_a_target_that_could_never_be_applied_is_refused(options):
-    options = {"ensemble": "mean-z", "candidates": 40, **options}
+    options = {"candidates": 40, **options}
     with pytest.raises(ValueError, match="target_score=-100 needs a verifier with absolute values"):
         run(verifier=[brightness, contrast], target_score=-100, **options)
 
 
 def test_a_target_in_z_scores_is_applied_once_they_are_absolute():
-    result = run(verifier=[brightness, contrast], ensemble="mean-z", candidates=20, target_score=-100)
+    result = run(verifier=[brightness, contrast], candidates=20, target_score=-100)
     assert result.stop_reason == "target score -100 reached" and len(result.candidates) >= 8

@@ -13,9 +13,10 @@ from noise_search.replays.reading import read
 from samplers import Recipe
 from samplers.state import State
 from tiny.search import CountingSampler, brightness, contrast, toy_search
+from verifiers import MeanRank
 
 
-@pytest.mark.parametrize("verifier", [brightness, [brightness, contrast]], ids=["one", "mean-rank"])
+@pytest.mark.parametrize("verifier", [brightness, MeanRank(brightness, contrast)], ids=["one", "mean-rank"])
 def test_drafts_keep_no_noises(verifier):
     rows = []
 
