@@ -27,8 +27,9 @@ class Halving:
     was, so nothing is run twice. Pruning at fixed steps by x0 predictions is TTSp's (arXiv 2511.22242). Where the rungs
     lie follows from the calibration of model and verifier: the first where predictions and final scores have a rank
     correlation of .55 within a prompt, the last where it is .9. Without one they are at 30, 45 and 65 % of the steps,
-    or at 35 and 55 % where a look costs as much as a step. Below 6 whole trajectories there is one rung; with fewer than 5 steps none, and the search is random search. Noise 0 takes part, and is finished in the
-    end where it was pruned.
+    or at 35 and 55 % where a look costs as much as a step. Below 6 whole trajectories there is one rung; with fewer
+    than 5 steps none, and the search is random search. Noise 0 takes part, and is finished in the end where it was
+    pruned.
 
     The scores of the first rung are the reference of z-scores, where an ensemble of them is searched by.
 

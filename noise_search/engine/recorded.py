@@ -1,7 +1,7 @@
 """Searches over noises that were run and scored before: what an algorithm would have found, without a model.
 
 The algorithm and the budget are the real ones; only the worker is a table. It serves algorithms that begin fresh
-noises, look at them at recorded points and finish some, as halving does: what moves noises makes rows that no table has.
+noises, look at them at recorded points and finish some, as halving does: moved noises stand in no table.
 """
 
 from collections.abc import Mapping, Sequence
