@@ -10,7 +10,7 @@ from torch import Tensor
 
 from noise_search import search
 from noise_search.algorithms.base import Evaluation, Job, Plan, Problem
-from samplers import ddim, flow_matching
+from samplers import Mix, ddim, flow_matching
 from samplers.denoiser import DenoiserSampler
 from samplers.space import NoiseSpace
 
@@ -128,7 +128,7 @@ class ParticleSearch:
         yield Job(problem.fresh(1), end)
         states = problem.fresh(self.particles)
         while states.step < end:
-            (found,) = yield Job(states, min(states.step + self.every, end), rho=0.5)
+            (found,) = yield Job(states, min(states.step + self.every, end), transition=Mix(0.5))
             if found.states.step == end:
                 return
             good = problem.rank(found)[: self.particles // 2]
