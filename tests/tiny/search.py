@@ -10,7 +10,7 @@ from torch import Tensor
 
 from noise_search import search
 from noise_search.algorithms.base import Evaluation, Job, Plan, Problem
-from samplers import ddim, flow_matching
+from samplers import Mix, ddim, flow_matching
 from samplers.denoiser import DenoiserSampler
 from samplers.space import NoiseSpace
 from samplers.transition import Mix
