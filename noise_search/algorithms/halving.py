@@ -10,7 +10,7 @@ from noise_search.arguments import check_between, check_counts
 
 _FEW, _SOME = 6, 8
 """Whole trajectories below which there is one rung, and below which one candidate is finished."""
-_SURE, _ALONE = 0.9, 0.8
+_SURE, _ALONE = 0.88, 0.8
 """Rank correlations with the final score from which on the last rung may prune, and one that is alone; as `TRUSTED`."""
 _RUNGS, _DEAR_RUNGS, _ALONE_AT = (0.30, 0.45, 0.65), (0.35, 0.55), 0.4
 """Shares of the steps where nothing was measured."""
@@ -26,7 +26,7 @@ class Halving:
     and the best of the last rung are finished, as many as the budget pays. A trajectory that goes on continues where it
     was, so nothing is run twice. Pruning at fixed steps by x0 predictions is TTSp's (arXiv 2511.22242). Where the rungs
     lie follows from the calibration of model and verifier: the first where predictions and final scores have a rank
-    correlation of .55 within a prompt, the last where it is .9. Without one they are at 30, 45 and 65 % of the steps,
+    correlation of .55 within a prompt, the last where it is .88. Without one they are at 30, 45 and 65 % of the steps,
     or at 35 and 55 % where a look costs as much as a step. Below 6 whole trajectories there is one rung; with fewer
     than 5 steps none, and the search is random search. Noise 0 takes part, and is finished in the end where it was
     pruned.
@@ -52,7 +52,7 @@ class Halving:
 
     TRUSTED: ClassVar[float] = 0.55
     """Rank correlation with the final score from which on the first rung may prune, chosen on validation prompts of the
-    embedded world among .55 to .7 (and .9 for the last among .85 to .95, .8 for one that is alone among .8 to .9)."""
+    embedded world among .55 to .7 (and .88 for the last among .85 to .95, .8 for one that is alone among .8 to .9)."""
     SHORTEST: ClassVar[int] = 5
     """Steps below which there is no rung."""
 

@@ -74,11 +74,12 @@ def points_on_way(
             f"last of {space.end} steps; replay one that is finished"
         )
     points = {level: nearest_point(space, level) for level in sorted(levels)}
-    missed = [level for level, at in points.items() if at < last["from"]]
+    begun = recipe.operations[len(recipe.before_runs)]["from"]  # its last walk, of one run or of several transitions
+    missed = [level for level, at in points.items() if at < begun]
     if missed:
         raise ValueError(
             f"verifier {names} needs an x0 prediction at noise level {missed[0]:g}, and this candidate's last run "
-            f"starts after it, at {space.noise_level(last['from']):.2g}; replay one that runs through it"
+            f"starts after it, at {space.noise_level(begun):.2g}; replay one that runs through it"
         )
     return points
 
