@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the image should show.")],
     model: options.Model = "shapes-flow",
-    algorithm: Annotated[str, typer.Option(help="Search algorithm; see `noise-search list`.")] = "random",
+    algorithm: Annotated[str, typer.Option(help="Search algorithm; see `noise-search list`.")] = "auto",
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the algorithm, such as neighbours=8; may be repeated.")
     ] = None,

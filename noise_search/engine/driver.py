@@ -44,7 +44,7 @@ def search(
     prompt: str | Sequence[str | HasText],
     *,
     model: Any = "shapes-flow",
-    algorithm: str | SearchAlgorithm = "random",
+    algorithm: str | SearchAlgorithm = "auto",
     verifier: VerifierLike | Sequence[VerifierLike] = "clip",
     ensemble: str = "mean-z",
     nfe: int | None = None,

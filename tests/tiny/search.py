@@ -107,7 +107,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 def toy_search(sampler: DenoiserSampler | None = None, prompt: Any = "a prompt", **options: Any) -> Any:
     """A search of the closed-form model, by brightness if nothing else is asked for."""
-    asked = {"model": sampler or CountingSampler(), "verifier": brightness, "progress": False}
+    asked = {"model": sampler or CountingSampler(), "algorithm": "random", "verifier": brightness, "progress": False}
     return search(prompt, **asked | options)
 
 

@@ -178,7 +178,7 @@ def test_the_pool_grows_until_what_algorithms_are_worth_is_told_and_goes_on_wher
     assert large.records == small.records
     for pool in large.pools:
         whole = search(pool.prompt, model=CountingSampler(STEPS), verifier=brightness, candidates=size,
-                       seed=pool.offset, judges=[contrast], top_k=size, progress=False)  # fmt: skip
+                       seed=pool.offset, judges=[contrast], top_k=size, progress=False, algorithm="random")  # fmt: skip
         assert pool.scores["brightness"] == pytest.approx([one.score for one in whole.candidates], abs=1e-6)
         assert np.isfinite(pool.judges["contrast"]).all() and len(pool.judges["contrast"]) == size
     rewrite(tmp_path, lambda lines: lines[:-1])  # as if it had been stopped within the last round
@@ -247,6 +247,7 @@ def test_pools_hold_all_of_random_searchs_candidates_judged():
             candidates=4,
             seed=pool.offset,
             progress=False,
+            algorithm="random",
         )
         assert pool.scores["brightness"] == pytest.approx([c.score for c in scores.candidates], abs=1e-6)
         assert np.isfinite(pool.judges["contrast"]).all() and len(pool.judges["contrast"]) == 4

@@ -14,8 +14,8 @@ from noise_search.diagnosis import Diagnosis, diagnose
 from tiny.search import CountingSampler, contrast
 
 PROMPT = "a pink square right of an orange star"
-QUICK = {"steps": 8, "judges": ["oracle"], "progress": False}
-JUDGED = {"steps": 8, "judges": ["oracle", "vlm"], "candidates": 16, "top_k": 16, "progress": False}
+QUICK = {"algorithm": "random", "steps": 8, "judges": ["oracle"], "progress": False}
+JUDGED = {**QUICK, "judges": ["oracle", "vlm"], "candidates": 16, "top_k": 16}
 
 
 def darkness(images, prompts):
@@ -119,7 +119,9 @@ def test_one_pair_of_images_decides_nothing():
 
 
 def test_a_hack_is_found_without_any_judge():
-    result = search("a small orange triangle", candidates=12, steps=8, verifier=board, progress=False)
+    result = search(
+        "a small orange triangle", candidates=12, steps=8, verifier=board, progress=False, algorithm="random"
+    )
     found = diagnose(result, verifier=board)
     assert result.score > result.first_score and found.verdict.status == "doubtful" and found.rescoring.share < 0.5
     assert "stays when the images are slightly changed" in found.sentence
@@ -167,7 +169,15 @@ def test_an_ensemble_is_diagnosed_and_only_those_that_read_prompts_are_asked_abo
 def test_verifiers_without_a_spread_count_alike_and_a_judge_that_cannot_tell_says_so():
     verifiers = [contrast, lambda images, prompts: 1000 * contrast(images, prompts)]
     found = search(
-        "two dogs", candidates=3, seed=5, steps=2, verifier=verifiers, judges=["oracle"], progress=False, top_k=1
+        "two dogs",
+        candidates=3,
+        seed=5,
+        steps=2,
+        verifier=verifiers,
+        judges=["oracle"],
+        progress=False,
+        top_k=1,
+        algorithm="random",
     )
     told = diagnose(found, verifier=verifiers)
     assert found.best.id and told.spreads == {} and told.own.total == pytest.approx(1)
@@ -178,7 +188,16 @@ def test_verifiers_without_a_spread_count_alike_and_a_judge_that_cannot_tell_say
 
 def test_another_model_is_asked_for_and_checked():
     model = CountingSampler()
-    result = search("a", model=model, verifier=contrast, candidates=16, seed=3, judges=[darkness], progress=False)
+    result = search(
+        "a",
+        model=model,
+        verifier=contrast,
+        candidates=16,
+        seed=3,
+        judges=[darkness],
+        progress=False,
+        algorithm="random",
+    )
     assert result.best.id
     found = diagnose(result)
     assert "pass it as model=" in found.noise.skipped and "pass verifier=" in found.rescoring.skipped["all"]
@@ -205,7 +224,9 @@ def test_a_first_image_without_a_score_leaves_no_gain_to_test():
     def failing(images, prompts):
         return [float("nan") if next(calls) == 0 else float(image.mean()) for image in images]
 
-    result = search("a", model=CountingSampler(), verifier=failing, candidates=4, batch_size=1, progress=False)
+    result = search(
+        "a", model=CountingSampler(), verifier=failing, candidates=4, batch_size=1, progress=False, algorithm="random"
+    )
     found = diagnose(result, verifier=failing)
     assert found.sentence == "Whether there is a gain can't be told: the first candidate (one sample) has no score."
     assert not found.real and "no score" in found.rescoring.skipped["all"]

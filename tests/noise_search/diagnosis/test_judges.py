@@ -96,7 +96,8 @@ def test_what_would_tell_is_said():
 
 
 def test_a_judge_of_the_verifiers_family_confirms_nothing():
-    options = {"model": CountingSampler(), "candidates": 16, "top_k": 16, "seed": 3, "progress": False}
+    options = {"model": CountingSampler(), "algorithm": "random", "candidates": 16, "top_k": 16, "seed": 3}
+    options["progress"] = False
 
     def like(other, name, family):
         found = FunctionVerifier(other, name=name)

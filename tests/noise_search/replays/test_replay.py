@@ -149,7 +149,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     result = search(
         PROMPT, model="shapes-ddim", candidates=4, steps=3, guidance=3.0, negative_prompt="a green star", width=48,
-        height=64, top_k=2, progress=False,
+        height=64, top_k=2, progress=False, algorithm="random",
     )  # fmt: skip
     result.save(folder)
     return result, folder

@@ -26,7 +26,7 @@ MODELS = sorted(EMBEDDED_MODELS)
 
 
 def test_results_are_saved_whole(tmp_path):
-    result = search(PROMPT, candidates=3, steps=2, judges=["oracle"], progress=False)
+    result = search(PROMPT, candidates=3, steps=2, judges=["oracle"], progress=False, algorithm="random")
     paths = result.save(tmp_path / "run")
     content = json.loads(paths["result"].read_text())
     wanted = {"prompt", "model", "algorithm", "verifier", "seed", "score", "first_score", "nfe", "ledger"}

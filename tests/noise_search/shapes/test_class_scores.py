@@ -80,7 +80,16 @@ def test_the_logit_finds_images_that_the_oracle_accepts():
     logit, log_probability = class_score(), class_score(output="log-probability")
     truth, scores, winners, unseen = [], [], [], []
     for label in CLASSES[::9]:
-        found = search(label, model="shapes-flow", verifier=logit, candidates=8, steps=6, top_k=8, progress=False)
+        found = search(
+            label,
+            model="shapes-flow",
+            verifier=logit,
+            candidates=8,
+            steps=6,
+            top_k=8,
+            progress=False,
+            algorithm="random",
+        )
         pixels = np.stack([candidate.pixels for candidate in found.candidates])
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
         accepted = Oracle()(images, [label] * 8) > 0

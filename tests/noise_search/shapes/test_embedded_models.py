@@ -39,7 +39,7 @@ def plain(name, pipe, seeds, prompt=PROMPT, output="np", **changes):
 
 
 def run(pipe, **options):
-    return search(PROMPT, model=pipe, **{"steps": STEPS, "progress": False, **options})
+    return search(PROMPT, model=pipe, **{"algorithm": "random", "steps": STEPS, "progress": False, **options})
 
 
 def denoiser(pipe):
@@ -116,7 +116,13 @@ def test_denoiser_rows_are_counted_exactly_and_text_is_encoded_once(named):
     ]
     try:
         results = search(
-            [PROMPT, "a green star"], model=pipe, nfe=5 * STEPS + 3, steps=STEPS, batch_size=3, progress=False
+            [PROMPT, "a green star"],
+            model=pipe,
+            nfe=5 * STEPS + 3,
+            steps=STEPS,
+            batch_size=3,
+            progress=False,
+            algorithm="random",
         )
     finally:
         for handle in handles:
