@@ -99,11 +99,6 @@ class LoadedModel:
 def _short_hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
-    @property
-    def facts(self) -> ModelFacts:
-        """What an algorithm may know of it."""
-        return ModelFacts(self.name, self.fingerprint, self.sampler.can_stop)
-
 
 DEFAULTS = ModelSettings()
 

@@ -85,21 +85,6 @@ def resolve_aggregator(asked: Any, model: Declares, ensemble: str = ENSEMBLE) ->
     return as_aggregator(resolve_verifier(asked, model))
 
 
-def verifier_facts(aggregator: Aggregator) -> VerifierFacts:
-    """What an algorithm may know of what ranks its candidates.
-
-    Values are absolute, too, where a reference would make them so; until it is set they are pooled.
-    """
-    members = aggregator.verifiers
-    return VerifierFacts(
-        keys=tuple(one.key for one in members),
-        absolute=aggregator.absolute or bool(aggregator.unfrozen),
-        pooled=bool(aggregator.unfrozen) or not aggregator.absolute,
-        prompt_agnostic=all(one.prompt_agnostic for one in members),
-        paid=any(one.paid for one in members),
-    )
-
-
 def resolve_judges(asked: Any, model: Declares, searched: Sequence[Verifier]) -> tuple[Verifier, ...]:
     """Judges, resolved like verifiers, and held out from what is `searched` by.
 
@@ -183,8 +168,8 @@ def verifier_facts(aggregator: Aggregator) -> VerifierFacts:
         absolute=aggregator.absolute,
         pooled=not aggregator.absolute and not aggregator.unfrozen,
         finished=any("x0" in one.needs for one in aggregator.verifiers),
-        prompt_agnostic=all(getattr(one, "prompt_agnostic", False) for one in aggregator.scores),
-        paid=any(getattr(one, "paid", False) for one in aggregator.verifiers),
+        prompt_agnostic=all(one.prompt_agnostic for one in aggregator.scores),
+        paid=any(one.paid for one in aggregator.verifiers),
     )
 
 

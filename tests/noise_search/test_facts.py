@@ -64,12 +64,12 @@ def test_steps_in_place_of_a_pipelines_own_are_told():
     assert facts.can_stop and not facts.own_steps
 
 
-def test_values_are_pooled_until_a_reference_is_set():
+def test_values_are_absolute_or_pooled_or_wait_for_a_reference():
     pair = Brightness(), Saturation()
     pool = {one.key: np.array([0.1, 0.5, 0.9]) for one in pair}
     told = [as_aggregator(pair[0]), MeanRank(*pair), MeanZ(*pair), MeanZ(*pair).freeze(pool)]
     found = [(facts.absolute, facts.pooled) for facts in map(verifier_facts, told)]
-    assert found == [(True, False), (False, True), (True, True), (True, False)]
+    assert found == [(True, False), (False, True), (False, False), (True, False)]
     assert verifier_facts(told[1]).keys == ("brightness@1", "saturation@1")
 
 
