@@ -39,6 +39,10 @@ _CARD_KEYS = {
 }
 
 
+ELSEWHERE = {"versions", "device", "dtype", "fingerprint", "loading"}
+"""Of a model's description: where, how and from what it ran, not what it is."""
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """Defaults of a model: keyword arguments of the sampler, options of the pipeline's call, declared verifiers."""
@@ -74,13 +78,26 @@ class LoadedModel:
     @functools.cached_property
     def fingerprint(self) -> str:
         """A short hash of everything about the model that changes results, weights included."""
-        content = json.dumps(self.sampler.describe(), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:8]
+        return _short_hash(self._described)
 
-    @property
+    @functools.cached_property
     def facts(self) -> ModelFacts:
-        """What an algorithm may know of it."""
-        return ModelFacts(self.name, self.fingerprint, self.sampler.can_stop)
+        """What an algorithm may know of it, but for the price of a look, which takes counting: see `priced`."""
+        identity = _short_hash({name: value for name, value in self._described.items() if name not in ELSEWHERE})
+        return ModelFacts(self.name, identity, self.sampler.can_stop, self.sampler.own_steps)
+
+    @functools.cached_property
+    def priced(self) -> ModelFacts:
+        """The facts, with the price of a look."""
+        return replace(self.facts, look_price=self.sampler.look_price)
+
+    @functools.cached_property
+    def _described(self) -> dict[str, Any]:
+        return self.sampler.describe()
+
+
+def _short_hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 DEFAULTS = ModelSettings()

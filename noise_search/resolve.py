@@ -168,8 +168,8 @@ def verifier_facts(aggregator: Aggregator) -> VerifierFacts:
         absolute=aggregator.absolute,
         pooled=not aggregator.absolute and not aggregator.unfrozen,
         finished=any("x0" in one.needs for one in aggregator.verifiers),
-        prompt_agnostic=all(getattr(one, "prompt_agnostic", False) for one in aggregator.scores),
-        paid=any(getattr(one, "paid", False) for one in aggregator.verifiers),
+        prompt_agnostic=all(one.prompt_agnostic for one in aggregator.scores),
+        paid=any(one.paid for one in aggregator.verifiers),
     )
 
 

@@ -66,6 +66,10 @@ class Sampler(ABC):
         plain_seeds: whether the plain pipeline, given the seed of a row from `fresh`, draws the row's picture.
         asked_steps: what the model is told for its number of steps; those of its grid where None.
         note: which scheduler runs and why, in a line; "" where there was no choice.
+        own_steps: whether its steps are those of the model's own scheduler, so that a state on the way is one of the
+            plain trajectory.
+        look_price: what decoding the x0 prediction of a row costs, in evaluations of a row, guidance included:
+            declared, or from FLOPs, never timed; None where nobody knows. Scoring isn't in it.
         on_step: called before each denoiser evaluation, when `denoiser_rows` counts those that are done; None.
         options: arguments of the model's own call as its user gave them, such as the image that it edits.
     """
@@ -80,6 +84,8 @@ class Sampler(ABC):
     plain_seeds: bool = True
     asked_steps: int | None = None
     note: str = ""
+    own_steps: bool = True
+    look_price: float | None = None
     on_step: Callable[[], None] | None = None
     options: Mapping[str, Any] = MappingProxyType({})
 

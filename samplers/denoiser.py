@@ -44,6 +44,7 @@ class DenoiserSampler(Sampler):
         decode: Callable[[Tensor], Tensor] | None = None,
         eta: float = 0.0,
         name: str = "denoiser",
+        look_price: float | None = None,
     ) -> None:
         """Wrap `fn`.
 
@@ -57,7 +58,14 @@ class DenoiserSampler(Sampler):
                 [-1, 1].
             eta: DDIM's eta for runs without a transition: 0 deterministic, 1 ancestral.
             name: recorded by `describe`.
+            look_price: what `decode` costs, in calls of `fn` for a row; None where that isn't known.
+
+        Raises:
+            ValueError: a look_price below 0, or an eta outside [0, 1].
         """
+        if look_price is not None and not look_price >= 0:
+            raise ValueError(f"look_price is {look_price}; expected evaluations, 0 or more, or None where nobody knows")
+        self.look_price = look_price
         self._fn, self._decode, self._own, self._name = fn, decode, Ancestral(eta), name
         self._prompts: list[str] = []
         self._rule = rule or _rule(prediction)

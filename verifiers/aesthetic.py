@@ -66,6 +66,7 @@ class Aesthetic(Verifier):
 
     name = "aesthetic"
     family = "clip"
+    prompt_agnostic = True
 
     def __init__(
         self,

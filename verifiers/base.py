@@ -54,6 +54,7 @@ class Verifier(ABC):
     images, that were made on the way to them at the verifier's `noise_level`, sigma / (alpha + sigma) in (0, 1);
     "source" is the one image that all rows were made from, such as that of an edit, `[1, 3, height, width]` in [0, 1]
     at a size of its own; "sources" are all such images of models that take several, a list of them.
+    `prompt_agnostic` is True where no score depends on the prompt, `paid` where an image that is scored costs money.
     `exhausted` says, after a call, why images that it left without a score would get none from a further call either,
     such as a cap on spending; "" where they may.
 
@@ -72,6 +73,8 @@ class Verifier(ABC):
     kind: Kind = "score"
     family: str = ""
     needs: frozenset[str] = frozenset()
+    prompt_agnostic: bool = False
+    paid: bool = False
     exhausted: str = ""
 
     @abstractmethod
@@ -233,9 +236,10 @@ class FunctionVerifier(Verifier):
     """Wraps `fn(images, prompts) -> scores`: a tensor, an array or a list with one number per image.
 
     The function gets a copy of the images, float32 in [0, 1]. One with a further argument `source`, or `sources`, that
-    has no default gets what the images were made from; see `Verifier`. Its version is its attribute `version` where it
-    has one, else a hash of its code and of the values that it closes over and names; "untold" where it uses what has no
-    stable form, such as an open file: such scores can't be told from those of another function of its name.
+    has no default gets what the images were made from; see `Verifier`, whose `prompt_agnostic` and `paid` are the
+    function's attributes of these names where it has them. Its version is its attribute `version` where it has one,
+    else a hash of its code and of the values that it closes over and names; "untold" where it uses what has no stable
+    form, such as an open file: such scores can't be told from those of another function of its name.
 
     Example:
         >>> warm = FunctionVerifier(lambda images, prompts: images[:, 0].mean((1, 2)), name="warm")
@@ -268,6 +272,8 @@ class FunctionVerifier(Verifier):
         self.version = version_of(fn)
         self.kind = "constraint" if kind == "constraint" else "score"
         self.needs = _required(fn) & {"source", "sources"}
+        self.prompt_agnostic = bool(getattr(fn, "prompt_agnostic", False))
+        self.paid = bool(getattr(fn, "paid", False))
 
     def describe(self) -> dict[str, Any]:
         """As of any verifier; and why nothing tells the function from another, where that is so."""

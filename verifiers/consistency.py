@@ -59,6 +59,7 @@ class Consistency(Verifier):
 
     name = "consistency"
     needs = frozenset({"x0"})
+    prompt_agnostic = True
 
     def __init__(
         self,

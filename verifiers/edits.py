@@ -44,6 +44,7 @@ class CLIPImage(Verifier):
     name = "clip-image"
     family = "clip"
     needs = frozenset({"source"})
+    prompt_agnostic = True
     card = Card(
         measures="how much of its source an image keeps (likeness of CLIP's image embeddings)",
         range="cosine, -1 to 1, usually 0.6 to 1",

@@ -31,6 +31,7 @@ class Brightness(Verifier):
 
     name = "brightness"
     family = "pixels"
+    prompt_agnostic = True
     version = "1"
     card = Card(
         measures="brightness: mean luma, whatever the prompt; for tests, demos and diagnostics",
@@ -60,6 +61,7 @@ class Saturation(Verifier):
 
     name = "saturation"
     family = "pixels"
+    prompt_agnostic = True
     version = "1"
     card = Card(
         measures="saturation: how far colours are from grey, whatever the prompt; for tests, demos and diagnostics",
@@ -97,6 +99,7 @@ class Sharpness(Verifier):
 
     name = "sharpness"
     family = "pixels"
+    prompt_agnostic = True
     version = "1"
     card = Card(
         measures="sharpness: variance of the Laplacian of the luma, whatever the prompt; for tests, demos and "
@@ -131,6 +134,7 @@ class JPEGSize(Verifier):
 
     name = "jpeg"
     family = "pixels"
+    prompt_agnostic = True
     card = Card(
         measures="compressibility (the smaller the JPEG the better) or incompressibility, whatever the prompt; for "
         "tests, demos and diagnostics",

@@ -58,6 +58,7 @@ class Safety(Verifier):
 
     name = "safety"
     kind: Kind = "constraint"
+    prompt_agnostic = True
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from noise_search.algorithms.base import SearchAlgorithm, Terms
-from noise_search.models import LoadedModel
+from noise_search.models import ELSEWHERE, LoadedModel
 from noise_search.version import __version__
 from samplers.space import NoiseSpace
 from verifiers.aggregators.base import Aggregator
@@ -137,9 +137,6 @@ def same_bits(recorded: Mapping[str, Any], here: Mapping[str, Any], keyed: bool)
 _SHOWN = 100
 """Characters of a value in a message."""
 
-_ELSEWHERE = {"versions", "device", "dtype", "fingerprint", "loading"}
-"""Of a model's description: where, how and from what it ran, not what it is."""
-
 
 def model_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """What differs between two descriptions of a model, in words; [] for the same model.
@@ -150,7 +147,7 @@ def model_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> l
     found = []
     other_dtype = recorded.get("dtype") != here.get("dtype")
     for name, value in here.items():
-        if name in _ELSEWHERE or name not in recorded or (name == "weights" and other_dtype):
+        if name in ELSEWHERE or name not in recorded or (name == "weights" and other_dtype):
             continue
         before = recorded.get(name)
         if isinstance(value, Mapping) and isinstance(before, Mapping):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samplers.base import Run, Sampler, check_run, clean_latent, joined, row_prompts
-from samplers.pipelines import fingerprints, grids
+from samplers.pipelines import fingerprints, grids, prices
 from samplers.pipelines.batch import BatchCall, undisturbed
 from samplers.pipelines.calls import PipelineCalls, as_images
 from samplers.pipelines.layout import Handed
@@ -235,6 +236,17 @@ class PipelineSampler(CallingSampler):
             return ""
         name, rule = type(self._calls.scheduler).__name__, "deterministic rule on the same grid"
         return f"{name} is replaced by its first-order {rule}, whose pictures are others"
+
+    @property
+    def own_steps(self) -> bool:  # type: ignore[override]
+        """Whether the pipeline's own scheduler would make the same steps."""
+        return not self.replaced
+
+    @cached_property
+    def look_price(self) -> float | None:  # type: ignore[override]
+        """See `Sampler`; counted when it is first asked for, without NFE. None where nothing can be looked at."""
+        # Of no prompt that is searched for: texts of other lengths would give other prices.
+        return prices.look_price(self._calls, self.look(), any_prompt(self.pipe)) if self.can_stop else None
 
     @property
     def plain_seeds(self) -> bool:  # type: ignore[override]

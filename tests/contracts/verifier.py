@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from verifiers import Verifier, WeightsError
+from verifiers import FunctionVerifier, Verifier, WeightsError
 
 
 @contextmanager
@@ -90,6 +90,14 @@ class VerifierContract:
         first = call(verifier, images, prompts)
         call(verifier, images.flip(0), prompts)
         assert torch.equal(first, call(verifier, images.clone(), prompts))
+
+    def test_the_prompt_counts_unless_it_says_otherwise(
+        self, verifier: Verifier, images: Tensor, prompts: list[str]
+    ) -> None:
+        same = torch.equal(call(verifier, images, prompts), call(verifier, images, [*prompts[1:], prompts[0]]))
+        if isinstance(verifier, FunctionVerifier) and not verifier.prompt_agnostic:
+            pytest.skip("the author of a function need not say that it reads no prompt")
+        assert same == verifier.prompt_agnostic
 
     def test_no_gradient_by_default(self, verifier: Verifier, images: Tensor, prompts: list[str]) -> None:
         assert not call(verifier, images.requires_grad_(), prompts).requires_grad

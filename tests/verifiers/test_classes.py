@@ -231,6 +231,7 @@ def test_zero_shot_equals_open_clips(clip_directory, images, published):
 
 def test_one_class_and_template_is_the_logit_of_clip(clip_directory, images):
     score = zero_shot(clip_directory, templates=["{}"])
+    assert not score.prompt_agnostic  # prompts are the classes
     prompts = [OWN[row % 2] for row in range(5)]
     torch.testing.assert_close(
         score(images, prompts), CLIPScore(clip_directory, output="logit")(images, prompts), atol=1e-5, rtol=0

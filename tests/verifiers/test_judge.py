@@ -90,16 +90,23 @@ def by_image(server: JudgeServer) -> list[int]:
 
 class TestOpenAIContract(VerifierContract):
     differentiable = False
-    asked = ("openai", "mean")
+    asked = "openai"
 
     @pytest.fixture
     def verifier(self, server):
-        provider, score = self.asked
-        return make(server, provider, score=score)
+        return make(server, self.asked, score="mean")
 
 
 class TestGeminiContract(TestOpenAIContract):
-    asked = ("gemini", "overall")
+    asked = "gemini"
+
+
+def test_a_judge_is_paid_unless_it_runs_here_or_its_prices_say_otherwise(server, tmp_path):
+    assert not make(server).paid  # on this machine
+    assert make(server, prices=(0.3, 2.5)).paid
+    assert RubricJudge("gemini").paid and RubricJudge("openai", base_url="https://far.example/v1").paid
+    assert not RubricJudge("openai", base_url="https://far.example/v1", prices=(0, 0)).paid
+    assert not RubricJudge("local", tmp_path).paid
 
 
 def test_scores_are_those_of_the_pixels_and_the_prompt(server, provider, images, prompts):
@@ -807,7 +814,7 @@ def graded(received: Received) -> Turn:
         for png in (received.content[1], received.png)
         if isinstance(png, bytes)
     )
-    grades = (9.0, 10 - 10 * abs(source - image), 5.0, 10 * image)
+    grades = (9.0, 10 - 10 * abs(source - image), float(len(received.prompt) % 10), 10 * image)
     return Turn(text=json.dumps(dict(zip(EDIT_RUBRIC.keys, grades, strict=True))))
 
 

@@ -51,6 +51,9 @@ def warmth(images: Tensor, prompts: list[str]) -> Tensor:
     return images[:, 0].mean((1, 2)) - images[:, 2].mean((1, 2))
 
 
+warmth.prompt_agnostic = True  # type: ignore[attr-defined]
+
+
 class TestFunction(VerifierContract):
     @pytest.fixture
     def verifier(self):
@@ -63,6 +66,15 @@ class TestFunctionOfArrays(VerifierContract):
     @pytest.fixture
     def verifier(self):
         return FunctionVerifier(lambda images, prompts: images.detach().numpy().mean((1, 2, 3)), name="mean")
+
+
+def test_a_function_says_by_attributes_what_it_reads_and_whether_it_is_paid():
+    def rented(images: Tensor, prompts: list[str]) -> Tensor:
+        return images.mean((1, 2, 3))
+
+    rented.paid = True  # type: ignore[attr-defined]
+    told = [(one.prompt_agnostic, one.paid) for one in map(FunctionVerifier, (warmth, rented, lambda x, p: x))]
+    assert told == [(True, False), (False, True), (False, False)]
 
 
 def test_a_function_may_change_its_copy_of_the_images(images, prompts):

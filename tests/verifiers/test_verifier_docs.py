@@ -8,6 +8,7 @@ import pytest
 
 import verifiers
 from verifiers import Card, available
+from verifiers.catalogue import verifier_class
 
 PAGE = Path(verifiers.__file__).parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -16,8 +17,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re
 def row(name: str, card: Card) -> str:
     weights = "none" if card.size == "none" else f"{card.size}; {card.weights_licence}"
     gradient = "yes" if card.differentiable else "no"
-    reads = {"none": "nothing"}.get(card.prompt_limit, card.prompt_limit) if "prompt" in card.needs else "nothing"
-    reads = "all" if name.startswith("judge") else reads
+    reads = "all" if name.startswith("judge") else card.prompt_limit
+    reads = "nothing" if verifier_class(name).prompt_agnostic is True else reads  # not where an option decides
     return f"| `{name}` | {card.measures} | {card.range} | {reads} | {gradient} | {weights} |"
 
 

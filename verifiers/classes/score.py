@@ -138,6 +138,11 @@ class ClassScore(Verifier):
         fixed = "" if self.label is None else f"/label={self.label}"
         return f"{self.backend}/{self.classifier.label}{self._renamed}/{self.output}{fixed}"
 
+    @property
+    def prompt_agnostic(self) -> bool:  # type: ignore[override]
+        """Whether the class is `label` for all images."""
+        return self.label is not None
+
     def load(self, device: torch.device | str | None = None) -> None:
         """Load the classifier now, and find the label in it where it is fixed."""
         self.classifier.load(device)

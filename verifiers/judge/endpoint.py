@@ -77,6 +77,7 @@ class Endpoint(ABC):
         max_tokens: most tokens of an answer, None for no limit of ours.
         concurrent: whether several requests may be under way at once.
         repeatable: whether an unreadable answer may be followed by a readable one.
+        paid: whether a request costs money, as far as can be told.
     """
 
     provider: str
@@ -84,6 +85,7 @@ class Endpoint(ABC):
     max_tokens: int | None
     concurrent: bool = True
     repeatable: bool = True
+    paid: bool = True
 
     @property
     def label(self) -> str:
@@ -178,6 +180,11 @@ class ServedEndpoint(Endpoint):
     def host(self) -> str | None:
         """The server's host, without port, user or password."""
         return urlsplit(self.base_url).hostname
+
+    @property
+    def paid(self) -> bool:  # type: ignore[override]
+        """Whether the server is elsewhere than on this machine."""
+        return self.host not in _LOOPBACK
 
     @property
     def is_official(self) -> bool:

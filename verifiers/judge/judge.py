@@ -156,6 +156,11 @@ class RubricJudge(Verifier):
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         return f"{self.endpoint.label}/{low:g}-{high:g}/{self.chosen}/{digest}"
 
+    @property
+    def paid(self) -> bool:  # type: ignore[override]
+        """Whether a request costs money: by the prices where they are given, else as the endpoint says."""
+        return self.endpoint.paid if self.spending.prices is None else any(self.spending.prices)
+
     def load(self, device: torch.device | str | None = None) -> None:
         """Find package and key, or load the local model, as `Endpoint.ready` does; nothing is asked."""
         self.endpoint.ready(device)

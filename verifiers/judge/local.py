@@ -20,6 +20,7 @@ class LocalEndpoint(Endpoint):
 
     provider = "local"
     concurrent = False
+    paid = False
     repeatable = False  # greedy: the same answer every time
 
     def __init__(
