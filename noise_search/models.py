@@ -65,6 +65,7 @@ class LoadedModel:
         loading: what it was loaded with beside device and dtype, as plain JSON.
         shown: what the trust in its sampler rests on, as plain JSON.
         check_nfe: denoiser evaluations that it took to show it.
+        stepped: whether the sampler's own steps were asked for: by `scheduler="first-order"`, or as a sampler object.
     """
 
     name: str
@@ -74,6 +75,7 @@ class LoadedModel:
     loading: Mapping[str, Any] = field(default_factory=dict)
     shown: Mapping[str, Any] = field(default_factory=dict)
     check_nfe: int = 0
+    stepped: bool = False
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -84,7 +86,7 @@ class LoadedModel:
     def facts(self) -> ModelFacts:
         """What an algorithm may know of it, but for the price of a look, which takes counting: see `priced`."""
         identity = _short_hash({name: value for name, value in self._described.items() if name not in ELSEWHERE})
-        return ModelFacts(self.name, identity, self.sampler.can_stop, self.sampler.own_steps)
+        return ModelFacts(self.name, identity, self.sampler.can_stop, self.stepped or self.sampler.own_steps)
 
     @functools.cached_property
     def priced(self) -> ModelFacts:
@@ -145,7 +147,7 @@ def load_model(
             names = ", ".join([*own, *options])
             raise ValueError(f"{names}: a Sampler object brings its own settings; set them on {type(model).__name__}")
         check_unplaced(settings)
-        return LoadedModel(type(model).__name__, model, ModelCard())
+        return LoadedModel(type(model).__name__, model, ModelCard(), stepped=True)
     from noise_search.claims import Shown
     from samplers.pipelines.choose import sampler_for
 
@@ -154,7 +156,8 @@ def load_model(
     how: dict[str, Any] = {"shown": known} if settings.check else {}
     asked = arguments_of(settings, card)
     sampler = sampler_for(pipe, first_prompt=first_prompt, stops=stops, **how, **asked)
-    return LoadedModel(name, sampler, card, str(pipe._execution_device), loading, known.record, known.nfe)
+    device, stepped = str(pipe._execution_device), settings.scheduler == "first-order"
+    return LoadedModel(name, sampler, card, device, loading, known.record, known.nfe, stepped)
 
 
 def arguments_of(settings: ModelSettings, card: ModelCard) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class ModelFacts:
         identity: a hash of everything that changes its images: equal on every machine.
         can_stop: whether states on the way can be had.
         own_steps: whether its steps are those of its own scheduler, so that a state on the way is one of the plain
-            pipeline's trajectory.
+            pipeline's trajectory; or whether others were asked for.
         look_price: what an x0 prediction's picture costs, decoded, in guided denoiser evaluations: declared, or from
             FLOPs, and never timed; None where nobody knows.
     """

@@ -243,15 +243,17 @@ class PromptSearch:
             # NFE from where the rows stop to finished images; a draft has the whole trajectory before it.
             unfinished = end - (job.stop if job.states.grid == self.space.id else 0)
             for row in range(len(job)):
-                after_partial, after_fallback, after_noise_0 = partial_reserve, fallback_reserve, noise_0_reserve
+                # What carries the best on frees what was held for where it was.
+                carries_on, noise_0 = pool.carries_on(job, row), pool.is_noise_0(job, row)
+                after_partial = 0 if carries_on else partial_reserve
+                after_fallback, after_noise_0 = fallback_reserve, noise_0_reserve
+                if noise_0:
+                    after_noise_0 = unfinished
+                elif job.score or carries_on:
+                    after_partial = max(after_partial, unfinished)
                 if unfinished == 0 and job.score:
                     safe, after_fallback = True, 0
-                    after_partial = 0 if pool.carries_on(job, row) else partial_reserve
-                if pool.is_noise_0(job, row):
-                    after_noise_0 = unfinished
-                elif unfinished or not job.score:
-                    # A finished row that isn't scored can't win: what is held back stays.
-                    after_partial = max(partial_reserve, unfinished) if job.score else partial_reserve
+                elif not noise_0:  # a finished row that isn't scored can't win: what is held back stays
                     after_fallback = fallback_reserve if safe else max(fallback_reserve, unfinished)
                 if job.cost + max(after_partial, after_fallback) + after_noise_0 > left:
                     return counts

@@ -168,13 +168,14 @@ def set_up(
     grids = grid_record(space, levels)
     for steps, grid in further.items():
         grids |= grid_record(grid, steps=steps)
+    known = resolve_calibration(calibration, loaded.facts, space.end, aggregator)
     terms = Terms(
         space,
         budget,
         baseline and getattr(algorithm, "baseline", True),
-        loaded.facts,
+        loaded.facts if known or (algorithm.whole_calls and not isinstance(algorithm, Auto)) else loaded.priced,
         verifier_facts(aggregator),
-        resolve_calibration(calibration, loaded.facts, space.end, aggregator),
+        known,
         prior,
         further,
     )

@@ -13,7 +13,6 @@ from noise_search.algorithms.base import Evaluation, Job, Plan, Problem
 from samplers import Mix, ddim, flow_matching
 from samplers.denoiser import DenoiserSampler
 from samplers.space import NoiseSpace
-from samplers.transition import Mix
 
 SHAPE = (3, 4, 4)
 AXES = ("channel", "height", "width")

@@ -10,6 +10,7 @@ from scipy import stats
 
 from contracts.algorithm import AlgorithmContract, in_another_process, run, scored_by
 from noise_search import Job, RandomSearch, SearchOverPaths, ZeroOrderSearch, search
+from noise_search.algorithms import Auto, Halving
 from noise_search.shapes import EMBEDDED_MODELS
 from samplers import DenoiserSampler, NoiseSpace, ddim
 from tiny.command import PROMPT
@@ -23,6 +24,9 @@ DEFAULTS = [
     SearchOverPaths(),
     SearchOverPaths(paths=3, branches=2, rounds=2),
     SearchOverPaths(paths=1, start=0.3, backward=0.7, rounds=None),
+    Halving(),
+    Halving(rungs=(0.25, 0.5), keep=0.4, finish=3),
+    Auto(),
     *STUBS,
 ]
 PUBLISHED = [ZeroOrderSearch(literal=True), SearchOverPaths(literal=True)]

@@ -202,7 +202,7 @@ def test_what_noise_0_takes_is_kept_back():
     left = []
 
     def made(problem):
-        (found,) = yield Job(problem.fresh(2), 3)
+        yield Job(problem.fresh(2), 3)
         left.append(problem.nfe_left)
         while True:
             yield Job(problem.fresh(1), 2)
