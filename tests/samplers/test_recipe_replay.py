@@ -158,9 +158,9 @@ def run(**changes):
         ([{"op": "fresh", "v": 1}], "has nothing; expected seed"),
         ([{**FRESH, "scale": 2}], "has scale, seed; expected seed"),
         ([{**FRESH, "seed": True}], "seed = True"),
-        ([run(parent=None)], "starts from one fresh noise"),
-        ([FRESH, {**FRESH, "parent": 0}], "starts from one fresh noise"),
-        ([FRESH, run(to=2), run(parent=0)], "goes on from operation 0; expected the one before it, 1"),
+        ([run(parent=None)], "starts from fresh noises"),
+        ([FRESH, {**FRESH, "parent": 0}], "starts from fresh noises"),
+        ([FRESH, run(to=2), run(parent=0)], r"operation 1 \(run\) is no ancestor of the last one, 2"),
         (
             [FRESH, run(to=2), {"op": "pcn", "v": 1, "parent": 1, "seed": 1, "beta": 0.1}],
             "pure noise, the row is at step 2",
