@@ -90,7 +90,7 @@ def test_any_graph_of_noises_gives_the_row_that_was_run(seeds, moves):
         else:
             born.append(getattr(space, op)(parents[0], [seed], value))
     noise = born[-1]
-    states = sampler.run(noise, space.end, rho=0.5).final
+    states = sampler.run(noise, space.end, transition=Mix(0.5)).final
     again, seen = counting(vp_space)
     read = Recipe.from_json(json.loads(states.recipes[0].to_json()))
     found = replay(again, read, [again.space()])
