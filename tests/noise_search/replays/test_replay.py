@@ -114,7 +114,7 @@ def test_every_candidate_of_every_algorithm_on_a_closed_form(algorithm, had):
 
 def test_noises_of_several_parents_are_saved_and_made_again_bit_for_bit(had, tmp_path):
     result = toy_search(CountingSampler(2), algorithm=CrossingSearch(), candidates=40, top_k=2)
-    files = result.save(tmp_path)
+    result.save(tmp_path)
     rows, noises = (dict(kept) for kept in had)
     deepest = result.candidates[-1]
     made = {op["op"]: c for c in result.candidates for op in c.recipe.noise.operations[-1:]}
@@ -126,9 +126,6 @@ def test_noises_of_several_parents_are_saved_and_made_again_bit_for_bit(had, tmp
         assert torch.equal(again.tensor, rows[candidate.recipe.key])
     picture = replay(again.save(tmp_path / "again.png"), model=CountingSampler(2), progress=False)
     assert picture.recipe == deepest.recipe and picture.difference == 0 and " 2 noises (from seeds " in str(picture)
-    shown = json.loads(files["result"].read_text())["candidates"]
-    told = [len(one["recipe"]) for one in shown]
-    assert max(told) < 20 < len(deepest.recipe), "what an earlier one has isn't repeated"
 
 
 def test_recipes_of_several_parents_in_words():
