@@ -12,9 +12,15 @@ _SEEDS_SHOWN = 4
 
 
 def in_words(recipe: Recipe) -> str:
-    """How a row was made, one step after another; equal moves in a row are told together."""
-    groups = [list(same) for _, same in groupby(recipe.operations, key=_kind)]
-    return ", then ".join(_told(group) for group in groups)
+    """How a row was made, one step after another; equal moves in a row are told together.
+
+    Of what has several parents the last mean or crossover is told, and the seeds of all noises that came into it.
+    """
+    operations = recipe.operations
+    start = max((index + 1 for index, op in enumerate(operations) if "parents" in op), default=0)
+    combined = [_combined(operations[:start])] if start else []
+    groups = [list(same) for _, same in groupby(operations[start:], key=_kind)]
+    return ", then ".join([*combined, *(_told(group) for group in groups)])
 
 
 def schedule_in_words(schedule: Mapping[str, Any]) -> str:
@@ -56,6 +62,21 @@ def _told(group: list[Operation]) -> str:
         return f"re-noised from step {op['from']} to {op['to']} ({seeds})"
     fresh = f", rho {op['rho']:g}" if op.get("rho") not in (None, 1) else f", eta {op['eta']:g}" if "eta" in op else ""
     return f"steps {op['from']} to {op['to']}{fresh}"
+
+
+def _combined(operations: Sequence[Operation]) -> str:
+    """The last of these, which derives from several."""
+    *before, op = operations
+    drawn = [one for one in before if one["op"] == "fresh"]
+    sources = _seeds([one["seed"] for one in drawn])
+    if moves := len(before) - len(drawn):
+        sources = f"from {sources} by {counted(moves, 'move')}"
+    noises = f"{counted(len(op.parents), 'noise')} ({sources})"
+    if op["op"] == "mean":
+        weights = op["weights"]
+        uneven = f", weights {', '.join(f'{one:g}' for one in weights)}" if len(set(weights)) > 1 else ""
+        return f"the mean of {noises}{uneven}"
+    return f"a crossover of {noises} by {op['by']}, share {op['share']:g} (seed {op['seed']})"
 
 
 def _times(count: int, what: str) -> str:

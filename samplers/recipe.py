@@ -1,8 +1,8 @@
 """Recipes: how a row was made, as a flat list of plain JSON operations that regenerates it alone.
 
-The last operation is the row itself; an operation that derives from another names it by index (`parent`).
-Every operation carries its version `v`, so that a stored recipe keeps its meaning when an operation is
-redefined.
+The last operation is the row itself, which derives from all others. An operation that derives from another names it by
+index (`parent`), one that derives from several names each (`parents`). Every operation carries its version `v`, so that
+a stored recipe keeps its meaning when an operation is redefined.
 """
 
 import hashlib
@@ -40,6 +40,23 @@ class Operation(Mapping[str, Any]):
                 raise ValueError(f"operation {fields['op']!r:.40} has a {kind} as {name!r:.40}; expected plain values")
         return cls(tuple(frozen.items()))
 
+    @cached_property
+    def parents(self) -> tuple[int, ...]:
+        """The places of the operations that it derives from; () where it begins a recipe."""
+        own = dict(self.entries)
+        one: int | None = own.get("parent")
+        several: tuple[int, ...] = own.get("parents", () if one is None else (one,))
+        return several
+
+    def moved(self, places: Sequence[int]) -> "Operation":
+        """The operation in another list, by the places there of the operations that it derives from."""
+        there = tuple([places[p] for p in self.parents])
+        if there == self.parents:
+            return self
+        own = dict(self.entries)
+        own |= {"parents": there} if "parents" in own else {"parent": there[0]}
+        return Operation(tuple(own.items()))
+
     def __getitem__(self, name: str) -> Any:
         return dict(self.entries)[name]
 
@@ -51,9 +68,11 @@ class Operation(Mapping[str, Any]):
 
 
 class Recipe:
-    """A flat, ordered list of operations; the last one is the row. Immutable.
+    """A flat, ordered list of operations; the last one is the row, and derives from all others. Immutable.
 
     Recipes that go on from the same one share it in memory, so that what each takes doesn't grow with its length.
+    What several parents have in common is listed once, so that recipes of a population grow by its members and not by
+    the paths between them.
     Runs are canonical: consecutive runs of one row over one grid with the same `rho` are merged, so that a
     finished candidate has the same recipe however often it was stopped on the way.
 
@@ -62,7 +81,8 @@ class Recipe:
         last: its last operation.
 
     Raises:
-        ValueError: no operations.
+        ValueError: no operations, one that derives from others than earlier ones, or one that the last doesn't derive
+            from.
 
     Example:
         >>> recipe = Recipe.start("fresh", seed=3).then("neighbour", seed=4, cosine=0.95)
@@ -78,6 +98,7 @@ class Recipe:
     def __init__(self, operations: Sequence[Operation]) -> None:
         if not operations:
             raise ValueError("a recipe needs at least one operation, got none")
+        _check_order(operations)
         before = None
         for operation in operations[:-1]:
             before = Recipe._after(before, operation)
@@ -98,7 +119,10 @@ class Recipe:
         return tuple(reversed([recipe.last for recipe in self.beginnings()]))
 
     def beginnings(self) -> Iterator["Recipe"]:
-        """The recipe itself, without its last operation, without its last two, ..."""
+        """The recipe itself, without its last operation, without its last two, ...
+
+        After an operation of several parents that is a row's recipe again; before one it may be a mere list.
+        """
         recipe: Recipe | None = self
         while recipe is not None:
             yield recipe
@@ -128,6 +152,28 @@ class Recipe:
     def then(self, op: str, **fields: Any) -> "Recipe":
         """Append an operation whose parent is the current last one."""
         return Recipe._after(self, Operation.of({"op": op, "v": VERSION, "parent": len(self) - 1, **fields}))
+
+    @classmethod
+    def join(cls, parents: Sequence["Recipe"], op: str, **fields: Any) -> "Recipe":
+        """Append an operation to several recipes, which derives from the last one of each.
+
+        The first is listed as it is, and of each other what those before it don't have: the same operation on the same
+        ancestors is the same one. ValueError for no parents.
+        """
+        if not parents:
+            raise ValueError(f"{op} needs at least one parent, got none")
+        joined, *others = parents
+        known = {frozenset(operation.entries): at for at, operation in enumerate(joined.operations)}
+        ends = [len(joined) - 1]
+        for other in others:
+            places = list[int]()
+            for operation in other.operations:
+                moved = operation.moved(places)
+                places.append(known.setdefault(frozenset(moved.entries), len(joined)))
+                if places[-1] == len(joined):
+                    joined = cls._after(joined, moved)
+            ends.append(places[-1])
+        return cls._after(joined, Operation.of({"op": op, "v": VERSION, "parents": ends, **fields}))
 
     def then_run(self, start: int, stop: int, grid: str, rho: float | None, eta: float = 0.0) -> "Recipe":
         """Append `run(parent, from, to, grid, rho)`, merged with a run that ends where this one starts.
@@ -180,6 +226,15 @@ class Recipe:
         return next(recipe for recipe in self.beginnings() if recipe.last["op"] != "run" or recipe.before is None)
 
     @property
+    def noise(self) -> "Recipe":
+        """The recipe before its first run: the pure noise that the model ran from. Itself where nothing ran."""
+        noise = self
+        for recipe in self.beginnings():
+            if "grid" in recipe.last and recipe.before is not None:
+                noise = recipe.before
+        return noise
+
+    @property
     def grid_bound(self) -> tuple[str, ...]:
         """The operations that belong to a grid (`run`, `renoise`), sorted; () for pure noise."""
         return tuple(sorted({op["op"] for op in self.operations if "grid" in op}))
@@ -210,12 +265,22 @@ class Recipe:
             raise ValueError(f"a recipe is a list of operations, each an object, got {', '.join(sorted(kinds))}")
         if not operations:
             raise ValueError("a recipe needs at least one operation, got none")
-        recipe = cls(tuple(Operation.of(op) for op in operations))
-        for index, op in enumerate(recipe.operations):
-            parent = op.get("parent")
-            if not (parent is None if index == 0 else type(parent) is int and 0 <= parent < index):
-                raise ValueError(f"operation {index} ({op['op']:.40}) has parent {parent!r:.40}: not an earlier one")
-        return recipe
+        return cls(tuple(Operation.of(op) for op in operations))
+
+
+def _check_order(operations: Sequence[Operation]) -> None:
+    """Raise ValueError unless operations derive from earlier ones, and the last one from all others."""
+    needed = {len(operations) - 1}
+    for index, op in reversed(list(enumerate(operations))):
+        name, parents = f"operation {index} ({op['op']:.40})", op.get("parents", ())
+        if not isinstance(parents, tuple) or ("parents" in op and (not parents or "parent" in op)):
+            raise ValueError(f"{name} has parents {parents!r:.40}; expected a list of earlier ones and no parent")
+        for parent in op.parents:
+            if type(parent) is not int or not 0 <= parent < index:
+                raise ValueError(f"{name} has parent {parent!r:.40}: not an earlier one")
+        if index not in needed:
+            raise ValueError(f"{name} is no ancestor of the last one, {len(operations) - 1}: leave it out")
+        needed.update(op.parents)
 
 
 def _plain(value: Any) -> bool:

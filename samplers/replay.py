@@ -14,11 +14,21 @@ FIELDS = {
     "fresh": {"seed"},
     "neighbour": {"seed", "cosine"},
     "pcn": {"seed", "beta"},
+    "mean": {"weights"},
+    "crossover": {"seed", "by", "share"},
     "branch": {"seed"},
     "renoise": {"seed", "from", "to", "grid"},
     "run": {"from", "to", "grid", "rho"},
 }
-"""The operations that can be replayed, and what each says besides `op`, `v` and `parent`."""
+"""The operations that can be replayed, and what each says besides `op`, `v` and `parent` or `parents`."""
+
+SEVERAL = ("mean", "crossover")
+"""Those of several parents."""
+
+KINDS = {"by": (str, "a text"), "weights": (tuple, "a list of numbers")} | dict.fromkeys(
+    ("seed", "from", "to"), (int, "a whole number")
+)
+"""What they say it with, where that is not a number."""
 
 
 @dataclass(frozen=True)
@@ -74,26 +84,26 @@ def replay(
     by_id = {space.id: space for space in spaces}
     # Pure noise belongs to no grid, so it may be made on the one it runs on.
     space = by_id[next((op["grid"] for op in recipe.operations if "grid" in op), spaces[0].id)]
-    first, *rest = recipe.operations
-    state = noise = space.fresh([first["seed"]], condition)
-    ran, ending = False, len(recipe.before_runs)
+    drawn, ending = len(recipe.noise), len(recipe.before_runs)
+    state = noise = space.noise(recipe.noise, condition)
     kept: dict[int, State] = {}
-    for index, op in enumerate(rest, 1):
-        ran = ran or op["op"] == "run"
+    for index, op in enumerate(recipe.operations[drawn:], drawn):
         if op["op"] == "run":
-            left = [k for k in keep if k not in kept and (k <= op["to"] or index == len(rest))]
+            left = [k for k in keep if k not in kept and (k <= op["to"] or index == len(recipe) - 1)]
             transition = recorded_in(op) if sampler.can_mix else None
             run = sampler.run(state, op["to"], transition=transition, keep=left if index >= ending else ())
             state = run.final
             kept.update(run.kept)
         else:
             state = space.move(state, op)
-        noise = noise if ran else state
     return Replayed(noise, state, cost(recipe), kept)
 
 
 def check_recipe(recipe: Recipe, spaces: Sequence[NoiseSpace]) -> None:
-    """Raise ValueError, naming the operation, unless the recipe is a chain of known operations over these grids."""
+    """Raise ValueError, naming the operation, unless known operations make a noise, and a chain of them runs it.
+
+    Several parents are noises that ran on no grid, so a row has one step and one grid wherever it is.
+    """
     check_operations(recipe)
     by_id = {space.id: space for space in spaces}
     at, grid = 0, None
@@ -113,12 +123,14 @@ def check_recipe(recipe: Recipe, spaces: Sequence[NoiseSpace]) -> None:
             at = op["to"]
         elif at > 0 and op["op"] != "branch":
             raise ValueError(f"{name} makes or moves pure noise, the row is at step {at}")
+        elif grid is not None and "parents" in op:
+            raise ValueError(f"{name} combines noises that belong to no grid, and one of them ran on grid {grid}")
 
 
 def check_operations(recipe: Recipe) -> None:
-    """Raise ValueError, naming the operation, unless each is known, goes on from the one before it, and is complete."""
+    """Raise ValueError, naming the operation, unless each is known, has the parents that it needs, and is complete."""
     for index, op in enumerate(recipe.operations):
-        _check_fields(f"operation {index} of the recipe ({op['op']:.40})", index, op)
+        _check_fields(f"operation {index} of the recipe ({op['op']:.40})", op)
 
 
 def _check_own(recipe: Recipe, sampler: Sampler) -> None:
@@ -131,25 +143,31 @@ def _check_own(recipe: Recipe, sampler: Sampler) -> None:
         )
 
 
-def _check_fields(name: str, index: int, op: Operation) -> None:
+def _check_fields(name: str, op: Operation) -> None:
     if op["op"] not in FIELDS:
         raise ValueError(f"{name} is unknown; this version replays {', '.join(FIELDS)}")
-    if (op["op"] == "fresh") != (index == 0):
-        raise ValueError(f"{name} is out of place: a recipe starts from one fresh noise, and nothing else does")
-    if index and op.get("parent") != index - 1:
-        raise ValueError(f"{name} goes on from operation {op.get('parent')}; expected the one before it, {index - 1}")
+    if (op["op"] == "fresh") != (not op.parents):
+        raise ValueError(f"{name} is out of place: a recipe starts from fresh noises, and nothing else does")
+    if op["op"] in SEVERAL and "parents" not in op:
+        raise ValueError(f"{name} has one parent; expected a list of parents")
+    if op["op"] not in SEVERAL and "parents" in op:
+        raise ValueError(f"{name} has a list of parents; expected one parent")
+    if op["op"] == "crossover" and len(op.parents) != 2:
+        raise ValueError(f"{name} has {len(op.parents)} parents; expected 2")
     expected = FIELDS[op["op"]] | ({"eta"} if op["op"] == "run" and op.get("rho", 1) is None else set())
-    found = set(op) - {"op", "v", "parent"}
+    found = set(op) - {"op", "v", "parent", "parents"}
     if found != expected:
         raise ValueError(
             f"{name} has {', '.join(sorted(found))[:80] or 'nothing'}; expected {', '.join(sorted(expected))}"
         )
     for key in expected - {"grid"}:
-        kinds = int if key in ("seed", "from", "to") else int | float
+        kind, words = KINDS.get(key, (int | float, "a number"))
         value = op[key]
-        if not isinstance(value, kinds) or isinstance(value, bool):
+        if not isinstance(value, kind) or isinstance(value, bool):
             if key == "rho" and value is None:
                 continue
-            raise ValueError(f"{name} has {key} = {value!r:.40}; expected a {'whole ' if kinds is int else ''}number")
+            raise ValueError(f"{name} has {key} = {value!r:.40}; expected {words}")
         if key in ("rho", "eta") and not 0 <= value <= 1:
             raise ValueError(f"{name} has {key} = {value!r:.40}; expected a number in [0, 1]")
+    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in op.get("weights", ())):
+        raise ValueError(f"{name} has weights = {op['weights']!r:.40}; expected a list of numbers")

@@ -6,13 +6,13 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from samplers.recipe import Operation, Recipe
@@ -20,6 +20,8 @@ from samplers.state import State
 from samplers.transition import Transitions, evaluations
 
 Row = Float[Tensor, " *latent"]
+Mask = Bool[Tensor, "height width"]
+Matrix = Float[Tensor, "size size"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,73 @@ class NoiseSpace:
 
         return self._derive(state, seeds, mix, "pcn", {"beta": float(beta)})
 
+    def mean(self, parents: Sequence[State], weights: Sequence[float] | None = None) -> State:
+        """The weighted mean of noises, back on the Gaussian shell: row i is made of row i of every parent.
+
+        y = s sum_k w_k x_k, with s such that |y| is the weighted mean of the norms |x_k|; a plain mean of independent
+        noises would lie far inside, where no noise does. The direction of y is uniform where those of the parents are
+        and they are independent; norms vary less than a Gaussian's. A parent of one row goes with every row of the
+        others; prompts are the first's. Equal weights when None.
+
+        Raises ValueError for states past step 0 or of noises that went through a grid, other numbers of rows, weights
+        that are negative, all 0 or not one for each parent, and noises that cancel each other.
+        """
+        if not parents:
+            raise ValueError("mean needs at least one parent, got none")
+        given = [1.0] * len(parents) if weights is None else [float(weight) for weight in weights]
+        if len(given) != len(parents) or not all(0 <= one < math.inf for one in given) or sum(given) == 0:
+            raise ValueError(f"weights must be {len(parents)} numbers from 0, one for each parent, got {given}")
+
+        def blend(rows: list[Row]) -> Row:
+            norms = [float(torch.linalg.vector_norm(row)) for row in rows]
+            norm = sum(weight * one for weight, one in zip(given, norms, strict=True)) / sum(given)
+            total: Row = torch.stack([weight * row for weight, row in zip(given, rows, strict=True)]).sum(0)
+            length = float(torch.linalg.vector_norm(total))
+            if length <= 1e-6 * norm * sum(given):
+                raise ValueError("the parents of a mean cancel each other: nothing is left to bring back to their norm")
+            return total * (norm / length)
+
+        rows = max(map(len, parents))
+        parents = [one[[0] * rows] if len(one) == 1 else one for one in parents]
+        return self._combine("mean", parents, [({"weights": given}, blend)] * rows)
+
+    def crossover(
+        self, first: State, second: State, seeds: Sequence[int], by: str = "region", share: float = 0.5
+    ) -> State:
+        """The first noises with a part of the second's in its place, Gaussian where both are and are independent.
+
+        `by` "region" takes a rectangle of the canvas, the same in all channels and frames, whose area is about `share`
+        of it; its aspect and place are drawn from the seed. "band" takes about `share` of the coefficients of an
+        orthonormal DCT-II over height and width, those of the lowest frequencies in cycles per latent pixel; its seed
+        names the row, and nothing is drawn from it. Redrawing a region or a band of a noise is crossing it with a fresh
+        one. `share` 0 returns the first and 1 the second. One row goes with several seeds; prompts are the first's.
+
+        Raises ValueError for states past step 0 or of noises that went through a grid, other numbers of rows, another
+        `by`, a share outside [0, 1], or a space without axes named height and width.
+        """
+        if by not in ("region", "band"):
+            raise ValueError(f"by must be 'region' or 'band', got {by!r:.40}")
+        if not 0 <= share <= 1:
+            raise ValueError(f"share must be in [0, 1], got {share}")
+        if not {"height", "width"} <= set(self.axes):
+            raise ValueError(f"crossover needs axes named height and width, this space has {', '.join(self.axes)}")
+        (first, plain), (second, _) = _paired(first, seeds), _paired(second, seeds)
+        axes = self.axes.index("height"), self.axes.index("width")
+        height, width = (self.shape[axis] for axis in axes)
+
+        def crossed(rows: list[Row], seed: int) -> Row:
+            one, other = (row.movedim(axes, (-2, -1)) for row in rows)
+            if by == "region":
+                mixed = torch.where(_rectangle(f"crossover:{seed}", height, width, share), other, one)
+            else:
+                down, across = _cosines(height), _cosines(width)
+                apart = torch.where(_low(height, width, share), down @ (other - one) @ across.T, 0.0)
+                mixed = one + down.T @ apart @ across
+            return mixed.movedim((-2, -1), axes)
+
+        made = [({"seed": s, "by": by, "share": float(share)}, partial(crossed, seed=s)) for s in plain]
+        return self._combine("crossover", [first, second], made)
+
     def renoise(self, state: State, to: int, seeds: Sequence[int]) -> State:
         """The exact forward kernel from `state.step` back to the noisier grid point `to`.
 
@@ -166,15 +235,32 @@ class NoiseSpace:
             return self.branch(state, seeds)
         raise ValueError(f"{name} moves no noise; expected neighbour, pcn, renoise or branch")
 
+    def join(self, parents: Sequence[State], operation: Operation) -> State:
+        """The rows combined as an operation of a recipe says. Raises ValueError for one that combines no noises."""
+        if operation["op"] == "mean":
+            return self.mean(parents, operation["weights"])
+        if operation["op"] == "crossover":
+            first, second = parents
+            seeds = [operation["seed"]] * len(first)
+            return self.crossover(first, second, seeds, operation["by"], float(operation["share"]))
+        raise ValueError(f"{operation['op']} combines no noises; expected mean or crossover")
+
     def noise(self, recipe: Recipe, condition: int = 0) -> State:
         """A step-0 noise made again from its recipe, one row. Raises ValueError for a recipe that runs a model."""
-        first, *moves = recipe.operations
-        if first["op"] != "fresh" or recipe.grid_bound:
-            raise ValueError(f"a noise starts from a fresh one and belongs to no grid, got {recipe!r:.200}")
-        state = self.fresh([first["seed"]], condition)
-        for operation in moves:
-            state = self.move(state, operation)
-        return state
+        operations = recipe.operations
+        if recipe.grid_bound or any((op["op"] == "fresh") == bool(op.parents) for op in operations):
+            raise ValueError(f"a noise starts from fresh ones and belongs to no grid, got {recipe!r:.200}")
+        last_use = {parent: index for index, op in enumerate(operations) for parent in op.parents}
+        made: dict[int, State] = {}
+        for index, op in enumerate(operations):
+            parents = [made[at] for at in op.parents]
+            if not parents:
+                made[index] = self.fresh([op["seed"]], condition)
+            else:
+                made[index] = self.join(parents, op) if "parents" in op else self.move(parents[0], op)
+            for at in {at for at in op.parents if last_use[at] == index}:
+                del made[at]
+        return made[len(operations) - 1]
 
     def adopt(self, state: State) -> State:
         """Step-0 noises of another grid, over this one: pure noise belongs to no grid. Recipes stay the same.
@@ -186,9 +272,7 @@ class NoiseSpace:
                 f"adopt takes step-0 noises of shape {self.shape}, got step {state.step}, shape "
                 f"{tuple(state.x.shape[1:])}"
             )
-        bound = sorted({op for r in state.recipes for op in r.grid_bound})
-        if bound:
-            raise ValueError(f"adopt takes noises that belong to no grid, got recipes with {', '.join(bound)}")
+        _check_unbound("adopt", state)
         return replace(state, x0=None, grid=self.id)
 
     def _derive(
@@ -207,6 +291,26 @@ class NoiseSpace:
         recipes = tuple(r.then(op, seed=s, **fields) for r, s in zip(state.recipes, seeds, strict=True))
         return replace(state, x=x, x0=None, recipes=recipes)
 
+    def _combine(
+        self, op: str, parents: Sequence[State], made: Sequence[tuple[dict[str, Any], Callable[[list[Row]], Row]]]
+    ) -> State:
+        """Rows of several parents, each recorded with its fields and made of the parents' rows in float64."""
+        for state in parents:
+            self._check(state)
+            if state.step != 0:
+                raise ValueError(f"{op} combines step-0 noises, got a state at step {state.step}")
+            _check_unbound(op, state)
+        if any(len(state) != len(made) for state in parents):
+            found = ", ".join(str(len(state)) for state in parents)
+            raise ValueError(f"{op} needs parents of as many rows each, or of one, got {found}")
+        columns = [state.x.cpu().double() for state in parents]
+        rows = [make([column[i] for column in columns]) for i, (_, make) in enumerate(made)]
+        x = torch.stack(rows).to(torch.float32).to(parents[0].x.device) if rows else parents[0].x
+        recipes = tuple(
+            Recipe.join([state.recipes[i] for state in parents], op, **fields) for i, (fields, _) in enumerate(made)
+        )
+        return replace(parents[0], x=x, x0=None, recipes=recipes)
+
     def _check(self, state: State) -> None:
         if state.grid != self.id:
             raise ValueError(f"the state belongs to grid {state.grid}, this space is {self.id}: use the sampler's own")
@@ -218,6 +322,13 @@ def _checked(seeds: Sequence[Any]) -> list[int]:
     if len(plain) != len(seeds) or any(not 0 <= s < 2**63 for s in plain):
         raise ValueError(f"seeds must be integers in [0, 2**63), got {list(seeds)}")
     return plain
+
+
+def _check_unbound(op: str, state: State) -> None:
+    """Raise ValueError for noises that went through a grid: they hold some of an image."""
+    bound = sorted({name for recipe in state.recipes for name in recipe.grid_bound})
+    if bound:
+        raise ValueError(f"{op} takes noises that belong to no grid, got recipes with {', '.join(bound)}")
 
 
 def _paired(state: State, seeds: Sequence[int]) -> tuple[State, list[int]]:
@@ -248,9 +359,40 @@ def keyed_noise(key: str, shape: Sequence[int]) -> Float[Tensor, " *latent"]:
     Philox takes 128 bits of the key's sha256 where torch's CPU generator would keep 32, and its float32
     normals are the same on every machine.
     """
+    drawn = _keyed(key).standard_normal(math.prod(shape), dtype=np.float32)
+    return torch.from_numpy(drawn).reshape(tuple(shape))
+
+
+def _keyed(key: str) -> np.random.Generator:
     digest = hashlib.sha256(key.encode()).digest()
-    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
-    return torch.from_numpy(generator.standard_normal(math.prod(shape), dtype=np.float32)).reshape(tuple(shape))
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
+
+
+def _rectangle(key: str, height: int, width: int, share: float) -> Mask:
+    """True in a rectangle of about `share` of the area: of share^u of the height, u uniform in [0, 1], at any place."""
+    tall, top, left = _keyed(key).random(3)
+    rows = max(round(share**tall * height), 1 if share else 0)
+    columns = min(round(share * height * width / rows), width) if rows else 0
+    first_row, first_column = int(top * (height - rows + 1)), int(left * (width - columns + 1))
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    mask[first_row : first_row + rows, first_column : first_column + columns] = True
+    return mask
+
+
+def _low(height: int, width: int, share: float) -> Mask:
+    """True at the lowest (i / height)^2 + (j / width)^2, a `share` of all and whatever equals the highest of them."""
+    down, across = torch.arange(height) * width, torch.arange(width) * height
+    squares = down[:, None] ** 2 + across**2
+    count = round(share * height * width)
+    return squares <= (squares.flatten().sort().values[count - 1] if count else -1)
+
+
+def _cosines(size: int) -> Matrix:
+    """The orthonormal DCT-II: coefficients of a column are this times it."""
+    frequency, place = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)
+    rows = torch.cos(math.pi / size * frequency * (place + 0.5)) * math.sqrt(2 / size)
+    rows[0] /= math.sqrt(2)
+    return rows
 
 
 def step_noise(streams: Sequence[str], step: int, shape: Sequence[int]) -> Float[Tensor, " batch *latent"]:

@@ -223,10 +223,13 @@ def heldout(result: SearchResult) -> tuple[Heldout, ...]:
 
 
 def draw_kind(recipe: Recipe) -> Hashable:
-    """What a candidate is a draw of: its recipe without the last seed, equal for noises that may be exchanged."""
+    """What a candidate is a draw of: its recipe without the last seed, equal for noises that may be exchanged.
+
+    A mean draws nothing: what it is made of was chosen, and no other noise is of its kind.
+    """
     runs = []
     for drawn in recipe.beginnings():
-        if "seed" in drawn.last:
+        if "seed" in drawn.last or "parents" in drawn.last:
             break
         runs.append(drawn.last)
     return drawn.before, tuple(entry for entry in drawn.last.entries if entry[0] != "seed"), *runs

@@ -98,19 +98,13 @@ def noise_report(result: SearchResult, model: Any, model_options: Mapping[str, A
                 return NoiseReport(skipped=f"the model draws its noise itself ({sampler.limitation})")
             sampler.condition(result.prompt)  # a sampler may look at its grid through a call with a prompt
             space = recorded_grids(record, sampler, sampler.describe())[0]
-            noises = [replay(sampler, _before_steps(recipe), [space]).noise.x[0] for recipe in recipes]
+            noises = [replay(sampler, recipe.noise, [space]).noise.x[0] for recipe in recipes]
     except ValueError as error:
         if model is not None:
             raise
         return NoiseReport(skipped=first_line(error))
     winner, first = (noise_checks(noise, space.axes) for noise in noises)
     return NoiseReport(winner, first, _renoised(recipes[0]))
-
-
-def _before_steps(recipe: Recipe) -> Recipe:
-    """The operations before the first run: draws and moves of pure noise."""
-    runs = [index for index, op in enumerate(recipe.operations) if op["op"] == "run"]
-    return Recipe(recipe.operations[: runs[0]]) if runs else recipe
 
 
 def _renoised(recipe: Recipe) -> int:

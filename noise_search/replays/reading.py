@@ -237,7 +237,7 @@ def _other_entries(content: Mapping[str, Any], wanted: int, recipe: Recipe, scor
     for name in ("best", "first"):
         entry = content.get(name)
         if isinstance(entry, Mapping) and entry.get("id") == wanted:
-            other = _unlike(entry.get("recipe") == list(map(dict, recipe.operations)), scores_of(entry) == scores)
+            other = _unlike(entry.get("recipe") == json.loads(recipe.to_json()), scores_of(entry) == scores)
             found += [f"{name!r} there has {other}"] if other else []
     return found
 

@@ -161,8 +161,9 @@ def row_generators(recipes: Sequence[Recipe], skipped: tuple[int, ...] | None) -
     """One CPU generator per row, for what pipelines and schedulers draw besides the noise.
 
     It is that of the seed the row began with, as the plain pipeline has it: rows that were moved from one noise encode
-    an image to the same sample, and differ by their noise alone. `skipped` is the shape of a noise that is handed in
-    without being drawn. A row with a random stream of its own gets a generator keyed by its recipe.
+    an image to the same sample, and differ by their noise alone; of several parents the first counts. `skipped` is the
+    shape of a noise that is handed in without being drawn. A row with a random stream of its own gets a generator keyed
+    by its recipe.
     """
     generators = []
     for recipe in recipes:

@@ -42,6 +42,16 @@ class SeedSpace(NoiseSpace):
         """Refuse."""
         self._refuse("pcn")
 
+    def mean(self, parents: Sequence[State], weights: Sequence[float] | None = None) -> State:
+        """Refuse."""
+        self._refuse("mean")
+
+    def crossover(
+        self, first: State, second: State, seeds: Sequence[int], by: str = "region", share: float = 0.5
+    ) -> State:
+        """Refuse."""
+        self._refuse("crossover")
+
     def renoise(self, state: State, to: int, seeds: Sequence[int]) -> State:
         """Refuse."""
         self._refuse("renoise")

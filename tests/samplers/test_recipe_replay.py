@@ -70,6 +70,36 @@ def test_any_chain_of_moves_and_runs_gives_the_row_that_a_batch_had(kind, seeds,
         assert found.nfe == sum(seen) and set(seen) <= {1}
 
 
+COMBINED = st.tuples(
+    st.sampled_from(["mean", "region", "band"]), SEEDS, st.floats(0, 1), st.lists(st.integers(0, 99), min_size=2)
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(SEEDS, min_size=2, max_size=3), st.lists(MOVES | COMBINED, min_size=1, max_size=8))
+def test_any_graph_of_noises_gives_the_row_that_was_run(seeds, moves):
+    sampler, _ = counting(vp_space)
+    space = sampler.space()
+    born = [space.fresh([seed]) for seed in seeds]
+    for op, seed, value, *which in moves:
+        parents = [born[at % len(born)] for at in which[0]] if which else [born[-1]]
+        if op == "mean":
+            born.append(space.mean(parents, [value + 0.5, *[1.0] * (len(parents) - 1)]))
+        elif which:
+            born.append(space.crossover(*parents[:2], [seed], by=op, share=value))
+        else:
+            born.append(getattr(space, op)(parents[0], [seed], value))
+    noise = born[-1]
+    states = sampler.run(noise, space.end, transition=Mix(0.5)).final
+    again, seen = counting(vp_space)
+    read = Recipe.from_json(json.loads(states.recipes[0].to_json()))
+    found = replay(again, read, [again.space()])
+    assert torch.equal(found.noise.x, noise.x) and torch.equal(found.state.x, states.x)
+    assert found.state.recipes[0].key == states.recipes[0].key and found.noise.recipes == noise.recipes
+    assert found.nfe == len(seen) == space.end and keyed(read) == (len(noise.recipes[0]) > 1)
+    assert torch.equal(space.noise(read.noise).x, noise.x)
+
+
 def test_an_unfinished_row_comes_with_its_prediction():
     sampler, _ = counting(flow_space)
     states = sampler.run(sampler.space().fresh([3, 4]), 4).final
@@ -137,8 +167,16 @@ FRESH = {"op": "fresh", "v": 1, "seed": 3}
 GRID = flow_space(6).id
 
 
+OTHER = {"op": "fresh", "v": 1, "seed": 4}
+MEAN = {"op": "mean", "v": 1, "parents": [0, 1], "weights": [1.0, 1.0]}
+CROSSED = {"op": "crossover", "v": 1, "parents": [0, 1], "seed": 1, "by": "band", "share": 0.5}
+
+
 def run(**changes):
     return {"op": "run", "v": 1, "parent": 0, "from": 0, "to": 6, "grid": GRID, "rho": 1.0} | changes
+
+
+RENOISED = {"op": "renoise", "v": 1, "from": 2, "to": 0, "seed": 1, "grid": GRID}
 
 
 @pytest.mark.parametrize(
@@ -158,14 +196,34 @@ def run(**changes):
         ([{"op": "fresh", "v": 1}], "has nothing; expected seed"),
         ([{**FRESH, "scale": 2}], "has scale, seed; expected seed"),
         ([{**FRESH, "seed": True}], "seed = True"),
-        ([run(parent=None)], "starts from one fresh noise"),
-        ([FRESH, {**FRESH, "parent": 0}], "starts from one fresh noise"),
-        ([FRESH, run(to=2), run(parent=0)], "goes on from operation 0; expected the one before it, 1"),
+        ([run(parent=None)], "starts from fresh noises"),
+        ([FRESH, {**FRESH, "parent": 0}], "starts from fresh noises"),
+        ([FRESH, run(to=2), run(parent=0)], r"operation 1 \(run\) is no ancestor of the last one, 2"),
         (
             [FRESH, run(to=2), {"op": "pcn", "v": 1, "parent": 1, "seed": 1, "beta": 0.1}],
             "pure noise, the row is at step 2",
         ),
         ([FRESH, {"op": "neighbour", "v": 1, "parent": 0, "seed": 1, "cosine": 2}], r"cosine must be in \[-1, 1\]"),
+        ([FRESH, OTHER, run(parent=1)], r"operation 0 \(fresh\) is no ancestor of the last one, 2"),
+        ([FRESH, OTHER, MEAN | {"parents": [0, 2]}], r"operation 2 \(mean\) has parent 2: not an earlier one"),
+        ([FRESH, {"op": "mean", "v": 1, "parent": 0, "weights": [1.0]}], r"operation 1 .*\(mean\) has one parent"),
+        ([FRESH, OTHER, run(parents=[0, 1]) | {"parent": 1}], "has parents .*expected a list of earlier ones"),
+        ([FRESH, {"op": "branch", "v": 1, "parents": [0], "seed": 1}], r"\(branch\) has a list of parents"),
+        ([FRESH, CROSSED | {"parents": [0]}], r"\(crossover\) has 1 parents; expected 2"),
+        ([FRESH, OTHER, CROSSED | {"by": 3}], "by = 3; expected a text"),
+        ([FRESH, OTHER, CROSSED | {"by": "row"}], "by must be 'region' or 'band', got 'row'"),
+        ([FRESH, OTHER, MEAN | {"weights": 1.0}], "weights = 1.0; expected a list of numbers"),
+        ([FRESH, OTHER, MEAN | {"weights": ["1", 1.0]}], "expected a list of numbers"),
+        ([FRESH, OTHER, MEAN | {"weights": [1.0]}], "weights must be 2 numbers"),
+        (
+            [FRESH, run(to=2), OTHER, MEAN | {"parents": [1, 2]}],
+            r"operation 2 .*\(fresh\) .*pure noise, the row is at step 2",
+        ),
+        ([FRESH, OTHER, run(to=2), MEAN | {"parents": [1, 2]}], r"operation 3 .*\(mean\) makes .*the row is at step 2"),
+        (
+            [FRESH, OTHER, run(to=2), {**RENOISED, "parent": 2}, MEAN | {"parents": [1, 3]}],
+            r"operation 4 .*\(mean\) combines noises that belong to no grid",
+        ),
     ],
 )
 def test_what_cannot_be_replayed_is_refused_before_anything_runs(operations, words):

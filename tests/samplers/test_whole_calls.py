@@ -155,9 +155,12 @@ def test_what_is_no_seed_is_refused():
     sampler = WholeCallSampler(tiny("by-itself"), steps=STEPS, reason="it draws its noise by itself")
     space = sampler.space()
     seeds = space.fresh([1], sampler.condition(""))
-    for name, arguments in {"neighbour": ([1], 0.9), "pcn": ([1], 0.1), "renoise": (0, [1]), "branch": ([1],)}.items():
+    moves = {"neighbour": ([1], 0.9), "pcn": ([1], 0.1), "renoise": (0, [1]), "branch": ([1],)}
+    for name, arguments in (moves | {"crossover": (seeds, [1])}).items():
         with pytest.raises(ValueError, match=f"{name} needs noise that can be handed in.*draws its noise by itself"):
             getattr(space, name)(seeds, *arguments)
+    with pytest.raises(ValueError, match=r"mean needs noise that can be handed in"):
+        space.mean([seeds, seeds])
     for use, message in [
         (lambda: sampler.run(seeds, 1), "draws its noise by itself allows whole runs"),
         (lambda: sampler.run(seeds, space.end, transition=Mix(0.5)), r"Mix\(rho=0\.5\) needs .* steps, and it draws"),

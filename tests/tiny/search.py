@@ -13,6 +13,7 @@ from noise_search.algorithms.base import Evaluation, Job, Plan, Problem
 from samplers import Mix, ddim, flow_matching
 from samplers.denoiser import DenoiserSampler
 from samplers.space import NoiseSpace
+from samplers.state import State
 
 SHAPE = (3, 4, 4)
 AXES = ("channel", "height", "width")
@@ -162,4 +163,25 @@ class TreeSearch:
             best = best[problem.rank(best)[:1]]
 
 
-STUBS = [ParticleSearch(), TreeSearch(), TreeSearch(score_inner=False)]
+@dataclass(frozen=True)
+class CrossingSearch:
+    """A stub: the best two of every generation are followed by their mean, and by crossovers of both kinds."""
+
+    name: ClassVar[str] = "stub-crossing"
+    whole_calls: ClassVar[bool] = True
+    moves_noise: ClassVar[bool] = True
+
+    def plan(self, problem: Problem) -> Plan:
+        end, make = problem.space.end, problem.space
+        noises = problem.fresh(4)
+        (found,) = yield Job(noises, end)
+        while True:
+            first, second = (noises[at] for at in problem.rank(found)[:2])
+            middle = make.mean([first, second], [2.0, 1.0])
+            region = make.crossover(first, second, problem.seeds(2), share=0.4)
+            band = make.crossover(problem.fresh(1), first, problem.seeds(1), by="band")
+            noises = State.cat([middle, region, band])
+            (found,) = yield Job(noises, end)
+
+
+STUBS = [ParticleSearch(), TreeSearch(), TreeSearch(score_inner=False), CrossingSearch()]

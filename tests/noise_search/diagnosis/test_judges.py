@@ -65,6 +65,10 @@ def test_kinds_are_told_from_recipes():
     moved = [fresh[i].then("neighbour", seed=9 + i, cosine=0.9).then_run(0, 4, "grid", 1.0) for i in (0, 0, 1)]
     assert draw_kind(moved[0]) == draw_kind(moved[1]) != draw_kind(moved[2])
     assert len({draw_kind(one) for one in (*fresh, run, run.then("renoise", seed=3, to=2, grid="grid"))}) == 3
+    crossed = [Recipe.join(fresh[:2], "crossover", seed=seed, by="region", share=0.5) for seed in (1, 2)]
+    assert draw_kind(crossed[0]) == draw_kind(crossed[1]) not in map(draw_kind, fresh)
+    means = [Recipe.join([fresh[0], one], "mean", weights=(1.0, 1.0)) for one in fresh[1:]]
+    assert draw_kind(means[0]) != draw_kind(means[1]), "chosen, not drawn"
 
 
 @pytest.mark.parametrize("algorithm", ["random", "zero-order", "paths"])

@@ -20,7 +20,7 @@ from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import in_words
 from samplers import DenoiserSampler, PipelineSampler, Recipe
 from tiny.command import PROMPT
-from tiny.search import STUBS, CountingSampler, brightness, contrast, toy_search
+from tiny.search import STUBS, CountingSampler, CrossingSearch, brightness, contrast, toy_search
 
 MODELS = sorted(EMBEDDED_MODELS)
 
@@ -110,6 +110,34 @@ def test_every_candidate_of_every_algorithm_on_a_closed_form(algorithm, had):
     assert again.nfe == sampler.rows - before > 0
     unfinished = any(not c.finished for c in result.candidates)
     assert unfinished or algorithm not in (PATHS, STUBS[0], STUBS[1])
+
+
+def test_noises_of_several_parents_are_saved_and_made_again_bit_for_bit(had, tmp_path):
+    result = toy_search(CountingSampler(2), algorithm=CrossingSearch(), candidates=40, top_k=2)
+    result.save(tmp_path)
+    rows, noises = (dict(kept) for kept in had)
+    deepest = result.candidates[-1]
+    made = {op["op"]: c for c in result.candidates for op in c.recipe.noise.operations[-1:]}
+    assert made.keys() == {"fresh", "mean", "crossover"} and len(deepest.recipe) > 20
+    for candidate in (*made.values(), result.best, deepest):
+        again = replay(tmp_path, candidate=candidate.id, model=CountingSampler(2), progress=False)
+        assert again.recipe == candidate.recipe and again.noise == "bit for bit" and not again.copies
+        assert again.noise_sha256 == sha256(noises[candidate.recipe.noise.key])
+        assert torch.equal(again.tensor, rows[candidate.recipe.key])
+    picture = replay(again.save(tmp_path / "again.png"), model=CountingSampler(2), progress=False)
+    assert picture.recipe == deepest.recipe and picture.difference == 0 and " 2 noises (from seeds " in str(picture)
+
+
+def test_recipes_of_several_parents_in_words():
+    one, other, third = (Recipe.start("fresh", seed=seed) for seed in (3, 4, 5))
+    mean = Recipe.join([one, other], "mean", weights=(1.0, 1.0))
+    told = in_words(mean.then("neighbour", seed=1, cosine=0.9).then_run(0, 8, "g", 1.0))
+    assert told == "the mean of 2 noises (seeds 3, 4), then a neighbour at cosine 0.9 (seed 1), then steps 0 to 8"
+    crossed = Recipe.join([mean.then("pcn", seed=2, beta=0.1), third], "crossover", seed=7, by="band", share=0.25)
+    words = "a crossover of 2 noises (from seeds 3, 4, 5 by 2 moves) by band, share 0.25 (seed 7)"
+    assert in_words(crossed) == words
+    uneven = Recipe.join([one, other, third], "mean", weights=(2.0, 1.0, 1.0))
+    assert in_words(uneven) == "the mean of 3 noises (seeds 3, 4, 5), weights 2, 1, 1"
 
 
 def test_the_published_paths_are_replayed_on_their_own_grid(had):
