@@ -13,7 +13,7 @@ from noise_search.algorithms.base import Evaluation, Job, Plan, Problem, Terms
 from noise_search.arguments import check_between
 from noise_search.results.candidate import Candidate
 from samplers.space import NoiseSpace
-from samplers.transition import Deterministic, Mix
+from samplers.transition import Deterministic, Mix, Transition
 
 Values = NDArray[np.float64]
 
@@ -49,8 +49,8 @@ class Branch:
     def job(self, problem: Problem, parents: Evaluation, noises: Any) -> Job:
         """Their children, run to the end."""
         rest = problem.space.end - self.start - 1
-        transition = (Mix(0.0), *[Deterministic()] * rest)
-        return Job(parents.kept[self.start], problem.space.end, transition=transition)
+        transition: list[Transition] = [Mix(0.0), *[Deterministic()] * rest]
+        return Job(parents.kept[self.start], problem.space.end, transition=tuple(transition))
 
 
 Move = Neighbour | Branch

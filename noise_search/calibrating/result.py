@@ -2,13 +2,14 @@
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 from matplotlib import style
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from noise_search.algorithms.halving import Halving
 from noise_search.algorithms.knowledge import Calibration
@@ -18,12 +19,12 @@ from noise_search.resolve import read_calibrations
 from noise_search.results.plots import blank
 from noise_search.words import counted, table
 
-_ROWS = {
-    "{}: slope of children": "slopes",
-    "twice as many as {} gain, in sd": "rises",
-    "halving is worth, times N = {}": "worth",
+_ROWS: dict[str, Callable[[Any], str]] = {
+    "slopes": lambda move: f"slope of {move}",
+    "rises": lambda n: f"gain from {n} to {2 * n}, in sd",
+    "worth": lambda n: f"worth of halving at N = {n}",
 }
-"""What a table shows by number or move, and where it is."""
+"""What a table shows of a calibration's fields, by move or number."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,7 +82,7 @@ class CalibrationResult(Sequence[Calibration]):
             axes.annotate(f"{says} of halving, {least:g}", (1, least), color="#5f6368", fontsize="small", **at)
         axes.set(xlabel=f"step, of {self[0].steps}", ylabel="rank correlation with the final score")
         axes.set(xlim=(0, self[0].steps), ylim=(min(0.0, axes.get_ylim()[0]), 1.05))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower right", frameon=False)
         axes.set_title(
             f"{self.model}: {counted(self[0].prompts, 'prompt')} of {counted(self[0].noises, 'noise')}, "
@@ -123,9 +124,9 @@ class CalibrationResult(Sequence[Calibration]):
             rows += [[each.verifier, *(_correlation(each, at) for at in steps)] for each in self]
             told.append(table(rows, "<" + ">" * len(steps)))
         columns = {"spread within a prompt (sd)": [f"{each.spread:.3g}" for each in self]}
-        for what, field in _ROWS.items():
+        for field, said in _ROWS.items():
             known = sorted({key for each in self for key in getattr(each, field)}, key=_by_number)
-            columns |= {what.format(key): [_number(getattr(each, field).get(key)) for each in self] for key in known}
+            columns |= {said(key): [_number(getattr(each, field).get(key)) for each in self] for key in known}
         rows = [["", *(each.verifier for each in self)], *([name, *row] for name, row in columns.items())]
         return "\n\n".join([*told, table(rows, "<" + ">" * len(self))])
 
