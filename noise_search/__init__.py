@@ -10,8 +10,11 @@ _collisions.check()
 
 if TYPE_CHECKING:
     from noise_search import prompt_sets
-    from noise_search.algorithms import ALGORITHMS, RandomSearch, SearchOverPaths, ZeroOrderSearch
+    from noise_search.algorithms import ALGORITHMS, Auto, Halving, RandomSearch, SearchOverPaths, ZeroOrderSearch
     from noise_search.algorithms.base import Evaluation, Job, Problem, SearchAlgorithm
+    from noise_search.algorithms.knowledge import Calibration
+    from noise_search.calibrating.calibrate import calibrate
+    from noise_search.calibrating.result import CalibrationResult
     from noise_search.checking import PipelineCheck, check
     from noise_search.comparison.bench import bench
     from noise_search.comparison.compare import compare
@@ -29,10 +32,14 @@ if TYPE_CHECKING:
 _ROOMS = {  # where each public name lives; imported at its first use, so that the command answers without torch
     "ALGORITHMS": "algorithms",
     "AllCandidatesFailed": "results.data",
+    "Auto": "algorithms",
+    "Calibration": "algorithms.knowledge",
+    "CalibrationResult": "calibrating.result",
     "Candidate": "results.candidate",
     "Comparison": "comparison.comparison",
     "Diagnosis": "diagnosis",
     "Evaluation": "algorithms.base",
+    "Halving": "algorithms",
     "Job": "algorithms.base",
     "PipelineCheck": "checking",
     "Problem": "algorithms.base",
@@ -46,6 +53,7 @@ _ROOMS = {  # where each public name lives; imported at its first use, so that t
     "SearchResult": "results.result",
     "ZeroOrderSearch": "algorithms",
     "bench": "comparison.bench",
+    "calibrate": "calibrating.calibrate",
     "check": "checking",
     "compare": "comparison.compare",
     "diagnose": "diagnosis",
@@ -72,10 +80,14 @@ def __dir__() -> list[str]:
 __all__ = [
     "ALGORITHMS",
     "AllCandidatesFailed",
+    "Auto",
+    "Calibration",
+    "CalibrationResult",
     "Candidate",
     "Comparison",
     "Diagnosis",
     "Evaluation",
+    "Halving",
     "Job",
     "PipelineCheck",
     "Problem",
@@ -89,6 +101,7 @@ __all__ = [
     "SearchResult",
     "ZeroOrderSearch",
     "bench",
+    "calibrate",
     "check",
     "compare",
     "diagnose",

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROWS = {  # from the ground up: a room imports rooms of lower rows, and of its own folder
     "noise_search": [
-        "version words arguments collisions",
+        "version words arguments collisions order_statistics",
         "settings lora algorithms disk shapes",
         "claims",
         "models",
@@ -19,7 +19,7 @@ ROWS = {  # from the ground up: a room imports rooms of lower rows, and of its o
         "results",
         "engine",
         "image_scores replays prompt_sets checking",
-        "diagnosis",
+        "diagnosis calibrating",
         "comparison",
         "cli shapes.train",
         "__init__ __main__",

@@ -10,8 +10,8 @@ from noise_search.arguments import check_between, check_counts
 
 _FEW, _SOME = 6, 8
 """Whole trajectories below which there is one rung, and below which one candidate is finished."""
-_SURE, _ALONE = 0.88, 0.8
-"""Rank correlations with the final score from which on the last rung may prune, and one that is alone; as `TRUSTED`."""
+_ALONE = 0.8
+"""Rank correlation with the final score from which on a rung may prune that is alone; as `TRUSTED`."""
 _RUNGS, _DEAR_RUNGS, _ALONE_AT = (0.30, 0.45, 0.65), (0.35, 0.55), 0.4
 """Shares of the steps where nothing was measured."""
 _SHORT = 8
@@ -53,6 +53,8 @@ class Halving:
     TRUSTED: ClassVar[float] = 0.55
     """Rank correlation with the final score from which on the first rung may prune, chosen on validation prompts of the
     embedded world among .55 to .7 (and .88 for the last among .85 to .95, .8 for one that is alone among .8 to .9)."""
+    SURE: ClassVar[float] = 0.88
+    """And the last rung."""
     SHORTEST: ClassVar[int] = 5
     """Steps below which there is no rung."""
 
@@ -114,7 +116,7 @@ class Halving:
         return tuple(sorted(one for one in points if 0 < one < end))
 
     def _calibrated(self, known: Calibration, few: bool) -> set[int]:
-        asked = (_ALONE,) if few else (self.TRUSTED, _SURE)
+        asked = (_ALONE,) if few else (self.TRUSTED, self.SURE)
         return {at for least in asked if (at := known.first_above(least)) is not None}
 
 

@@ -70,6 +70,7 @@ class Calibration:
             keeps.
         spread: standard deviation of finished scores within a prompt, averaged over prompts.
         rises: by n, what 2 n random candidates gain over n, in these standard deviations: a Gaussian gains .30 from 16.
+        worth: by N whole trajectories, how many random candidates over N find the mean score that halving finds.
         prompts, noises: how many, and how many of each prompt.
         nfe: what it took.
     """
@@ -82,13 +83,14 @@ class Calibration:
     slopes: Mapping[str, float] = field(default_factory=dict)
     spread: float = float("nan")
     rises: Mapping[int, float] = field(default_factory=dict)
+    worth: Mapping[int, float] = field(default_factory=dict)
     prompts: int = 0
     noises: int = 0
     nfe: int = 0
 
     @classmethod
     def joint(cls, parts: Sequence["Calibration"]) -> "Calibration | None":
-        """Of an ensemble: the mean of its verifiers' correlations at the points that all have, slopes and rises alike.
+        """Of an ensemble: the mean of its verifiers' correlations at the points that all have, all else alike.
 
         None where there are no parts, or where they are of different models.
         """
@@ -108,6 +110,7 @@ class Calibration:
             mean("errors"),
             mean("slopes"),
             rises=mean("rises"),
+            worth=mean("worth"),
             prompts=min(one.prompts for one in parts),
             noises=min(one.noises for one in parts),
             nfe=max(one.nfe for one in parts),
@@ -137,7 +140,7 @@ class Calibration:
         if content.get("version", 0) > VERSION:
             raise ValueError(f"a calibration of version {content['version']}, and this release reads up to {VERSION}")
         told = {one.name: content[one.name] for one in fields(cls) if content.get(one.name) is not None}
-        for name in ("correlations", "errors", "rises"):
+        for name in ("correlations", "errors", "rises", "worth"):
             told[name] = {int(at): float(value) for at, value in told.get(name, {}).items()}
         return cls(**told)
 

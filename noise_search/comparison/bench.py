@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.arguments import check_counts
-from noise_search.comparison.cells import first_seed
+from noise_search.arguments import check_counts, first_seed
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.standard_pools import StandardPools

@@ -159,12 +159,3 @@ def sharing(drawn: Mapping[int, int]) -> tuple[int, int] | None:
         if low != high and (high - low) % 2**32 < drawn[low]:
             return low, high
     return None
-
-
-def first_seed(prompt: str, seed: int = 0) -> int:
-    """The seed of a prompt's first noise: `seed` and an offset below 2**31 of the prompt's own, by its text.
-
-    Prompts that share noises are no independent trials. torch's generator reads 32 bits of a seed, so offsets lie
-    anywhere there rather than in far apart slots: two prompts share any of 256 noises with a chance of 2.4e-7.
-    """
-    return seed + int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=4).digest(), "big") // 2

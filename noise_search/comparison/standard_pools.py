@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from noise_search.comparison.cells import RANDOM, first_seed
+from noise_search.arguments import first_seed
+from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.records import Pool, Record
 from noise_search.words import unknown
 

@@ -25,7 +25,8 @@ class Picture(Figure):
         return figure_png(self)
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
+    """An empty figure on white, of so many inches."""
     figure = Picture(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -36,7 +37,7 @@ def _figure(width: float, height: float) -> Figure:
 def score_curve(result: ResultData) -> Figure:
     """Raw score against NFE, a panel per verifier: finished candidates as dots, the best so far as a line."""
     curves = result.curves()
-    figure = _figure(5.5 * len(curves), 3.6)
+    figure = blank(5.5 * len(curves), 3.6)
     _draw_curves(result, figure.subplots(1, len(curves), squeeze=False)[0])
     return figure
 
@@ -45,7 +46,7 @@ def score_curve(result: ResultData) -> Figure:
 def overview(result: ResultData) -> Figure:
     """The first sample, the winner, and raw score against NFE."""
     curves = result.curves()
-    figure = _figure(5.2 + 4.6 * len(curves), 3.0)
+    figure = blank(5.2 + 4.6 * len(curves), 3.0)
     first, best, *panels = figure.subplots(1, 2 + len(curves), width_ratios=[1, 1, *[1.8] * len(curves)])
     for panel, name, candidate in ((first, result.first_name, result.first), (best, "winner", result.best)):
         _show(panel, name, candidate)
@@ -81,7 +82,7 @@ def contact_sheet(result: ResultData, count: int = 8) -> Figure:
     shown = [(name, c) for name, c in shown if c.pixels is not None]
     columns = min(len(shown), 5)
     rows = -(-len(shown) // columns)
-    figure = _figure(1.7 * columns, 2.1 * rows)
+    figure = blank(1.7 * columns, 2.1 * rows)
     panels = np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel()
     for panel in panels:
         panel.set_axis_off()

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from noise_search.comparison.standard_pools import StandardPools
-from noise_search.comparison.statistics.order_statistics import expected_best
+from noise_search.order_statistics import expected_best
 from noise_search.shapes import EMBEDDED_MODELS
 
 FILE = Path(__file__).parent / "results" / "gains.csv"

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from noise_search import Comparison
-from noise_search.comparison.cells import first_seed
+from noise_search.arguments import first_seed
 from noise_search.comparison.records import Record
 from noise_search.comparison.standard_pools import StandardPools
 from noise_search.comparison.statistics.multiplier import Multiplier

@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.statistics.intervals import LEVEL, Interval, Values, nothing
 from noise_search.comparison.statistics.measures import CELL, Measures, places_of, searches_of, table
-from noise_search.comparison.statistics.order_statistics import crossing, expected_best, sizes
+from noise_search.order_statistics import crossing, expected_best, sizes
 
 SATURATED = 0.1
 """Standard deviations within a prompt: a doubling of candidates that brings less tells nothing of their number."""

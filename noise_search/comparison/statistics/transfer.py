@@ -24,7 +24,7 @@ from noise_search.comparison.statistics.intervals import (
     turned,
 )
 from noise_search.comparison.statistics.measures import CELL, OWN, Measures, places_of, searches_of
-from noise_search.comparison.statistics.order_statistics import crossing, expected_best, sizes
+from noise_search.order_statistics import crossing, expected_best, sizes
 from noise_search.words import unknown
 
 LEAST_SHARE = 0.5

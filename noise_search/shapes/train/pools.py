@@ -23,14 +23,15 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from noise_search.comparison.cells import first_seed, sharing
+from noise_search.arguments import first_seed
+from noise_search.comparison.cells import sharing
 from noise_search.comparison.standard_pools import FILE
-from noise_search.comparison.statistics.order_statistics import expected_best
 from noise_search.disk.files import write_atomically
 from noise_search.engine.scoring import as_images
 from noise_search.engine.worker import Batch, LocalWorker, Rows
 from noise_search.engine.x0_predictions import Predictions
 from noise_search.models import load_model
+from noise_search.order_statistics import expected_best
 from noise_search.resolve import resolve_verifier
 from noise_search.results.record import environment
 from noise_search.settings import ModelSettings

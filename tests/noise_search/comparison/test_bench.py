@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 import noise_search
 from noise_search import Job, prompt_sets
+from noise_search.arguments import first_seed
 from noise_search.cli.app import app
-from noise_search.comparison.cells import first_seed, sharing
+from noise_search.comparison.cells import sharing
 from noise_search.comparison.standard_pools import StandardPools
 from noise_search.shapes import EMBEDDED_MODELS
 

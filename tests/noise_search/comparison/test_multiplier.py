@@ -11,7 +11,7 @@ from scipy import integrate, stats
 
 from noise_search.comparison.statistics.measures import by_cell
 from noise_search.comparison.statistics.multiplier import SATURATED, multipliers, saturation
-from noise_search.comparison.statistics.order_statistics import crossing, expected_best, sizes
+from noise_search.order_statistics import crossing, expected_best, sizes
 from tiny.made_up import NFE, gaussian_pools, pool, ragged, random_search, record, rescaled
 
 few = settings(max_examples=15, deadline=None)

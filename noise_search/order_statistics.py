@@ -3,8 +3,9 @@
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-from noise_search.comparison.statistics.intervals import Values
+Values = NDArray[np.float64]
 
 _MOST_SIZES = 256
 
