@@ -36,9 +36,17 @@ class Auto:
         shape = Halving().shape(terms)
         if not shape.rungs:
             return RandomSearch(), f"{terms.nfe_total} NFE begin no more noises than they finish"
-        looks = "the calibration" if terms.calibration is not None else "no calibration, so at the usual steps"
-        rungs = ", ".join(map(str, shape.rungs))
-        return Halving(), f"{looks}: x0 predictions are ranked after {rungs} of {terms.space.end} steps"
+        worth = self._worth(terms)
+        if worth is not None:
+            told = f"there it was worth {worth:.1f} times as many random candidates"
+        elif terms.calibration is not None:
+            told = "where x0 predictions tell enough, as the calibration says"
+        else:
+            told = "the usual steps: nothing was calibrated, so what it gains can't be told"
+        return (
+            Halving(),
+            f"x0 predictions are ranked after {', '.join(map(str, shape.rungs))} of {terms.space.end} steps; {told}",
+        )
 
     def plan(self, problem: Problem) -> Plan:
         """The plan of the algorithm that is chosen."""
@@ -53,10 +61,15 @@ class Auto:
         return {"candidates": terms.nfe_total // terms.space.end, "steps": terms.space.end}
 
     @staticmethod
-    def _against(terms: "Terms | Problem") -> list[tuple[bool, str]]:
+    def _worth(terms: "Terms | Problem") -> float | None:
+        known = terms.calibration
+        return None if known is None else known.worth_at(terms.nfe_total / terms.space.end)
+
+    def _against(self, terms: "Terms | Problem") -> list[tuple[bool, str]]:
         """What speaks against pruning, the first that is met first."""
         model, verifier, known, end = terms.model, terms.verifier, terms.calibration, terms.space.end
         early = None if known is None else known.first_above(Halving.TRUSTED)
+        worth = self._worth(terms)
         return [
             (not model.can_stop, "the model only runs whole trajectories"),
             (not model.own_steps, "the pipeline's own scheduler takes no first-order steps"),
@@ -67,5 +80,9 @@ class Auto:
             (
                 known is not None and (early is None or early > _LATEST * end),
                 f"x0 predictions tell too little before {_LATEST:.0%} of the steps, as the calibration says",
+            ),
+            (
+                worth is not None and worth < 1,
+                f"pruning was worth {worth or 0:.2f} of random search in the calibration",
             ),
         ]

@@ -116,6 +116,14 @@ class Calibration:
             nfe=max(one.nfe for one in parts),
         )
 
+    def worth_at(self, candidates: float) -> float | None:
+        """What halving is worth at so many whole trajectories, by the nearest below that was measured, else above.
+
+        None where nothing was.
+        """
+        below = [n for n in self.worth if n <= candidates]
+        return self.worth[max(below) if below else min(self.worth)] if self.worth else None
+
     def first_above(self, correlation: float) -> int | None:
         """The earliest measured grid point with at least this rank correlation; None where there is none."""
         return next((at for at, found in sorted(self.correlations.items()) if found >= correlation), None)
