@@ -1,10 +1,10 @@
 """What halving and auto are worth on 60 prompts, replayed from recorded scores: `python -m notebooks.bench.recorded`.
 
 `results/ladders.safetensors` has, for both models, 40 noises of each of 60 evaluation prompts of "shapes" and of
-"shapes-hard", scored by all verifiers on the way and in the end (`noise_search.shapes.train.ladders`). The algorithms and
-the driver are the real ones; a table answers in place of the model (`noise_search.engine.recorded`). Each prompt is
-searched in several random orders of its noises, whose mean counts, and intervals are Student's t over prompts. It writes
-`results/recorded.csv`.
+"shapes-hard", scored by all verifiers on the way and in the end (`noise_search.shapes.train.ladders`). The algorithm
+and the driver are the real ones; a table answers in place of the model (`noise_search.engine.recorded`). Each prompt is
+searched in several random orders of its noises, whose mean counts, and intervals are Student's t over prompts. Where
+`auto` chooses random search, its worth is 1 by definition. It writes `results/recorded.csv`.
 """
 
 import csv
@@ -19,11 +19,11 @@ from safetensors import safe_open
 from scipy.special import stdtrit
 
 from noise_search.algorithms import Auto, Halving
-from noise_search.algorithms.base import SearchAlgorithm, Terms
+from noise_search.algorithms.base import Terms
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.standard_pools import StandardPools
 from noise_search.comparison.statistics.multiplier import Multiplier, multipliers
-from noise_search.engine.recorded import Ladder, bare_space, search_recorded
+from noise_search.engine.recorded import Found, Ladder, bare_space, search_recorded
 from noise_search.models import load_model
 from noise_search.order_statistics import expected_best
 from noise_search.resolve import resolve_aggregator, resolve_calibration, verifier_facts
@@ -32,11 +32,24 @@ from noise_search.shapes import EMBEDDED_MODELS
 
 RESULTS = Path(__file__).parent / "results"
 LADDERS, FILE = RESULTS / "ladders.safetensors", RESULTS / "recorded.csv"
-STEPS, ORDERS = 20, 8
+STEPS, ORDERS = 20, 4
 COUNTS = (2, 3, 4, 6, 8, 12, 16)
 VERIFIERS = (("clip",), ("aesthetic",), ("vlm",), ("clip", "aesthetic"))
 COLUMNS = (
-    *("model", "task", "verifier", "algorithm", "candidates", "worth", "low", "high", "saturated", "score", "random"),
+    *(
+        "model",
+        "task",
+        "verifier",
+        "algorithm",
+        "chosen",
+        "candidates",
+        "worth",
+        "low",
+        "high",
+        "saturated",
+        "score",
+        "random",
+    ),
     *("nfe", "looks", "oracle", "oracle_random", "oracle_difference", "oracle_low", "oracle_high"),
 )
 
@@ -85,37 +98,41 @@ class Task:
         return Ladder((*self.looks, STEPS), rows)
 
 
-def measured(model: str, task: str, names: tuple[str, ...], algorithm: SearchAlgorithm) -> Iterator[dict[str, object]]:
-    """A row for each budget."""
+def measured(model: str, task: str, names: tuple[str, ...]) -> Iterator[dict[str, object]]:
+    """A row for each budget, of halving and of auto."""
     loaded = load_model(model, ModelSettings())
     aggregator = resolve_aggregator(list(names), loaded)
     keys = {one.name: one.key for one in aggregator.verifiers}
     known = Task.load(model, task)
     calibration = resolve_calibration(None, loaded.facts, STEPS, aggregator)
     pools = [_pool(known, at, names, order) for at in range(len(known.prompts)) for order in range(ORDERS)]
+    where = {"model": model, "task": task, "verifier": "+".join(names)}
     for count in COUNTS:
-        terms = Terms(
-            bare_space(STEPS), count * STEPS, True, loaded.facts, verifier_facts(aggregator), calibration, None, {}
-        )
-        records, looks = [], []
+        facts = loaded.facts, verifier_facts(aggregator), calibration
+        terms = Terms(bare_space(STEPS), count * STEPS, True, *facts)
         winners = np.zeros((len(known.prompts), ORDERS), int)
-        for at, prompt in enumerate(known.prompts):
+        records, looks = [], []
+        for at, order in np.ndindex(winners.shape):
             ladder = known.ladder(at, keys)
-            for order in range(ORDERS):
-                shuffled = np.random.default_rng([at, order]).permutation(len(ladder)).tolist()
-                found = search_recorded(algorithm, ladder, terms, aggregator, shuffled)
-                if found is None:
-                    raise ValueError(f"{len(ladder)} noises are too few for {count} candidates")
-                looks.append(found.looks)
-                winners[at, order] = found.winner
-                records.append(_record(known, at, names, algorithm.name, count, order, found.winner, found.nfe))
-        told = multipliers(records, pools)[0]
-        yield {
-            **{"model": model, "task": task, "verifier": "+".join(names), "algorithm": algorithm.name},
-            **_worth(count, told, records),
+            shuffled = np.random.default_rng([at, order]).permutation(len(ladder)).tolist()
+            found = search_recorded(Halving(), ladder, terms, aggregator, shuffled)
+            if found is None:
+                raise ValueError(f"{len(ladder)} noises are too few for {count} candidates")
+            looks.append(found.looks)
+            winners[at, order] = found.winner
+            records.append(_record(known, at, names, count, order, found))
+        row = {
+            **_worth(count, multipliers(records, pools)[0], records),
             "looks": round(float(np.mean(looks)), 2),
             **_beside(known, names, winners, count),
         }
+        chosen, _ = Auto().choose(terms)
+        yield {**where, "algorithm": "halving", "chosen": "halving", **row}
+        by_definition = {"worth": 1, "low": 1, "high": 1, "nfe": count * STEPS, "looks": count}
+        same = {"score": row["random"], "oracle": row["oracle_random"]}
+        same |= {name: 0 for name in ("oracle_difference", "oracle_low", "oracle_high")}
+        auto = row if chosen == Halving() else {**row, **by_definition, **same}
+        yield {**where, "algorithm": "auto", "chosen": chosen.name, **auto}
 
 
 def _pool(known: Task, at: int, names: tuple[str, ...], order: int) -> Pool:
@@ -123,12 +140,9 @@ def _pool(known: Task, at: int, names: tuple[str, ...], order: int) -> Pool:
     return Pool(known.prompts[at], "", order, STEPS, 1.0, scores)
 
 
-def _record(
-    known: Task, at: int, names: tuple[str, ...], algorithm: str, count: int, order: int, winner: int, nfe: int
-) -> Record:
-    scores = {name: float(known.final[name][at, winner]) for name in names}
-    judges = {"oracle": float(known.right[at, winner])}
-    return Record(known.prompts[at], "", algorithm, count * STEPS, order, nfe, 0, 1.0, scores, judges)
+def _record(known: Task, at: int, names: tuple[str, ...], count: int, order: int, found: Found) -> Record:
+    scores = {name: float(known.final[name][at, found.winner]) for name in names}
+    return Record(known.prompts[at], "", "halving", count * STEPS, order, found.nfe, 0, 1.0, scores)
 
 
 def _worth(count: int, told: Multiplier, records: list[Record]) -> dict[str, object]:
@@ -181,8 +195,7 @@ def main() -> None:
         for task in ("shapes", "shapes-hard")
         for model in EMBEDDED_MODELS
         for names in VERIFIERS
-        for algorithm in (Halving(), Auto())
-        for row in measured(model, task, names, algorithm)
+        for row in measured(model, task, names)
     ]
     with FILE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -10,7 +10,7 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Shard:
     prompt: str
 
     @classmethod
-    def all(cls, directory: Path, models: Sequence[str] = EMBEDDED_MODELS) -> Iterator["Shard"]:
+    def all(cls, directory: Path, models: Iterable[str] = EMBEDDED_MODELS) -> Iterator["Shard"]:
         """Those of every model, task and prompt."""
         for model in models:
             for task, per_family in TASKS.items():
