@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -72,21 +73,21 @@ class CalibrationResult(Sequence[Calibration]):
         axes = figure.subplots()
         for one in self:
             steps = sorted(one.correlations)
-            errors = [2 * one.errors.get(at, 0.0) for at in steps]
-            axes.errorbar(
-                steps, [one.correlations[at] for at in steps], errors, marker="o", capsize=3, label=one.verifier
-            )
+            mean = np.array([one.correlations[at] for at in steps])
+            around = 2 * np.array([one.errors.get(at, 0.0) for at in steps])
+            (line,) = axes.plot(steps, mean, marker="o", label=one.verifier)
+            axes.fill_between(steps, mean - around, np.minimum(mean + around, 1), color=line.get_color(), alpha=0.15)
         for least, says in ((Halving.TRUSTED, "first rung"), (Halving.SURE, "last rung")):
             axes.axhline(least, color="#9aa0a6", linestyle="--", linewidth=1, zorder=0)
-            at: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-            axes.annotate(f"{says} of halving, {least:g}", (1, least), color="#5f6368", fontsize="small", **at)
+            at: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "bottom"}
+            axes.annotate(f"{says} of halving, {least:g}", (0.01, least), color="#5f6368", fontsize="small", **at)
         axes.set(xlabel=f"step, of {self[0].steps}", ylabel="rank correlation with the final score")
         axes.set(xlim=(0, self[0].steps), ylim=(min(0.0, axes.get_ylim()[0]), 1.05))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower right", frameon=False)
         axes.set_title(
             f"{self.model}: {counted(self[0].prompts, 'prompt')} of {counted(self[0].noises, 'noise')}, "
-            "bars are 2 standard errors",
+            "bands are 2 standard errors",
             fontsize="medium",
             parse_math=False,
         )

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from noise_search.cli.bench import bench
+from noise_search.cli.calibrate import calibrate
 from noise_search.cli.check import check
 from noise_search.cli.compare import compare
 from noise_search.cli.generate import generate
@@ -77,6 +78,7 @@ _add(replay, "replay", "the image was done")
 _add(score, "score", "all images were scored")
 _add(compare, "compare", "anything was compared")
 _add(bench, "bench", "anything was compared")
+_add(calibrate, "calibrate", "anything was calibrated")
 _add(check, "check", "anything was checked")
 _add(list_, "list", "anything was listed")
 

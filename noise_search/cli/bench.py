@@ -21,6 +21,7 @@ def bench(
     verifier: Annotated[str, typer.Option(help="Verifier to search by.")] = "vlm",
     split: Annotated[str, typer.Option(help="evaluation, or validation to choose settings by.")] = "evaluation",
     per_family: Annotated[int | None, typer.Option(min=1, help="Prompts of each family at most.")] = None,
+    calibration: options.Calibration = None,
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     out: Annotated[Path | None, typer.Option(help="Directory; what is there already isn't run again.")] = None,
@@ -43,6 +44,7 @@ def bench(
         out=out,
         overwrite=overwrite,
         batch_size=batch_size,
+        calibration=calibration,
         device=device,
         on_interrupt="return",
     )

@@ -30,6 +30,10 @@ def generate(
     candidates: Annotated[int | None, typer.Option(help="Budget in whole trajectories, instead of --nfe.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first noise.")] = 0,
     steps: options.Steps = None,
+    baseline: Annotated[
+        bool, typer.Option(help="Finish the first noise in any case, as one plain sample to compare with.")
+    ] = True,
+    calibration: options.Calibration = None,
     draft_steps: options.DraftSteps = None,
     draft_renders: options.DraftRenders = None,
     guidance: options.Guidance = None,
@@ -103,6 +107,8 @@ def generate(
         candidates=candidates,
         seed=seed,
         steps=steps,
+        baseline=baseline,
+        calibration=calibration,
         draft_steps=draft_steps,
         draft_renders=draft_renders,
         guidance=guidance,

@@ -53,6 +53,7 @@ DraftRenders = Annotated[int | None, typer.Option(help="Noises to render in full
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale.")]
 Height = Annotated[int | None, typer.Option(help="Height in pixels.")]
 Width = Annotated[int | None, typer.Option(help="Width in pixels.")]
+Calibration = Annotated[Path | None, typer.Option(help="File of what `calibrate` measured.")]
 BatchSize = Annotated[int | None, typer.Option(help="Candidates per micro-batch.")]
 Device = Annotated[str | None, typer.Option(help="Device to load the model on.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
@@ -84,7 +85,7 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-_SUCH = {"budgets": "80,320", "candidates": "4,16", "seeds": "3, how many, or 0,1000"}
+_SUCH = {"budgets": "80,320", "candidates": "4,16", "seeds": "3, how many, or 0,1000", "looks": "4,6,8"}
 
 
 def numbers(text: str | None, name: str) -> list[int] | None:

@@ -16,7 +16,7 @@ from noise_search.comparison.store import check_directory
 from noise_search.engine.driver import search
 from noise_search.engine.interrupts import OnInterrupt
 from noise_search.prompt_sets import load
-from noise_search.resolve import resolve_algorithm
+from noise_search.resolve import Knowledge, resolve_algorithm
 from noise_search.settings import spelt
 from noise_search.words import unknown
 
@@ -39,6 +39,7 @@ def bench(
     judges: Sequence[str] = ("oracle",),
     out: str | Path | None = None,
     overwrite: bool = False,
+    calibration: Knowledge = None,
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     on_interrupt: OnInterrupt | None = None,
@@ -59,6 +60,7 @@ def bench(
         split: "evaluation", 60 prompts; "validation", 24 others to choose an algorithm's settings by.
         per_family: so many prompts of each family at most, for a quick look.
         judges: held out: "oracle", and the verifiers' names.
+        calibration: as in `search()`.
         out, overwrite, batch_size, device, on_interrupt, progress: as in `compare()`.
 
     Returns:
@@ -100,6 +102,7 @@ def bench(
         out=out,
         overwrite=overwrite,
         diagnosed=0,
+        calibration=calibration,
         batch_size=batch_size,
         device=device,
         on_interrupt=on_interrupt,

@@ -20,7 +20,7 @@ from noise_search.engine.interrupts import OnInterrupt, resolved
 from noise_search.engine.setup import check_options, check_search, opened
 from noise_search.engine.sources import edited_sources, sources_record
 from noise_search.prompt_sets import PromptSet, as_prompt_set
-from noise_search.resolve import resolve_algorithm
+from noise_search.resolve import Knowledge, resolve_algorithm, resolve_calibration
 from noise_search.results.record import own_versions, search_record, settings_text
 from noise_search.settings import ModelOptions, ModelSettings, spelt
 from noise_search.words import counted, printable
@@ -55,6 +55,7 @@ def compare(
     model_options: dict[str, Any] | None = None,
     draft_steps: int | None = None,
     draft_renders: int | None = None,
+    calibration: Knowledge = None,
     batch_size: int | None = None,
     on_interrupt: OnInterrupt | None = None,
     progress: bool = True,
@@ -92,7 +93,7 @@ def compare(
         pool_limit: how many times the largest budget random search's candidates may take, a bill of their own: they
             are doubled until the best of them surely passes every algorithm's score, as what lies beyond has no
             worth but a bound. With 1 nothing can be worth more than 1 at the largest budget.
-        model_options, draft_steps, draft_renders, batch_size: as in `search()`.
+        calibration, model_options, draft_steps, draft_renders, batch_size: as in `search()`.
         on_interrupt: as in `search()`: after Ctrl-C, "return" what is complete by then, or "raise" KeyboardInterrupt
             with it as `error.comparison`.
         progress: say the projected time before the start, and show a bar.
@@ -144,6 +145,9 @@ def compare(
         "features": features.label,
         "asked": _asked(settings, ensemble=ensemble, model_options=model_options),
     }
+    if calibration is not None:  # it moves rungs, so records of one don't go with those of another
+        measured = resolve_calibration(calibration, loaded.facts, space.end, aggregator)
+        made_with["calibration"] = None if measured is None else measured.to_json()
     check_same(store, made_with)
     check_noises(store, noises, drawn, each)
     known = [one for one in known if one not in store]
@@ -157,7 +161,13 @@ def compare(
     for needed in scoring:
         needed.load(loaded.device)
         needed.check(texts)
-    options = {**settings, **drafting, "model_options": model_options, "batch_size": batch_size}
+    options = {
+        **settings,
+        **drafting,
+        "model_options": model_options,
+        "batch_size": batch_size,
+        "calibration": calibration,
+    }
     if settled["scheduler"] == "auto" and not isinstance(model, Sampler):  # all algorithms on the same scheduler
         options["scheduler"] = "keep" if loaded.sampler.describe().get("rule") == "kept" else "first-order"
     runner = Runner(
