@@ -18,6 +18,7 @@ from noise_search.replays.reading import read
 from noise_search.results.html import data_url
 from noise_search.results.saving import files_of
 from noise_search.shapes import EMBEDDED_MODELS
+from noise_search.version import __version__
 from samplers import Recipe
 from tiny.command import PROMPT
 from tiny.search import CountingSampler, contrast, toy_search
@@ -62,7 +63,7 @@ def test_the_seed_in_the_parameters_gives_the_picture_in_plain_diffusers(tmp_pat
         lines = text.split("\n")
         entries = dict(entry.split(": ") for entry in lines[-1].split(", "))
         assert lines[:2] == [PROMPT, "Negative prompt: a green star"] and len(lines) == 3
-        assert entries["Model"] == model and entries["Version"] == "noise-search 0.1.0"
+        assert entries["Model"] == model and entries["Version"] == f"noise-search {__version__}"
         assert entries["Sampler"] == {"shapes-ddim": "DDIM", "shapes-flow": "Euler"}[model]
         pipe = DiffusionPipeline.from_pretrained(EMBEDDED_MODELS[model])
         pipe.set_progress_bar_config(disable=True)
