@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def compare(
     prompts: Annotated[str, typer.Option(help="File of prompts, name of a prompt set, or one prompt.")] = "shapes",
     model: options.Model = "shapes-flow",
-    algorithms: Annotated[str, typer.Option(help="Algorithms with commas.")] = "random,zero-order,paths",
+    algorithms: Annotated[str, typer.Option(help="Algorithms with commas.")] = "random,auto",
     option: Annotated[
         list[str] | None,
         typer.Option(help="Option of an algorithm, such as zero-order.neighbours=8; may be repeated."),

@@ -35,11 +35,7 @@ def compare(
     prompts: str | Path | Sequence[Any] | PromptSet,
     *,
     model: Any = "shapes-flow",
-    algorithms: Sequence[str | SearchAlgorithm] | Mapping[str, str | SearchAlgorithm] = (
-        "random",
-        "zero-order",
-        "paths",
-    ),
+    algorithms: Sequence[str | SearchAlgorithm] | Mapping[str, str | SearchAlgorithm] = ("random", "auto"),
     budgets: Sequence[int] | None = None,
     candidates: Sequence[int] | None = None,
     verifier: Any = "clip",

@@ -99,7 +99,7 @@ class Task:
 
 
 def measured(model: str, task: str, names: tuple[str, ...]) -> Iterator[dict[str, object]]:
-    """A row for each budget, of halving and of auto."""
+    """A row for each budget that the noises suffice for, of halving and of auto."""
     loaded = load_model(model, ModelSettings())
     aggregator = resolve_aggregator(list(names), loaded)
     keys = {one.name: one.key for one in aggregator.verifiers}
@@ -117,10 +117,12 @@ def measured(model: str, task: str, names: tuple[str, ...]) -> Iterator[dict[str
             shuffled = np.random.default_rng([at, order]).permutation(len(ladder)).tolist()
             found = search_recorded(Halving(), ladder, terms, aggregator, shuffled)
             if found is None:
-                raise ValueError(f"{len(ladder)} noises are too few for {count} candidates")
+                break
             looks.append(found.looks)
             winners[at, order] = found.winner
             records.append(_record(known, at, names, count, order, found))
+        if found is None:  # too few noises
+            continue
         row = {
             **_worth(count, multipliers(records, pools)[0], records),
             "looks": round(float(np.mean(looks)), 2),

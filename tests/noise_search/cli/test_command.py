@@ -29,7 +29,7 @@ def test_generate_prints_scores_and_writes_files(tmp_path):
     assert done.returncode == 0, done.stderr
     for word in ("score", "judge", "oracle", "mean of 4 judged", "12 of 12 NFE", "best.png", "result.json"):
         assert word in done.stdout
-    assert "12 NFE: up to 4 candidates of 3 steps" in done.stderr
+    assert "12 NFE, random: up to 4 candidates of 3 steps (3 steps are too few to look in between)" in done.stderr
     files = {"best.png", "top", "top.png", "curve.png", "result.json"}
     assert {f.name for f in (tmp_path / "run").iterdir()} == files
 

@@ -194,7 +194,7 @@ def test_progress_goes_to_standard_error_and_moves_within_a_micro_batch(capsys):
     toy_search(CountingSampler(4, slow), candidates=4, batch_size=2, progress=True)
     shown = capsys.readouterr()
     assert shown.out == ""
-    for words in ("16 NFE: up to 4 candidates of 4 steps", "brightness@", "best 0."):
+    for words in ("16 NFE, random: up to 4 candidates of 4 steps", "brightness@", "best 0."):
         assert shown.err.count(words) >= 1
     seen = [int(n) for n in re.findall(r"(\d+)/16 NFE", shown.err)]
     assert seen == sorted(seen) and {2, 4, 6, 8, 12} <= set(seen)
