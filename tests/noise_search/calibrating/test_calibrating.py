@@ -16,7 +16,7 @@ from noise_search.cli.app import app
 from noise_search.engine.recorded import bare_space
 from noise_search.resolve import read_calibrations
 from tiny.search import CountingSampler, brightness, contrast, toy_search
-from verifiers.base import FunctionVerifier
+from verifiers.base import FunctionVerifier, Verifier
 
 PROMPTS = ["a", "a dog", "two grey cats"]
 KEY = FunctionVerifier(brightness).key
@@ -94,6 +94,26 @@ def test_of_a_model_that_runs_whole_spread_and_rises_are_measured():
     assert "0 looks" in str(found)
     with pytest.raises(ValueError, match="nothing was looked at on the way"):
         found.plot()
+
+
+@dataclass(eq=False)
+class Change(Verifier):
+    """Minus the mean change from an x0 prediction to the finished image."""
+
+    name: str = "change"
+    version: str = "1"
+    noise_level: float = 0.5
+    needs = frozenset({"x0"})
+
+    def score(self, images, prompts, *, x0):
+        return -(images - x0).abs().mean((1, 2, 3))
+
+
+def test_under_a_verifier_that_needs_finished_images_nothing_is_looked_at():
+    (found,) = measured(verifier=Change(), noises=4, moved=2)
+    assert not found.correlations and found.slopes.keys() == {"neighbour 0.95"} and found.spread > 0
+    with pytest.raises(ValueError, match=r"looks at \[3\]: change needs finished images; leave them out"):
+        measured(verifier=Change(), looks=[3])
 
 
 @pytest.mark.parametrize(
