@@ -1,20 +1,22 @@
 """`calibrate`: on models whose answer is known, and what its result is good for."""
 
 import json
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from noise_search import Calibration, CalibrationResult, Halving, calibrate
-from noise_search.algorithms.base import Terms
+from noise_search import Calibration, CalibrationResult, Halving, calibrate, compare
+from noise_search.algorithms.base import Job, Terms
 from noise_search.calibrating.measuring import Scores, default_looks, default_moves
 from noise_search.calibrating.statistics import calibration, rank_correlation, rises, slopes
 from noise_search.cli.app import app
 from noise_search.engine.recorded import bare_space
 from noise_search.resolve import read_calibrations
 from tiny.search import CountingSampler, brightness, contrast, toy_search
-from verifiers.base import FunctionVerifier
+from verifiers.base import FunctionVerifier, Verifier
 
 PROMPTS = ["a", "a dog", "two grey cats"]
 KEY = FunctionVerifier(brightness).key
@@ -94,6 +96,26 @@ def test_of_a_model_that_runs_whole_spread_and_rises_are_measured():
         found.plot()
 
 
+@dataclass(eq=False)
+class Change(Verifier):
+    """Minus the mean change from an x0 prediction to the finished image."""
+
+    name: str = "change"
+    version: str = "1"
+    noise_level: float = 0.5
+    needs = frozenset({"x0"})
+
+    def score(self, images, prompts, *, x0):
+        return -(images - x0).abs().mean((1, 2, 3))
+
+
+def test_under_a_verifier_that_needs_finished_images_nothing_is_looked_at():
+    (found,) = measured(verifier=Change(), noises=4, moved=2)
+    assert not found.correlations and found.slopes.keys() == {"neighbour 0.95"} and found.spread > 0
+    with pytest.raises(ValueError, match=r"looks at \[3\]: change needs finished images; leave them out"):
+        measured(verifier=Change(), looks=[3])
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -132,6 +154,32 @@ def test_a_search_takes_it_and_its_file(tmp_path):
         toy_search(CountingSampler(steps=9), algorithm=Halving(), nfe=64, calibration=found)
     with pytest.raises(ValueError, match=f"8 steps, {contrast.__name__}.*and this search .* {KEY}: calibrate"):
         toy_search(sampler, algorithm=Halving(), nfe=64, calibration=found[1])
+
+
+@dataclass(frozen=True)
+class Asks:
+    """Random search that remembers what it may know."""
+
+    told: list
+    name: ClassVar[str] = "asks"
+    whole_calls: ClassVar[bool] = True
+
+    def plan(self, problem):
+        self.told.append(problem.calibration)
+        yield Job(problem.fresh(2), problem.space.end)
+
+
+def test_a_comparison_searches_with_it_and_goes_on_with_it_alone(tmp_path):
+    sampler, told = CountingSampler(), []
+    found = measured(sampler, noises=4, moves=[])
+    asked = {"model": sampler, "algorithms": {"asks": Asks(told)}, "verifier": brightness, "candidates": 2}
+    asked |= {"prompts": PROMPTS[:2], "out": tmp_path / "out", "diagnosed": 0, "progress": False}
+    table = compare(calibration=found, **asked)
+    assert table.settings["calibration"] == found[0].to_json() and told == [found[0], found[0]]
+    with pytest.raises(ValueError, match="was made with another calibration"):
+        compare(**asked)
+    with pytest.raises(ValueError, match="calibration is of model"):
+        compare(calibration=found, **asked | {"model": CountingSampler(steps=9), "out": None})
 
 
 def test_a_file_keeps_the_calibrations_of_others_and_what_is_none(tmp_path):

@@ -21,7 +21,7 @@ except SystemExit as ended:
     code = ended.code or 0
 print(json.dumps([code, [name for name in {heavy} if name in sys.modules]]))
 """
-COMMANDS = ("generate", "replay", "score", "compare", "bench", "list")
+COMMANDS = ("generate", "replay", "score", "compare", "bench", "calibrate", "list")
 
 
 @pytest.mark.parametrize(
