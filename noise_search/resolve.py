@@ -218,5 +218,5 @@ def resolve_calibration(asked: Knowledge, model: ModelFacts, steps: int, aggrega
     of = "; ".join(f"model {one.model}, {one.steps} steps, {one.verifier}" for one in given) or "nothing"
     raise ValueError(
         f"calibration is of {of}, and this search of model {model.identity}, {steps} steps, {', '.join(keys)}: "
-        "calibrate() with these settings, or leave it out"
+        "calibrate() with these settings (its scheduler among them), or leave it out"
     )
