@@ -7,6 +7,8 @@ from noise_search.algorithms.base import Plan, Problem, SearchAlgorithm, Terms
 from noise_search.algorithms.halving import Halving
 from noise_search.algorithms.random_search import RandomSearch
 
+_LEAST = 4
+"""Whole trajectories from which on pruning is tried: at 3 its worth can't be told from 1."""
 _LATEST = 0.7
 """Share of the steps by which a prediction has to tell something, for pruning to save more than it loses."""
 
@@ -76,6 +78,10 @@ class Auto:
             (verifier.finished, "the verifier needs finished images"),
             (verifier.paid, "every image that is scored costs money, and pruning scores more of them"),
             (verifier.pooled, "a few finished images can't be told apart by their ranks"),
+            (
+                terms.nfe_total < _LEAST * end,
+                f"the {terms.nfe_total} NFE of fewer than {_LEAST} images are too few to prune",
+            ),
             (end < Halving.SHORTEST, f"{end} steps are too few to look in between"),
             (
                 known is not None and (early is None or early > _LATEST * end),

@@ -186,7 +186,7 @@ GOOD = terms(320, calibration=KNOWN)
         (replace(GOOD, verifier=VerifierFacts(absolute=False, pooled=True)), "told apart by their ranks"),
         (terms(64, 4), "4 steps are too few"),
         (replace(GOOD, calibration=replace(KNOWN, correlations={8: 0.2, 16: 0.7})), "tell too little before 70%"),
-        (replace(GOOD, nfe_total=40), "40 NFE begin no more noises than they finish"),
+        (replace(GOOD, nfe_total=40), "the 40 NFE of fewer than 4 images are too few"),
     ],
 )
 def test_auto_falls_back_to_random_search_and_says_why(here, why):
