@@ -40,9 +40,9 @@ class Auto:
             return RandomSearch(), f"{terms.nfe_total} NFE begin no more noises than they finish"
         worth = self._worth(terms)
         if worth is not None:
-            told = f"there it was worth {worth:.1f} times as many random candidates"
+            told = f"in the calibration that was worth {worth:.1f} times as many random candidates"
         elif terms.calibration is not None:
-            told = "where x0 predictions tell enough, as the calibration says"
+            told = "there they tell enough, as the calibration says"
         else:
             told = "the usual steps: nothing was calibrated, so what it gains can't be told"
         return (

@@ -54,7 +54,9 @@ class Job:
             if any(not self.states.step < k < self.stop for k in points):
                 raise ValueError(f"{name}={points} must lie between {self.states.step} and {self.stop}, ends excluded")
         if self.transition is not None:
-            per_step(self.transition, self.states.step, self.stop)
+            steps = per_step(self.transition, self.states.step, self.stop)
+            if isinstance(self.transition, Sequence):  # rows of equal transitions share a batch
+                object.__setattr__(self, "transition", steps)
         if self.reference and not self.score:
             raise ValueError("reference=True takes the job's scores, and score=False makes none; leave one of them out")
 
@@ -247,7 +249,8 @@ class SearchAlgorithm(Protocol):
     larger one holds every smaller run. `moves_noise`, true where it makes noises from noises, which pipelines that only
     take a seed can't. `levels`, noise levels sigma / (alpha + sigma) that the grid must contain. `grids`, numbers of
     steps of further grids that it uses. `baseline`, false where noise 0 isn't finished for its own sake, as in
-    published variants. `describe(terms)`, how it will share the budget, as plain JSON, for the result's settings.
+    published variants. `refers`, true where its first job is a reference. `describe(terms)`, how it will share the
+    budget, as plain JSON, for the result's settings.
     """
 
     @property

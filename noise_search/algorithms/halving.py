@@ -49,6 +49,7 @@ class Halving:
 
     name: ClassVar[str] = "halving"
     whole_calls: ClassVar[bool] = False
+    refers: ClassVar[bool] = True
 
     TRUSTED: ClassVar[float] = 0.55
     """Rank correlation with the final score from which on the first rung may prune, chosen on validation prompts of the

@@ -195,7 +195,8 @@ def search(
             conditions = [loaded.sampler.condition(text) for text in prompts]
             budget, drafts = (nfe, candidates), (draft_steps, draft_renders)
             setup = set_up(chosen, loaded, aggregator, judging, *budget, *drafts, baseline, calibration, prior)
-            limits.check(aggregator, setup.finished)
+            if not getattr(setup.algorithm, "refers", False):
+                limits.check(aggregator, setup.finished)
             terms, predictions = setup.terms, setup.predictions
             encoding = time.perf_counter() - started
             searches = [

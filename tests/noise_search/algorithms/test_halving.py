@@ -195,18 +195,24 @@ def test_auto_falls_back_to_random_search_and_says_why(here, why):
 
 
 def test_auto_takes_halving_where_nothing_speaks_against_it():
-    for here, looks in (
-        (GOOD, "the calibration: x0 predictions are ranked after 6, 9 of 20"),
-        (terms(320), "no calibration"),
+    measured = replace(KNOWN, worth={8: 1.5})
+    for here, why in (
+        (GOOD, "ranked after 6, 9 of 20 steps; there they tell enough, as the calibration says"),
+        (replace(GOOD, calibration=measured), "in the calibration that was worth 1.5 times as many random candidates"),
+        (terms(320), "the usual steps: nothing was calibrated, so what it gains can't be told"),
     ):
         algorithm, told = Auto().choose(here)
-        assert algorithm == Halving() and looks in told
+        assert algorithm == Halving() and why in told
+    assert Auto().choose(replace(GOOD, calibration=replace(KNOWN, worth={8: 0.8}))) == (
+        RandomSearch(),
+        "pruning was worth 0.80 of random search in the calibration",
+    )
 
 
 def test_auto_is_the_default_and_its_choice_is_recorded(capsys):
     auto = toy_search(algorithm="auto", nfe=160, progress=True)
     chosen = auto.settings["algorithm"]
-    assert chosen["name"] == "halving" and "no calibration" in chosen["why"]
+    assert chosen["name"] == "halving" and "nothing was calibrated" in chosen["why"]
     assert f"160 NFE, halving: {auto.schedule} ({chosen['why']})" in capsys.readouterr().err
     direct = toy_search(algorithm=Halving(), nfe=160)
     assert [c.recipe for c in auto.candidates] == [c.recipe for c in direct.candidates]
@@ -223,3 +229,10 @@ def test_auto_may_be_anything_that_speaks_the_sentence():
     )
     assert Auto().describe(terms(160)) == Halving().describe(terms(160))
     assert Auto().describe(terms(40)) == {"candidates": 2, "steps": 20}
+
+
+def test_a_target_score_needs_no_eight_finished_ones_where_the_first_rung_is_the_reference():
+    asked = {"verifier": [brightness, contrast], "nfe": 64, "target_score": 99.0}
+    assert toy_search(algorithm="auto", **asked).stop_reason == "budget spent"
+    with pytest.raises(ValueError, match="has them after 8 finished candidates, and only 6 are sure"):
+        toy_search(algorithm="random", **asked | {"nfe": 48})
