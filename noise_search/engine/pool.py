@@ -260,8 +260,9 @@ class Pool:
     def take(self, outcome: Outcome, spent: int) -> Candidate | None:
         """Take a row in, at `spent` NFE of the search; returns its candidate where it was scored."""
         job, row, state = outcome.work.job, outcome.row, outcome.state
-        finished = state.grid == self.space.id and state.step == self.space.end
-        if job.states.grid == self.space.id:
+        full = state.grid == self.space.id
+        finished = full and state.step == self.space.end
+        if full:
             self._rendered.add(job.states.recipes[row].key)
         first = self.is_noise_0(job, row)
         if first:
@@ -269,7 +270,7 @@ class Pool:
         if self.partial is not None and self.carries_on(job, row):
             self.partial = None if finished or job.score else (self.partial[0], state)
         if not job.score:
-            if self.best is None and self.partial is None and not finished:
+            if self.best is None and self.partial is None and full and not finished:
                 self.fallback = state
             return None
         candidate = self.unranked(outcome, spent)
