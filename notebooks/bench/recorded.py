@@ -10,9 +10,11 @@ searched in several random orders of its noises, whose mean counts, and interval
 import csv
 import json
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -26,7 +28,7 @@ from noise_search.comparison.statistics.multiplier import Multiplier, multiplier
 from noise_search.engine.recorded import Found, Ladder, bare_space, search_recorded
 from noise_search.models import load_model
 from noise_search.order_statistics import expected_best
-from noise_search.resolve import resolve_aggregator, resolve_calibration, verifier_facts
+from noise_search.resolve import resolve_aggregator, resolve_calibration, resolve_verifier, verifier_facts
 from noise_search.settings import ModelSettings
 from noise_search.shapes import EMBEDDED_MODELS
 
@@ -36,21 +38,9 @@ STEPS, ORDERS = 20, 4
 COUNTS = (2, 3, 4, 6, 8, 12, 16)
 VERIFIERS = (("clip",), ("aesthetic",), ("vlm",), ("clip", "aesthetic"))
 COLUMNS = (
-    *(
-        "model",
-        "task",
-        "verifier",
-        "algorithm",
-        "chosen",
-        "candidates",
-        "worth",
-        "low",
-        "high",
-        "saturated",
-        "score",
-        "random",
-    ),
-    *("nfe", "looks", "oracle", "oracle_random", "oracle_difference", "oracle_low", "oracle_high"),
+    *("model", "task", "verifier", "algorithm", "chosen", "candidates", "worth", "low", "high", "saturated"),
+    *("score", "random", "nfe", "looks", "look", "seconds"),
+    *("oracle", "oracle_random", "oracle_difference", "oracle_low", "oracle_high"),
 )
 
 
@@ -98,8 +88,32 @@ class Task:
         return Ladder((*self.looks, STEPS), rows)
 
 
-def measured(model: str, task: str, names: tuple[str, ...]) -> Iterator[dict[str, object]]:
-    """A row for each budget that the noises suffice for, of halving and of auto."""
+def look_costs(model: str, prompt: str = "a red circle", images: int = 32, repeats: int = 3) -> dict[str, float]:
+    """What decoding an image and scoring it takes by each verifier, in evaluations of the denoiser, by one run."""
+    loaded = load_model(model, ModelSettings())
+    verifiers = [resolve_verifier(name, loaded) for name in ("clip", "aesthetic", "vlm")]
+
+    def seconds(call: Callable[[], object]) -> float:
+        call()
+        started = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        return (time.perf_counter() - started) / repeats
+
+    with loaded.sampler as sampler:
+        noises = sampler.space().fresh(range(images), sampler.condition(prompt))
+        step = seconds(lambda: sampler.run(noises, 2)) / 2
+        begun = sampler.run(noises, 2).final
+        decode, pictures = seconds(lambda: sampler.decode(begun)), sampler.decode(begun)
+        scored = {}
+        for one in verifiers:
+            one.load("cpu")
+            scored[one.name] = seconds(lambda one=one: one(pictures, [prompt] * images))  # type: ignore[misc]
+    return {name: (decode + own) / step for name, own in scored.items()}
+
+
+def measured(model: str, task: str, names: tuple[str, ...], look: float) -> Iterator[dict[str, object]]:
+    """A row for each budget that the noises suffice for, of halving and of auto; a look costs so many evaluations."""
     loaded = load_model(model, ModelSettings())
     aggregator = resolve_aggregator(list(names), loaded)
     keys = {one.name: one.key for one in aggregator.verifiers}
@@ -128,9 +142,10 @@ def measured(model: str, task: str, names: tuple[str, ...]) -> Iterator[dict[str
             "looks": round(float(np.mean(looks)), 2),
             **_beside(known, names, winners, count),
         }
+        row |= {"look": round(look, 3), "seconds": _seconds(row, count, look)}
         chosen, _ = Auto().choose(terms)
         yield {**where, "algorithm": "halving", "chosen": "halving", **row}
-        by_definition = {"worth": 1, "low": 1, "high": 1, "nfe": count * STEPS, "looks": count}
+        by_definition = {"worth": 1, "low": 1, "high": 1, "nfe": count * STEPS, "looks": count, "seconds": 1}
         same = {"score": row["random"], "oracle": row["oracle_random"]}
         same |= {name: 0 for name in ("oracle_difference", "oracle_low", "oracle_high")}
         auto = row if chosen == Halving() else {**row, **by_definition, **same}
@@ -157,6 +172,11 @@ def _worth(count: int, told: Multiplier, records: list[Record]) -> dict[str, obj
         "saturated": int(told.saturated),
         "nfe": round(float(np.mean([one.nfe for one in records])), 2),
     }
+
+
+def _seconds(row: dict[str, Any], count: int, look: float) -> float:
+    """Time of the search over that of random search for an equal score, by evaluations and looks."""
+    return round((row["nfe"] + row["looks"] * look) / (row["worth"] * count * (STEPS + look)), 4)
 
 
 def _beside(known: Task, names: tuple[str, ...], winners: np.ndarray, count: int) -> dict[str, object]:
@@ -192,12 +212,13 @@ def _own(known: Task, at: int, names: tuple[str, ...]) -> np.ndarray:
 def main() -> None:
     """Write the file."""
     logging.basicConfig(level=logging.WARNING)
+    costs = {model: look_costs(model) for model in EMBEDDED_MODELS}
     found = [
         row
         for task in ("shapes", "shapes-hard")
         for model in EMBEDDED_MODELS
         for names in VERIFIERS
-        for row in measured(model, task, names)
+        for row in measured(model, task, names, max(costs[model][name] for name in names))
     ]
     with FILE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

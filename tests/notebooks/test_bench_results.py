@@ -55,3 +55,22 @@ def test_random_search_goes_on_gaining(scripts, model, verifier):
     for n, least in ((32, 0.1), (128, 0.05)):
         _, low, _ = gains.interval(np.array([gains.gain(row, n) for row in pool]))
         assert low > least
+
+
+def test_what_is_stored_of_halving_is_what_the_recorded_scores_give(monkeypatch):
+    from notebooks.bench import recorded
+
+    stored = list(csv.DictReader(recorded.FILE.open(encoding="utf-8")))
+    assert {(one["task"], one["model"], one["verifier"]) for one in stored} == {
+        (task, model, "+".join(names))
+        for task in ("shapes", "shapes-hard")
+        for model in EMBEDDED_MODELS
+        for names in recorded.VERIFIERS
+    }
+    monkeypatch.setattr(recorded, "COUNTS", (3, 4))
+    named = {"model": "shapes-ddim", "task": "shapes-hard", "verifier": "clip"}
+    rows = [one for one in stored if named.items() <= one.items() and int(one["candidates"]) in (3, 4)]
+    for found, row in zip(recorded.measured("shapes-ddim", "shapes-hard", ("clip",), 1.0), rows, strict=True):
+        for name in set(recorded.COLUMNS) - {"look", "seconds"}:
+            told = found[name]
+            assert row[name] == told if isinstance(told, str) else float(row[name]) == pytest.approx(told, abs=2e-4)
