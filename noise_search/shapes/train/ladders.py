@@ -31,7 +31,7 @@ from noise_search.shapes.oracle import judge
 
 log = logging.getLogger("noise_search.shapes.train.ladders")
 VERIFIERS = ("clip", "aesthetic", "vlm")
-TASKS = {"shapes": 10, "shapes-hard": None}
+TASKS = {"shapes": 6, "shapes-hard": None}
 """Sets of evaluation prompts, and how many of each family; None for all."""
 LOOKS = (4, 5, 6, 7, 8, 9, 10)
 NOISES = 40
