@@ -11,7 +11,7 @@ from executed_notebooks import DIRECTORY, read
 
 TESTS = Path(__file__).parents[1]
 FOLDERS = ("noise_search", "samplers", "verifiers")
-CLASSES = re.compile(r"^class (?:Halving|LateNoise|Symmetry)\b", re.MULTILINE)
+CLASSES = re.compile(r"^class (?:Midway|ScoreModel|Symmetry)\b", re.MULTILINE)
 LINES = re.compile(r"`tests/([a-z_/]+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
 SLOW = "not every_budget and not odd_sizes and not scores_of_any_kind"
 
@@ -39,4 +39,4 @@ def test_the_classes_of_notebook_06_pass_the_contracts_by_the_lines_it_shows(tmp
         text=True,
     )
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-1000:]
-    assert int(re.search(r"(\d+) passed", ran.stdout)[1]) > 50
+    assert int(re.search(r"(\d+) passed", ran.stdout)[1]) >= 50
