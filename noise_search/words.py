@@ -34,7 +34,8 @@ def schedule_in_words(schedule: Mapping[str, Any]) -> str:
         return ", ".join([f"{counted(schedule['paths'], 'path')} to noise level {schedule['start']:g}", *turns])
     if schedule.keys() == {"steps", "rungs", "rows"}:
         begun, *kept = schedule["rows"]
-        looks = ", ".join(f"{rows} go on after step {at}" for at, rows in zip(schedule["rungs"], kept, strict=True))
+        going = zip(schedule["rungs"], kept, strict=True)
+        looks = ", ".join(f"{rows} {'goes' if rows == 1 else 'go'} on after step {at}" for at, rows in going)
         return f"{counted(begun, 'noise')} begun, " + (looks or "all finished") + f", of {schedule['steps']} steps"
     if schedule.keys() == {"candidates", "steps"}:
         return f"up to {counted(schedule['candidates'], 'candidate')} of {counted(schedule['steps'], 'step')}"

@@ -61,7 +61,7 @@ def test_the_examples_of_the_page_on_extending_run(screen, tmp_path, monkeypatch
 
 def test_the_page_on_extending_tests_everything_it_makes():
     tests = [name for name in globals() if name.startswith(("Test", "test_"))]
-    for made in ("Halving", "ScoreModel", "Symmetry", "WorstRank", "score_histogram", "best_of"):
+    for made in ("Midway", "ScoreModel", "Symmetry", "WorstRank", "score_histogram", "best_of"):
         assert any(made in name for name in tests), made
 
 

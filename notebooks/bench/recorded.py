@@ -1,7 +1,7 @@
-"""What halving and auto are worth on 60 prompts, replayed from recorded scores: `python -m notebooks.bench.recorded`.
+"""What halving and auto are worth, replayed from recorded scores: `python -m notebooks.bench.recorded`.
 
-`results/ladders.safetensors` has, for both models, 40 noises of each of 60 evaluation prompts of "shapes" and of
-"shapes-hard", scored by all verifiers on the way and in the end (`noise_search.shapes.train.ladders`). The algorithm
+`results/ladders.safetensors` has, for both models, 40 noises of each of 36 evaluation prompts of "shapes" and of the 60
+of "shapes-hard", scored by all verifiers on the way and in the end (`noise_search.shapes.train.ladders`). The algorithm
 and the driver are the real ones; a table answers in place of the model (`noise_search.engine.recorded`). Each prompt is
 searched in several random orders of its noises, whose mean counts, and intervals are Student's t over prompts. Where
 `auto` chooses random search, its worth is 1 by definition. It writes `results/recorded.csv`.
@@ -10,8 +10,7 @@ searched in several random orders of its noises, whose mean counts, and interval
 import csv
 import json
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from noise_search.comparison.statistics.multiplier import Multiplier, multiplier
 from noise_search.engine.recorded import Found, Ladder, bare_space, search_recorded
 from noise_search.models import load_model
 from noise_search.order_statistics import expected_best
-from noise_search.resolve import resolve_aggregator, resolve_calibration, resolve_verifier, verifier_facts
+from noise_search.resolve import resolve_aggregator, resolve_calibration, verifier_facts
 from noise_search.settings import ModelSettings
 from noise_search.shapes import EMBEDDED_MODELS
 
@@ -39,7 +38,7 @@ COUNTS = (2, 3, 4, 6, 8, 12, 16)
 VERIFIERS = (("clip",), ("aesthetic",), ("vlm",), ("clip", "aesthetic"))
 COLUMNS = (
     *("model", "task", "verifier", "algorithm", "chosen", "candidates", "worth", "low", "high", "saturated"),
-    *("score", "random", "nfe", "looks", "look", "seconds"),
+    *("score", "random", "nfe", "looks", "look", "cost"),
     *("oracle", "oracle_random", "oracle_difference", "oracle_low", "oracle_high"),
 )
 
@@ -88,35 +87,12 @@ class Task:
         return Ladder((*self.looks, STEPS), rows)
 
 
-def look_costs(model: str, prompt: str = "a red circle", images: int = 32, repeats: int = 3) -> dict[str, float]:
-    """What decoding an image and scoring it takes by each verifier, in evaluations of the denoiser, by one run."""
-    loaded = load_model(model, ModelSettings())
-    verifiers = [resolve_verifier(name, loaded) for name in ("clip", "aesthetic", "vlm")]
-
-    def seconds(call: Callable[[], object]) -> float:
-        call()
-        started = time.perf_counter()
-        for _ in range(repeats):
-            call()
-        return (time.perf_counter() - started) / repeats
-
-    with loaded.sampler as sampler:
-        noises = sampler.space().fresh(range(images), sampler.condition(prompt))
-        step = seconds(lambda: sampler.run(noises, 2)) / 2
-        begun = sampler.run(noises, 2).final
-        decode, pictures = seconds(lambda: sampler.decode(begun)), sampler.decode(begun)
-        scored = {}
-        for one in verifiers:
-            one.load("cpu")
-            scored[one.name] = seconds(lambda one=one: one(pictures, [prompt] * images))  # type: ignore[misc]
-    return {name: (decode + own) / step for name, own in scored.items()}
-
-
-def measured(model: str, task: str, names: tuple[str, ...], look: float) -> Iterator[dict[str, object]]:
-    """A row for each budget that the noises suffice for, of halving and of auto; a look costs so many evaluations."""
+def measured(model: str, task: str, names: tuple[str, ...]) -> Iterator[dict[str, object]]:
+    """A row for each budget that the noises suffice for, of halving and of auto."""
     loaded = load_model(model, ModelSettings())
     aggregator = resolve_aggregator(list(names), loaded)
     keys = {one.name: one.key for one in aggregator.verifiers}
+    look = loaded.priced.look_price or 0.0
     known = Task.load(model, task)
     calibration = resolve_calibration(None, loaded.facts, STEPS, aggregator)
     pools = [_pool(known, at, names, order) for at in range(len(known.prompts)) for order in range(ORDERS)]
@@ -142,10 +118,10 @@ def measured(model: str, task: str, names: tuple[str, ...], look: float) -> Iter
             "looks": round(float(np.mean(looks)), 2),
             **_beside(known, names, winners, count),
         }
-        row |= {"look": round(look, 3), "seconds": _seconds(row, count, look)}
+        row |= {"look": round(look, 3), "cost": _cost(row, count, look)}
         chosen, _ = Auto().choose(terms)
         yield {**where, "algorithm": "halving", "chosen": "halving", **row}
-        by_definition = {"worth": 1, "low": 1, "high": 1, "nfe": count * STEPS, "looks": count, "seconds": 1}
+        by_definition = {"worth": 1, "low": 1, "high": 1, "nfe": count * STEPS, "looks": count, "cost": 1}
         same = {"score": row["random"], "oracle": row["oracle_random"]}
         same |= {name: 0 for name in ("oracle_difference", "oracle_low", "oracle_high")}
         auto = row if chosen == Halving() else {**row, **by_definition, **same}
@@ -174,8 +150,8 @@ def _worth(count: int, told: Multiplier, records: list[Record]) -> dict[str, obj
     }
 
 
-def _seconds(row: dict[str, Any], count: int, look: float) -> float:
-    """Time of the search over that of random search for an equal score, by evaluations and looks."""
+def _cost(row: dict[str, Any], count: int, look: float) -> float:
+    """What the search takes over what random search takes for an equal score, looks counted at their price in FLOPs."""
     return round((row["nfe"] + row["looks"] * look) / (row["worth"] * count * (STEPS + look)), 4)
 
 
@@ -212,13 +188,12 @@ def _own(known: Task, at: int, names: tuple[str, ...]) -> np.ndarray:
 def main() -> None:
     """Write the file."""
     logging.basicConfig(level=logging.WARNING)
-    costs = {model: look_costs(model) for model in EMBEDDED_MODELS}
     found = [
         row
         for task in ("shapes", "shapes-hard")
         for model in EMBEDDED_MODELS
         for names in VERIFIERS
-        for row in measured(model, task, names, max(costs[model][name] for name in names))
+        for row in measured(model, task, names)
     ]
     with FILE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

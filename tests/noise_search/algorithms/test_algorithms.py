@@ -11,6 +11,7 @@ from scipy import stats
 from contracts.algorithm import AlgorithmContract, in_another_process, run, scored_by
 from noise_search import Job, RandomSearch, SearchOverPaths, ZeroOrderSearch, search
 from noise_search.algorithms import Auto, Halving
+from noise_search.algorithms.base import Terms
 from noise_search.shapes import EMBEDDED_MODELS
 from samplers import DenoiserSampler, NoiseSpace, ddim
 from tiny.command import PROMPT
@@ -186,7 +187,7 @@ def test_paths_with_one_path_and_no_rounds_is_one_sample():
     ],
 )
 def test_default_rounds_count_back_from_the_end(steps, start, turns):
-    found = SearchOverPaths(branches=1).describe(space(steps), 10**6)
+    found = SearchOverPaths(branches=1).describe(Terms(space(steps), 10**6))
     level = space(steps).noise_level
     assert found["start"] == pytest.approx(level(start), abs=1e-4)
     assert [(r["up"], r["down"]) for r in found["rounds"]] == [
@@ -200,7 +201,7 @@ def test_default_rounds_count_back_from_the_end(steps, start, turns):
 def test_rounds_never_touch_pure_noise_and_always_progress(steps, shift):
     sigmas = [shift * s / (1 + (shift - 1) * s) for s in (1 - i / steps for i in range(steps))]
     grid = NoiseSpace((3, 4, 4), ("channel", "height", "width"), tuple(1 - s for s in (*sigmas, 0.0)), (*sigmas, 0.0))
-    found = SearchOverPaths(branches=1).describe(grid, 10**6)
+    found = SearchOverPaths(branches=1).describe(Terms(grid, 10**6))
     downs = [found["start"], *(r["down"] for r in found["rounds"])]
     assert len(found["rounds"]) == min(3, steps - 2) and downs[-1] == 0
     assert all(after < before for before, after in itertools.pairwise(downs))
@@ -232,7 +233,7 @@ def test_paths_spend_the_budget_when_branches_are_not_given():
 
 
 def test_paths_shed_rounds_then_paths_where_the_budget_is_small():
-    shapes = [SearchOverPaths().describe(space(20), 20 * n) for n in (4, 8, 16)]
+    shapes = [SearchOverPaths().describe(Terms(space(20), 20 * n)) for n in (4, 8, 16)]
     assert [(s["paths"], len(s["rounds"])) for s in shapes] == [(1, 1), (2, 2), (2, 3)]
 
 
@@ -274,7 +275,7 @@ def test_published_rounds_end_where_a_diffusion_models_grid_does():
     grid = NoiseSpace(
         (1, 2, 2), ("c", "h", "w"), *ddim.grid(table[sorted(steps, reverse=True)].tolist(), float(table[0]))
     )
-    schedule = published.describe(grid, 10**6)
+    schedule = published.describe(Terms(grid, 10**6))
     assert [r["down"] for r in schedule["rounds"]] == pytest.approx([0.08, 0.05, 0.0284], abs=2e-3)
 
 
@@ -321,7 +322,7 @@ def test_the_published_levels_are_refused_on_a_grid_that_starts_below_them():
         (lambda: SearchOverPaths(literal=True, start=0.5), "must be below 1, pure noise"),
         (lambda: run(SearchOverPaths(), CountingSampler(2), nfe=40), "at least 3 steps"),
         (lambda: run(SearchOverPaths(literal=True), DenoiserSampler(exact_x0, space(8))), "function"),
-        (lambda: SearchOverPaths(literal=True).describe(space(8), 400), r"noise level 0\.11, the nearest point"),
+        (lambda: SearchOverPaths(literal=True).describe(Terms(space(8), 400)), r"noise level 0\.11, the nearest point"),
     ],
 )
 def test_options_and_grids_that_make_no_sense_are_refused(make, match):
@@ -347,7 +348,7 @@ def test_an_algorithm_from_elsewhere_describes_itself_as_it_likes():
         def plan(self, problem):
             yield Job(problem.fresh(2), problem.space.end)
 
-        def describe(self, space, nfe):
-            return {"beams": 2, "rounds": nfe // space.end}
+        def describe(self, terms):
+            return {"beams": 2, "rounds": terms.nfe_total // terms.space.end}
 
     assert run(Beams()).schedule == "beams 2, rounds 15"
