@@ -142,12 +142,16 @@ def _worth(found: dict[str, float]) -> str:
     """Of a row of `recorded`; nothing is told where it wasn't run, and no number where the score saturates."""
     if not found:
         return "-"
+    if found["low"] == found["high"]:  # by definition
+        return "random"
     if found["saturated"]:
         return "saturated"
     return told((found["worth"], found["low"], found["high"]), 2)
 
 
 def _truth(found: dict[str, float]) -> str:
+    if found and found["low"] == found["high"]:
+        return "random"
     return told((found["oracle_difference"], found["oracle_low"], found["oracle_high"]), 2, "+") if found else "-"
 
 
