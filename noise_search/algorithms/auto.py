@@ -40,15 +40,10 @@ class Auto:
             return RandomSearch(), f"{terms.nfe_total} NFE begin no more noises than they finish"
         worth = self._worth(terms)
         if worth is not None:
-            told = f"in the calibration that was worth {worth:.1f} times as many random candidates"
-        elif terms.calibration is not None:
-            told = "there they tell enough, as the calibration says"
-        else:
-            told = "the usual steps: nothing was calibrated, so what it gains can't be told"
-        return (
-            Halving(),
-            f"x0 predictions are ranked after {', '.join(map(str, shape.rungs))} of {terms.space.end} steps; {told}",
-        )
+            return Halving(), f"in the calibration such pruning was worth {worth:.1f} times as many random candidates"
+        if terms.calibration is not None:
+            return Halving(), "x0 predictions tell enough by then, as the calibration says"
+        return Halving(), "at the usual steps: nothing was calibrated, so what it gains can't be told"
 
     def plan(self, problem: Problem) -> Plan:
         """The plan of the algorithm that is chosen."""

@@ -35,7 +35,10 @@ def blank(width: float, height: float) -> Figure:
 # Ink on white, whatever style the user has: a dark one would write in white on it.
 @style.context("default")
 def score_curve(result: ResultData) -> Figure:
-    """Raw score against NFE, a panel per verifier: finished candidates as dots, the best so far as a line."""
+    """Raw score against NFE, a panel per verifier: the best so far as a line, finished candidates as dots.
+
+    x0 predictions of those on their way are crosses.
+    """
     curves = result.curves()
     figure = blank(5.5 * len(curves), 3.6)
     _draw_curves(result, figure.subplots(1, len(curves), squeeze=False)[0])
@@ -57,7 +60,11 @@ def overview(result: ResultData) -> Figure:
 def _draw_curves(result: ResultData, panels: Sequence[Axes]) -> None:
     curves = result.curves()
     done = [c for c in result.candidates if c.finished and c.failure is None]
+    begun = [c for c in result.candidates if not c.finished and not c.draft and c.failure is None]
     for panel, (key, points) in zip(panels, curves.items(), strict=True):
+        if begun:
+            way = [c.nfe for c in begun], [c.scores[key] for c in begun]
+            panel.plot(*way, "x", color=_GREY, alpha=0.6, markersize=4, label="x0 predictions")
         panel.plot([c.nfe for c in done], [c.scores[key] for c in done], ".", color=_GREY, label="candidates")
         panel.plot(*zip(*points, strict=True), drawstyle="steps-post", color=_INK, label="best so far")
         panel.plot(result.best.nfe, result.best.scores[key], "o", color=_ACCENT, label="winner")

@@ -197,9 +197,9 @@ def test_auto_falls_back_to_random_search_and_says_why(here, why):
 def test_auto_takes_halving_where_nothing_speaks_against_it():
     measured = replace(KNOWN, worth={8: 1.5})
     for here, why in (
-        (GOOD, "ranked after 6, 9 of 20 steps; there they tell enough, as the calibration says"),
-        (replace(GOOD, calibration=measured), "in the calibration that was worth 1.5 times as many random candidates"),
-        (terms(320), "the usual steps: nothing was calibrated, so what it gains can't be told"),
+        (GOOD, "x0 predictions tell enough by then, as the calibration says"),
+        (replace(GOOD, calibration=measured), "such pruning was worth 1.5 times as many random candidates"),
+        (terms(320), "at the usual steps: nothing was calibrated, so what it gains can't be told"),
     ):
         algorithm, told = Auto().choose(here)
         assert algorithm == Halving() and why in told
