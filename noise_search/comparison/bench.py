@@ -9,6 +9,7 @@ import torch
 
 from noise_search.algorithms.base import SearchAlgorithm
 from noise_search.arguments import check_counts, first_seed
+from noise_search.comparison.cells import RANDOM
 from noise_search.comparison.compare import compare
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.standard_pools import StandardPools
@@ -117,6 +118,7 @@ def _seconds(pools: StandardPools, prompt: str, verifier: str, batch_size: int |
         ValueError: their scores aren't those that are shipped.
     """
     asked: dict[str, Any] = {"model": pools.model, "verifier": verifier, "batch_size": batch_size, "device": device}
+    asked["algorithm"] = RANDOM
     search(prompt, candidates=1, progress=False, **asked)  # the first search loads and warms up
     made = search(prompt, candidates=_TRIED, seed=first_seed(prompt), progress=False, **asked)
     shipped = pools.scores[verifier][pools.prompts.index(prompt)]

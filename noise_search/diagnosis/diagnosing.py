@@ -69,7 +69,9 @@ def diagnose(
         AllCandidatesFailed: the search has no winner.
 
     Example:
-        result = noise_search.search("a red circle", candidates=16, top_k=16, judges=["vlm", "oracle"])
+        result = noise_search.search(
+            "a red circle", algorithm="random", candidates=16, top_k=16, judges=["vlm", "oracle"]
+        )
         print(noise_search.diagnose(result))
     """
     if not isinstance(result, SearchResult):

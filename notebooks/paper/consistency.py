@@ -30,9 +30,8 @@ def scores_of(model):
     prompts = [prompt.text for prompt in evaluation_prompts()[::3]]
     clip = CLIPScore(WEIGHTS / "clip")
     same = [Consistency(level, "clip", model=WEIGHTS / "clip") for level in LEVELS]
-    results = search(
-        prompts, model=model, verifier=[clip, *same], candidates=NOISES, top_k=NOISES, batch_size=16, progress=False
-    )
+    how = {"algorithm": "random", "candidates": NOISES, "top_k": NOISES, "batch_size": 16, "progress": False}
+    results = search(prompts, model=model, verifier=[clip, *same], **how)
     table = []
     for prompt, result in zip(prompts, results, strict=True):
         pictures = torch.stack([torch.from_numpy(c.pixels).permute(2, 0, 1).float() / 255 for c in result.candidates])

@@ -132,6 +132,7 @@ def gate_d(weights: Path, name: str, rounds: int = 3) -> float:
         search(
             "a red circle",
             model=str(weights / name),
+            algorithm="random",
             candidates=16,
             seed=16 * turn,
             batch_size=16,

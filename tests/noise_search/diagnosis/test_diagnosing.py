@@ -147,8 +147,8 @@ def test_no_gain_has_its_own_sentence():
 
 
 def test_moved_noise_is_checked_and_later_noise_is_named():
-    climbed = search(PROMPT, algorithm="zero-order", candidates=4, **QUICK)
-    paths = search(PROMPT, algorithm="paths", candidates=4, **QUICK)
+    climbed = search(PROMPT, candidates=4, **QUICK | {"algorithm": "zero-order"})
+    paths = search(PROMPT, candidates=4, **QUICK | {"algorithm": "paths"})
     assert diagnose(climbed).noise.renoised == 0
     found, renoised = diagnose(paths), [op["op"] for op in paths.recipe.operations].count("renoise")
     assert renoised and found.noise.renoised == renoised and "isn't checked" in str(found)

@@ -44,7 +44,7 @@ VALUES = [
     ({"time_limit": 0}, "time_limit=0"),
     ({"seed": -1}, "seed=-1"),
     ({"target_score": float("nan")}, "target_score=nan"),
-    ({"target_score": 0.5, "verifier": [brightness, contrast]}, "target_score"),
+    ({"target_score": 0.5, "verifier": [brightness, contrast], "ensemble": "mean-rank"}, "only ranks a pool"),
     ({"height": 0, **EMBEDDED}, "height=0"),
     ({"steps": 0, **EMBEDDED}, "steps=0"),
     ({"eta": 2.0, **EMBEDDED}, "eta=2.0 must be from 0"),

@@ -46,7 +46,7 @@ class FakeWorker:
             pixels=np.full((count, 4, 4, 3), seeds[:, None, None, None], np.uint8) if batch.score else None,
             scores={"seed": seeds} if batch.score else {},
             failures=(None,) * count,
-            pictures=1,
+            pictures=int(batch.score),
             device="elsewhere",
         )
         return pickle.loads(pickle.dumps(done))
