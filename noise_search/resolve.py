@@ -186,7 +186,7 @@ def read_calibrations(file: Path) -> tuple[Calibration, ...]:
     Raises:
         ValueError: no such file, or another content.
     """
-    if not file.exists():
+    if not file.is_file():
         raise ValueError(f"no calibration at {file}; noise_search.calibrate(...).save({str(file)!r}) writes one")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -208,6 +208,8 @@ def resolve_calibration(asked: Knowledge, model: ModelFacts, steps: int, aggrega
     """
     if isinstance(asked, str | Path):
         asked = read_calibrations(Path(asked))
+    if not (asked is None or isinstance(asked, Calibration) or hasattr(asked, "__iter__")):
+        raise TypeError(f"calibration={asked!r:.40} must be what calibrate() returns, or a file of it")
     given = _shipped() if asked is None else (asked,) if isinstance(asked, Calibration) else tuple(asked)
     fitting = {one.verifier: one for one in given if one.model == model.identity and one.steps == steps}
     keys = [one.key for one in aggregator.scores]

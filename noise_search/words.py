@@ -36,7 +36,7 @@ def schedule_in_words(schedule: Mapping[str, Any]) -> str:
         begun, *kept = schedule["rows"]
         going = zip(schedule["rungs"], kept, strict=True)
         looks = ", ".join(f"{rows} {'goes' if rows == 1 else 'go'} on after step {at}" for at, rows in going)
-        return f"{counted(begun, 'noise')} begun, " + (looks or "all finished") + f", of {schedule['steps']} steps"
+        return f"{counted(begun, 'noise')} begun, {looks or 'all finished'}, of {counted(schedule['steps'], 'step')}"
     if schedule.keys() == {"candidates", "steps"}:
         return f"up to {counted(schedule['candidates'], 'candidate')} of {counted(schedule['steps'], 'step')}"
     return ", ".join(f"{name} {value}" for name, value in schedule.items())  # of an algorithm from elsewhere

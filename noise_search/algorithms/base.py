@@ -51,6 +51,9 @@ class Job:
                 f"job stops at grid point {self.stop}, but its rows are at {self.states.step}; stop after them"
             )
         for name, points in (("keep", self.keep), ("looks", self.looks)):
+            if not isinstance(points, Sequence) or not all(isinstance(point, int) for point in points):
+                raise TypeError(f"{name}={points!r:.40} must be grid points, such as (4, 8)")
+            object.__setattr__(self, name, tuple(points))
             if any(not self.states.step < k < self.stop for k in points):
                 raise ValueError(f"{name}={points} must lie between {self.states.step} and {self.stop}, ends excluded")
         if self.transition is not None:

@@ -300,6 +300,8 @@ def _loop(
         reporter.close()
         for one in searches:
             one.flush()
+        if isinstance(error, Exception | KeyboardInterrupt):
+            _rescue(searches, evaluator)
         if not isinstance(error, Exception | KeyboardInterrupt) or all(one.pool.best is None for one in searches):
             raise
         name = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
@@ -311,6 +313,17 @@ def _loop(
         return error
     reporter.close()
     return None
+
+
+def _rescue(searches: list[PromptSearch], evaluator: Evaluator) -> None:
+    """After an early end, finish what each prompt without an image would finish next, as far as that can be done."""
+    works = [work for one in searches if one.pool.best is None for work in one.finishing_work()[:1]]
+    try:
+        for outcomes in evaluator.run(works, lambda _: False):
+            for one in searches:
+                one.record([outcome for outcome in outcomes if outcome.work.prompt == one.index])
+    except Exception as error:
+        log.debug("what was begun couldn't be finished", exc_info=error)
 
 
 class _Size:

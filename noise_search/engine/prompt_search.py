@@ -11,6 +11,7 @@ from noise_search.arguments import check_counts, check_numbers
 from noise_search.engine.evaluator import Outcome, Work
 from noise_search.engine.pool import Pool
 from noise_search.results.candidate import Candidate
+from noise_search.results.data import BEYOND
 from noise_search.results.ledger import Ledger
 from samplers.recipe import Recipe
 from samplers.space import NoiseSpace
@@ -187,7 +188,7 @@ class PromptSearch:
             self.ledger.refund(outcome.cost)
             self.ledger.nfe_waste += outcome.cost
             if outcome.work.job.score:
-                self.pool.unranked(outcome, self._spent, failure=f"beyond the end of the search ({self._limit})")
+                self.pool.unranked(outcome, self._spent, failure=f"{BEYOND} ({self._limit})")
             return []
         self._spent += outcome.cost
         candidate = self.pool.take(outcome, self._spent)

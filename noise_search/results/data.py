@@ -12,6 +12,9 @@ from noise_search.results.ledger import Ledger
 from noise_search.words import constraints, counted, schedule_in_words, violation
 from samplers.recipe import Recipe
 
+BEYOND = "beyond the end of the search"
+"""How the failure of a row begins that ran in the round of a limit, after the row that reached it."""
+
 
 class AllCandidatesFailed(RuntimeError):
     """No candidate has a usable image and score, so there is no winner to return.
@@ -94,7 +97,8 @@ class ResultData:
         return next((c for c in finished if self._plain(c)), finished[0])
 
     def _plain(self, candidate: Candidate) -> bool:
-        return candidate.seed == int(self.settings["seed"]) % 2**32
+        beyond = (candidate.failure or "").startswith(BEYOND)
+        return candidate.seed == int(self.settings["seed"]) % 2**32 and not beyond
 
     @property
     def first_name(self) -> str:

@@ -304,3 +304,28 @@ def test_the_sampler_of_another_eta_makes_its_own_noise_0():
     plain = toy_search(DenoiserSampler(exact_x0, space(), eta=1.0), nfe=END, seed=3)
     assert result.first_score == pytest.approx(plain.score, abs=1e-6)
     assert isinstance(State.cat([space().fresh([0])]), State)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), RuntimeError("boom")], ids=["ctrl-c", "error"])
+def test_a_race_that_is_stopped_on_its_way_finishes_its_best(stop):
+    def failing(candidate):
+        if candidate.id == 4:
+            raise stop
+
+    result = toy_search(algorithm="halving", nfe=96, on_candidate=failing, batch_size=5, on_interrupt="return")
+    assert result.error is stop and result.best.finished
+    begun = [c for c in result.candidates if not c.finished]
+    assert result.best.seed == max(begun, key=lambda c: c.score).seed
+
+
+def test_noise_0_beyond_a_limit_gives_no_first_score():
+    result = run(racing, seed=3, target_score=-9.0)
+    assert result.stop_reason.startswith("target score") and result.first_score is not None
+    late = toy_search(algorithm="halving", nfe=64, target_score=-9.0)
+    assert late.first_score is None or np.isfinite(late.first_score)
+
+
+@pytest.mark.parametrize("points", [3, (1.5,), "ab"])
+def test_points_of_another_kind_are_refused(points):
+    with pytest.raises(TypeError, match="must be grid points, such as"):
+        Job(space().fresh([0]), END, looks=points)
