@@ -165,8 +165,9 @@ class Problem(Protocol):
     def baseline(self) -> bool:
         """Whether random search's noise 0 is finished in any case.
 
-        An algorithm runs it like any other noise, and the driver finishes it in the end from wherever it was left;
-        what that takes is never in `nfe_left`.
+        An algorithm runs it like any other noise, and the driver finishes it in the end from wherever the sampler's
+        own steps (transition None) had brought it; what that takes is never in `nfe_left`. One that begins no noise 0
+        so has no baseline.
         """
         ...
 

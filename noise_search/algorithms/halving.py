@@ -34,8 +34,9 @@ class Halving:
     The scores of the first rung are the reference of z-scores, where an ensemble of them is searched by.
 
     Attributes:
-        rungs: shares of the steps at which x0 predictions are ranked, in (0, 1), rising; None as above.
-        keep: the share of a rung that goes on, in (0, 1).
+        rungs: shares of the steps at which x0 predictions are ranked, in (0, 1), rising; None as above. One that rounds
+            to no step between the first and the last is left out.
+        keep: the share of a rung that goes on to the next, in (0, 1); of the last one `finish` count.
         finish: how many are finished at least; None for 2, and 1 below 8 whole trajectories.
 
     Raises:

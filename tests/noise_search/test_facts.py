@@ -6,8 +6,9 @@ import diffusers
 import numpy as np
 import pytest
 
-from noise_search.models import LoadedModel, ModelCard
-from noise_search.resolve import verifier_facts
+from noise_search.models import LoadedModel, ModelCard, load_model
+from noise_search.resolve import resolve_aggregator, resolve_calibration, verifier_facts
+from noise_search.settings import ModelSettings
 from samplers import DenoiserSampler, NoiseSpace, PipelineSampler, flow_matching
 from tiny.pipelines import tiny
 from verifiers import Brightness, FunctionVerifier, MeanRank, MeanZ, Saturation
@@ -81,3 +82,12 @@ def test_an_ensemble_reads_the_prompt_or_costs_money_where_one_of_it_does():
     free, mixed = MeanRank(Brightness(), Saturation()), MeanRank(Brightness(), FunctionVerifier(rented))
     told = [(facts.prompt_agnostic, facts.paid) for facts in map(verifier_facts, (free, mixed))]
     assert told == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize("model", ["shapes-flow", "shapes-ddim"])
+def test_the_embedded_models_bring_calibrations_that_fit_them(model):
+    loaded = load_model(model, ModelSettings())
+    for names in ("clip", "aesthetic", "vlm", ["clip", "aesthetic"]):
+        found = resolve_calibration(None, loaded.facts, 20, resolve_aggregator(names, loaded))
+        assert found is not None and found.first_above(0.5) < found.first_above(0.88)
+    assert resolve_calibration(None, loaded.facts, 10, resolve_aggregator("clip", loaded)) is None
