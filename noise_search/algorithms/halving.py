@@ -67,6 +67,8 @@ class Halving:
     def __post_init__(self) -> None:
         check_counts(finish=self.finish)
         check_between("keep", self.keep, 0, 1)
+        if not isinstance(self.rungs, tuple | list | None):
+            raise TypeError(f"rungs={self.rungs!r:.40} must be shares of the steps, such as (0.3, 0.45)")
         for rung in self.rungs or ():
             check_between("rungs", rung, 0, 1)
         if self.rungs is not None and (not self.rungs or sorted(set(self.rungs)) != list(self.rungs)):

@@ -135,12 +135,13 @@ def test_the_winner_of_a_race_is_replayed_as_one_trajectory():
         ({"rungs": (0.5, 0.3)}, "must be shares of the steps that rise"),
         ({"rungs": ()}, "must be shares of the steps that rise"),
         ({"rungs": (1.5,)}, "rungs=1.5"),
+        ({"rungs": 0.3}, r"rungs=0.3 must be shares of the steps, such as"),
         ({"keep": 1.0}, "keep=1.0"),
         ({"finish": 0}, "finish=0"),
     ],
 )
 def test_races_that_make_no_sense_are_refused(wrong, told):
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises((ValueError, TypeError), match=told):
         Halving(**wrong)
 
 
