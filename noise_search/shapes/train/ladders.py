@@ -3,7 +3,8 @@
 `python -m noise_search.shapes.train.ladders sample --shards DIRECTORY` writes a file per model and prompt, and leaves
 out those that are there: a minute for each on one CPU core. Several processes may share the work, one of them with
 `--reverse`. `pack` writes what the bench reads. Of the hard prompts only the way is run, as their finished images have
-been scored by `noise_search.shapes.train.pools`.
+been scored by `noise_search.shapes.train.pools`. The task "common" has the same noises for all prompts: what seeds are
+worth over prompts is learned from it.
 """
 
 import argparse
@@ -31,11 +32,39 @@ from noise_search.shapes.oracle import judge
 
 log = logging.getLogger("noise_search.shapes.train.ladders")
 VERIFIERS = ("clip", "aesthetic", "vlm")
-TASKS = {"shapes": 6, "shapes-hard": None}
-"""Sets of evaluation prompts, and how many of each family; None for all."""
 LOOKS = (4, 5, 6, 7, 8, 9, 10)
-NOISES = 40
 _BATCH = 32
+
+
+@dataclass(frozen=True)
+class Task:
+    """Evaluation prompts, and which noises they are run with.
+
+    Attributes:
+        prompts: the set's name.
+        per_family: how many of each family; None for all.
+        noises: how many.
+        common: whether all prompts have the noises of seeds 0, 1, ..., or each its own.
+        finish: whether they are run to the end.
+    """
+
+    prompts: str
+    per_family: int | None = None
+    noises: int = 40
+    common: bool = False
+    finish: bool = True
+
+    def seeds(self, prompt: str) -> range:
+        """Of a prompt's noises."""
+        first = 0 if self.common else first_seed(prompt)
+        return range(first, first + self.noises)
+
+
+TASKS = {
+    "shapes": Task("shapes", 6),
+    "shapes-hard": Task("shapes-hard", finish=False),
+    "common": Task("shapes", 6, noises=64, common=True),
+}
 
 
 @dataclass(frozen=True)
@@ -48,11 +77,14 @@ class Shard:
     prompt: str
 
     @classmethod
-    def all(cls, directory: Path, models: Iterable[str] = EMBEDDED_MODELS) -> Iterator["Shard"]:
+    def all(
+        cls, directory: Path, models: Iterable[str] = EMBEDDED_MODELS, tasks: Iterable[str] = TASKS
+    ) -> Iterator["Shard"]:
         """Those of every model, task and prompt."""
         for model in models:
-            for task, per_family in TASKS.items():
-                for prompt in load(task, split="evaluation", per_family=per_family).texts:
+            for task in tasks:
+                asked = TASKS[task]
+                for prompt in load(asked.prompts, split="evaluation", per_family=asked.per_family).texts:
                     yield cls(directory / f"{model}-{task}-{first_seed(prompt):010d}.safetensors", model, task, prompt)
 
 
@@ -67,14 +99,14 @@ class Ladders:
         self.names = {one.key: one.name for one in verifiers}
         self._scorer, self.sampler = Scorer(verifiers), loaded.sampler
 
-    def run(self, prompt: str, finish: bool) -> dict[str, np.ndarray]:
+    def run(self, prompt: str, task: Task) -> dict[str, np.ndarray]:
         """Float32 scores `[noise, look]` by verifier, of the finished images last and with verdicts where wanted."""
         condition = self.sampler.condition(prompt)
         space = self.sampler.space()
-        points = [*LOOKS, *([space.end] if finish else [])]
-        seeds = range(first_seed(prompt), first_seed(prompt) + NOISES)
+        points = [*LOOKS, *([space.end] if task.finish else [])]
+        seeds = task.seeds(prompt)
         parts: list[dict[str, np.ndarray]] = []
-        for at in range(0, NOISES, _BATCH):
+        for at in range(0, len(seeds), _BATCH):
             noises = space.fresh(seeds[at : at + _BATCH], condition)
             run = self.sampler.run(noises, points[-1], keep=tuple(points[:-1]))
             found: dict[str, list[np.ndarray]] = {}
@@ -84,24 +116,24 @@ class Ladders:
                 for key, values in scores.items():
                     found.setdefault(self.names[key], []).append(values)
             part = {name: np.stack(values, 1).astype(np.float32) for name, values in found.items()}
-            if finish:
+            if task.finish:
                 verdicts = judge(images, [prompt] * len(noises))
                 part["oracle"] = np.array([-1 if v.strict is None else int(v.strict) for v in verdicts], np.int8)
             parts.append(part)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def sample(directory: Path, models: Sequence[str], device: str, reverse: bool) -> None:
+def sample(directory: Path, models: Sequence[str], tasks: Sequence[str], device: str, reverse: bool) -> None:
     """Run what is missing."""
     started = time.perf_counter()
     for model in models:
         ladders = Ladders(model, device)
         with ladders.sampler:
-            shards = list(Shard.all(directory, [model]))
+            shards = list(Shard.all(directory, [model], tasks))
             for shard in reversed(shards) if reverse else shards:
                 if shard.file.exists():
                     continue
-                scores = ladders.run(shard.prompt, finish=shard.task == "shapes")
+                scores = ladders.run(shard.prompt, TASKS[shard.task])
                 about = {
                     "model": model,
                     "task": shard.task,
@@ -136,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shards", type=Path, required=True, help="directory of the files")
     parser.add_argument("--file", type=Path, help="what pack writes")
     parser.add_argument("--models", nargs="*", default=list(EMBEDDED_MODELS))
+    parser.add_argument("--tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--reverse", action="store_true", help="begin with the last prompt")
     asked = parser.parse_args(arguments)
@@ -143,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     asked.shards.mkdir(parents=True, exist_ok=True)
     if asked.what == "sample":
-        sample(asked.shards, asked.models, asked.device, asked.reverse)
+        sample(asked.shards, asked.models, asked.tasks, asked.device, asked.reverse)
     else:
         pack(asked.shards, asked.file)
 
