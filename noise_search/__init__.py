@@ -10,7 +10,15 @@ _collisions.check()
 
 if TYPE_CHECKING:
     from noise_search import prompt_sets
-    from noise_search.algorithms import ALGORITHMS, Auto, Halving, RandomSearch, SearchOverPaths, ZeroOrderSearch
+    from noise_search.algorithms import (
+        ALGORITHMS,
+        Auto,
+        Climb,
+        Halving,
+        RandomSearch,
+        SearchOverPaths,
+        ZeroOrderSearch,
+    )
     from noise_search.algorithms.base import Evaluation, Job, Problem, SearchAlgorithm
     from noise_search.algorithms.knowledge import Calibration
     from noise_search.calibrating.calibrate import calibrate
@@ -36,6 +44,7 @@ _ROOMS = {  # where each public name lives; imported at its first use, so that t
     "Calibration": "algorithms.knowledge",
     "CalibrationResult": "calibrating.result",
     "Candidate": "results.candidate",
+    "Climb": "algorithms",
     "Comparison": "comparison.comparison",
     "Diagnosis": "diagnosis",
     "Evaluation": "algorithms.base",
@@ -84,6 +93,7 @@ __all__ = [
     "Calibration",
     "CalibrationResult",
     "Candidate",
+    "Climb",
     "Comparison",
     "Diagnosis",
     "Evaluation",

@@ -1,5 +1,6 @@
 """Zero-order search: climb from a noise to its best neighbour, round by round."""
 
+import math
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import ClassVar
@@ -7,6 +8,12 @@ from typing import ClassVar
 from noise_search.algorithms.base import Evaluation, Job, Plan, Problem
 from noise_search.arguments import check_counts, check_flags, check_numbers
 from samplers.state import State
+
+_STARTS, _PATIENCE, _PARENTS = 8, 3, 3
+"""Of the adaptive variant: noises to start from, rounds without gain until a restart, and parents of a mean."""
+_WINNERS = 0.25
+"""Share of neighbours that should beat their pivot: the best of one to twenty of them is largest by such steps."""
+_SINES = (0.05, 0.95)
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,10 @@ class ZeroOrderSearch:
             rounds.
         literal: the published variant: the first pivot is never scored, so that K rounds cost exactly N K
             trajectories, and the best neighbour becomes the pivot even where it is worse.
+        adaptive: starts from the best of 8 fresh noises, and from the next best where `patience` rounds, 3 when None,
+            brought nothing. `cosine` is that of the first step; from then on steps grow where more than a quarter of a
+            round beat the pivot and shrink where fewer do, as evolution strategies do (Rechenberg 1973). Each further
+            round tries the mean of the three best neighbours of the one before, too.
 
     Raises:
         ValueError: a number out of range, or what the published variant doesn't have.
@@ -46,15 +57,18 @@ class ZeroOrderSearch:
     patience: int | None = None
     chains: int = 1
     literal: bool = False
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
-        check_flags(literal=self.literal)
+        check_flags(literal=self.literal, adaptive=self.adaptive)
         check_counts(neighbours=self.neighbours, chains=self.chains, patience=self.patience)
         check_numbers(cosine=self.cosine)
         if not -1 <= self.cosine < 1:
             raise ValueError(f"cosine={self.cosine!r} must be at least -1 and below 1, where a neighbour is its pivot")
         if self.literal and (self.chains > 1 or self.patience is not None):
             raise ValueError("literal=True is the published variant: one chain without restarts; leave them out")
+        if self.adaptive and (self.chains > 1 or self.literal):
+            raise ValueError("adaptive=True is one chain that isn't published: leave chains and literal out")
 
     @property
     def baseline(self) -> bool:
@@ -65,6 +79,8 @@ class ZeroOrderSearch:
         """Yield the pivots, then rounds of neighbours until the budget is spent."""
         if self.literal:
             yield from self._published(problem)
+        if self.adaptive:
+            yield from self._adaptive(problem)
         pivots = problem.fresh(self.chains)
         (found,) = yield Job(pivots, problem.space.end)
         centres = [_noises(found, pivots)[[i]] for i in range(self.chains)]
@@ -96,6 +112,30 @@ class ZeroOrderSearch:
             states = problem.space.neighbour(pivot, problem.seeds(self.neighbours), self.cosine)
             (found,) = yield Job(states, problem.space.end)
             pivot = states[problem.rank(found)[0]]
+
+    def _adaptive(self, problem: Problem) -> Plan:
+        space, first_sine = problem.space, math.sqrt(1 - self.cosine**2)
+        noises = problem.fresh(_STARTS)
+        (found,) = yield Job(noises, space.end)
+        starts = _noises(found, noises)
+        waiting, stalled, sine, parents = problem.rank(starts), self.patience or _PATIENCE, first_sine, None
+        while True:
+            if stalled == (self.patience or _PATIENCE):
+                if not waiting:
+                    noises = problem.fresh(1)
+                    (found,) = yield Job(noises, space.end)
+                    starts, waiting = _noises(found, noises), [0]
+                pivot, stalled, sine, parents = starts[[waiting.pop(0)]], 0, first_sine, None
+            children = space.neighbour(pivot.states, problem.seeds(self.neighbours), math.sqrt(1 - sine**2))
+            if parents is not None:
+                children = State.cat([children, space.mean([parents[[i]] for i in range(len(parents))])])
+            (found,) = yield Job(children, space.end)
+            pool = Evaluation.cat([pivot, _noises(found, children)])
+            order = problem.rank(pool)  # ties to the pivot, whose id is the lowest
+            won = order.index(0)
+            parents = pool.states[[i for i in order if i][:_PARENTS]]
+            sine = min(max(sine * math.exp(won / len(children) - _WINNERS), _SINES[0]), _SINES[1])
+            pivot, stalled = pool[order[:1]], 0 if won else stalled + 1
 
 
 def _noises(found: Evaluation, noises: State) -> Evaluation:

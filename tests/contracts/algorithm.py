@@ -114,7 +114,7 @@ class AlgorithmContract:
             [1e30, 2e30],
             [0.0, 0.0, 1.0],
             [math.nan, 1.0, 2.0],
-            [math.inf, 1.0, 2.0, -math.inf],
+            [math.inf, 1.0, 2.0, -math.inf, 3.0, 1.5, 0.0],
         ],
         ids=["ties", "negative", "huge", "coarse", "nan", "inf"],
     )

@@ -10,7 +10,7 @@ from scipy import stats
 
 from contracts.algorithm import AlgorithmContract, in_another_process, run, scored_by
 from noise_search import Job, RandomSearch, SearchOverPaths, ZeroOrderSearch, search
-from noise_search.algorithms import Auto, Halving
+from noise_search.algorithms import Auto, Climb, Halving
 from noise_search.algorithms.base import Terms
 from noise_search.shapes import EMBEDDED_MODELS
 from samplers import DenoiserSampler, NoiseSpace, ddim
@@ -22,11 +22,15 @@ DEFAULTS = [
     RandomSearch(),
     ZeroOrderSearch(),
     ZeroOrderSearch(neighbours=2, cosine=0.8, patience=1, chains=3),
+    ZeroOrderSearch(adaptive=True),
     SearchOverPaths(),
     SearchOverPaths(paths=3, branches=2, rounds=2),
     SearchOverPaths(paths=1, start=0.3, backward=0.7, rounds=None),
     Halving(),
     Halving(rungs=(0.25, 0.5), keep=0.4, finish=3),
+    Climb(),
+    Climb(share=0.2, children=3, moves=("neighbour",), patience=1, finish=1),
+    Climb(moves=("branch",), rungs=(0.2, 0.9)),
     Auto(),
     *STUBS,
 ]
