@@ -86,7 +86,8 @@ class LoadedModel:
     def facts(self) -> ModelFacts:
         """What an algorithm may know of it, but for the price of a look, which takes counting: see `priced`."""
         identity = _short_hash({name: value for name, value in self._described.items() if name not in ELSEWHERE})
-        return ModelFacts(self.name, identity, self.sampler.can_stop, self.stepped or self.sampler.own_steps)
+        own_steps = self.stepped or self.sampler.own_steps
+        return ModelFacts(self.name, identity, self.sampler.can_stop, own_steps, self.sampler.can_mix)
 
     @functools.cached_property
     def priced(self) -> ModelFacts:

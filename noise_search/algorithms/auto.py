@@ -1,9 +1,10 @@
-"""The algorithm that chooses: halving where x0 predictions can be trusted, else random search, and why."""
+"""The algorithm that chooses: climbing or halving where x0 predictions can be trusted, else random search, and why."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from noise_search.algorithms.base import Plan, Problem, SearchAlgorithm, Terms
+from noise_search.algorithms.climb import Climb
 from noise_search.algorithms.halving import Halving
 from noise_search.algorithms.random_search import RandomSearch
 
@@ -11,6 +12,11 @@ _LEAST = 4
 """Whole trajectories from which on pruning is tried: at 3 its worth can't be told from 1."""
 _LATEST = 0.7
 """Share of the steps by which a prediction has to tell something, for pruning to save more than it loses."""
+_MANY = 32
+"""Whole trajectories from which on climbing is tried: at 16 halving is worth as much."""
+_RISE, _KEPT = 0.15, 0.3
+"""What twice as many random candidates than 16 have to gain, in standard deviations within a prompt, and what a
+neighbour has to keep of its parent's score, for a climb to have room and to go on."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,12 @@ class Auto:
         shape = Halving().shape(terms)
         if not shape.rungs:
             return RandomSearch(), f"{terms.nfe_total} NFE begin no more noises than they finish"
+        rise, kept = self._room(terms)
+        if min(terms.nfe_total / (_MANY * terms.space.end), rise / _RISE, kept / _KEPT) >= 1:
+            return Climb(), (
+                f"twice as many candidates still gain {rise:.2f} standard deviations, and a neighbour keeps {kept:.0%} "
+                "of its parent's score, as the calibration says"
+            )
         worth = self._worth(terms)
         if worth is not None:
             return Halving(), f"in the calibration such pruning was worth {worth:.1f} times as many random candidates"
@@ -53,7 +65,7 @@ class Auto:
     def describe(self, terms: Terms) -> dict[str, Any]:
         """How the chosen algorithm shares the budget, as plain JSON."""
         algorithm, _ = self.choose(terms)
-        if isinstance(algorithm, Halving):
+        if isinstance(algorithm, Halving | Climb):
             return algorithm.describe(terms)
         return {"candidates": terms.nfe_total // terms.space.end, "steps": terms.space.end}
 
@@ -61,6 +73,14 @@ class Auto:
     def _worth(terms: "Terms | Problem") -> float | None:
         known = terms.calibration
         return None if known is None else known.worth_at(terms.nfe_total / terms.space.end)
+
+    @staticmethod
+    def _room(terms: "Terms | Problem") -> tuple[float, float]:
+        """What random search gains from 16 to 32 candidates, and what neighbours keep; 0 where it wasn't measured."""
+        known = terms.calibration
+        if known is None:
+            return 0.0, 0.0
+        return known.rises.get(16, 0.0), known.slopes.get("neighbour 0.95", 0.0)
 
     def _against(self, terms: "Terms | Problem") -> list[tuple[bool, str]]:
         """What speaks against pruning, the first that is met first."""

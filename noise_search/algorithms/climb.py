@@ -52,8 +52,8 @@ class Climb:
     NFE of late.
 
     The rungs lie where, by the calibration, predictions and final scores have a rank correlation of .55 and .94 within
-    a prompt, and else at 30 and 50 % of the steps. Where the budget begins fewer than 4 children, the search is
-    halving.
+    a prompt, and else at 30 and 50 % of the steps. Where the budget begins fewer than 4 children, or the model can do
+    none of the moves, the search is halving.
 
     Attributes:
         share: of the budget that goes to the warm start, in (0, 1).
@@ -100,9 +100,10 @@ class Climb:
         if not self.moves or set(self.moves) - set(MOVES):
             raise ValueError(f"moves={self.moves!r:.60} must be some of {', '.join(MOVES)}")
         if self.rungs is not None:
-            for rung in self.rungs:
+            two = isinstance(self.rungs, tuple | list) and len(self.rungs) == 2
+            for rung in self.rungs if two else ():
                 check_between("rungs", rung, 0, 1)
-            if len(self.rungs) != 2 or not self.rungs[0] < self.rungs[1]:
+            if not two or not self.rungs[0] < self.rungs[1]:
                 raise ValueError(f"rungs={self.rungs} must be two shares of the steps that rise, such as (0.3, 0.5)")
 
     def plan(self, problem: Problem) -> Plan:
@@ -113,7 +114,7 @@ class Climb:
             return
         end = problem.space.end
         alive = yield from course.race(problem, 0, problem.fresh(course.begun), reference=True)
-        moves = [_Move(name, self, course) for name in self.moves]
+        moves = [_Move(name, self, course) for name in self._able(problem)]
         while True:
             alive = _best(problem, alive)[:_ALIVE]
             left = problem.nfe_left - (course.finish - 1) * (end - course.late)
@@ -144,7 +145,7 @@ class Climb:
         """How the budget is shared; None where it begins too few children to climb."""
         end, nfe = terms.space.end, terms.nfe_total
         early, late = self._points(terms)
-        if not 0 < early < late < end:
+        if not 0 < early < late < end or not self._able(terms):
             return None
         finish = self.finish or (3 if nfe >= _LARGE * end else 2)
         leaves = sorted({round(share * end) for share in _LEAVES} & set(range(1, late)))
@@ -155,6 +156,9 @@ class Climb:
             begun += 1
         enough = course.cost(self.LEAST) <= spare - course.cost(begun)
         return replace(course, begun=begun) if begun > finish and enough else None
+
+    def _able(self, terms: "Terms | Problem") -> tuple[str, ...]:
+        return tuple(name for name in self.moves if name == NEIGHBOUR or terms.model.can_mix)
 
     def _points(self, terms: "Terms | Problem") -> tuple[int, int]:
         end, known = terms.space.end, terms.calibration

@@ -23,6 +23,7 @@ class ModelFacts:
         can_stop: whether states on the way can be had.
         own_steps: whether its steps are those of its own scheduler, so that a state on the way is one of the plain
             pipeline's trajectory; or whether others were asked for.
+        can_mix: whether fresh noise can be mixed in on the way, so that trajectories have branches.
         look_price: what an x0 prediction's picture costs, decoded, in guided denoiser evaluations: declared, or from
             FLOPs, and never timed; None where nobody knows.
     """
@@ -31,6 +32,7 @@ class ModelFacts:
     identity: str = ""
     can_stop: bool = True
     own_steps: bool = True
+    can_mix: bool = True
     look_price: float | None = None
 
 
