@@ -82,7 +82,7 @@ class Climb:
     LEAST: ClassVar[int] = 4
     """Children below which there is nothing to climb."""
 
-    share: float = 0.4
+    share: float = 0.6
     children: int = 6
     cosine: float = 0.97
     moves: tuple[str, ...] = MOVES

@@ -30,10 +30,10 @@ def gains() -> dict[tuple[str, str, str], Told]:
 
 
 @cache
-def comparisons() -> tuple[tuple[str, str, Comparison], ...]:
+def comparisons(file: str = "bench.csv") -> tuple[tuple[str, str, Comparison], ...]:
     """The comparison of each model and verifier that was run."""
     found = []
-    with (RESULTS / "bench.csv").open(encoding="utf-8", newline="") as file:
+    with (RESULTS / file).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     for (model, verifier), some in groupby(rows, lambda row: (row["model"], row["verifier"])):
         pools = StandardPools.load(model, "evaluation")
@@ -63,10 +63,10 @@ def comparisons() -> tuple[tuple[str, str, Comparison], ...]:
 
 
 @cache
-def worths() -> dict[tuple[str, str, str], dict[int, Multiplier]]:
+def worths(file: str = "bench.csv") -> dict[tuple[str, str, str], dict[int, Multiplier]]:
     """What a search is worth in random candidates: of a model, a verifier and an algorithm, by candidates."""
     found: dict[tuple[str, str, str], dict[int, Multiplier]] = {}
-    for model, verifier, comparison in comparisons():
+    for model, verifier, comparison in comparisons(file):
         for one in comparison.multipliers():
             if one.algorithm != "random":
                 found.setdefault((model, verifier, one.algorithm), {})[one.bought] = one
@@ -74,10 +74,10 @@ def worths() -> dict[tuple[str, str, str], dict[int, Multiplier]]:
 
 
 @cache
-def truths() -> dict[tuple[str, str, str], list[Told]]:
+def truths(file: str = "bench.csv") -> dict[tuple[str, str, str], list[Told]]:
     """By how much a search's images are right more often than random search's, in the order of budgets."""
     found: dict[tuple[str, str, str], list[Told]] = {}
-    for model, verifier, comparison in comparisons():
+    for model, verifier, comparison in comparisons(file):
         for one in comparison.differences("oracle"):
             by = one.difference
             found.setdefault((model, verifier, one.algorithm), []).append((by.value, by.low, by.high))
@@ -86,6 +86,8 @@ def truths() -> dict[tuple[str, str, str], list[Told]]:
 
 def worth(found: Multiplier) -> str:
     """How many random candidates one of the search's is worth, with the interval; bounds are said as such."""
+    if found.saturated:
+        return "saturated"
     marks = {"≥ ": found.times.at_least, "≤ ": found.times.at_most}
     ends = {end: f"{getattr(found.times, end):.2f}" for end in ("value", "low", "high")}
     for mark, bounded in marks.items():
@@ -276,6 +278,28 @@ def bench_worths() -> str:
     )
 
 
+CLIMBED = "climb.csv"
+
+
+def bench_climb() -> str:
+    """What climbing is worth, and whether its images are right more often."""
+    counts = sorted({count for cells in worths(CLIMBED).values() for count in cells})
+    by_score, by_oracle = {}, {}
+    for names, cells in worths(CLIMBED).items():
+        right = dict(zip(cells, truths(CLIMBED)[names], strict=True))
+        prompts = next(iter(cells.values())).times.prompts
+        by_score[_named(names[:2])] = [*(worth(cells[n]) if n in cells else "-" for n in counts), str(prompts)]
+        by_oracle[_named(names[:2])] = [told(right[n], 2, "+") if n in right else "-" for n in counts]
+    heads = [f"{count} candidates" for count in counts]
+    return "\n\n".join(
+        (
+            table(["worth", *heads, "prompts"], by_score),
+            "The share of images that the oracle finds right, less random search's at the same budget:",
+            table(["oracle less random's", *heads], by_oracle),
+        )
+    )
+
+
 def _all_worths(algorithm: str | None = None) -> list[Multiplier]:
     return [one for names, cells in worths().items() if algorithm in (None, names[2]) for one in cells.values()]
 
@@ -315,4 +339,4 @@ def claims() -> dict[str, bool]:
     }
 
 
-BLOCKS = (bench_in_short, bench_auto, bench_one_sample, bench_gains, bench_right, bench_worths)
+BLOCKS = (bench_in_short, bench_auto, bench_one_sample, bench_gains, bench_right, bench_climb, bench_worths)
