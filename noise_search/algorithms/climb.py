@@ -56,7 +56,7 @@ class Climb:
     none of the moves, the search is halving.
 
     Attributes:
-        share: of the budget that goes to the warm start, in (0, 1).
+        warm_start: share of the budget that goes to it, in (0, 1).
         children: of a round, at least 2.
         cosine: between the first neighbours and their parent, in (0, 1).
         moves: "neighbour", "branch" or both.
@@ -82,7 +82,7 @@ class Climb:
     LEAST: ClassVar[int] = 4
     """Children below which there is nothing to climb."""
 
-    share: float = 0.6
+    warm_start: float = 0.6
     children: int = 6
     cosine: float = 0.97
     moves: tuple[str, ...] = MOVES
@@ -93,7 +93,7 @@ class Climb:
     def __post_init__(self) -> None:
         check_counts(patience=self.patience, finish=self.finish)
         check_counts(2, children=self.children)
-        check_between("share", self.share, 0, 1)
+        check_between("warm_start", self.warm_start, 0, 1)
         check_numbers(cosine=self.cosine)
         check_between("cosine", self.cosine, 0, 1)
         object.__setattr__(self, "moves", tuple([self.moves] if isinstance(self.moves, str) else self.moves))
@@ -105,6 +105,7 @@ class Climb:
                 check_between("rungs", rung, 0, 1)
             if not two or not self.rungs[0] < self.rungs[1]:
                 raise ValueError(f"rungs={self.rungs} must be two shares of the steps that rise, such as (0.3, 0.5)")
+            object.__setattr__(self, "rungs", tuple(self.rungs))
 
     def plan(self, problem: Problem) -> Plan:
         """Yield the warm start, rounds of children, and the finalists, best first."""
@@ -152,7 +153,7 @@ class Climb:
         course = Course(early, late, tuple(leaves), finish)
         spare = nfe - finish * (end - late) - (end - early if terms.baseline else 0)
         begun = 0
-        while course.cost(begun + 1) <= self.share * spare:
+        while course.cost(begun + 1) <= self.warm_start * spare:
             begun += 1
         enough = course.cost(self.LEAST) <= spare - course.cost(begun)
         return replace(course, begun=begun) if begun > finish and enough else None

@@ -29,7 +29,7 @@ DEFAULTS = [
     Halving(),
     Halving(rungs=(0.25, 0.5), keep=0.4, finish=3),
     Climb(),
-    Climb(share=0.2, children=3, moves=("neighbour",), patience=1, finish=1),
+    Climb(warm_start=0.2, children=3, moves=("neighbour",), patience=1, finish=1),
     Climb(moves=("branch",), rungs=(0.2, 0.9)),
     Auto(),
     *STUBS,
@@ -111,6 +111,34 @@ def test_neighbours_lie_at_the_cosine_with_the_pivots_norm():
     for row in seen[1].flatten(1):
         assert float(row.norm()) == pytest.approx(float(pivot.norm()), rel=1e-5)
         assert float(torch.cosine_similarity(row, pivot, dim=0)) == pytest.approx(0.9, abs=1e-5)
+
+
+def test_adaptive_steps_follow_the_share_of_neighbours_that_win():
+    """The rules once more, told by the candidates alone: pivots, distances, means of the best three, restarts."""
+    algorithm = ZeroOrderSearch(adaptive=True, neighbours=3, cosine=0.8, patience=2)
+    found = list(run(algorithm, nfe=600).candidates)
+    starts, left = sorted(found[:8], key=lambda c: (-c.score, c.id)), found[8:]
+    assert all(len(c.recipe.noise) == 1 for c in found[:8])
+    pivot, sine, stalled, joined, means = starts.pop(0), 0.6, 0, False, 0
+    while len(left) >= 4:
+        if stalled == 2:
+            if not starts:
+                starts.append(left.pop(0))
+                assert len(starts[0].recipe.noise) == 1
+            pivot, sine, stalled, joined = starts.pop(0), 0.6, 0, False
+        children, left = left[: 3 + joined], left[3 + joined :]
+        for child in children[:3]:
+            assert child.recipe.noise.last["op"] == "neighbour"
+            assert list(child.recipe.noise.operations)[:-1] == list(pivot.recipe.noise.operations)
+            assert child.recipe.noise.last["cosine"] == pytest.approx(math.sqrt(1 - sine**2))
+        if joined:
+            assert children[3].recipe.noise.last["op"] == "mean"
+            means += 1
+        won = sum(child.score > pivot.score for child in children)
+        sine, joined = min(max(sine * math.exp(won / len(children) - 0.25), 0.05), 0.95), True
+        best = max([pivot, *children], key=lambda c: (c.score, -c.id))
+        pivot, stalled = best, 0 if won else stalled + 1
+    assert means > 5
 
 
 def test_patience_restarts_from_the_next_fresh_noise_and_the_best_centre_wins():

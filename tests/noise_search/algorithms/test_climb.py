@@ -128,7 +128,7 @@ def test_an_ensemble_is_climbed_by_what_its_warm_start_refers_to():
 @settings(deadline=None)
 def test_the_warm_start_takes_its_share_and_the_finalists_fit(nfe, steps, share, baseline):
     here = terms(nfe * steps, steps, baseline=baseline)
-    course = Climb(share=share).course(here)
+    course = Climb(warm_start=share).course(here)
     if course is None:
         return
     kept = course.finish * (steps - course.late) + (steps - course.early if baseline else 0)
@@ -152,7 +152,7 @@ def test_rungs_follow_the_calibration_and_small_budgets_are_halved():
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"share": 1.0}, "share=1.0"),
+        ({"warm_start": 1.0}, "warm_start=1.0"),
         ({"children": 1}, "children=1"),
         ({"cosine": 1.0}, "cosine=1.0"),
         ({"moves": ("leap",)}, "must be some of neighbour, branch"),
