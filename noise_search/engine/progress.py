@@ -1,13 +1,14 @@
 """What a running search shows on standard error."""
 
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from noise_search.engine.prompt_search import PromptSearch
+from noise_search.engine.setup import Setup
 from noise_search.models import LoadedModel
 from noise_search.words import schedule_in_words
 from verifiers.aggregators.base import Aggregator
@@ -35,7 +36,7 @@ class Reporter:
         searches: list[PromptSearch],
         aggregator: Aggregator,
         loaded: LoadedModel,
-        algorithm: Mapping[str, Any],
+        setup: Setup,
         enabled: bool,
     ) -> None:
         self._searches, self._enabled = searches, enabled
@@ -43,9 +44,11 @@ class Reporter:
         self._stepwise = enabled and str(loaded.device or "cpu").startswith("cpu")
         self._before = 0
         self._bar: Any = None
+        self._total = setup.terms.nfe_total * len(searches)
         if enabled:
-            each = searches[0].ledger.nfe_budget
+            each, algorithm = setup.terms.nfe_total, setup.record
             many = f" for each of {len(searches)} prompts" if len(searches) > 1 else ""
+            many += f", shared by {setup.share}" if setup.share != "equal" else ""
             verifiers = ", ".join(v.key for v in aggregator.verifiers)
             why = f" ({algorithm['why']})" if "why" in algorithm else ""
             self._say(f"{each} NFE{many}, {algorithm['name']}: {schedule_in_words(algorithm['schedule'])}{why}")
@@ -58,9 +61,8 @@ class Reporter:
 
     def start(self) -> None:
         """Show the bar."""
-        total = sum(one.ledger.nfe_budget for one in self._searches)
         shown = {"bar_format": _FORMAT, "miniters": 1, "leave": False}
-        self._bar = _Bar(total=total, disable=not self._enabled, **shown)
+        self._bar = _Bar(total=self._total, disable=not self._enabled, **shown)
 
     @property
     def on_step(self) -> Callable[[int], None] | None:

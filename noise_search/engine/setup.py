@@ -12,6 +12,7 @@ from noise_search.algorithms.random_search import RandomSearch
 from noise_search.arguments import as_nfe, check_counts
 from noise_search.engine.interrupts import OnInterrupt
 from noise_search.engine.scoring import check_frames
+from noise_search.engine.shares import Share
 from noise_search.engine.sources import NEEDS, Source, edited_sources
 from noise_search.engine.x0_predictions import Predictions, check_x0, needs_x0
 from noise_search.models import LoadedModel, load_model
@@ -46,6 +47,7 @@ class SearchOptions(ModelOptions, total=False):
     ensemble: str
     nfe: int | None
     candidates: int | None
+    share: Share
     seed: int | Sequence[int]
     judges: Sequence[VerifierLike]
     baseline: bool
@@ -119,7 +121,7 @@ def check_search(
 
 @dataclass(frozen=True)
 class Setup:
-    """An algorithm on the grids of a model: what it runs, with which budget, and how that is described."""
+    """An algorithm on the grids of a model: what it runs, with which budget and how prompts share it, described."""
 
     algorithm: SearchAlgorithm
     terms: Terms
@@ -127,6 +129,7 @@ class Setup:
     sources: tuple[Source, ...]
     grids: dict[str, dict[str, Any]]
     record: dict[str, Any]
+    share: Share = "equal"
 
     @property
     def finished(self) -> int:
@@ -148,6 +151,7 @@ def set_up(
     baseline: bool = True,
     calibration: Knowledge = None,
     prior: Prior | None = None,
+    share: Share = "equal",
 ) -> Setup:
     """Ask the sampler for its grids; ValueError where the algorithm, its drafts or the budget don't suit them."""
     verifiers = aggregator.verifiers
@@ -164,6 +168,9 @@ def set_up(
         check_drafts(algorithm, space, loaded.sampler.space(steps=int(draft_steps)), budget)
         algorithm = RandomSearch() if isinstance(algorithm, Auto) else algorithm  # drafts are whole runs
         algorithm = Drafted(algorithm, int(draft_steps), draft_renders or RENDERS)
+    why = {}
+    if share != "equal" and isinstance(algorithm, Auto):
+        algorithm, why["why"] = RandomSearch(), "prompts that share a budget can't plan for it"
     further = {steps: loaded.sampler.space(steps=steps) for steps in getattr(algorithm, "grids", ())}
     grids = grid_record(space, levels)
     for steps, grid in further.items():
@@ -179,12 +186,11 @@ def set_up(
         prior,
         further,
     )
-    why = {}
     if isinstance(algorithm, Auto):
         algorithm, why["why"] = algorithm.choose(terms)
     predictions = Predictions.of(verifiers, judges, space, further.values())
     sources = edited_sources((*verifiers, *judges), loaded.sampler.options)
-    return Setup(algorithm, terms, predictions, sources, grids, {**algorithm_record(algorithm, terms), **why})
+    return Setup(algorithm, terms, predictions, sources, grids, {**algorithm_record(algorithm, terms), **why}, share)
 
 
 def check_able(
