@@ -220,7 +220,8 @@ def search(
             searches[0].ledger.check_nfe = loaded.check_nfe
             size = int(batch_size or _batch_size(terms.space.shape))
             ledgers = [one.ledger for one in searches]
-            reporter = Reporter(searches, aggregator, loaded, setup, progress)
+            prediction = setup.prediction(target_score)
+            reporter = Reporter(searches, aggregator, loaded, setup, prediction, progress)
             worker = LocalWorker(loaded.sampler, aggregator.verifiers, reporter.on_step, setup.sources)
             evaluator = Evaluator(worker, prompts, ledgers, size, deterministic, predictions)
             # Described before anything is computed, so that a description that fails loses nothing.
@@ -231,6 +232,7 @@ def search(
                 "baseline": terms.baseline,
                 **({"share": {"rule": share, "nfe": pool, "prompts": len(prompts)}} if shared else {}),
                 **knowledge_record(terms),
+                **prediction,
                 "grids": setup.grids,
                 **predictions.record((terms.space, *terms.grids.values())),
                 **sources_record(setup.sources),

@@ -1,7 +1,7 @@
 """What a running search shows on standard error."""
 
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from noise_search.engine.prompt_search import PromptSearch
 from noise_search.engine.setup import Setup
 from noise_search.models import LoadedModel
-from noise_search.words import schedule_in_words
+from noise_search.words import prediction_in_words, schedule_in_words
 from verifiers.aggregators.base import Aggregator
 
 _FORMAT = "{percentage:3.0f}%|{bar}| {n}/{total} NFE, {elapsed} gone, {left}{postfix}"
@@ -37,6 +37,7 @@ class Reporter:
         aggregator: Aggregator,
         loaded: LoadedModel,
         setup: Setup,
+        prediction: Mapping[str, Any],
         enabled: bool,
     ) -> None:
         self._searches, self._enabled = searches, enabled
@@ -54,6 +55,8 @@ class Reporter:
             self._say(f"{each} NFE{many}, {algorithm['name']}: {schedule_in_words(algorithm['schedule'])}{why}")
             note = f"; scheduler: {loaded.sampler.note}" * bool(loaded.sampler.note)
             self._say(f"model {loaded.name}@{loaded.fingerprint}{note}; verifier {verifiers}")
+            if prediction:
+                self._say(prediction_in_words(prediction["prediction"]))
 
     @staticmethod
     def _say(line: str) -> None:

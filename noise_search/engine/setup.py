@@ -1,5 +1,6 @@
 """What a search refuses, and its grids, budget and description, before anything is computed."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from noise_search.algorithms.auto import Auto
 from noise_search.algorithms.base import SearchAlgorithm, Terms
 from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
+from noise_search.algorithms.halving import Halving
 from noise_search.algorithms.knowledge import Prior
 from noise_search.algorithms.random_search import RandomSearch
 from noise_search.arguments import as_nfe, check_counts
@@ -137,6 +139,22 @@ class Setup:
         if isinstance(self.algorithm, Drafted):
             return 1 + int(self.record["schedule"]["renders"])
         return self.terms.nfe_total // self.terms.space.end if self.algorithm.whole_calls else 1
+
+    def prediction(self, target: float | None, chance: float = 0.8) -> dict[str, Any]:
+        """The NFE of a prompt that reach a target with this chance, as plain JSON; None where they can't be told.
+
+        By the calibration, and so {} where there is none with scores, and for algorithms that it doesn't know.
+        """
+        known = self.terms.calibration
+        if target is None or known is None or not isinstance(self.algorithm, RandomSearch | Halving):
+            return {}
+        count = known.candidates_for(target, chance)
+        if isinstance(self.algorithm, Halving) and self.algorithm.shape(self.terms).rungs:
+            count = known.trajectories_for(count)
+        if math.isnan(count):
+            return {}
+        nfe = None if math.isinf(count) else int(count) * self.terms.space.end
+        return {"prediction": {"target_score": target, "chance": chance, "nfe": nfe, "steps": self.terms.space.end}}
 
 
 def set_up(
