@@ -3,9 +3,10 @@
 The 60 evaluation prompts of "shapes-hard" share the budget of `candidates` each, of their 256 random candidates in
 several random orders. `noise_search.engine.shares.Shares` decides as in a search; a table answers in place of the
 model, and no prompt gets more than its 256. A target is a quantile of all candidates' scores, and a prompt passes that
-reaches it. What is saved is the share of NFE by which a way to share reaches the pass rate that equal budgets without a
-stop have, its own rates interpolated between budgets. Intervals are the bootstrap's over prompts, with what each was
-granted held fixed. It writes `results/shares.csv`.
+reaches it. What is saved is the share of NFE that isn't needed for the pass rate of equal budgets that don't stop.
+Equal budgets that do pass as many; and so does "threshold" with a pool of what these spend, as both run every prompt
+until the target, or equally far: their chances are exact. For "difficulty" pass rates are interpolated between budgets.
+Intervals are the bootstrap's over prompts, with what each was granted held fixed. It writes `results/shares.csv`.
 """
 
 import csv
@@ -17,18 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noise_search.comparison.standard_pools import StandardPools
-from noise_search.engine.shares import Shares
+from noise_search.engine.shares import Share, Shares
 from noise_search.shapes import EMBEDDED_MODELS
 
 FILE = Path(__file__).parent / "results" / "shares.csv"
 VERIFIERS = ("vlm", "clip", "aesthetic")
 QUANTILES, COUNTS = (0.6, 0.75, 0.9), (4, 8, 16, 32)
-GRID = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+GRID = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32)
 """Budgets at which ways to share are replayed, in candidates a prompt."""
 ORDERS, RESAMPLED = 8, 2000
 STOPPED = "equal, stopped"
 COLUMNS = ("model", "verifier", "target", "candidates", "share", *("rate", "low", "high"))
-COLUMNS += ("more", "more_low", "more_high", "saved", "saved_low", "saved_high")
+COLUMNS += tuple(f"{what}{end}" for what in ("more", "beyond", "saved") for end in ("", "_low", "_high"))
 
 Values = NDArray[np.float64]
 
@@ -81,38 +82,33 @@ def missed(scores: Values, target: float) -> Values:
 
 
 def passing(scores: Values, target: float, quantile: float) -> Iterator[dict[str, object]]:
-    """Pass rates by each way to share, at equal NFE, and the NFE that each takes for an equal pass rate."""
-    prompts, sample = len(scores), drawn(len(scores))
-    alone = missed(scores, target)
-    rates = {
-        rule: np.stack(
-            [
-                np.mean(
-                    [best(one, played(Shares(rule, target), one, count * prompts)) >= target for one in orders(scores)],
-                    axis=0,
-                )
-                for count in GRID
-            ]
-        )[:, sample].mean(2)  # [budget, sample]
-        for rule in ("threshold", "difficulty")
-    }
+    """Pass rates by each way to share, at equal NFE, and the NFE that each needs for an equal pass rate."""
+    sample, alone = drawn(len(scores)), missed(scores, target)
+
+    def rates(rule: Share, count: int) -> Values:
+        """Of the prompts, and of the resampled ones."""
+        pool = count * len(scores)
+        passed = [best(one, played(Shares(rule, target), one, pool)) >= target for one in orders(scores)]
+        return np.asarray(np.mean(passed, axis=0)[sample].mean(1))
+
+    by_difficulty = {count: rates("difficulty", count) for count in GRID}
+    curves = np.stack([*by_difficulty.values()], axis=1)
     for count in COUNTS:
-        equal = (1 - alone[:, count])[sample].mean(1)
         where = {"target": quantile, "candidates": count}
-        whole = {"rate": round(float(equal[0]), 4)} | _interval(equal)
-        yield {**where, "share": "equal", **whole, **told("more", 0 * equal), **told("saved", 0 * equal)}
-        spent = alone[:, :count].sum(1)[sample].mean(1)
-        yield {**where, "share": STOPPED, **whole, **told("more", 0 * equal), **told("saved", 1 - spent / count)}
-        for rule, found in rates.items():
-            rate = found[GRID.index(count)]
-            takes = np.array([np.interp(asked, *_rising(one)) for asked, one in zip(equal, found.T, strict=True)])
-            rated = {"rate": round(float(rate[0]), 4)} | _interval(rate)
-            yield {**where, "share": rule, **rated, **told("more", rate - equal), **told("saved", 1 - takes / count)}
+        equal, threshold = (1 - alone[:, count])[sample].mean(1), rates("threshold", count)
+        difficulty = by_difficulty[count]
+        spent = told("saved", 1 - alone[:, :count].sum(1)[sample].mean(1) / count)
+        needed = np.array([np.interp(rate, *_rising(curve)) for rate, curve in zip(equal, curves, strict=True)])
+        yield {**where, "share": "equal", **_rated(equal)}
+        yield {**where, "share": STOPPED, **_rated(equal), **spent}
+        yield {**where, "share": "threshold", **_rated(threshold), **told("more", threshold - equal), **spent}
+        more = told("more", difficulty - equal) | told("beyond", difficulty - threshold)
+        yield {**where, "share": "difficulty", **_rated(difficulty), **more, **told("saved", 1 - needed / count)}
 
 
-def _interval(values: Values) -> dict[str, float]:
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return {"low": round(float(low), 4), "high": round(float(high), 4)}
+def _rated(values: Values) -> dict[str, float]:
+    """A pass rate with its interval."""
+    return dict(zip(("rate", "low", "high"), told("rate", values).values(), strict=True))
 
 
 def _rising(rates: Values) -> tuple[Values, Values]:
