@@ -23,6 +23,19 @@ def in_words(recipe: Recipe) -> str:
     return ", then ".join([*combined, *(_told(group) for group in groups)])
 
 
+def prediction_in_words(told: Mapping[str, Any]) -> str:
+    """What reaches a target, as a calibration has it; and once a search is over, whether it did."""
+    nfe, chance = told["nfe"], f"with a chance of {told['chance']:.0%}"
+    said = f"target {told['target_score']:g} takes more NFE {chance} than the calibration can tell"
+    if nfe is not None:
+        whole = counted(nfe // told["steps"], "whole trajectory")
+        said = f"{nfe} NFE ({whole}) should reach target {told['target_score']:g} {chance}, as the calibration says"
+    if "reached" not in told:
+        return said
+    taken = told["taken"]
+    return f"reached by {taken} NFE; {said}" if told["reached"] else f"not reached; {said}"
+
+
 def schedule_in_words(schedule: Mapping[str, Any]) -> str:
     """How a budget is shared: whole candidates, drafts and renders, or the noise levels at which rounds turn."""
     if schedule.keys() == {"steps", "draft_steps", "drafts", "renders"}:

@@ -13,7 +13,7 @@ from notebooks.bench import told as bench
 from notebooks.paper import told as paper
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/bench.md", "notebooks/README.md")
+PAGES = ("README.md", "docs/bench.md", "docs/budgets.md", "notebooks/README.md")
 BLOCKS: dict[str, Callable[[], str]] = {one.__name__.replace("_", "-"): one for one in (*bench.BLOCKS, *paper.BLOCKS)}
 _BLOCK = re.compile(r"(<!-- measured: ([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 

@@ -90,7 +90,15 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/extending.md", "docs/calibration.md", "verifiers/README.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/extending.md",
+        "docs/budgets.md",
+        "docs/calibration.md",
+        "verifiers/README.md",
+    ],
 )
 def test_files_that_a_page_names_are_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -250,11 +250,11 @@ class SearchAlgorithm(Protocol):
     such as patience, which raises `LimitReached` in it.
 
     More attributes may be there. `anytime`, true where its candidates don't depend on the budget, so that a run with a
-    larger one holds every smaller run. `moves_noise`, true where it makes noises from noises, which pipelines that only
-    take a seed can't. `levels`, noise levels sigma / (alpha + sigma) that the grid must contain. `grids`, numbers of
-    steps of further grids that it uses. `baseline`, false where noise 0 isn't finished for its own sake, as in
-    published variants. `refers`, true where its first job is a reference. `describe(terms)`, how it will share the
-    budget, as plain JSON, for the result's settings.
+    larger one holds every smaller run, and prompts may share one. `moves_noise`, true where it makes noises from
+    noises, which pipelines that only take a seed can't. `levels`, noise levels sigma / (alpha + sigma) that the grid
+    must contain. `grids`, numbers of steps of further grids that it uses. `baseline`, false where noise 0 isn't
+    finished for its own sake, as in published variants. `refers`, true where its first job is a reference.
+    `describe(terms)`, how it will share the budget, as plain JSON, for the result's settings.
     """
 
     @property

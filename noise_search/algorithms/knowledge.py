@@ -8,9 +8,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+from scipy.special import betaln
 
 VERSION = 1
 """Of calibrations and priors as they are written; a newer one isn't read."""
+
+_FURTHEST = 8
+"""Candidates over the noises of a prompt, up to which budgets that reach a target were checked against what does."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Calibration:
         worth: by N whole trajectories, how many random candidates over N find the mean score that halving finds.
         prompts, noises: how many, and how many of each prompt.
         nfe: what it took.
+        scores: finished scores of each prompt; () where they weren't kept.
     """
 
     model: str
@@ -89,6 +94,7 @@ class Calibration:
     prompts: int = 0
     noises: int = 0
     nfe: int = 0
+    scores: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
     @classmethod
     def joint(cls, parts: Sequence["Calibration"]) -> "Calibration | None":
@@ -126,16 +132,51 @@ class Calibration:
         below = [n for n in self.worth if n <= candidates]
         return self.worth[max(below) if below else min(self.worth)] if self.worth else None
 
+    def candidates_for(self, target: float, chance: float = 0.8) -> float:
+        """How many random candidates reach a target with this chance, for a prompt like those that were measured.
+
+        By k of m scores of a prompt that reach it, the chance of one candidate has Jeffreys' beta distribution, so that
+        n of them all miss it with B(k + 1/2, m - k + 1/2 + n) / B(k + 1/2, m - k + 1/2); the mean over prompts counts.
+        Nothing is assumed of how scores are distributed. Infinite where it takes more than 8 times the noises of a
+        prompt, which tell nothing of so rare a score; NaN where no scores were kept.
+        """
+        below, enough = 0, _FURTHEST * max(map(len, self.scores), default=0)
+        if not enough:
+            return float("nan")
+        hits = np.array([sum(one >= target for one in row) for row in self.scores]) + 0.5
+        misses = np.array([len(row) for row in self.scores]) + 1 - hits
+
+        def reached(count: int) -> float:
+            return float(1 - np.exp(betaln(hits, misses + count) - betaln(hits, misses)).mean())
+
+        if reached(enough) < chance:
+            return float("inf")
+        while enough - below > 1:
+            middle = (below + enough) // 2
+            below, enough = (below, middle) if reached(middle) >= chance else (middle, enough)
+        return enough
+
+    def trajectories_for(self, candidates: float) -> float:
+        """Whole trajectories by which halving finds what so many random candidates do; NaN where that isn't known."""
+        if not self.worth or not np.isfinite(candidates):
+            return candidates if self.worth else float("nan")
+        count = max(1, int(candidates / max(self.worth.values())))
+        while count * (self.worth_at(count) or 1) < candidates:
+            count += 1
+        return count
+
     def first_above(self, correlation: float) -> int | None:
         """The earliest measured grid point with at least this rank correlation; None where there is none."""
         return next((at for at, found in sorted(self.correlations.items()) if found >= correlation), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        told = {one.name: getattr(self, one.name) for one in fields(self)}
+    def to_json(self, scores: bool = True) -> dict[str, Any]:
+        """As plain JSON, with the `scores`, which a search's course doesn't depend on, or without."""
+        told = {one.name: getattr(self, one.name) for one in fields(self) if scores or one.name != "scores"}
         plain = {
             k: {str(at): v for at, v in told[k].items()} if isinstance(told[k], Mapping) else told[k] for k in told
         }
+        if scores:
+            plain["scores"] = [list(row) for row in self.scores]
         return {"version": VERSION, **plain, "spread": None if np.isnan(self.spread) else self.spread}
 
     @classmethod
@@ -152,6 +193,7 @@ class Calibration:
         told = {one.name: content[one.name] for one in fields(cls) if content.get(one.name) is not None}
         for name in ("correlations", "errors", "rises", "worth"):
             told[name] = {int(at): float(value) for at, value in told.get(name, {}).items()}
+        told["scores"] = tuple(tuple(map(float, row)) for row in told.get("scores", ()))
         return cls(**told)
 
 

@@ -40,6 +40,7 @@ def calibration(scores: Scores, model: str, verifier: Verifier, steps: int, nfe:
         prompts=len(scores.final),
         noises=scores.final.shape[1],
         nfe=nfe,
+        scores=tuple(tuple(float(f"{one:.5g}") for one in row if np.isfinite(one)) for row in scores.final),
     )
     return replace(told, worth=worth(scores, told, verifier))
 

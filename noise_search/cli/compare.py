@@ -4,7 +4,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -27,6 +27,13 @@ def compare(
     ] = None,
     budgets: Annotated[str | None, typer.Option(help="NFE with commas, such as 80,320,1280.")] = None,
     candidates: Annotated[str | None, typer.Option(help="Whole trajectories with commas, instead.")] = None,
+    share: Annotated[
+        str,
+        typer.Option(
+            help="Prompts share the budgets of all but random search: equal (they don't), threshold, difficulty."
+        ),
+    ] = "equal",
+    target_score: Annotated[float | None, typer.Option(help="Where prompts stop that share their budgets.")] = None,
     verifier: Annotated[str, typer.Option(help="Verifier to search by, or several with commas.")] = "clip",
     verifier_option: options.VerifierOptions = None,
     ensemble: options.Ensemble = "mean-z",
@@ -103,6 +110,8 @@ def compare(
         algorithms=options.configured_algorithms(options.names(algorithms), option or []),
         budgets=options.numbers(budgets, "budgets"),
         candidates=options.numbers(candidates, "candidates"),
+        share=cast(Any, share),  # the comparison says which there are
+        target_score=target_score,
         verifier=scoring,
         ensemble=ensemble,
         judges=judging,

@@ -159,7 +159,7 @@ def _json(result: "SearchResult", paths: dict[str, Path]) -> dict[str, Any]:
 
 
 def _summary(result: "SearchResult", paths: dict[str, Path]) -> str:
-    from noise_search.words import one_line
+    from noise_search.words import one_line, prediction_in_words
 
     best = result.best
     origin = f"candidate {best.id}" + (f", seed {best.seed}" if best.seed is not None else "")
@@ -177,6 +177,8 @@ def _summary(result: "SearchResult", paths: dict[str, Path]) -> str:
     lines.append(f"cost     {result.ledger}")
     lines.append(f"plan     {result.schedule}")
     lines.append(f"ended    {result.stop_reason}")
+    if result.prediction is not None:
+        lines.append(f"target   {prediction_in_words(result.prediction)}")
     lines += [f"{stem:<8} {path}" for stem, path in paths.items() if "/" not in stem]
     return "\n".join(lines)
 

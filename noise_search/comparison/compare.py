@@ -1,5 +1,6 @@
 """`compare()`: algorithms at equal NFE, on the same prompts, each with noises of its own that all algorithms share."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,9 @@ from noise_search.comparison.running import Runner, Schedule
 from noise_search.comparison.statistics.diversity import Features
 from noise_search.comparison.store import Store, check_directory, check_noises, check_same, joined
 from noise_search.engine.interrupts import OnInterrupt, resolved
+from noise_search.engine.prompt_search import Limits
 from noise_search.engine.setup import check_options, check_search, opened
+from noise_search.engine.shares import Share, check_share
 from noise_search.engine.sources import edited_sources, sources_record
 from noise_search.prompt_sets import PromptSet, as_prompt_set
 from noise_search.resolve import Knowledge, resolve_algorithm, resolve_calibration
@@ -38,6 +41,8 @@ def compare(
     algorithms: Sequence[str | SearchAlgorithm] | Mapping[str, str | SearchAlgorithm] = ("random", "auto"),
     budgets: Sequence[int] | None = None,
     candidates: Sequence[int] | None = None,
+    share: Share = "equal",
+    target_score: float | None = None,
     verifier: Any = "clip",
     ensemble: str = "mean-z",
     judges: Sequence[Any] = (),
@@ -71,6 +76,10 @@ def compare(
         model: as in `search()`.
         algorithms: names or objects, or a mapping from labels of your own to them.
         budgets: NFE, several; or `candidates`, whole trajectories. 4 and 16 candidates when neither is given.
+        share: how prompts share the budgets, as in `search()`, of all algorithms but random search, which they are
+            measured against. A budget is then what each prompt adds to the pool, and a record's NFE what its prompt
+            took. How many random candidates a search is worth isn't told, as prompts don't get equally many.
+        target_score: at which prompts stop that share their budgets; the table says how often it was reached.
         verifier, ensemble: what is searched by, as in `search()`.
         judges: held-out verifiers, which tell whether the images got better; none may be one of the verifiers. They
             see every candidate of random search, and of the others the first image and every new best. The timing
@@ -117,10 +126,19 @@ def compare(
     resolved(on_interrupt)
     drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
     check_options(batch_size=batch_size, **drafting)
+    if target_score is not None and share == "equal":
+        raise ValueError(
+            f"target_score={target_score} stops prompts that share their budgets: give share='threshold' or "
+            "'difficulty' with it, or leave it out"
+        )
+    limits = Limits(target_score=target_score)
     chosen = _labelled(algorithms)
     settled: ModelOptions = {"eta": 0.0, "scheduler": "auto", **settings}
     asked = ModelSettings(**settled, options=model_options or {})
     loaded, aggregator, judging = opened(model, asked, texts[0], list(chosen.values()), verifier, ensemble, judges)
+    limits.check(aggregator, finished=aggregator.freeze_after or 0)
+    for name, one in chosen.items():
+        check_share("equal" if name == RANDOM else share, one, aggregator, target_score, draft_steps is not None)
     scoring = (*aggregator.verifiers, *judging)
     sources = edited_sources(scoring, loaded.sampler.options)
     with loaded.sampler as sampler:
@@ -128,6 +146,8 @@ def compare(
     allowed = _budgets(budgets, candidates, space.end)
     each = min(space.end, draft_steps or space.end)
     drawn = max(max(allowed) // each, max(allowed) // space.end * pool_limit)
+    if share != "equal":  # one prompt may get what all have
+        drawn *= len(texts)
     noises = as_seeds(seeds, drawn)
     store = Store(None if out is None else Path(out), writing=True, overwrite=overwrite)
     features = Features(scoring, known=store.settings().get("features"))
@@ -141,9 +161,12 @@ def compare(
         "features": features.label,
         "asked": _asked(settings, ensemble=ensemble, model_options=model_options),
     }
+    if share != "equal":  # what a prompt gets depends on all of them
+        among = hashlib.sha256("\n".join(sorted(texts)).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        made_with["share"] = {"rule": share, "target_score": target_score, "prompts": f"{len(texts)} ({among})"}
     if calibration is not None:  # it moves rungs, so records of one don't go with those of another
         measured = resolve_calibration(calibration, loaded.facts, space.end, aggregator)
-        made_with["calibration"] = None if measured is None else measured.to_json()
+        made_with["calibration"] = None if measured is None else measured.to_json(scores=False)
     check_same(store, made_with)
     check_noises(store, noises, drawn, each)
     known = [one for one in known if one not in store]
@@ -179,6 +202,8 @@ def compare(
         diagnosed=diagnosed,
         device=loaded.device,
         offsets=offsets,
+        share=share,
+        target=target_score,
     )
     made_with = joined(store, made_with)
     store.write_settings(made_with)

@@ -1,5 +1,6 @@
 """A comparison's records and every number that follows from them."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,8 +111,27 @@ class ComparisonData:
         return differences(self.records, self.pools, measure, verifiers=self.verifiers)
 
     def multipliers(self) -> tuple[Multiplier, ...]:
-        """How many random candidates each algorithm and budget is worth, over how many its NFE would have bought."""
+        """How many random candidates each algorithm and budget is worth, over how many its NFE would have bought.
+
+        Raises:
+            ValueError: as there are none, or prompts shared their budgets.
+        """
+        if self.settings.get("share"):
+            raise ValueError(
+                "prompts shared their budgets: some got more candidates than others, so that none is worth so many "
+                "random ones; read means() and differences()"
+            )
         return multipliers(self.records, self.pools, verifiers=self.verifiers)
+
+    def passes(self) -> dict[tuple[str, int], float]:
+        """Share of searches that reached the target of a comparison that had one, by algorithm and budget; else {}."""
+        target = (self.settings.get("share") or {}).get("target_score")
+        if target is None or len(self.verifiers) != 1:
+            return {}
+        reached = defaultdict[tuple[str, int], list[bool]](list)
+        for one in self.records:
+            reached[one.algorithm, one.budget].append(one.scores[self.verifiers[0]] >= target)
+        return {place: sum(some) / len(some) for place, some in reached.items()}
 
     def transfers(self) -> tuple[Transfer, ...]:
         """How much of the own gain each held-out judge sees, with alarms where it sees too little."""

@@ -28,6 +28,7 @@ from noise_search.diagnosis import diagnose
 from noise_search.disk.files import write_atomically
 from noise_search.engine.driver import search
 from noise_search.engine.scoring import as_images
+from noise_search.engine.shares import Share
 from noise_search.results.candidate import Candidate
 from noise_search.results.data import AllCandidatesFailed
 from noise_search.results.result import SearchResult
@@ -59,6 +60,7 @@ class Runner:
         diagnosed: of how many prompts, from the first on, the winners are diagnosed; None for all.
         device: where the model's images are, and so their features.
         offsets: what is added to the seeds for each prompt's own noises.
+        share, target: how prompts share the budgets of all algorithms but random search, as in `search`.
     """
 
     families: Mapping[str, str]
@@ -73,6 +75,8 @@ class Runner:
     diagnosed: int | None
     device: str | None
     offsets: Mapping[str, int]
+    share: Share = "equal"
+    target: float | None = None
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
@@ -107,6 +111,10 @@ class Runner:
         """Whether searches draft their trajectories."""
         return self.options.get("draft_steps") is not None
 
+    def shares(self, algorithm: str) -> bool:
+        """Whether prompts share the budgets of an algorithm: random search is what it is measured against."""
+        return self.share != "equal" and algorithm != RANDOM
+
     def pools(self, task: Task) -> bool:
         """Whether a task gives pools: all candidates are whole ones of random search, each with all judges' scores."""
         return task.pool or (task.algorithm == RANDOM and not self.drafting)
@@ -121,6 +129,7 @@ class Runner:
         """The search of a task, one result per prompt."""
         nfe = max(task.budgets)
         left_out = ("draft_steps", "draft_renders") if task.pool else ()
+        shared = {"share": self.share, "target_score": self.target} if self.shares(task.algorithm) else {}
         results: Sequence[SearchResult]
         try:
             results = search(
@@ -134,7 +143,7 @@ class Runner:
                 top_k=nfe if self.judges and self.pools(task) else 1,  # the pool's judges give their spread
                 on_interrupt="return",
                 progress=False,
-                **{name: value for name, value in self.options.items() if name not in left_out},
+                **{name: value for name, value in {**self.options, **shared}.items() if name not in left_out},
             )
         except AllCandidatesFailed as error:  # a finding too: cells without a winner
             results = error.results
@@ -144,8 +153,9 @@ class Runner:
         return list(results)
 
     def _record(self, task: Task, prompt: int, budget: int, result: SearchResult) -> Record:
-        best, text = winner(result, budget), self.prompts[prompt]
-        nfe = max((c.nfe for c in result.candidates if c.nfe <= budget), default=0)
+        limit = result.ledger.nfe_budget if self.shares(task.algorithm) else budget
+        best, text = winner(result, limit), self.prompts[prompt]
+        nfe = max((c.nfe for c in result.candidates if c.nfe <= limit), default=0)
         share = nfe / result.ledger.nfe if result.ledger.nfe else 0.0
         record = Record(
             text,
@@ -276,10 +286,11 @@ class Schedule:
     def left(self, speed: Speed | None = None) -> list[Task]:
         """Searches for every cell that is missing, in chunks of prompts that suit the speed.
 
-        Seed by seed, and of each chunk all algorithms with random search first: a machine that grows slower or faster
-        with the hours does so for all of them alike. One run of an algorithm whose candidates don't depend on the
-        budget (`anytime`) answers for all budgets. With drafts all depend on it, and the pool of random search is a
-        search of its own, of the largest budget without drafts; it goes first.
+        Searches whose prompts share a budget aren't divided. Seed by seed, and of each chunk all algorithms with
+        random search first: a machine that grows slower or faster with the hours does so for all of them alike. One
+        run of an algorithm whose candidates don't depend on the budget (`anytime`) answers for all budgets. With
+        drafts all depend on it, and the pool of random search is a search of its own, of the largest budget without
+        drafts; it goes first.
         """
         size, found = self._chunk(max(self._budgets), speed), []
         for seed in self._seeds:
@@ -291,7 +302,18 @@ class Schedule:
                         groups[one].append(at)
                 for (place, name, budgets), prompts in sorted(groups.items()):
                     found.append(Task(name, seed, budgets, tuple(prompts), pool=place == _POOL))
+            found += self._shared(seed)
         return found
+
+    def _shared(self, seed: int) -> list[Task]:
+        """Searches whose prompts share a budget, whole where anything of them is missing."""
+        prompts = self._runner.prompts
+        return [
+            Task(name, seed, (budget,), tuple(range(len(prompts))))
+            for name in self._runner.algorithms
+            for budget in self._budgets
+            if self._runner.shares(name) and any(self._missing(name, text, budget, seed) for text in prompts)
+        ]
 
     def _asked(self, prompt: int, seed: int) -> list[_Search]:
         """What is missing of one prompt and seed."""
@@ -299,6 +321,8 @@ class Schedule:
         lacks_pool = drafting and self._pooled(text, seed) < max(self._budgets) // self._steps
         found: list[_Search] = [(_POOL, RANDOM, (max(self._budgets),))] if lacks_pool else []
         for place, name in enumerate(sorted(algorithms, key=lambda one: one != RANDOM)):
+            if self._runner.shares(name):
+                continue
             wanted = tuple(one for one in self._budgets if self._missing(name, text, one, seed))
             together = getattr(algorithms[name], "anytime", False) and not drafting
             found += [(place, name, some) for some in ([wanted] if together else [(one,) for one in wanted]) if some]
@@ -339,6 +363,7 @@ class Schedule:
         asked = [
             one
             for one in self._store.records.values()
+            if not self._runner.shares(one.algorithm)
             if one.prompt in self._runner.families and one.seed in self._seeds and one.budget in self._budgets
         ]
         try:

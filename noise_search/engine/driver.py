@@ -19,6 +19,7 @@ from noise_search.engine.judging import judge
 from noise_search.engine.progress import Reporter
 from noise_search.engine.prompt_search import Limits, PromptSearch
 from noise_search.engine.setup import SearchOptions, VerifierLike, check_able, check_options, opened, set_up
+from noise_search.engine.shares import Purse, Share, Shares, check_share
 from noise_search.engine.sources import sources_record
 from noise_search.engine.worker import LocalWorker
 from noise_search.resolve import Knowledge, resolve_algorithm
@@ -49,6 +50,7 @@ def search(
     ensemble: str = "mean-z",
     nfe: int | None = None,
     candidates: int | None = None,
+    share: Share = "equal",
     seed: int | Sequence[int] = 0,
     judges: Sequence[VerifierLike] = (),
     steps: int | None = None,
@@ -84,7 +86,8 @@ def search(
     """Find the noise whose image the verifier likes best, within a budget of NFE.
 
     Args:
-        prompt: what to generate; a sequence of prompts, or a set of them, is searched in lockstep, with a budget each.
+        prompt: what to generate; a sequence of prompts, or a set of them, is searched in lockstep, with a budget each
+            or one that they `share`.
         model: an embedded model's name ("shapes-flow", "shapes-ddim"), a diffusers pipeline object, a directory or hub
             id that `DiffusionPipeline.from_pretrained` takes, or a `samplers.base.Sampler`.
         algorithm: a name of `noise_search.ALGORITHMS` or an object with a `plan`.
@@ -95,6 +98,12 @@ def search(
             "mean-rank", the paper's. One verifier is its own value.
         nfe: the budget. 1 NFE is one denoiser evaluation of one candidate; guidance doesn't double it.
         candidates: the budget in whole trajectories, instead of `nfe`; 32 when neither is given.
+        share: how several prompts share their budgets. "equal": each has its own. "threshold": a prompt that reached
+            the `target_score` leaves what it didn't need to those that haven't. "difficulty": each gets 4 candidates
+            first, and every further one goes where it is expected to bring most by the scores so far: to the prompt
+            that will most likely reach the target, or without one to that whose best will rise most. For algorithms
+            whose candidates don't depend on the budget, random and zero-order search; "auto" takes random search.
+            Each result's ledger says what its prompt was granted. One prompt alone has everything.
         seed: of the first noise: noise i of random search is seed + i, modulo 2**32. Space the seeds of independent
             searches by more than their candidates. Of several prompts all begin with it, or each with its own where
             several are given.
@@ -184,6 +193,7 @@ def search(
     )
     loaded, aggregator, judging = opened(model, asked, prompts[0], [chosen], verifier, ensemble, judges)
     limits.check(aggregator, finished=aggregator.freeze_after or 0)
+    check_share(share, chosen, aggregator, target_score, draft_steps is not None)
     check_able(chosen, loaded, scheduler == "keep", aggregator.verifiers, judging)
     for needed in (*aggregator.verifiers, *judging):
         needed.load(loaded.device)
@@ -194,13 +204,15 @@ def search(
             # Conditions come first: the sampler may look at its grid through a call with the first prompt.
             conditions = [loaded.sampler.condition(text) for text in prompts]
             budget, drafts = (nfe, candidates), (draft_steps, draft_renders)
-            setup = set_up(chosen, loaded, aggregator, judging, *budget, *drafts, baseline, calibration, prior)
+            setup = set_up(chosen, loaded, aggregator, judging, *budget, *drafts, baseline, calibration, prior, share)
             if not getattr(setup.algorithm, "refers", False):
                 limits.check(aggregator, setup.finished)
             terms, predictions = setup.terms, setup.predictions
             encoding = time.perf_counter() - started
+            pool, shared = terms.nfe_total * len(prompts), share != "equal"
+            purse = Purse(Shares(share, target_score), pool, terms.space.end) if shared else None
             searches = [
-                PromptSearch(i, text, terms, condition, aggregator, setup.algorithm, first, top_k, limits)
+                PromptSearch(i, text, terms, condition, aggregator, setup.algorithm, first, top_k, limits, shared)
                 for i, (text, condition, first) in enumerate(zip(prompts, conditions, seeds, strict=True))
             ]
             for one in searches:
@@ -208,7 +220,8 @@ def search(
             searches[0].ledger.check_nfe = loaded.check_nfe
             size = int(batch_size or _batch_size(terms.space.shape))
             ledgers = [one.ledger for one in searches]
-            reporter = Reporter(searches, aggregator, loaded, setup.record, progress)
+            prediction = setup.prediction(target_score)
+            reporter = Reporter(searches, aggregator, loaded, setup, prediction, progress)
             worker = LocalWorker(loaded.sampler, aggregator.verifiers, reporter.on_step, setup.sources)
             evaluator = Evaluator(worker, prompts, ledgers, size, deterministic, predictions)
             # Described before anything is computed, so that a description that fails loses nothing.
@@ -217,7 +230,9 @@ def search(
                 **unread_record((*aggregator.verifiers, *judging), prompts),
                 "algorithm": setup.record,
                 "baseline": terms.baseline,
+                **({"share": {"rule": share, "nfe": pool, "prompts": len(prompts)}} if shared else {}),
                 **knowledge_record(terms),
+                **prediction,
                 "grids": setup.grids,
                 **predictions.record((terms.space, *terms.grids.values())),
                 **sources_record(setup.sources),
@@ -225,7 +240,7 @@ def search(
             interrupts.heed()
             reporter.start()
             made = _Size(height, width)
-            failure = _loop(searches, evaluator, limits, reporter, made, on_candidate, interrupts)
+            failure = _loop(searches, purse, evaluator, limits, reporter, made, on_candidate, interrupts)
             if not isinstance(failure, KeyboardInterrupt):
                 judge(searches, judging, evaluator.device, interrupts, setup.sources)
             settings["batch_size"] = evaluator.batch_size
@@ -256,8 +271,16 @@ def _opened(sampler: Sampler) -> Iterator[None]:
         log.warning("closing the model failed (%s: %s); the result is whole", type(error).__name__, error)
 
 
+def _rounds(searches: list[PromptSearch], purse: Purse | None) -> Iterator[list[Work]]:
+    """What is to be run, round by round, until every prompt has ended."""
+    while asked := [one for one in searches if one.running] if purse is None else purse.grant(searches):
+        if works := [work for one in asked for work in one.next_round()]:
+            yield works
+
+
 def _loop(
     searches: list[PromptSearch],
+    purse: Purse | None,
     evaluator: Evaluator,
     limits: Limits,
     reporter: Reporter,
@@ -289,7 +312,7 @@ def _loop(
             interrupts.heed()
 
     try:
-        while works := [work for one in searches if one.running for work in one.next_round()]:
+        for works in _rounds(searches, purse):
             advance(works)
         finishing = [work for one in searches for work in one.finishing_work()]
         for outcomes in evaluator.run(finishing, lambda _: False):

@@ -8,8 +8,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from noise_search.engine.prompt_search import PromptSearch
+from noise_search.engine.setup import Setup
 from noise_search.models import LoadedModel
-from noise_search.words import schedule_in_words
+from noise_search.words import prediction_in_words, schedule_in_words
 from verifiers.aggregators.base import Aggregator
 
 _FORMAT = "{percentage:3.0f}%|{bar}| {n}/{total} NFE, {elapsed} gone, {left}{postfix}"
@@ -35,7 +36,8 @@ class Reporter:
         searches: list[PromptSearch],
         aggregator: Aggregator,
         loaded: LoadedModel,
-        algorithm: Mapping[str, Any],
+        setup: Setup,
+        prediction: Mapping[str, Any],
         enabled: bool,
     ) -> None:
         self._searches, self._enabled = searches, enabled
@@ -43,14 +45,18 @@ class Reporter:
         self._stepwise = enabled and str(loaded.device or "cpu").startswith("cpu")
         self._before = 0
         self._bar: Any = None
+        self._total = setup.terms.nfe_total * len(searches)
         if enabled:
-            each = searches[0].ledger.nfe_budget
+            each, algorithm = setup.terms.nfe_total, setup.record
             many = f" for each of {len(searches)} prompts" if len(searches) > 1 else ""
+            many += f", shared by {setup.share}" if setup.share != "equal" else ""
             verifiers = ", ".join(v.key for v in aggregator.verifiers)
             why = f" ({algorithm['why']})" if "why" in algorithm else ""
             self._say(f"{each} NFE{many}, {algorithm['name']}: {schedule_in_words(algorithm['schedule'])}{why}")
             note = f"; scheduler: {loaded.sampler.note}" * bool(loaded.sampler.note)
             self._say(f"model {loaded.name}@{loaded.fingerprint}{note}; verifier {verifiers}")
+            if prediction:
+                self._say(prediction_in_words(prediction["prediction"]))
 
     @staticmethod
     def _say(line: str) -> None:
@@ -58,9 +64,8 @@ class Reporter:
 
     def start(self) -> None:
         """Show the bar."""
-        total = sum(one.ledger.nfe_budget for one in self._searches)
         shown = {"bar_format": _FORMAT, "miniters": 1, "leave": False}
-        self._bar = _Bar(total=total, disable=not self._enabled, **shown)
+        self._bar = _Bar(total=self._total, disable=not self._enabled, **shown)
 
     @property
     def on_step(self) -> Callable[[int], None] | None:

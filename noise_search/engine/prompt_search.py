@@ -80,6 +80,7 @@ class PromptSearch:
         seed: of the first noise, and of the algorithm's choices.
         top_k: how many images to keep.
         limits: what ends it besides the budget.
+        shared: whether it begins without a budget, and is granted one by instalments.
     """
 
     def __init__(
@@ -93,11 +94,14 @@ class PromptSearch:
         seed: int,
         top_k: int,
         limits: Limits,
+        shared: bool = False,
     ) -> None:
         self.index, self.prompt, self.space, self._limits = index, prompt, terms.space, limits
         first = Recipe.start("fresh", seed=seed % SEEDS) if terms.baseline else None
         self.pool = Pool(terms.space, aggregator, top_k, first)
-        self.ledger = Ledger(nfe_budget=terms.nfe_total)
+        self.ledger = Ledger(nfe_budget=0 if shared else terms.nfe_total)
+        self.grantable = 0
+        self._shared = shared
         self.stop_reason: str | None = None
         self.error: BaseException | None = None
         self.seed = seed
@@ -107,9 +111,9 @@ class PromptSearch:
                 f"the plan of algorithm {algorithm.name!r} is a {type(self._plan).__name__}; expected a generator: "
                 "yield jobs, and receive their evaluations"
             )
-        self._works: list[Work] = []
+        self._jobs: list[Job] = []  # of this round, and the ids of those of their rows that were run
+        self._ids: list[tuple[int, ...]] = []
         self._outcomes: dict[int, Outcome] = {}
-        self._trimmed = False
         self._next_id = self._next_taken = self._spent = 0
         self._counted: int | None = None
         self._limit: str | None = None  # reached in this round, whose other rows are beyond it
@@ -133,25 +137,49 @@ class PromptSearch:
             reason, error = self._limit, None
         self.stop_reason, self.error = self.stop_reason or reason, error
 
+    def grant(self, nfe: int, grantable: int) -> None:
+        """Raise the budget of a shared search, and say how much more it may be granted at most."""
+        self.ledger.nfe_budget += nfe
+        self.grantable = grantable
+
+    def give_back(self) -> int:
+        """Give back what was granted and isn't spent; returns the NFE."""
+        left = self.ledger.left
+        self.ledger.nfe_budget -= left
+        return left
+
     @property
     def reserve(self) -> int:
         """NFE held back so that the best candidate, and noise 0, can be finished."""
         return sum(self.space.end - state.step for state in self.pool.unfinished)
 
     def next_round(self) -> list[Work]:
-        """Ask the algorithm, and trim its jobs to the budget; empty when the search has ended."""
-        jobs = self._ask()
-        if jobs is None:
-            return []
-        counts = self._affordable(jobs)
-        self._trimmed = sum(counts) < sum(map(len, jobs))
-        self._works, self._outcomes, self._counted = [], {}, None
-        for job, count in zip(jobs, counts, strict=True):
+        """Ask the algorithm, and trim its jobs to the budget; empty when the search has ended.
+
+        Where the budget comes by instalments, rows that the last one didn't pay for go first.
+        """
+        if not (self._shared and self._trimmed and self._limit is None):
+            jobs = self._ask()
+            if jobs is None:
+                return []
+            self._jobs, self._ids, self._outcomes, self._counted = jobs, [()] * len(jobs), {}, None
+        waiting = [
+            replace(job, states=job.states[len(ids) :]) if ids else job
+            for job, ids in zip(self._jobs, self._ids, strict=True)
+        ]
+        works = []
+        for at, (job, count) in enumerate(zip(waiting, self._affordable(waiting), strict=True)):
             if count:
-                self._works.append(self._work(replace(job, states=job.states[:count])))
-        if not self._works:
+                works.append(self._work(replace(job, states=job.states[:count])))
+                self._ids[at] += works[-1].ids
+        if not works:
             self.stop("budget spent")
-        return self._works
+        return works
+
+    @property
+    def _trimmed(self) -> bool:
+        """Whether rows of this round are left that there was no budget for."""
+        return sum(map(len, self._ids)) < sum(map(len, self._jobs))
 
     def finishing_work(self) -> list[Work]:
         """What remains to be run so that the best candidate, and noise 0, are finished images, as far as affordable."""
@@ -203,7 +231,7 @@ class PromptSearch:
 
     def _ask(self) -> list[Job] | None:
         if self._trimmed and self._limit is None:
-            self._end("budget spent")
+            self.end("budget spent")
         if not self.running:
             return None
         limit, self._limit = self._limit, None
@@ -213,16 +241,17 @@ class PromptSearch:
                 self._ending, self._limits = limit, Limits()
                 jobs = self._plan.throw(LimitReached(self._round_evaluations()))
             else:
-                jobs = self._plan.send(self._round_evaluations()) if self._works else next(self._plan)
+                jobs = self._plan.send(self._round_evaluations()) if self._jobs else next(self._plan)
         except (StopIteration, LimitReached):
-            self._end("budget spent" if self.ledger.left < self.space.end else "the algorithm ended")
+            self.end("budget spent" if self.ledger.left < self.space.end else "the algorithm ended")
             return None
         asked = jobs if isinstance(jobs, list) else [jobs]
         if not asked or not all(isinstance(job, Job) for job in asked):
             raise TypeError(f"the algorithm yielded {jobs!r:.200}; expected a Job or a list of at least one Job")
         return asked
 
-    def _end(self, reason: str) -> None:
+    def end(self, reason: str) -> None:
+        """Close the plan, and end the search."""
         self._plan.close()
         self.stop(reason)
 
@@ -267,22 +296,24 @@ class PromptSearch:
         keys = [verifier.key for verifier in self.pool.aggregator.verifiers]
         evaluations = []
         referred = False
-        for work in self._works:
-            ids = work.ids if self._counted is None else tuple(i for i in work.ids if i < self._counted)
+        for job, run in zip(self._jobs, self._ids, strict=True):
+            if not run:
+                continue
+            ids = run if self._counted is None else tuple(i for i in run if i < self._counted)
             rows = [self._outcomes[i] for i in ids]
-            found = self._evaluation(work, ids, rows, keys)
-            if work.job.reference and not referred and rows:
+            found = self._evaluation(job, ids, rows, keys)
+            if job.reference and not referred and rows:
                 self.pool.refer(found.components)
                 referred = True
             evaluations.append(found)
         return evaluations
 
     @staticmethod
-    def _evaluation(work: Work, ids: tuple[int, ...], rows: Sequence[Outcome], keys: Sequence[str]) -> Evaluation:
+    def _evaluation(job: Job, ids: tuple[int, ...], rows: Sequence[Outcome], keys: Sequence[str]) -> Evaluation:
         if not rows:
-            return Evaluation((), work.job.states[:0], {}, {key: np.empty(0) for key in keys})
+            return Evaluation((), job.states[:0], {}, {key: np.empty(0) for key in keys})
         components = {k: np.array([np.nan if r.failure else r.components.get(k, np.nan) for r in rows]) for k in keys}
-        kept = {step: State.cat([r.kept[step] for r in rows]) for step in work.job.keep}
+        kept = {step: State.cat([r.kept[step] for r in rows]) for step in job.keep}
         looks = {
             step: Evaluation(
                 ids,
@@ -290,7 +321,7 @@ class PromptSearch:
                 {},
                 {k: np.array([r.looks[step].components.get(k, np.nan) for r in rows]) for k in keys},
             )
-            for step in work.job.looks
+            for step in job.looks
         }
         return Evaluation(ids, State.cat([r.state for r in rows]), kept, components, looks)
 
@@ -351,13 +382,13 @@ class ProblemView:
 
     @property
     def nfe_total(self) -> int:
-        """The budget."""
-        return self._search.ledger.nfe_budget
+        """The budget; where prompts share one, what it could be by now."""
+        return self._search.ledger.nfe_budget + self._search.grantable
 
     @property
     def nfe_left(self) -> int:
         """What may still be spent, less what finishing the best candidate, and noise 0, takes."""
-        return self._search.ledger.left - self._search.reserve
+        return self._search.ledger.left + self._search.grantable - self._search.reserve
 
     def cost(self, start: int, stop: int, transition: Transitions = None) -> int:
         """NFE of one row between two grid points."""

@@ -1,5 +1,6 @@
 """What a search refuses, and its grids, budget and description, before anything is computed."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 from noise_search.algorithms.auto import Auto
 from noise_search.algorithms.base import SearchAlgorithm, Terms
 from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
+from noise_search.algorithms.halving import Halving
 from noise_search.algorithms.knowledge import Prior
 from noise_search.algorithms.random_search import RandomSearch
 from noise_search.arguments import as_nfe, check_counts
 from noise_search.engine.interrupts import OnInterrupt
 from noise_search.engine.scoring import check_frames
+from noise_search.engine.shares import Share
 from noise_search.engine.sources import NEEDS, Source, edited_sources
 from noise_search.engine.x0_predictions import Predictions, check_x0, needs_x0
 from noise_search.models import LoadedModel, load_model
@@ -46,6 +49,7 @@ class SearchOptions(ModelOptions, total=False):
     ensemble: str
     nfe: int | None
     candidates: int | None
+    share: Share
     seed: int | Sequence[int]
     judges: Sequence[VerifierLike]
     baseline: bool
@@ -119,7 +123,7 @@ def check_search(
 
 @dataclass(frozen=True)
 class Setup:
-    """An algorithm on the grids of a model: what it runs, with which budget, and how that is described."""
+    """An algorithm on the grids of a model: what it runs, with which budget and how prompts share it, described."""
 
     algorithm: SearchAlgorithm
     terms: Terms
@@ -127,6 +131,7 @@ class Setup:
     sources: tuple[Source, ...]
     grids: dict[str, dict[str, Any]]
     record: dict[str, Any]
+    share: Share = "equal"
 
     @property
     def finished(self) -> int:
@@ -134,6 +139,22 @@ class Setup:
         if isinstance(self.algorithm, Drafted):
             return 1 + int(self.record["schedule"]["renders"])
         return self.terms.nfe_total // self.terms.space.end if self.algorithm.whole_calls else 1
+
+    def prediction(self, target: float | None, chance: float = 0.8) -> dict[str, Any]:
+        """The NFE of a prompt that reach a target with this chance, as plain JSON; None where they can't be told.
+
+        By the calibration, and so {} where there is none with scores, and for algorithms that it doesn't know.
+        """
+        known = self.terms.calibration
+        if target is None or known is None or not isinstance(self.algorithm, RandomSearch | Halving):
+            return {}
+        count = known.candidates_for(target, chance)
+        if isinstance(self.algorithm, Halving) and self.algorithm.shape(self.terms).rungs:
+            count = known.trajectories_for(count)
+        if math.isnan(count):
+            return {}
+        nfe = None if math.isinf(count) else int(count) * self.terms.space.end
+        return {"prediction": {"target_score": target, "chance": chance, "nfe": nfe, "steps": self.terms.space.end}}
 
 
 def set_up(
@@ -148,6 +169,7 @@ def set_up(
     baseline: bool = True,
     calibration: Knowledge = None,
     prior: Prior | None = None,
+    share: Share = "equal",
 ) -> Setup:
     """Ask the sampler for its grids; ValueError where the algorithm, its drafts or the budget don't suit them."""
     verifiers = aggregator.verifiers
@@ -164,6 +186,9 @@ def set_up(
         check_drafts(algorithm, space, loaded.sampler.space(steps=int(draft_steps)), budget)
         algorithm = RandomSearch() if isinstance(algorithm, Auto) else algorithm  # drafts are whole runs
         algorithm = Drafted(algorithm, int(draft_steps), draft_renders or RENDERS)
+    why = {}
+    if share != "equal" and isinstance(algorithm, Auto):
+        algorithm, why["why"] = RandomSearch(), "prompts that share a budget can't plan for it"
     further = {steps: loaded.sampler.space(steps=steps) for steps in getattr(algorithm, "grids", ())}
     grids = grid_record(space, levels)
     for steps, grid in further.items():
@@ -179,12 +204,11 @@ def set_up(
         prior,
         further,
     )
-    why = {}
     if isinstance(algorithm, Auto):
         algorithm, why["why"] = algorithm.choose(terms)
     predictions = Predictions.of(verifiers, judges, space, further.values())
     sources = edited_sources((*verifiers, *judges), loaded.sampler.options)
-    return Setup(algorithm, terms, predictions, sources, grids, {**algorithm_record(algorithm, terms), **why})
+    return Setup(algorithm, terms, predictions, sources, grids, {**algorithm_record(algorithm, terms), **why}, share)
 
 
 def check_able(

@@ -111,6 +111,20 @@ class ResultData:
         return schedule_in_words(self.settings["algorithm"]["schedule"])
 
     @property
+    def prediction(self) -> dict[str, Any] | None:
+        """What the calibration foretold of the target score, and what came of it, as plain JSON; None where nothing.
+
+        `nfe` were to reach `target_score` with the `chance`, None where no budget was; `reached` says whether the best
+        score did, and `taken` is the NFE spent by then.
+        """
+        told = self.settings.get("prediction")
+        if told is None:
+            return None
+        reaching = zip(self.bests, self.bests_nfe, strict=True)
+        taken = next((nfe for best, nfe in reaching if best.score >= told["target_score"]), None)
+        return {**told, "reached": taken is not None, "taken": taken}
+
+    @property
     def image(self) -> Image.Image:
         """The winner's image; the middle frame of a clip."""
         image = self.best.image
@@ -204,6 +218,7 @@ class ResultData:
             "nfe": {"budget": self.ledger.nfe_budget, "spent": self.ledger.nfe},
             "ledger": self.ledger.to_json(),
             "stop_reason": self.stop_reason,
+            **({} if self.prediction is None else {"prediction": self.prediction}),
             "best": None,
             "first": None,
             "judges": {},

@@ -92,8 +92,8 @@ def algorithm_record(algorithm: SearchAlgorithm, terms: Terms) -> dict[str, Any]
 
 def knowledge_record(terms: Terms) -> dict[str, Any]:
     """What was known of model, verifier and seeds before the start, as plain JSON; nothing where nothing was."""
-    known = {"calibration": terms.calibration, "prior": terms.prior}
-    return {name: one.to_json() for name, one in known.items() if one is not None}
+    calibration = {} if terms.calibration is None else {"calibration": terms.calibration.to_json(scores=False)}
+    return calibration | ({} if terms.prior is None else {"prior": terms.prior.to_json()})
 
 
 def settings_text(algorithm: SearchAlgorithm) -> str:

@@ -34,7 +34,8 @@ def text_table(comparison: ComparisonData) -> str:
     """One line per algorithm and budget; differences are to random search, paired; 95 % intervals."""
     verifiers = comparison.verifiers
     own_name = verifiers[0] if len(verifiers) == 1 else f"{OWN} (z of {', '.join(verifiers)})"
-    apart, times = _by_place(comparison.differences()), _by_place(comparison.multipliers())
+    shared = bool(comparison.settings.get("share"))
+    apart, times = _by_place(comparison.differences()), {} if shared else _by_place(comparison.multipliers())
     judged = {judge: _by_place(comparison.means(judge)) for judge in comparison.judges}
     searches, nfe = by_cell(comparison.records), spent(comparison.records)
     rows: list[Row] = []
@@ -50,13 +51,15 @@ def text_table(comparison: ComparisonData) -> str:
                 own_name: _wide(one.score),
                 f"less {RANDOM}": "" if one.algorithm == RANDOM else _wide(apart[place].difference),
                 "which is": "" if one.algorithm == RANDOM else apart[place].verdict,
-                "best-of-N worth": _wide(times[place].times, " x"),
+                **({"best-of-N worth": _wide(times[place].times, " x")} if times else {}),
+                **_reached(comparison, place),
                 **{judge: _wide(means[place].score) for judge, means in judged.items()},
                 "seconds*": f"{_seconds(searches[place]):.2f}",
             }
         )
     warnings = [one.sentence for one in alarms(comparison.transfers())] if comparison.judges else []
-    notes = [f"* {SECONDS}", f"Intervals: {METHOD}.", saturated(comparison), comparison.coverage.warning]
+    told = _sharing(comparison) if shared else saturated(comparison)
+    notes = [f"* {SECONDS}", f"Intervals: {METHOD}.", told, comparison.coverage.warning]
     return "\n".join([_aligned(rows), *filter(None, notes), *warnings])
 
 
@@ -75,6 +78,7 @@ def means_table(comparison: ComparisonData) -> Table:
                 **({"NFE spent": mean_count(nfe[place])} if nfe else {}),
                 **{measure_label(comparison, measure): cell(means[place].score) for measure, means in found.items()},
                 "seconds": f"{_seconds(searches[place]):.3g}",
+                **_reached(comparison, place),
                 **({} if comparison.coverage.is_whole else {"prompts": prompts}),
                 "searches": f"{one.score.searches}" + (f" ({one.score.missing} missing)" if one.score.missing else ""),
             }
@@ -84,7 +88,8 @@ def means_table(comparison: ComparisonData) -> Table:
         "Mean score of the winners with 95 % intervals over prompts and seeds, and mean seconds of a search. Intervals "
         "of different rows share prompts and noises: to hold algorithms against each other, use the differences below."
     )
-    return Table(" ".join(filter(None, [caption, spending, SECONDS, comparison.coverage.warning])), rows)
+    told = [caption, spending, _sharing(comparison), SECONDS, comparison.coverage.warning]
+    return Table(" ".join(filter(None, told)), rows)
 
 
 def differences_table(comparison: ComparisonData) -> Table:
@@ -230,6 +235,24 @@ def _ordered(comparison: ComparisonData, found: Iterable[Any]) -> list[Any]:
 
 def _by_place(found: Iterable[Any]) -> dict[tuple[str, int], Any]:
     return {(one.algorithm, one.budget): one for one in found}
+
+
+def _reached(comparison: ComparisonData, place: tuple[str, int]) -> Row:
+    """How many of a cell's searches reached the target; {} where there is none."""
+    passes = comparison.passes()
+    return {f"reached {comparison.settings['share']['target_score']:g}": f"{passes[place]:.0%}"} if passes else {}
+
+
+def _sharing(comparison: ComparisonData) -> str:
+    """What shared budgets do to a table; "" where each prompt has its own."""
+    shared = comparison.settings.get("share")
+    if not shared:
+        return ""
+    until = "" if shared["target_score"] is None else f" until each reaches {shared['target_score']:g}"
+    return (
+        f"All but {RANDOM}: prompts share their budgets by {shared['rule']}{until}, so that no prompt is a trial of "
+        "its own, and intervals are approximate."
+    )
 
 
 def _seconds(records: Sequence[Record]) -> float:

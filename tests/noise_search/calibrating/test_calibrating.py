@@ -1,7 +1,7 @@
 """`calibrate`: on models whose answer is known, and what its result is good for."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -147,7 +147,7 @@ def test_a_search_takes_it_and_its_file(tmp_path):
     assert read_calibrations(file) == tuple(found) == found.calibrations and isinstance(found, CalibrationResult)
     for given in (found, found[0], file, str(file)):
         result = toy_search(sampler, algorithm=Halving(), nfe=64, calibration=given)
-        assert Calibration.from_json(result.settings["calibration"]) == found[0]
+        assert Calibration.from_json(result.settings["calibration"]) == replace(found[0], scores=())
     both = toy_search(sampler, algorithm=Halving(), nfe=64, calibration=found, verifier=[brightness, contrast])
     assert Calibration.from_json(both.settings["calibration"]) == Calibration.joint(found)
     with pytest.raises(ValueError, match=r"calibration is of model .*, 8 steps, .* 9 steps"):
@@ -175,7 +175,7 @@ def test_a_comparison_searches_with_it_and_goes_on_with_it_alone(tmp_path):
     asked = {"model": sampler, "algorithms": {"asks": Asks(told)}, "verifier": brightness, "candidates": 2}
     asked |= {"prompts": PROMPTS[:2], "out": tmp_path / "out", "diagnosed": 0, "progress": False}
     table = compare(calibration=found, **asked)
-    assert table.settings["calibration"] == found[0].to_json() and told == [found[0], found[0]]
+    assert table.settings["calibration"] == found[0].to_json(scores=False) and told == [found[0], found[0]]
     with pytest.raises(ValueError, match="was made with another calibration"):
         compare(**asked)
     with pytest.raises(ValueError, match="calibration is of model"):
@@ -252,7 +252,7 @@ def test_the_command_measures_and_generate_takes_its_file(tmp_path):
     result = CliRunner().invoke(app, [*generate, "--steps", "4"], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     settings = json.loads(result.stdout)["settings"]
-    assert settings["baseline"] is False and settings["calibration"] == told["calibrations"][0]
+    assert settings["baseline"] is False and settings["calibration"] == read_calibrations(file)[0].to_json(scores=False)
 
 
 @pytest.mark.parametrize(
@@ -276,3 +276,72 @@ def test_the_command_replaces_nothing_that_is_no_calibration(tmp_path):
     file.write_text("[1]")
     done = CliRunner().invoke(app, ["calibrate", "--out", str(file)])
     assert done.exit_code == 2 and "holds no calibrations" in done.stderr and file.read_text() == "[1]"
+
+
+def foretold(scores, **more):
+    return Calibration("model", "verifier@1", 4, {}, scores=scores, **more)
+
+
+def test_the_chance_of_a_target_is_that_of_the_beta_distribution():
+    # Of one score, which reaches the target: n candidates miss it with B(3/2, 1/2 + n) / B(3/2, 1/2).
+    for chance in (0.5, 0.8, 0.95):
+        n = foretold([(1.0,)]).candidates_for(0.0, chance)
+        p = (np.arange(1_000_000) + 0.5) / 1_000_000
+        density = np.sqrt(p / (1 - p))
+        reached = [1 - np.average((1 - p) ** count, weights=density) for count in (n - 1, n)]
+        assert reached[0] < chance + 1e-3 and reached[1] >= chance - 1e-3
+
+
+def test_candidates_of_known_prompts_reach_a_target_as_often_as_foretold():
+    rng = np.random.default_rng(0)
+
+    def draw(count):
+        return rng.normal(rng.normal(0, 1, (400, 1)), 1, (400, count))
+
+    known = foretold(tuple(map(tuple, draw(32))))
+    for target in (0.5, 1.0, 2.0):
+        n = known.candidates_for(target)
+        assert np.mean(draw(n).max(1) >= target) == pytest.approx(0.8, abs=0.05)
+
+
+def test_what_no_budget_reaches_and_what_isn_t_known():
+    assert foretold([(0.0,) * 32] * 9).candidates_for(1.0) == np.inf
+    assert np.isnan(foretold(()).candidates_for(1.0)) and np.isnan(foretold([(1.0,)]).trajectories_for(8))
+    assert foretold([(1.0,)], worth={4: 1.5, 8: 2.0}).trajectories_for(16) == 8
+    assert foretold([(1.0,)], worth={4: 1.5, 8: 2.0}).trajectories_for(9) == 6
+    assert foretold([(1.0,)], worth={4: 1.5}).trajectories_for(np.inf) == np.inf
+
+
+def test_scores_are_kept_and_older_files_have_none():
+    (found,) = measured(noises=8)
+    assert [len(row) for row in found.scores] == [8] * 3
+    assert np.mean([np.std(row, ddof=1) for row in found.scores]) == pytest.approx(found.spread, rel=1e-3)
+    assert Calibration.from_json(json.loads(json.dumps(found.to_json()))) == found
+    older = found.to_json(scores=False)
+    assert "scores" not in older and Calibration.from_json(older).scores == ()
+
+
+@pytest.mark.parametrize("algorithm", ["random", "halving"])
+def test_a_target_s_budget_is_foretold_and_checked(algorithm, capfd):
+    sampler = CountingSampler()
+    known = measured(sampler, noises=32, looks=[2, 4, 6])
+    target = float(np.quantile(known[0].scores, 0.4))
+    result = toy_search(sampler, "a dog", algorithm=algorithm, candidates=16, calibration=known, target_score=target)
+    told, count = result.prediction, known[0].candidates_for(target)
+    count = known[0].trajectories_for(count) if algorithm == "halving" else count
+    assert told["nfe"] == 8 * count and told["chance"] == 0.8
+    assert told["reached"] == (result.score >= target)
+    reaching = [c.nfe for c in result.candidates if c.finished and c.score >= target]
+    assert told["taken"] == (min(reaching) if reaching else None)
+    assert result.to_json()["prediction"] == told and "scores" not in result.settings["calibration"]
+    toy_search(sampler, "a dog", algorithm=algorithm, candidates=16, calibration=known, target_score=9, progress=True)
+    assert "target 9 takes more NFE with a chance of 80% than the calibration can tell" in capfd.readouterr().err
+
+
+def test_nothing_is_foretold_where_nothing_is_known():
+    sampler = CountingSampler()
+    known = measured(sampler, noises=8)
+    asked = {"calibration": known, "candidates": 4}
+    assert toy_search(sampler, **asked).prediction is None
+    assert toy_search(sampler, **asked, algorithm="zero-order", target_score=1.0).prediction is None
+    assert toy_search(sampler, candidates=4, target_score=1.0).prediction is None
