@@ -14,7 +14,7 @@ _LATEST = 0.7
 """Share of the steps by which a prediction has to tell something, for pruning to save more than it loses."""
 _MANY = 32
 """Whole trajectories from which on climbing is tried: at 16 halving is worth as much."""
-_RISE, _KEPT = 0.15, 0.3
+_RISE, _KEPT = 0.15, 0.45
 """What twice as many random candidates than 16 have to gain, in standard deviations within a prompt, and what a
 neighbour has to keep of its parent's score, for a climb to have room and to go on."""
 

@@ -178,7 +178,7 @@ def test_auto_climbs_where_the_calibration_says_so():
     for here in (
         replace(large, nfe_total=320),
         replace(large, calibration=replace(KNOWN, rises={16: 0.05})),
-        replace(large, calibration=replace(KNOWN, slopes={"neighbour 0.95": 0.1})),
+        replace(large, calibration=replace(KNOWN, slopes={"neighbour 0.95": 0.4})),
         replace(large, calibration=replace(KNOWN, slopes={})),
         replace(large, calibration=None),
     ):
