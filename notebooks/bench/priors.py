@@ -205,7 +205,7 @@ def worth(count: int, short: Values, groups: Values) -> dict[str, object]:
 
 
 def row(task: Task, kind: str, algorithm: SearchAlgorithm, count: int) -> dict[str, object]:
-    """What an algorithm is worth with so many candidates, with the prior or without, and what that does to the truth."""
+    """What an algorithm is worth with so many candidates, and what that does to the truth."""
     every = list(range(task.final.shape[1]))
     priors = {} if kind == "plain" else task.priors(every)
     found = [task.search(algorithm, count, priors, every, order) for order in range(ORDERS)]
