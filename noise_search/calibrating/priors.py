@@ -30,7 +30,7 @@ def learn_prior(
     verifier: VerifierLike,
     *,
     prompts: str | Path | Sequence[Any] | PromptSet = "shapes",
-    limit: int | None = 24,
+    limit: int | None = 12,
     per_family: int | None = None,
     seeds: int | Sequence[int] = 64,
     out: str | Path | None = None,

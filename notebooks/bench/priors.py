@@ -15,6 +15,7 @@ over prompts alone in 83 to 90 %. The curve of random search is the exact expect
 
 It writes `results/priors.csv`. `kind` is "plain" for halving without a prior, "prior" where it is trusted, "forced"
 where it isn't and is used all the same, and "few" where it is learned from fewer prompts and used if it is trusted.
+`gain` is what the same algorithm scores more than without the prior, in the same orders.
 """
 
 import csv
@@ -50,7 +51,7 @@ COUNTS, FEW, AT = (2, 4, 8, 12, 16), (6, 12, 24, 30), 8
 VERIFIERS = ("aesthetic", "clip", "vlm")
 COLUMNS = (
     *("model", "verifier", "kind", "algorithm", "learned", "candidates", "worth", "low", "high", "bounds", "repaid"),
-    *("score", "random", "nfe", "reliability", "trusted"),
+    *("score", "random", "gain", "gain_low", "gain_high", "nfe", "reliability", "trusted"),
     *("oracle", "oracle_random", "oracle_difference", "oracle_low", "oracle_high"),
 )
 Values = NDArray[np.float64]
@@ -163,6 +164,11 @@ def _taken(values: Values, winners: Values) -> Values:
     return np.take_along_axis(values, winners.astype(int), axis=1)
 
 
+def _winners(found: Sequence[Sequence[Found]]) -> Values:
+    """`[prompt, order]`."""
+    return np.array([[one.winner for one in some] for some in found], dtype=np.float64).T
+
+
 def _mean(values: Values, axis: int) -> Values:
     """Of what is known; NaN where nothing is."""
     known = np.isfinite(values)
@@ -209,22 +215,27 @@ def row(task: Task, kind: str, algorithm: SearchAlgorithm, count: int) -> dict[s
     every = list(range(task.final.shape[1]))
     priors = {} if kind == "plain" else task.priors(every)
     found = [task.search(algorithm, count, priors, every, order) for order in range(ORDERS)]
-    winners = np.array([[one.winner for one in some] for some in found]).T
+    winners, without = _winners(found), _winners([task.search(algorithm, count, {}, every, o) for o in range(ORDERS)])
     short, wronged = task.shortfall(winners, every), task.wronged(winners, every, count)
-    groups, wrong_groups = [], []
+    gain = (_taken(task.final, winners) - _taken(task.final, without)).mean(1)
+    groups, wrong_groups, gain_groups = [], [], []
     for group in np.random.default_rng(0).permutation(every).reshape(GROUPS, -1):
         rest = [one for one in every if one not in group]
         known = {} if kind == "plain" else task.priors(rest)
-        again = np.array([[one.winner] for one in task.search(algorithm, count, known, rest, 0)])
+        again, bare = (_winners([task.search(algorithm, count, some, rest, 0)]) for some in (known, {}))
         groups.append(task.shortfall(again, rest).mean(0))
         wrong_groups.append(np.nanmean(task.wronged(again, rest, count)))
+        gain_groups.append((_taken(task.final, again) - _taken(task.final, bare)).mean())
     told = worth(count, short, np.array(groups))
     known = np.isfinite(wronged)
     half = float(half_width(wronged[known], np.array(wrong_groups)))
     by = float(wronged[known].mean())
     right = float(np.nanmean(_mean(_taken(task.right, winners), 1)[known]))
     score = float(_taken(task.final, winners).mean())
+    gained = float(half_width(gain, np.array(gain_groups)))
+    gains = {"gain": gain.mean(), "gain_low": gain.mean() - gained, "gain_high": gain.mean() + gained}
     beside = {
+        **({} if kind == "plain" else {name: float(value) for name, value in gains.items()}),
         "score": score,
         "random": score + float(short[:, count - 1].mean()),
         "nfe": float(np.mean([one.nfe for some in found for one in some])),
