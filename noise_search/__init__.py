@@ -20,8 +20,9 @@ if TYPE_CHECKING:
         ZeroOrderSearch,
     )
     from noise_search.algorithms.base import Evaluation, Job, Problem, SearchAlgorithm
-    from noise_search.algorithms.knowledge import Calibration
+    from noise_search.algorithms.knowledge import Calibration, SeedPrior
     from noise_search.calibrating.calibrate import calibrate
+    from noise_search.calibrating.priors import learn_prior
     from noise_search.calibrating.result import CalibrationResult
     from noise_search.checking import PipelineCheck, check
     from noise_search.comparison.bench import bench
@@ -60,12 +61,14 @@ _ROOMS = {  # where each public name lives; imported at its first use, so that t
     "SearchOutOfMemory": "engine.worker",
     "SearchOverPaths": "algorithms",
     "SearchResult": "results.result",
+    "SeedPrior": "algorithms.knowledge",
     "ZeroOrderSearch": "algorithms",
     "bench": "comparison.bench",
     "calibrate": "calibrating.calibrate",
     "check": "checking",
     "compare": "comparison.compare",
     "diagnose": "diagnosis",
+    "learn_prior": "calibrating.priors",
     "prompt_sets": "prompt_sets",
     "replay": "replays.replaying",
     "score_images": "image_scores",
@@ -109,12 +112,14 @@ __all__ = [
     "SearchOutOfMemory",
     "SearchOverPaths",
     "SearchResult",
+    "SeedPrior",
     "ZeroOrderSearch",
     "bench",
     "calibrate",
     "check",
     "compare",
     "diagnose",
+    "learn_prior",
     "prompt_sets",
     "replay",
     "score_images",

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import verifiers
 from noise_search.algorithms import ALGORITHMS
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.algorithms.knowledge import Calibration, ModelFacts, VerifierFacts
+from noise_search.algorithms.knowledge import Calibration, ModelFacts, SeedPrior, VerifierFacts
 from noise_search.models import CARD, ModelCard
 from noise_search.shapes import EMBEDDED_MODELS, EMBEDDED_VERIFIERS, embedded_verifier
-from noise_search.words import unknown
+from noise_search.words import counted, unknown
 from verifiers.aggregators.base import Aggregator
 from verifiers.aggregators.ranks import ENSEMBLE, ENSEMBLES, as_aggregator
 from verifiers.base import FunctionVerifier, Verifier, same, told_apart
@@ -222,3 +222,51 @@ def resolve_calibration(asked: Knowledge, model: ModelFacts, steps: int, aggrega
         f"calibration is of {of}, and this search of model {model.identity}, {steps} steps, {', '.join(keys)}: "
         "calibrate() with these settings (its scheduler among them), or leave it out"
     )
+
+
+PriorLike = SeedPrior | str | Path | None
+"""What users give for a prior: what `learn_prior` returns, or a file of it."""
+
+
+def read_prior(file: Path) -> SeedPrior:
+    """The prior in a file.
+
+    Raises:
+        ValueError: no such file, or another content.
+    """
+    if not file.is_file():
+        raise ValueError(f"no prior at {file}; noise_search.learn_prior(..., out={str(file)!r}) writes one")
+    try:
+        return SeedPrior.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} can't be read as a prior: {error}") from error
+
+
+def resolve_prior(asked: PriorLike, model: ModelFacts, steps: int, aggregator: Aggregator) -> SeedPrior | None:
+    """What seeds are worth for a model under this verifier; None where none was asked for, or none that is trusted.
+
+    Raises:
+        ValueError: it is of another model, of other steps or of another verifier.
+        TypeError: something else.
+    """
+    if asked is None:
+        return None
+    prior = read_prior(Path(asked)) if isinstance(asked, str | Path) else asked
+    if not isinstance(prior, SeedPrior):
+        raise TypeError(f"prior={asked!r:.40} must be what learn_prior() returns, or a file of it")
+    keys = [one.key for one in aggregator.scores]
+    if (prior.model, prior.steps, [prior.verifier]) != (model.identity, steps, keys):
+        raise ValueError(
+            f"prior is of model {prior.model}, {counted(prior.steps, 'step')}, {prior.verifier}, and this search of "
+            f"model {model.identity}, {counted(steps, 'step')}, {', '.join(keys)}: learn_prior() with these settings "
+            "(size, guidance and scheduler among them) and one verifier, or leave it out"
+        )
+    if not prior.trusted:
+        log.warning(
+            "the prior isn't used: its seeds' means over halves of its %s correlate by %.2f, and %.2f is needed",
+            counted(prior.prompts, "prompt"),
+            prior.reliability,
+            prior.TRUSTED,
+        )
+        return None
+    return prior

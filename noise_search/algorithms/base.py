@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from noise_search.algorithms.knowledge import Calibration, ModelFacts, Prior, VerifierFacts
+from noise_search.algorithms.knowledge import Calibration, ModelFacts, SeedPrior, VerifierFacts
 from samplers.space import NoiseSpace
 from samplers.state import State
 from samplers.transition import Transitions, evaluations, per_step
@@ -123,7 +123,8 @@ class Terms:
         nfe_total: the budget, in NFE.
         baseline: whether random search's noise 0 is finished in any case.
         model, verifier: what is searched, and what ranks.
-        calibration, prior: what was measured of them, and what seeds were worth on other prompts; None for nothing.
+        calibration, prior: what was measured of them, and what seeds were worth on other prompts, where that is
+            trusted; None for nothing.
         grids: further grids, by their number of steps.
     """
 
@@ -133,7 +134,7 @@ class Terms:
     model: ModelFacts = field(default_factory=ModelFacts)
     verifier: VerifierFacts = field(default_factory=VerifierFacts)
     calibration: Calibration | None = None
-    prior: Prior | None = None
+    prior: SeedPrior | None = None
     grids: Mapping[int, NoiseSpace] = field(default_factory=dict)
 
 
@@ -187,8 +188,11 @@ class Problem(Protocol):
         ...
 
     @property
-    def prior(self) -> Prior | None:
-        """What seeds were worth on other prompts; None where nothing is known."""
+    def prior(self) -> SeedPrior | None:
+        """What seeds were worth on other prompts; None where nothing is known, or nothing that is trusted.
+
+        `fresh` hands out its seeds by itself.
+        """
         ...
 
     def grid(self, steps: int) -> NoiseSpace:
@@ -200,7 +204,12 @@ class Problem(Protocol):
         ...
 
     def fresh(self, count: int = 0, *, seeds: Sequence[int] = ()) -> State:
-        """Noises at grid point 0: the next `count` of random search's stream (seed, seed + 1, ...), or of `seeds`."""
+        """Noises at grid point 0: the next `count` of random search's stream, or those of `seeds`.
+
+        The stream is seed, seed + 1, ..., and never the same noise twice. Where there is a prior, it is noise 0, which
+        is left out without a baseline; then the prior's seeds that are worth more than an unknown one, from the best
+        on; then seed, seed + 1, ... without any that the prior knows.
+        """
         ...
 
     def seeds(self, count: int) -> list[int]:

@@ -88,7 +88,7 @@ def calibrate(
     check_flags(progress=progress)
     first = as_seed(seed)
     asked_moves = None if moves is None else _moves(moves)
-    texts = _texts(prompts, limit, per_family)
+    texts = prompt_texts(prompts, limit, per_family, "a calibration")
     settled: ModelOptions = {"eta": 0.0, "scheduler": "auto", **settings}
     asked = ModelSettings(**settled, options=model_options or {})
     loaded, aggregator, _ = opened(model, asked, texts[0], [Measuring(noises, looks=(1,))], verifier, "mean-z", ())
@@ -127,14 +127,19 @@ def calibrate(
     return CalibrationResult(loaded.name, tuple(found), len(texts) * noises * len(algorithm.looks))
 
 
-def _texts(prompts: Any, limit: int | None, per_family: int | None) -> list[str]:
+def prompt_texts(prompts: Any, limit: int | None, per_family: int | None, what: str) -> list[str]:
+    """Distinct texts; of an embedded set its validation prompts.
+
+    Raises:
+        ValueError: too few for what is to be learned from them.
+    """
     name = prompts.strip().lower() if isinstance(prompts, str) else ""
     split = {"split": "validation"} if f"{name}-validation" in FIXED else {}
     found = as_prompt_set(prompts, limit=limit, per_family=per_family, seed=0, **split)
     texts = list(dict.fromkeys(found.texts))
     if len(texts) < _LEAST_PROMPTS:
         raise ValueError(
-            f"prompts={prompts!r:.60} gives {counted(len(texts), 'prompt')}, and a calibration is a mean over at least "
+            f"prompts={prompts!r:.60} gives {counted(len(texts), 'prompt')}, and {what} is a mean over at least "
             f"{_LEAST_PROMPTS}: give a set, a file, or more texts"
         )
     return texts

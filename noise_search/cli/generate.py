@@ -34,6 +34,7 @@ def generate(
         bool, typer.Option(help="Finish the first noise in any case, as one plain sample to compare with.")
     ] = True,
     calibration: options.Calibration = None,
+    prior: options.Prior = None,
     draft_steps: options.DraftSteps = None,
     draft_renders: options.DraftRenders = None,
     guidance: options.Guidance = None,
@@ -109,6 +110,7 @@ def generate(
         steps=steps,
         baseline=baseline,
         calibration=calibration,
+        prior=prior,
         draft_steps=draft_steps,
         draft_renders=draft_renders,
         guidance=guidance,

@@ -23,7 +23,7 @@ from noise_search.engine.setup import check_options, check_search, opened
 from noise_search.engine.shares import Share, check_share
 from noise_search.engine.sources import edited_sources, sources_record
 from noise_search.prompt_sets import PromptSet, as_prompt_set
-from noise_search.resolve import Knowledge, resolve_algorithm, resolve_calibration
+from noise_search.resolve import Knowledge, PriorLike, resolve_algorithm, resolve_calibration, resolve_prior
 from noise_search.results.record import own_versions, search_record, settings_text
 from noise_search.settings import ModelOptions, ModelSettings, spelt
 from noise_search.words import counted, printable
@@ -57,6 +57,7 @@ def compare(
     draft_steps: int | None = None,
     draft_renders: int | None = None,
     calibration: Knowledge = None,
+    prior: PriorLike = None,
     batch_size: int | None = None,
     on_interrupt: OnInterrupt | None = None,
     progress: bool = True,
@@ -98,6 +99,9 @@ def compare(
         pool_limit: how many times the largest budget random search's candidates may take, a bill of their own: they
             are doubled until the best of them surely passes every algorithm's score, as what lies beyond has no
             worth but a bound. With 1 nothing can be worth more than 1 at the largest budget.
+        prior: as in `search()`, of all algorithms but the label "random", which is what they are measured against: give
+            `{"random, prior": RandomSearch()}` to see what the prior alone is worth. All prompts then share the
+            prior's noises, and intervals, which are over prompts, hold for these noises alone.
         calibration, model_options, draft_steps, draft_renders, batch_size: as in `search()`.
         on_interrupt: as in `search()`: after Ctrl-C, "return" what is complete by then, or "raise" KeyboardInterrupt
             with it as `error.comparison`.
@@ -167,6 +171,9 @@ def compare(
     if calibration is not None:  # it moves rungs, so records of one don't go with those of another
         measured = resolve_calibration(calibration, loaded.facts, space.end, aggregator)
         made_with["calibration"] = None if measured is None else measured.to_json(scores=False)
+    seeds_known = resolve_prior(prior, loaded.facts, space.end, aggregator)
+    if seeds_known is not None:
+        made_with["prior"] = seeds_known.record()
     check_same(store, made_with)
     check_noises(store, noises, drawn, each)
     known = [one for one in known if one not in store]
@@ -186,6 +193,7 @@ def compare(
         "model_options": model_options,
         "batch_size": batch_size,
         "calibration": calibration,
+        "prior": seeds_known,
     }
     if settled["scheduler"] == "auto" and not isinstance(model, Sampler):  # all algorithms on the same scheduler
         options["scheduler"] = "keep" if loaded.sampler.describe().get("rule") == "kept" else "first-order"

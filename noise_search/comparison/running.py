@@ -129,6 +129,8 @@ class Runner:
         """The search of a task, one result per prompt."""
         nfe = max(task.budgets)
         left_out = ("draft_steps", "draft_renders") if task.pool else ()
+        if task.algorithm == RANDOM:  # the yardstick, whose noises are independent
+            left_out = (*left_out, "prior")
         shared = {"share": self.share, "target_score": self.target} if self.shares(task.algorithm) else {}
         results: Sequence[SearchResult]
         try:

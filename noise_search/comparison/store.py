@@ -164,7 +164,7 @@ def check_same(store: Store, made_with: Mapping[str, Any]) -> None:
     _check_model(place, known.get("model", {}), here["model"])
     _check_members(place, "verifier", known.get("verifier", {}), here["verifier"])
     _check_members(place, "judge", known.get("judges", {}), here["judges"])
-    for name in ("steps", "verifier", "drafts", "sources", "calibration", "share"):
+    for name in ("steps", "verifier", "drafts", "sources", "calibration", "share", "prior"):
         before, now = known.get(name), here.get(name)
         if before != now:
             raise ValueError(

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from noise_search.algorithms.base import SearchAlgorithm
-from noise_search.algorithms.knowledge import Prior
 from noise_search.arguments import HasText, as_prompts, check_callable, check_counts, check_flags, prompt_seeds
 from noise_search.engine.evaluator import Evaluator, Outcome, Work
 from noise_search.engine.interrupts import Interrupts, OnInterrupt, resolved
@@ -22,7 +21,7 @@ from noise_search.engine.setup import SearchOptions, VerifierLike, check_able, c
 from noise_search.engine.shares import Purse, Share, Shares, check_share
 from noise_search.engine.sources import sources_record
 from noise_search.engine.worker import LocalWorker
-from noise_search.resolve import Knowledge, resolve_algorithm
+from noise_search.resolve import Knowledge, PriorLike, resolve_algorithm
 from noise_search.results.candidate import Candidate
 from noise_search.results.record import knowledge_record, sampler_record, search_record, unread_record
 from noise_search.results.result import SearchResult
@@ -56,7 +55,7 @@ def search(
     steps: int | None = None,
     baseline: bool = True,
     calibration: Knowledge = None,
-    prior: Prior | None = None,
+    prior: PriorLike = None,
     draft_steps: int | None = None,
     draft_renders: int | None = None,
     guidance: float | None = None,
@@ -115,7 +114,9 @@ def search(
             sample gives; False lets it be pruned, and leaves `first_score` None where it was.
         calibration: what `calibrate()` measured of the model under these verifiers, or a file of it; the embedded
             models bring theirs.
-        prior: what seeds were worth on other prompts, for algorithms that ask for it.
+        prior: what `learn_prior()` learned of the worth of seeds on other prompts, or a file of it. Behind noise 0
+            come its better seeds, best first, and then seed + 1, seed + 2, ...: so two searches of a prompt share
+            them whatever their seeds, and so do all prompts. One that isn't trusted isn't used, which is said.
         draft_steps: search with cheap trajectories of so many steps, and render only the best noises in full; for
             algorithms that search over step-0 noises. Everything is charged, noise 0 is rendered in full first.
         draft_renders: how many noises to render in full after the drafts, 4 when None; at most half of the budget that

@@ -1,12 +1,14 @@
 """The search of one prompt: its conversation with its algorithm, within its budget."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count as counting
+from itertools import islice
 
 import numpy as np
 
 from noise_search.algorithms.base import Evaluation, Job, Jobs, LimitReached, SearchAlgorithm, Terms
-from noise_search.algorithms.knowledge import Calibration, ModelFacts, Prior, VerifierFacts
+from noise_search.algorithms.knowledge import Calibration, ModelFacts, SeedPrior, VerifierFacts
 from noise_search.arguments import check_counts, check_numbers
 from noise_search.engine.evaluator import Outcome, Work
 from noise_search.engine.pool import Pool
@@ -335,7 +337,7 @@ class ProblemView:
 
     def __init__(self, search: PromptSearch, terms: Terms, condition: int, seed: int) -> None:
         self._search, self._terms, self._condition = search, terms, condition
-        self._seed, self._drawn = seed, 0
+        self._stream = _stream(seed, terms)
         self._rng = np.random.default_rng([seed, 0x6E73])
 
     @property
@@ -364,7 +366,7 @@ class ProblemView:
         return self._terms.calibration
 
     @property
-    def prior(self) -> Prior | None:
+    def prior(self) -> SeedPrior | None:
         """What seeds were worth on other prompts."""
         return self._terms.prior
 
@@ -395,13 +397,11 @@ class ProblemView:
         return self.space.cost(start, stop, transition)
 
     def fresh(self, count: int = 0, *, seeds: Sequence[int] = ()) -> State:
-        """The next noises of random search's stream, or those of seeds."""
+        """The next noises of random search's stream, the prior's before it, or those of seeds."""
         if count and len(seeds):
             raise ValueError(f"fresh({count}, seeds={list(seeds)!r:.60}): give a count or seeds, not both")
         if not len(seeds):
-            first = self._seed + self._drawn
-            self._drawn += count
-            seeds = range(first, first + count)
+            seeds = list(islice(self._stream, count))
         return self.space.fresh([seed % SEEDS for seed in seeds], condition=self._condition)
 
     def seeds(self, count: int) -> list[int]:
@@ -416,3 +416,14 @@ class ProblemView:
     def values(self, pool: Evaluation) -> np.ndarray:
         """What each row is worth, NaN where it failed."""
         return self._search.pool.aggregator.combine(pool.components)
+
+
+def _stream(seed: int, terms: Terms) -> Iterator[int]:
+    """The seeds of fresh noises, in the order that `Problem.fresh` promises."""
+    if (prior := terms.prior) is None:
+        yield from counting(seed)
+        return
+    first = [seed % SEEDS] if terms.baseline else []
+    yield from dict.fromkeys((*first, *prior.best()))
+    known = {*first, *prior.values}
+    yield from (one for one in counting(seed) if one % SEEDS not in known)

@@ -9,7 +9,6 @@ from noise_search.algorithms.auto import Auto
 from noise_search.algorithms.base import SearchAlgorithm, Terms
 from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
 from noise_search.algorithms.halving import Halving
-from noise_search.algorithms.knowledge import Prior
 from noise_search.algorithms.random_search import RandomSearch
 from noise_search.arguments import as_nfe, check_counts
 from noise_search.engine.interrupts import OnInterrupt
@@ -21,9 +20,11 @@ from noise_search.models import LoadedModel, load_model
 from noise_search.resolve import (
     Knowledge,
     Named,
+    PriorLike,
     resolve_aggregator,
     resolve_calibration,
     resolve_judges,
+    resolve_prior,
     verifier_facts,
 )
 from noise_search.results.candidate import Candidate
@@ -54,7 +55,7 @@ class SearchOptions(ModelOptions, total=False):
     judges: Sequence[VerifierLike]
     baseline: bool
     calibration: Knowledge
-    prior: Prior | None
+    prior: PriorLike
     draft_steps: int | None
     draft_renders: int | None
     model_options: dict[str, Any] | None
@@ -168,7 +169,7 @@ def set_up(
     draft_renders: int | None,
     baseline: bool = True,
     calibration: Knowledge = None,
-    prior: Prior | None = None,
+    prior: PriorLike = None,
     share: Share = "equal",
 ) -> Setup:
     """Ask the sampler for its grids; ValueError where the algorithm, its drafts or the budget don't suit them."""
@@ -201,7 +202,7 @@ def set_up(
         loaded.facts if known or (algorithm.whole_calls and not isinstance(algorithm, Auto)) else loaded.priced,
         verifier_facts(aggregator),
         known,
-        prior,
+        resolve_prior(prior, loaded.facts, space.end, aggregator),
         further,
     )
     if isinstance(algorithm, Auto):

@@ -93,7 +93,7 @@ def algorithm_record(algorithm: SearchAlgorithm, terms: Terms) -> dict[str, Any]
 def knowledge_record(terms: Terms) -> dict[str, Any]:
     """What was known of model, verifier and seeds before the start, as plain JSON; nothing where nothing was."""
     calibration = {} if terms.calibration is None else {"calibration": terms.calibration.to_json(scores=False)}
-    return calibration | ({} if terms.prior is None else {"prior": terms.prior.to_json()})
+    return calibration | ({} if terms.prior is None else {"prior": terms.prior.record()})
 
 
 def settings_text(algorithm: SearchAlgorithm) -> str:

@@ -74,3 +74,49 @@ def test_what_is_stored_of_halving_is_what_the_recorded_scores_give(monkeypatch)
         for name in recorded.COLUMNS:
             told = found[name]
             assert row[name] == told if isinstance(told, str) else float(row[name]) == pytest.approx(told, abs=2e-4)
+
+
+def test_what_is_stored_of_priors_is_what_the_recorded_scores_give():
+    from notebooks.bench import priors
+
+    stored = list(csv.DictReader(priors.FILE.open(encoding="utf-8")))
+    assert {one["model"] for one in stored} == set(priors.packed())
+    named = {"model": priors.packed()[0], "verifier": "aesthetic", "kind": "prior", "algorithm": "random"}
+    (row,) = [one for one in stored if {**named, "candidates": "4"}.items() <= one.items()]
+    found = priors.row(priors.Task.load(named["model"], "aesthetic"), "prior", priors.RandomSearch(), 4)
+    for name, told in found.items():
+        assert row[name] == told if isinstance(told, str) else float(row[name]) == pytest.approx(told, abs=2e-4)
+
+
+def test_intervals_of_prompts_that_share_noises_hold_the_truth_and_those_over_prompts_alone_too_seldom():
+    from noise_search.order_statistics import expected_best
+    from notebooks.bench.priors import GROUPS, half_width
+
+    prompts, noises, count, share = 36, 64, 8, 0.14
+    rng = np.random.default_rng(3)
+    halves = np.arange(prompts) % 2
+
+    def table():
+        return share**0.5 * rng.normal(size=noises) + (1 - share) ** 0.5 * rng.normal(size=(prompts, noises))
+
+    def found(scores):  # the best of the noises that do best on the other half of the prompts
+        best = [np.argsort(-scores[halves != half].mean(0))[:count] for half in (0, 1)]
+        return np.array([row[best[half]].max() for row, half in zip(scores, halves, strict=True)])
+
+    truth = np.mean([found(table()).mean() for _ in range(2000)])
+    drawn = rng.normal(size=(20000, noises))
+    equal = 1 + int(np.argmin([abs(drawn[:, :n].max(1).mean() - truth) for n in range(1, noises + 1)]))
+    truth -= drawn[:, :equal].max(1).mean()
+
+    def short(scores):
+        return np.array([expected_best(row, np.array([float(equal)]))[0] for row in scores]) - found(scores) + truth
+
+    both, alone = [], []
+    for _ in range(60):
+        scores = table()
+        rows = short(scores)
+        groups = [short(np.delete(scores, one, 1)).mean() for one in rng.permutation(noises).reshape(GROUPS, -1)]
+        both.append(abs(rows.mean()) <= half_width(rows, np.array(groups)))
+        alone.append(abs(rows.mean()) <= half_width(rows, np.full(GROUPS, rows.mean())))
+    assert 1.5 < equal / count < 4
+    assert np.mean(both) >= 0.95 > 0.92 > np.mean(alone)

@@ -144,12 +144,12 @@ def sample(directory: Path, models: Sequence[str], tasks: Sequence[str], device:
                 log.info("%6.1f s  %s  %s", time.perf_counter() - started, model, shard.prompt)
 
 
-def pack(directory: Path, file: Path) -> None:
-    """Write all shards into one file: `[prompt, noise, look]` under model/task/verifier; a missing one is an error."""
+def pack(directory: Path, file: Path, models: Sequence[str], tasks: Sequence[str]) -> None:
+    """Write shards into one file: `[prompt, noise, look]` under model/task/verifier; a missing one is an error."""
     tensors: dict[str, list[np.ndarray]] = {}
     prompts: dict[str, list[str]] = {}
     keys: dict[str, str] = {}
-    for shard in Shard.all(directory):
+    for shard in Shard.all(directory, models, tasks):
         with safe_open(shard.file, "np") as content:
             keys |= json.loads(content.metadata()["verifiers"])
             for name in content.keys():
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.what == "sample":
         sample(asked.shards, asked.models, asked.tasks, asked.device, asked.reverse)
     else:
-        pack(asked.shards, asked.file)
+        pack(asked.shards, asked.file, asked.models, asked.tasks)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 
 from noise_search import Job
 from noise_search.algorithms.base import Terms
-from noise_search.algorithms.knowledge import Calibration, Prior
+from noise_search.algorithms.knowledge import Calibration, SeedPrior
 from samplers import Ancestral, Deterministic, Mix
 from samplers.denoiser import DenoiserSampler
 from samplers.state import State
@@ -276,7 +276,8 @@ def test_what_is_known_reaches_the_algorithm_and_the_record():
     sampler = CountingSampler()
     key = run(made, sampler).settings["verifier"]["verifiers"][0]
     known = Calibration(told["facts"][0].identity, f"{key['name']}@{key['version']}", END, {2: 0.5, 4: 0.9})
-    prior = Prior.learned(known.model, known.verifier, {"a": {1: 0.0, 2: 1.0, 3: 2.0}, "b": {1: 1.0, 2: 5.0}})
+    table = {"a": {1: 0.0, 2: 1.0, 3: 2.0}, "b": {1: 1.0, 2: 5.0, 3: 6.0}}
+    prior = SeedPrior.learned(known.model, known.verifier, END, table)
     result = run(made, sampler, calibration=known, prior=prior)
     model, verifier, calibration, asked, baseline = told["facts"]
     assert model.can_stop and verifier.absolute and not verifier.pooled and baseline
