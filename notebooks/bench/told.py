@@ -598,6 +598,12 @@ def claims() -> dict[str, bool]:
             for row in some
             if names[2:] == ("prior", "halving")
         ),
+        "climbing by aesthetic is worth clearly more on shapes-flow, and by vlm can't be told from random search": all(
+            (one.times.low > 1) == (names[:2] == (FLOW, "aesthetic"))
+            for names, cells in worths(CLIMBED).items()
+            if names[:2] == (FLOW, "aesthetic") or names[1] == "vlm"
+            for one in cells.values()
+        ),
         "paths can't be told from random search": all(one.times.high >= 1 for one in _all_worths("paths")),
         "zero-order is worth less, and clearly somewhere": bool(_below("zero-order"))
         and all(one.times.value < 1 for one in _all_worths("zero-order")),
