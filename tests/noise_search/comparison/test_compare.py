@@ -679,7 +679,7 @@ def test_algorithms_take_turns_chunk_by_chunk_random_search_first(drafting, monk
     store.add([made_up.record("b", name, budget, seed) for name, budget, seed in grid])
     store.add([made_up.pool([0, 0], "b", seed, nfe=8) for seed in (0, 1000) if not drafting])
     monkeypatch.setattr(Schedule, "_chunk", lambda *_: 2)
-    runner = SimpleNamespace(algorithms=algorithms, prompts="abcde", drafting=drafting)
+    runner = SimpleNamespace(algorithms=algorithms, prompts="abcde", drafting=drafting, shares=lambda _: False)
     tasks = Schedule(runner, store, (16, 8), (0, 1000), 8).left()
     found = [(one.seed, one.algorithm, one.pool, one.budgets, one.prompts) for one in tasks]
     if not drafting:
