@@ -50,6 +50,10 @@ def schedule_in_words(schedule: Mapping[str, Any]) -> str:
         going = zip(schedule["rungs"], kept, strict=True)
         looks = ", ".join(f"{rows} {'goes' if rows == 1 else 'go'} on after step {at}" for at, rows in going)
         return f"{counted(begun, 'noise')} begun, {looks or 'all finished'}, of {counted(schedule['steps'], 'step')}"
+    if schedule.keys() == {"steps", "rungs", "begun", "finish", "moves"}:
+        looks, children = " and ".join(map(str, schedule["rungs"])), f"children by {schedule['moves']}"
+        told = f"{counted(schedule['begun'], 'noise')} begun, halved by looks after steps {looks}, then {children}"
+        return f"{told}, {schedule['finish']} finished, of {counted(schedule['steps'], 'step')}"
     if schedule.keys() == {"candidates", "steps"}:
         return f"up to {counted(schedule['candidates'], 'candidate')} of {counted(schedule['steps'], 'step')}"
     return ", ".join(f"{name} {value}" for name, value in schedule.items())  # of an algorithm from elsewhere

@@ -16,6 +16,8 @@ from samplers.transition import Deterministic, Mix, Transition
 NEIGHBOUR, BRANCH = "neighbour", "branch"
 MOVES = (NEIGHBOUR, BRANCH)
 
+_KEPT = 0.3
+"""What a neighbour at cosine .95 has to keep of its parent's score, where that was measured, to be worth its price."""
 _RUNGS = (0.30, 0.50)
 """Shares of the steps where nothing was measured."""
 _WINNERS = 0.25
@@ -59,7 +61,8 @@ class Climb:
         warm_start: share of the budget that goes to it, in (0, 1).
         children: of a round, at least 2.
         cosine: between the first neighbours and their parent, in (0, 1).
-        moves: "neighbour", "branch" or both.
+        moves: "neighbour", "branch" or both; None for both, and for branches alone where a neighbour keeps less than .3
+            of its parent's score by the calibration.
         patience: rounds without gain after which a move goes on with the best candidate that it hasn't tried.
         finish: how many are finished; None for 2, and 3 from 40 whole trajectories on.
         rungs: shares of the steps, in (0, 1), the early and the late; None as above.
@@ -85,7 +88,7 @@ class Climb:
     warm_start: float = 0.6
     children: int = 6
     cosine: float = 0.97
-    moves: tuple[str, ...] = MOVES
+    moves: tuple[str, ...] | None = None
     patience: int = 2
     finish: int | None = None
     rungs: tuple[float, float] | None = None
@@ -96,9 +99,10 @@ class Climb:
         check_between("warm_start", self.warm_start, 0, 1)
         check_numbers(cosine=self.cosine)
         check_between("cosine", self.cosine, 0, 1)
-        object.__setattr__(self, "moves", tuple([self.moves] if isinstance(self.moves, str) else self.moves))
-        if not self.moves or set(self.moves) - set(MOVES):
-            raise ValueError(f"moves={self.moves!r:.60} must be some of {', '.join(MOVES)}")
+        if self.moves is not None:
+            object.__setattr__(self, "moves", tuple([self.moves] if isinstance(self.moves, str) else self.moves))
+            if not self.moves or set(self.moves) - set(MOVES):
+                raise ValueError(f"moves={self.moves!r:.60} must be some of {', '.join(MOVES)}")
         if self.rungs is not None:
             two = isinstance(self.rungs, tuple | list) and len(self.rungs) == 2
             for rung in self.rungs if two else ():
@@ -140,7 +144,8 @@ class Climb:
         if course is None:
             return Halving(finish=self.finish).describe(terms)
         rungs = [course.early, course.late]
-        return {"steps": terms.space.end, "rungs": rungs, "begun": course.begun, "finish": course.finish}
+        told = {"steps": terms.space.end, "rungs": rungs, "begun": course.begun, "finish": course.finish}
+        return {**told, "moves": " and ".join(self._able(terms))}
 
     def course(self, terms: "Terms | Problem") -> "Course | None":
         """How the budget is shared; None where it begins too few children to climb."""
@@ -159,7 +164,12 @@ class Climb:
         return replace(course, begun=begun) if begun > finish and enough else None
 
     def _able(self, terms: "Terms | Problem") -> tuple[str, ...]:
-        return tuple(name for name in self.moves if name == NEIGHBOUR or terms.model.can_mix)
+        if self.moves is not None:
+            asked = self.moves
+        else:
+            kept = terms.calibration.slopes.get("neighbour 0.95", 1.0) if terms.calibration is not None else 1.0
+            asked = (BRANCH,) if kept < _KEPT and terms.model.can_mix else MOVES
+        return tuple(name for name in asked if name == NEIGHBOUR or terms.model.can_mix)
 
     def _points(self, terms: "Terms | Problem") -> tuple[int, int]:
         end, known = terms.space.end, terms.calibration

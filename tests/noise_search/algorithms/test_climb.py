@@ -92,6 +92,8 @@ def test_what_it_finds_is_made_again_from_its_recipe():
     sampler = CountingSampler()
     result = toy_search(sampler, algorithm=Climb(), nfe=400)
     assert len(moves(result.best)) > 1, "it found nothing beyond its warm start"
+    begun, told = result.settings["algorithm"]["schedule"]["begun"], "then children by neighbour and branch, 3 finished"
+    assert result.schedule == f"{begun} noises begun, halved by looks after steps 2 and 4, {told}, of 8 steps"
     with sampler:
         state = replay(sampler, result.recipe, [sampler.space()], sampler.condition("a prompt")).state
         image = sampler.decode(state)
@@ -145,6 +147,12 @@ def test_rungs_follow_the_calibration_and_small_budgets_are_halved():
     assert (course.early, course.late, course.finish) == (6, 10, 3)
     small = terms(60)
     assert Climb().course(small) is None and Climb().describe(small) == Halving().describe(small)
+    rough = replace(KNOWN, slopes={"neighbour 0.95": 0.1})
+    known = {0.1: rough, 0.5: KNOWN, None: replace(KNOWN, slopes={})}
+    told = {kept: Climb().describe(terms(960, calibration=one))["moves"] for kept, one in known.items()}
+    assert told == {0.1: "branch", 0.5: "neighbour and branch", None: "neighbour and branch"}
+    still = terms(960, calibration=rough, model=ModelFacts(can_mix=False))
+    assert Climb().describe(still)["moves"] == "neighbour"
     only = Climb(moves=("branch",))
     assert only.course(terms(960, model=ModelFacts(can_mix=False))) is None
 
