@@ -16,7 +16,7 @@ from samplers.transition import Deterministic, Mix, Transition
 NEIGHBOUR, BRANCH = "neighbour", "branch"
 MOVES = (NEIGHBOUR, BRANCH)
 
-_KEPT = 0.3
+_KEPT = 0.15
 """What a neighbour at cosine .95 has to keep of its parent's score, where that was measured, to be worth its price."""
 _RUNGS = (0.30, 0.50)
 """Shares of the steps where nothing was measured."""
@@ -61,8 +61,8 @@ class Climb:
         warm_start: share of the budget that goes to it, in (0, 1).
         children: of a round, at least 2.
         cosine: between the first neighbours and their parent, in (0, 1).
-        moves: "neighbour", "branch" or both; None for both, and for branches alone where a neighbour keeps less than .3
-            of its parent's score by the calibration.
+        moves: "neighbour", "branch" or both; None for both, and for branches alone where a neighbour keeps less than
+            .15 of its parent's score by the calibration.
         patience: rounds without gain after which a move goes on with the best candidate that it hasn't tried.
         finish: how many are finished; None for 2, and 3 from 40 whole trajectories on.
         rungs: shares of the steps, in (0, 1), the early and the late; None as above.

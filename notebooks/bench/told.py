@@ -379,8 +379,9 @@ def bench_climb() -> str:
     for names, cells in worths(CLIMBED).items():
         right = dict(zip(cells, truths(CLIMBED)[names], strict=True))
         prompts = next(iter(cells.values())).times.prompts
-        by_score[_named(names[:2])] = [*(worth(cells[n]) if n in cells else "-" for n in counts), str(prompts)]
-        by_oracle[_named(names[:2])] = [told(right[n], 2, "+") if n in right else "-" for n in counts]
+        row = _named(names[:2]) + names[2].removeprefix("climb")
+        by_score[row] = [*(worth(cells[n]) if n in cells else "-" for n in counts), str(prompts)]
+        by_oracle[row] = [told(right[n], 2, "+") if n in right else "-" for n in counts]
     heads = [f"{count} candidates" for count in counts]
     return "\n\n".join(
         (
