@@ -80,7 +80,7 @@ class Auto:
         known = terms.calibration
         if known is None:
             return 0.0, 0.0
-        return known.rises.get(16, 0.0), known.slopes.get("neighbour 0.95", 0.0)
+        return known.rises.get(16, 0.0), known.neighbours_keep or 0.0
 
     def _against(self, terms: "Terms | Problem") -> list[tuple[bool, str]]:
         """What speaks against pruning, the first that is met first."""

@@ -164,11 +164,9 @@ class Climb:
         return replace(course, begun=begun) if begun > finish and enough else None
 
     def _able(self, terms: "Terms | Problem") -> tuple[str, ...]:
-        if self.moves is not None:
-            asked = self.moves
-        else:
-            kept = terms.calibration.slopes.get("neighbour 0.95", 1.0) if terms.calibration is not None else 1.0
-            asked = (BRANCH,) if kept < _KEPT and terms.model.can_mix else MOVES
+        kept = None if terms.calibration is None else terms.calibration.neighbours_keep
+        rough = kept is not None and kept < _KEPT and terms.model.can_mix
+        asked = self.moves or ((BRANCH,) if rough else MOVES)
         return tuple(name for name in asked if name == NEIGHBOUR or terms.model.can_mix)
 
     def _points(self, terms: "Terms | Problem") -> tuple[int, int]:

@@ -168,6 +168,11 @@ class Calibration:
             count += 1
         return count
 
+    @property
+    def neighbours_keep(self) -> float | None:
+        """How much of a parent's score a neighbour at cosine .95 keeps; None where that wasn't measured."""
+        return self.slopes.get("neighbour 0.95")
+
     def first_above(self, correlation: float) -> int | None:
         """The earliest measured grid point with at least this rank correlation; None where there is none."""
         return next((at for at, found in sorted(self.correlations.items()) if found >= correlation), None)
