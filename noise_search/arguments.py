@@ -88,6 +88,13 @@ def check_counts(least: int = 1, **values: Any) -> None:
             raise ValueError(f"{name}={value!r} must be at least {least}")
 
 
+def check_given(**values: Any) -> None:
+    """Refuse None, of options for which it stands for nothing."""
+    for name, value in values.items():
+        if value is None:
+            raise TypeError(f"{name}=None stands for nothing: give a number, or leave it out for the default")
+
+
 def check_flags(**values: Any) -> None:
     """Refuse what is neither True nor False."""
     for name, value in values.items():

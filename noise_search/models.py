@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from noise_search.algorithms.knowledge import ModelFacts
 from noise_search.lora import Lora, find, put_on
-from noise_search.settings import ModelSettings
+from noise_search.settings import ModelSettings, Whole
 from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.words import unknown
 from samplers.base import Sampler
@@ -36,6 +36,7 @@ _CARD_KEYS = {
     "negative_prompt",
     "options",
     "verifiers",
+    "preview",
 }
 
 
@@ -45,11 +46,15 @@ ELSEWHERE = {"versions", "device", "dtype", "fingerprint", "loading"}
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Defaults of a model: keyword arguments of the sampler, options of the pipeline's call, declared verifiers."""
+    """Defaults of a model: keyword arguments of the sampler, options of the pipeline's call, declared verifiers.
+
+    And the directory of a small decoder of its latents.
+    """
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     verifiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    preview: str | None = None
     directory: Path | None = None
 
 
@@ -80,12 +85,12 @@ class LoadedModel:
     @functools.cached_property
     def fingerprint(self) -> str:
         """A short hash of everything about the model that changes results, weights included."""
-        return _short_hash(self._described)
+        return _short_hash(self.described)
 
     @functools.cached_property
     def facts(self) -> ModelFacts:
         """What an algorithm may know of it, but for the price of a look, which takes counting: see `priced`."""
-        identity = _short_hash({name: value for name, value in self._described.items() if name not in ELSEWHERE})
+        identity = _short_hash({name: value for name, value in self.described.items() if name not in ELSEWHERE})
         own_steps = self.stepped or self.sampler.own_steps
         return ModelFacts(self.name, identity, self.sampler.can_stop, own_steps, self.sampler.can_mix)
 
@@ -95,7 +100,8 @@ class LoadedModel:
         return replace(self.facts, look_price=self.sampler.look_price)
 
     @functools.cached_property
-    def _described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
+        """What the sampler says of itself, asked once: it reads a sample of all weights."""
         return self.sampler.describe()
 
 
@@ -124,7 +130,8 @@ def read_card(directory: Path) -> ModelCard:
         raise ValueError(f"{file} has unknown keys {sorted(strange)}; expected {', '.join(sorted(_CARD_KEYS))}")
     kept = {"height", "width", "steps", "guidance", "guidance_argument", "negative_prompt"}
     defaults = {k: content[k] for k in kept if k in content}
-    return ModelCard(defaults, content.get("options", {}), content.get("verifiers", {}), directory)
+    options, declared = content.get("options", {}), content.get("verifiers", {})
+    return ModelCard(defaults, options, declared, content.get("preview"), directory)
 
 
 def load_model(
@@ -219,6 +226,7 @@ class _How:
     variant: str | None = None
     offload: str | None = None
     loras: tuple[Lora, ...] = ()
+    compiled: Whole | None = None
     revision: str | None = None
 
 
@@ -233,8 +241,9 @@ def _load_pipeline(name: str, settings: ModelSettings) -> tuple[Any, dict[str, A
             "is the CPU: leave it out"
         )
     loras = find(settings.loras, pipeline_class(name, settings.revision))
-    how = _How(target, dtype or torch.float32, settings.variant, settings.offload, loras)
-    recorded = {"variant": how.variant, "offload": how.offload, "lora": [one.to_json() for one in loras] or None}
+    how = _How(target, dtype or torch.float32, settings.variant, settings.offload, loras, settings.compiled)
+    recorded: dict[str, Any] = {"variant": how.variant, "offload": how.offload, "compile": how.compiled}
+    recorded["lora"] = [one.to_json() for one in loras] or None
     place = EMBEDDED_MODELS.get(name, Path(name))
     if name in EMBEDDED_MODELS or place.is_dir():
         _check_weights(name, [file.relative_to(place).as_posix() for file in place.rglob("*")], how)
@@ -387,7 +396,7 @@ def usable_device(device: str | torch.device | None) -> str:
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Both libraries draw a bar for every file they load; ours shows the search."""
     import diffusers.utils.logging
     import transformers.utils.logging
@@ -413,10 +422,13 @@ def _from_pretrained(place: str, how: _How, stamp: int = 0, known_only: bool = F
     import diffusers
     from diffusers import DiffusionPipeline
 
+    from samplers.pipelines import denoisers
+    from samplers.pipelines.compiling import compile_denoisers
+
     named = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
     asked = {named: how.dtype, "variant": how.variant, "revision": how.revision}
     given = {name: value for name, value in asked.items() if value is not None}
-    with _quiet_loading():
+    with quiet_loading():
         try:
             pipe = DiffusionPipeline.from_pretrained(place, use_safetensors=True, local_files_only=known_only, **given)
         except (OSError, KeyError, ValueError, AttributeError) as error:
@@ -426,6 +438,8 @@ def _from_pretrained(place: str, how: _How, stamp: int = 0, known_only: bool = F
                 raise ValueError(_elsewhere(place)) from error
             raise ValueError(f"model {place!r} could not be loaded: {first_line(error)}") from error
         put_on(pipe, how.loras)
+    if how.compiled is not None:  # before anything is offloaded, whose hooks then stay outside
+        compile_denoisers(denoisers.find(pipe).values(), how.compiled)
     pipe.set_progress_bar_config(disable=True)
     return _placed(pipe, how)
 

@@ -140,7 +140,7 @@ def _by_name(named: Named, model: Declares, what: str) -> Verifier:
     published = verifiers.available()
     if name not in published:
         raise unknown(what, name, {*published, *declared, *EMBEDDED_VERIFIERS})
-    return verifiers.load(name, **named.options)
+    return _loaded(name, named.options)
 
 
 def declared_verifier(settings: Mapping[str, Any], model: Declares) -> Verifier:
@@ -158,7 +158,16 @@ def declared_verifier(settings: Mapping[str, Any], model: Declares) -> Verifier:
             options[key] = str(path)
     if not isinstance(kind, str) or kind not in verifiers.available():
         raise unknown("kind of verifier in the model's card", str(kind), {*verifiers.available(), "oracle"})
-    return verifiers.load(kind, **options)
+    return _loaded(kind, options)
+
+
+def _loaded(name: str, options: Mapping[str, Any]) -> Verifier:
+    found = verifiers.load(name, **options)
+    if not isinstance(found, Verifier):
+        raise ValueError(
+            f"{name!r} with mode='pairs' scores no image by itself: leave mode out; result.choose() takes it"
+        )
+    return found
 
 
 def verifier_facts(aggregator: Aggregator) -> VerifierFacts:
@@ -191,7 +200,7 @@ def read_calibrations(file: Path) -> tuple[Calibration, ...]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         return tuple(Calibration.from_json(one) for one in (content if isinstance(content, list) else [content]))
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} can't be read as a calibration: {error}") from error
 
 

@@ -14,8 +14,10 @@ from noise_search.words import nearest, unknown
 
 Scheduler = Literal["auto", "first-order", "keep"]
 Offload = Literal["model", "sequential", "group"]
+Whole = Literal["whole", "regional"]
+Compile = bool | Whole
 
-LOADING = ("device", "dtype", "lora", "offload", "variant", "revision")
+LOADING = ("device", "dtype", "lora", "offload", "variant", "revision", "compile")
 """Settings of the loading of a model by its name; a pipeline object has been set up already."""
 
 _SUCH = {"variant": "fp16", "revision": "main"}
@@ -51,6 +53,7 @@ class ModelOptions(TypedDict, total=False):
     offload: Offload | None
     variant: str | None
     revision: str | None
+    compile: Compile | None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class ModelSettings:
         offload: "model", "sequential" or "group": what lies on the CPU until its turn on the accelerator.
         variant: of the weights' files, such as "fp16".
         revision: commit, tag or branch of a model of the hub.
+        compile: its denoiser by torch.compile: "whole" (or True), or "regional", its repeated blocks.
         options: further arguments of the pipeline's call.
 
     Raises:
@@ -92,6 +96,7 @@ class ModelSettings:
     offload: Offload | None = None
     variant: str | None = None
     revision: str | None = None
+    compile: Compile | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -105,6 +110,8 @@ class ModelSettings:
             raise TypeError(f"negative_prompt={self.negative_prompt!r} is a {kind}; expected a text")
         if self.offload is not None and self.offload not in get_args(Offload):
             raise unknown("offload", str(self.offload), get_args(Offload))
+        if not (self.compile is None or isinstance(self.compile, bool)) and self.compile not in ("whole", "regional"):
+            raise ValueError(f"compile={self.compile!r} must be True, 'whole' or 'regional'")
         for name in ("variant", "revision"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value):
@@ -132,7 +139,12 @@ class ModelSettings:
     @property
     def loading(self) -> tuple[str, ...]:
         """Names of those given that only a model that is loaded by its name has."""
-        return tuple(name for name in LOADING if getattr(self, name) is not None)
+        return tuple(name for name in LOADING if getattr(self, name) not in (None, False))
+
+    @property
+    def compiled(self) -> Whole | None:
+        """What of the denoiser is compiled."""
+        return "whole" if self.compile is True else self.compile or None
 
     @property
     def loras(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import difflib
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -54,6 +55,23 @@ def schedule_in_words(schedule: Mapping[str, Any]) -> str:
         looks, children = " and ".join(map(str, schedule["rungs"])), f"children by {schedule['moves']}"
         told = f"{counted(schedule['begun'], 'noise')} begun, halved by looks after steps {looks}, then {children}"
         return f"{told}, {schedule['finish']} finished, of {counted(schedule['steps'], 'step')}"
+    if schedule.keys() == {"variations", "of", "move", "start", "steps"}:
+        told = f"{counted(schedule['variations'], 'variation')} of {counted(schedule['of'], 'picture')}"
+        told += f" by {schedule['move']}" + f" after step {schedule['start']}" * bool(schedule["start"])
+        return f"{told}, of {counted(schedule['steps'], 'step')}"
+    if schedule.keys() == {"steps", "particles", "points", "transition"}:
+        told = f"{counted(schedule['particles'], 'particle')} of {counted(schedule['steps'], 'step')}"
+        if not schedule["points"]:
+            return told
+        return f"{told}, weighed after steps {', '.join(map(str, schedule['points']))}, by {schedule['transition']}"
+    if schedule.keys() == {"steps", "points"}:
+        nodes = ", ".join(map(str, schedule["points"]))
+        return f"a tree with nodes after steps {nodes}, of {counted(schedule['steps'], 'step')}"
+    if schedule.keys() == {"steps", "starts", "finished", "elites"}:
+        generations = list(zip(schedule["starts"], schedule["finished"], strict=True))[1:]
+        later = ", ".join(f"{rows} from step {start}" for start, rows in generations)
+        told = f"{counted(schedule['finished'][0], 'noise')} finished" + f", then children: {later}" * bool(later)
+        return f"{told}, of {counted(schedule['steps'], 'step')}"
     if schedule.keys() == {"candidates", "steps"}:
         return f"up to {counted(schedule['candidates'], 'candidate')} of {counted(schedule['steps'], 'step')}"
     return ", ".join(f"{name} {value}" for name, value in schedule.items())  # of an algorithm from elsewhere
@@ -74,12 +92,15 @@ def _told(group: list[Operation]) -> str:
         return f"{_times(count, 'neighbour')} at cosine {op['cosine']:g} ({seeds})"
     if op["op"] == "pcn":
         return f"{_times(count, 'Crank-Nicolson move')} with beta {op['beta']:g} ({seeds})"
+    if op["op"] == "repair":
+        return "spectrum repaired"
     if op["op"] == "branch":
         return f"{_times(count, 'new random stream')} ({seeds})"
     if op["op"] == "renoise":
         return f"re-noised from step {op['from']} to {op['to']} ({seeds})"
     fresh = f", rho {op['rho']:g}" if op.get("rho") not in (None, 1) else f", eta {op['eta']:g}" if "eta" in op else ""
-    return f"steps {op['from']} to {op['to']}{fresh}"
+    inner = f" by {counted(op['inner'], 'evaluation')} over {op.get('stride', op['inner'])}" if "inner" in op else ""
+    return f"steps {op['from']} to {op['to']}{fresh}{inner}"
 
 
 def _combined(operations: Sequence[Operation]) -> str:
@@ -116,6 +137,14 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what.removesuffix('y')}{ending}"
 
 
+def size_in_words(size: int) -> str:
+    """So many bytes: "12 B", "1.5 kB", "20.0 MB"."""
+    for unit, many in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= many:
+            return f"{size / many:.1f} {unit}"
+    return f"{size} B"
+
+
 def columns() -> int:
     """Characters of a line in the terminal; where none shows what is written, as many as one likes."""
     return shutil.get_terminal_size((2**16, 24)).columns
@@ -148,6 +177,13 @@ def printable(text: str, longest: int | None = None) -> str:
 def one_line(text: str, longest: int | None = None) -> str:
     """The printable text without line breaks, behind which a list of fields or a table goes on."""
     return printable(" ".join(text.split()), longest)
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """What people are told of scores by key: the verifier's name without version, where no two have the same."""
+    names = {key: key.partition("@")[0] for key in dict.fromkeys(keys)}
+    shared = [name for name, count in Counter(names.values()).items() if count > 1]
+    return {key: key if name in shared else name for key, name in names.items()}
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -1,8 +1,8 @@
 """Write what was measured into the pages, from what is stored of it: `python -m notebooks.measured`.
 
 A block of a page stands between `<!-- measured: NAME -->` and `<!-- end -->`, and is made here alone: to change its
-words, change the function of that name in `paper/told.py` or `bench/told.py`. Both also list the claims that the words
-make; one that no longer follows from the numbers is an error.
+words, change the function of that name in `paper/told.py` or in one of `bench/told*.py`. These also list the claims
+that the words make; one that no longer follows from the numbers is an error.
 """
 
 import re
@@ -10,17 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from notebooks.bench import told as bench
+from notebooks.bench import told_budgets, told_field
 from notebooks.paper import told as paper
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/bench.md", "docs/budgets.md", "notebooks/README.md")
-BLOCKS: dict[str, Callable[[], str]] = {one.__name__.replace("_", "-"): one for one in (*bench.BLOCKS, *paper.BLOCKS)}
+TOLD = (bench, told_budgets, told_field, paper)
+PAGES = ("README.md", "docs/bench.md", "docs/budgets.md", "docs/field.md", "notebooks/README.md")
+BLOCKS: dict[str, Callable[[], str]] = {one.__name__.replace("_", "-"): one for told in TOLD for one in told.BLOCKS}
 _BLOCK = re.compile(r"(<!-- measured: ([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
 def claims() -> dict[str, bool]:
     """Every claim of the pages, and whether it follows from the numbers."""
-    return bench.claims() | paper.claims()
+    return {claim: holds for told in TOLD for claim, holds in told.claims().items()}
 
 
 def names(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from samplers.recipe import Operation, Recipe
 from samplers.rule import StepRule
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.transition import Ancestral, Deterministic, Mix, Transition
+from samplers.transition import Ancestral, Deterministic, Glass, Mix, Transition
 
 __all__ = [
     "DDIM",
@@ -20,6 +20,7 @@ __all__ = [
     "DenoiserSampler",
     "Deterministic",
     "FlowMatching",
+    "Glass",
     "Mix",
     "NoiseSpace",
     "NotDrivable",

@@ -14,7 +14,7 @@ from torch import Tensor
 from samplers.rule import Batch
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.transition import Transition, Transitions
+from samplers.transition import Leg, Transitions
 
 
 class NotDrivable(ValueError):
@@ -63,6 +63,7 @@ class Sampler(ABC):
         rows_per_evaluation: denoiser rows per NFE (2 with guidance); estimated until the first run.
         text_encodings: distinct prompts encoded so far.
         denoiser_rows: rows that went through denoiser modules so far, those of runs that failed included.
+        compile_seconds: what compiling the denoiser took so far.
         plain_seeds: whether the plain pipeline, given the seed of a row from `fresh`, draws the row's picture.
         asked_steps: what the model is told for its number of steps; those of its grid where None.
         note: which scheduler runs and why, in a line; "" where there was no choice.
@@ -81,6 +82,7 @@ class Sampler(ABC):
     rows_per_evaluation: int
     text_encodings: int
     denoiser_rows: int = 0
+    compile_seconds: float = 0.0
     plain_seeds: bool = True
     asked_steps: int | None = None
     note: str = ""
@@ -90,13 +92,14 @@ class Sampler(ABC):
     options: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
-    def space(self, steps: int | None = None, levels: Sequence[float] = ()) -> NoiseSpace:
+    def space(self, steps: int | None = None, levels: Sequence[float] = (), points: Sequence[int] = ()) -> NoiseSpace:
         """The noise space: row shape and grid; `run` and `decode` take states of any grid handed out here.
 
         `steps` gives the grid of another number of steps (cheap drafts), `levels` the same grid with extra
-        points at these noise levels sigma / (alpha + sigma); without either it is the default grid. All share
-        prompts and counters, and `NoiseSpace.adopt` carries a noise from one to another. Raises ValueError
-        where there is no such grid.
+        points at these noise levels sigma / (alpha + sigma), `points` these of its points alone, the first among
+        them, and its end: the model is evaluated there, and what it said holds until the next (a static step
+        cache). Without any it is the default grid. All share prompts and counters, and `NoiseSpace.adopt` carries
+        a noise from one to another. Raises ValueError where there is no such grid.
         """
 
     @abstractmethod
@@ -110,7 +113,7 @@ class Sampler(ABC):
         `transition` says how each step is taken: one for all, or a sequence with one for each; None is the sampler's
         own. `keep` names grid points between the state's step and `stop` whose states are returned. Costs what
         `NoiseSpace.cost` says per row. The states given are not changed. Raises ValueError for states of another
-        grid, points out of order, or a number of transitions that isn't that of the steps.
+        grid, points out of order or within a transition, or a number of transitions that isn't that of the steps.
         """
 
     @abstractmethod
@@ -120,6 +123,10 @@ class Sampler(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Plain JSON: everything that changes results."""
+
+    def look_price_by(self, decoder: torch.nn.Module) -> float | None:
+        """`look_price` with another decoder, whose `decode` takes latents as the noise space lays them out."""
+        return None
 
     def close(self) -> None:  # noqa: B027  (a sampler that holds nothing has nothing to free)
         """Free what the sampler holds at the end of a search; a later call starts afresh."""
@@ -182,15 +189,13 @@ def _check_grid(states: State, space: NoiseSpace) -> None:
         raise ValueError(f"the states belong to grid {states.grid}, the sampler runs {space.id}: use sampler.space()")
 
 
-def arrived(
-    states: State, space: NoiseSpace, step: int, x: Tensor, x0: Tensor | None, transitions: Sequence[Transition]
-) -> State:
-    """`states` after a run to `step`, their recipes included; `transitions` are those of the run, one for each step."""
+def arrived(states: State, space: NoiseSpace, step: int, x: Tensor, x0: Tensor | None, run: Sequence[Leg]) -> State:
+    """`states` after a run to `step`, their recipes included."""
     at, recipes = states.step, states.recipes
-    for one, same in groupby(transitions[: step - at]):
-        there = at + len(list(same))
-        recipes = tuple(r.then_run(at, there, space.id, **one.recorded) for r in recipes)
-        at = there
+    for one, same in groupby((leg for leg in run if leg.stop <= step), key=lambda leg: leg.transition):
+        *_, last = same
+        recipes = tuple(r.then_run(at, last.stop, space.id, **one.recorded) for r in recipes)
+        at = last.stop
     return replace(states, x=x, x0=x0, step=step, recipes=recipes)
 
 

@@ -1,6 +1,7 @@
 """`DenoiserSampler`: a sampler over any callable, for research models and closed-form tests."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -8,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samplers.base import Run, Sampler, arrived, check_run, clean_latent, row_prompts
+from samplers.crossing import crossing, curve_of
 from samplers.ddim import DDIM
 from samplers.flow_matching import FlowMatching
 from samplers.rule import Point, StepRule
-from samplers.space import SAME, NoiseSpace, check_levels, step_noise
+from samplers.space import SAME, NoiseSpace, check_levels, check_points, sent, step_noise
 from samplers.state import State
-from samplers.transition import Ancestral, Transitions, per_step
+from samplers.transition import Ancestral, Transitions, legs
 
 Denoise = Callable[[Tensor, float, float, list[str]], Tensor]
 SpaceMaker = Callable[[int | None, tuple[float, ...]], NoiseSpace]
@@ -78,9 +80,12 @@ class DenoiserSampler(Sampler):
         """Distinct prompts seen."""
         return len(self._prompts)
 
-    def space(self, steps: int | None = None, levels: Sequence[float] = ()) -> NoiseSpace:
+    def space(self, steps: int | None = None, levels: Sequence[float] = (), points: Sequence[int] = ()) -> NoiseSpace:
         """The noise space given, or the one that the function given makes; see `Sampler.space`."""
         found = self._make(steps, check_levels(levels))
+        if points:
+            at = (*check_points(points, found.end), found.end)
+            found = replace(found, alphas=tuple(found.alphas[i] for i in at), sigmas=tuple(found.sigmas[i] for i in at))
         self._rule.check(Point(found.alphas[0], found.sigmas[0]))
         return self._spaces.setdefault(found.id, found)
 
@@ -95,21 +100,23 @@ class DenoiserSampler(Sampler):
         """Advance the rows to `stop`; see `Sampler.run`."""
         space = self._space_of(states)
         check_run(space, states, stop, keep)
-        transitions = per_step(self._own if transition is None else transition, states.step, stop)
+        run = legs(self._own if transition is None else transition, states.step, stop, keep)
         x, x0, points = states.x, states.x0, {states.step: states}
         prompts = row_prompts(self._prompts or [""], states)  # without prompts, any condition 0
-        for step, one in enumerate(transitions, states.step):
-            here, there = (Point(space.alphas[i], space.sigmas[i]) for i in (step, step + 1))
-            if self.on_step is not None:
-                self.on_step()
-            self.denoiser_rows += len(x)
-            output = self._fn(x, here.alpha, here.sigma, prompts)
-            rho = one.rho_at(here, there)
-            z = step_noise([r.stream for r in states.recipes], step, space.shape).to(x.device) if rho < 1 else None
-            x, x0 = self._rule.step(x, output, here, there, rho, z)
-            if step + 1 in (*keep, stop):
-                points[step + 1] = arrived(states, space, step + 1, x, x0, transitions)
-        rows = len(states) * (stop - states.step)
+        streams = [recipe.stream for recipe in states.recipes]
+        for leg in run:
+            here, there = (Point(space.alphas[i], space.sigmas[i]) for i in (leg.start, leg.stop))
+            taken = crossing(self._rule, leg, here, there, curve_of(space.alphas, space.sigmas))
+            z = sent(step_noise(streams, leg.start, space.shape), x.device).to(x.dtype) if taken.rho < 1 else None
+            for point in taken.points:
+                if self.on_step is not None:
+                    self.on_step()
+                self.denoiser_rows += len(x)
+                output = self._fn(x, point.alpha, point.sigma, prompts)
+                x, x0 = taken.step(x, output, z)
+            if leg.stop in (*keep, stop):
+                points[leg.stop] = arrived(states, space, leg.stop, x, x0, run)
+        rows = len(states) * sum(leg.evaluations for leg in run)
         return Run(points[stop], {k: points[k] for k in keep}, rows)
 
     @torch.no_grad()

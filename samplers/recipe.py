@@ -73,7 +73,7 @@ class Recipe:
     Recipes that go on from the same one share it in memory, so that what each takes doesn't grow with its length.
     What several parents have in common is listed once, so that recipes of a population grow by its members and not by
     the paths between them.
-    Runs are canonical: consecutive runs of one row over one grid with the same `rho` are merged, so that a
+    Runs are canonical: consecutive runs of one row over one grid by the same transition are merged, so that a
     finished candidate has the same recipe however often it was stopped on the way.
 
     Attributes:
@@ -175,18 +175,30 @@ class Recipe:
             ends.append(places[-1])
         return cls._after(joined, Operation.of({"op": op, "v": VERSION, "parents": ends, **fields}))
 
-    def then_run(self, start: int, stop: int, grid: str, rho: float | None, eta: float = 0.0) -> "Recipe":
+    def then_run(
+        self,
+        start: int,
+        stop: int,
+        grid: str,
+        rho: float | None,
+        eta: float = 0.0,
+        inner: int | None = None,
+        stride: int | None = None,
+    ) -> "Recipe":
         """Append `run(parent, from, to, grid, rho)`, merged with a run that ends where this one starts.
 
         `rho` is the mixing constant of the run (1 = deterministic); None with `eta` means that the noise of
-        each step follows from the DDIM eta.
+        each step follows from the DDIM eta. `inner` and `stride` tell a `Glass`, whose runs merge where the first ends
+        between two of its transitions.
         """
         if stop == start:
             return self
-        last = self.last
-        how = {"grid": grid, "rho": rho} | ({"eta": eta} if rho is None else {})
-        joins = last["op"] == "run" and last["to"] == start and all(last.get(k) == v for k, v in how.items())
-        if joins and last.get("eta") == how.get("eta") and self.before is not None:
+        how: dict[str, Any] = {"grid": grid, "rho": rho} | ({"eta": eta} if rho is None else {})
+        how |= {name: value for name, value in (("inner", inner), ("stride", stride)) if value is not None}
+        last = dict(self.last)
+        told = {name: value for name, value in last.items() if name not in ("op", "v", "parent", "from", "to")}
+        joins = last["op"] == "run" and last["to"] == start and told == how
+        if joins and (start - last["from"]) % (stride or inner or 1) == 0 and self.before is not None:
             return self.before.then("run", **{"from": last["from"], "to": stop}, **how)
         return self.then("run", **{"from": start, "to": stop}, **how)
 

@@ -8,14 +8,15 @@ from samplers.base import Sampler
 from samplers.recipe import Operation, Recipe
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.transition import recorded_in
+from samplers.transition import evaluations, recorded_in
 
-FIELDS = {
+FIELDS: dict[str, set[str]] = {
     "fresh": {"seed"},
     "neighbour": {"seed", "cosine"},
     "pcn": {"seed", "beta"},
     "mean": {"weights"},
     "crossover": {"seed", "by", "share"},
+    "repair": set(),
     "branch": {"seed"},
     "renoise": {"seed", "from", "to", "grid"},
     "run": {"from", "to", "grid", "rho"},
@@ -26,7 +27,7 @@ SEVERAL = ("mean", "crossover")
 """Those of several parents."""
 
 KINDS = {"by": (str, "a text"), "weights": (tuple, "a list of numbers")} | dict.fromkeys(
-    ("seed", "from", "to"), (int, "a whole number")
+    ("seed", "from", "to", "inner", "stride"), (int, "a whole number")
 )
 """What they say it with, where that is not a number."""
 
@@ -38,7 +39,7 @@ class Replayed:
     Attributes:
         noise: its pure noise, before the first run.
         state: one row, where its recipe ends.
-        nfe: denoiser evaluations that took: the lengths of its runs.
+        nfe: denoiser evaluations that its runs took.
         kept: the row at the grid points of the runs that end its recipe that were asked for.
     """
 
@@ -54,8 +55,8 @@ class Replayed:
 
 
 def cost(recipe: Recipe) -> int:
-    """NFE of a recipe: the lengths of its runs."""
-    return sum(op["to"] - op["from"] for op in recipe.operations if op["op"] == "run")
+    """NFE of a recipe: what its runs take."""
+    return sum(evaluations(op["from"], op["to"], recorded_in(op)) for op in recipe.operations if op["op"] == "run")
 
 
 def keyed(recipe: Recipe) -> bool:
@@ -154,7 +155,7 @@ def _check_fields(name: str, op: Operation) -> None:
         raise ValueError(f"{name} has a list of parents; expected one parent")
     if op["op"] == "crossover" and len(op.parents) != 2:
         raise ValueError(f"{name} has {len(op.parents)} parents; expected 2")
-    expected = FIELDS[op["op"]] | ({"eta"} if op["op"] == "run" and op.get("rho", 1) is None else set())
+    expected = FIELDS[op["op"]] | (_transition_fields(op) if op["op"] == "run" else set())
     found = set(op) - {"op", "v", "parent", "parents"}
     if found != expected:
         raise ValueError(
@@ -169,5 +170,16 @@ def _check_fields(name: str, op: Operation) -> None:
             raise ValueError(f"{name} has {key} = {value!r:.40}; expected {words}")
         if key in ("rho", "eta") and not 0 <= value <= 1:
             raise ValueError(f"{name} has {key} = {value!r:.40}; expected a number in [0, 1]")
+        if key in ("inner", "stride") and value < 1:
+            raise ValueError(f"{name} has {key} = {value!r:.40}; expected at least 1")
+        if key == "inner" and op["rho"] == 1:
+            raise ValueError(f"{name} has inner = {value!r:.40} and rho = 1; expected a rho below 1")
     if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in op.get("weights", ())):
         raise ValueError(f"{name} has weights = {op['weights']!r:.40}; expected a list of numbers")
+
+
+def _transition_fields(run: Operation) -> set[str]:
+    """What a run says of its transition besides rho: eta where there is no rho, `Glass` how it is taken."""
+    if run.get("rho", 1) is None:
+        return {"eta"}
+    return {"inner", "stride"} & {*run} if "inner" in run else set()

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from samplers.recipe import Operation, Recipe
+from samplers.repair import repaired
 from samplers.state import State
 from samplers.transition import Transitions, evaluations
 
@@ -193,6 +194,20 @@ class NoiseSpace:
         made = [({"seed": s, "by": by, "share": float(share)}, partial(crossed, seed=s)) for s in plain]
         return self._combine("crossover", [first, second], made)
 
+    def repair(self, state: State) -> State:
+        """The nearest noises whose spectra are as white as white noise's (WGNC, arXiv 2602.08646): `samplers.repair`.
+
+        For noises that were averaged, crossed or moved until they look like none: they come back to the Gaussian shell
+        in every block of frequencies, of which `mean` looks at their norm alone. Nothing is drawn, and what is repaired
+        already stays. Raises ValueError for states past step 0, and for noises that have no nearest one, such as
+        constants.
+        """
+        self._check(state)
+        _check_noise("repair", state)
+        rows = [torch.from_numpy(repaired(row.cpu().double().numpy())).float() for row in state.x]
+        x = torch.stack(rows).to(state.x.device) if rows else state.x
+        return replace(state, x=x, x0=None, recipes=tuple(recipe.then("repair") for recipe in state.recipes))
+
     def renoise(self, state: State, to: int, seeds: Sequence[int]) -> State:
         """The exact forward kernel from `state.step` back to the noisier grid point `to`.
 
@@ -224,7 +239,10 @@ class NoiseSpace:
 
     def move(self, state: State, operation: Operation) -> State:
         """The rows moved as an operation of a recipe says. Raises ValueError for one that moves no noise."""
-        name, seeds = operation["op"], [operation["seed"]] * len(state)
+        name = operation["op"]
+        if name == "repair":
+            return self.repair(state)
+        seeds = [operation["seed"]] * len(state)
         if name == "neighbour":
             return self.neighbour(state, seeds, float(operation["cosine"]))
         if name == "pcn":
@@ -233,7 +251,7 @@ class NoiseSpace:
             return self.renoise(state, operation["to"], seeds)
         if name == "branch":
             return self.branch(state, seeds)
-        raise ValueError(f"{name} moves no noise; expected neighbour, pcn, renoise or branch")
+        raise ValueError(f"{name} moves no noise; expected neighbour, pcn, repair, renoise or branch")
 
     def join(self, parents: Sequence[State], operation: Operation) -> State:
         """The rows combined as an operation of a recipe says. Raises ValueError for one that combines no noises."""
@@ -280,8 +298,8 @@ class NoiseSpace:
     ) -> State:
         """Apply `move(row, its noise)` row by row in float64, and record it."""
         self._check(state)
-        if op != "renoise" and state.step != 0:
-            raise ValueError(f"{op} moves step-0 noises, got a state at step {state.step}: renoise it to 0 first")
+        if op != "renoise":
+            _check_noise(op, state)
         state, seeds = _paired(state, seeds)
         rows = [
             move(row, keyed_noise(f"{op}:{seed}", self.shape).double())
@@ -322,6 +340,11 @@ def _checked(seeds: Sequence[Any]) -> list[int]:
     if len(plain) != len(seeds) or any(not 0 <= s < 2**63 for s in plain):
         raise ValueError(f"seeds must be integers in [0, 2**63), got {list(seeds)}")
     return plain
+
+
+def _check_noise(op: str, state: State) -> None:
+    if state.step != 0:
+        raise ValueError(f"{op} moves step-0 noises, got a state at step {state.step}: renoise it to 0 first")
 
 
 def _check_unbound(op: str, state: State) -> None:
@@ -400,8 +423,21 @@ def step_noise(streams: Sequence[str], step: int, shape: Sequence[int]) -> Float
     return torch.stack([keyed_noise(f"step:{stream}:{step}", shape) for stream in streams])
 
 
+def sent(noise: Tensor, device: torch.device) -> Tensor:
+    """A noise of the CPU on a device, without waiting for what that is doing."""
+    return noise.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else noise.to(device)
+
+
 SAME = 1e-3
 """Levels this close are one grid point."""
+
+
+def check_points(points: Sequence[int], end: int) -> tuple[int, ...]:
+    """Points of a grid at which a model is evaluated; ValueError unless they rise from 0 to below its end."""
+    found = tuple(operator.index(point) for point in points)
+    if not found or found[0] != 0 or found[-1] >= end or any(b <= a for a, b in pairwise(found)):
+        raise ValueError(f"steps that are evaluated must rise from 0 to below the {end} of the grid, got {list(found)}")
+    return found
 
 
 def check_levels(levels: Sequence[float]) -> tuple[float, ...]:

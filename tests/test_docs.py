@@ -1,4 +1,4 @@
-"""The code in the documents runs: README.md in small, and all of docs/extending.md, whose tests are tests here."""
+"""The code in the documents runs: of README and guides in small, and docs/extending.md, whose tests are here."""
 
 import re
 import sys
@@ -75,36 +75,80 @@ def small(call, **fixed):
     return run
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+PAGES = {  # whose examples run in small, and a file that they leave
+    "README.md": "runs/python/best.png",
+    "docs/start.md": "curve.png",
+    "docs/algorithms.md": None,
+    "docs/your-pipeline.md": None,
+    "docs/budgets.md": None,
+    "docs/replay.md": "again.png",
+    "docs/compare.md": "report.html",
+    "docs/choosing.md": "chosen.png",
+    "docs/field.md": None,
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(noise_search, "search", small(noise_search.search, candidates=8, steps=8))
     tiny = {"candidates": (2,), "seeds": 1, "steps": 3, "diagnosed": 0}
     compare = small(noise_search.compare, **tiny)
     monkeypatch.setattr(noise_search, "compare", lambda prompts, **options: compare(list(prompts)[:1], **options))
-    offline = [block for block in blocks("README.md") if "from_pretrained" not in block]
-    assert len(offline) == len(blocks("README.md")) - 2 >= 7
-    names: dict[str, object] = {"__name__": "readme"}
+    brief = {"per_family": None, "limit": 2, "noises": 4, "moved": 1, "steps": 8, "progress": False}
+    calibrate = noise_search.calibrate
+    monkeypatch.setattr(noise_search, "calibrate", lambda *asked, **options: calibrate(*asked, **options | brief))
+    offline = [block for block in blocks(page) if "from_pretrained" not in block]
+    assert offline
+    names: dict[str, object] = {"__name__": "page"}
     for block in offline:
-        run(block, "README.md", names)
-    assert (tmp_path / "again.png").is_file() and (tmp_path / "report.html").is_file()
+        run(block, page, names)
+    assert PAGES[page] is None or (tmp_path / PAGES[page]).is_file()
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "docs/extending.md",
-        "docs/budgets.md",
-        "docs/calibration.md",
-        "verifiers/README.md",
-    ],
-)
+def test_the_python_of_the_page_on_runs_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(noise_search, "search", small(noise_search.search, candidates=4, steps=4))
+    names: dict[str, object] = {"__name__": "runs"}
+    for block in blocks("docs/runs.md"):
+        run(block, "docs/runs.md", names)
+    assert "'runs/stars' holds another search: seeds[0] is 7 here, 0 recorded" in capsys.readouterr().out
+    assert names["result"].ledger.nfe_budget == 48 and (tmp_path / "best.png").is_file()
+
+
+WRITTEN = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "verifiers/README.md",
+    *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
+]
+
+
+def test_the_python_of_the_page_on_tracking_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorboard")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(noise_search, "search", small(noise_search.search, candidates=2, steps=2))
+    names: dict[str, object] = {"__name__": "tracking"}
+    for block in blocks("docs/tracking.md"):
+        run(block, "docs/tracking.md", names)
+    assert (tmp_path / "tensorboard" / "0001").is_dir() and (tmp_path / "boards" / "0001").is_dir()
+    assert re.search(r"^2 \d\.\d+ 0$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_the_python_of_the_page_on_the_studio_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(noise_search, "search", small(noise_search.search, candidates=4, steps=4))
+    names: dict[str, object] = {"__name__": "studio"}
+    for block in blocks("docs/studio.md"):
+        run(block, "docs/studio.md", names)
+    assert len(names["again"].candidates) == 2 and names["result"].best.scores.keys() == {"person@1"}
+
+
+@pytest.mark.parametrize("page", sorted(WRITTEN))
 def test_files_that_a_page_names_are_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     linked = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     named = re.findall(r"`((?:noise_search|samplers|verifiers|tests|docs)/[\w./-]*)`", text)
-    assert linked and named
     missing = [name for name in linked if not (ROOT / page).parent.joinpath(name).exists()]
     assert not missing + [name for name in named if not (ROOT / name).exists()]
 

@@ -1,4 +1,4 @@
-"""The package as users install it: the wheel has every file that the code reads, and searches from there."""
+"""The package as users install it: sdist and wheel have every file that the code reads, and the wheel searches."""
 
 import importlib.util
 import json
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -22,10 +23,13 @@ places = [package.__file__ for package in (noise_search, samplers, verifiers)]
 print(json.dumps({"places": places, "candidates": len(result.candidates)}))
 """
 
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("pip", "setuptools")),
-    reason="a wheel is built by pip and setuptools without the network, and one of them isn't installed here",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in ("pip", "setuptools")),
+        reason="a wheel is built by pip and setuptools without the network, and one of them isn't installed here",
+    ),
+]
 
 
 def run(*command, cwd, **environment):
@@ -45,22 +49,36 @@ def sources():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def sdist(tmp_path_factory):
     """Built from a copy, as building leaves folders beside the sources."""
     copy = tmp_path_factory.mktemp("copy")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    alone = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "-q")
-    run(sys.executable, "-m", "pip", "wheel", *alone, "-w", "dist", ".", cwd=copy)
-    [built] = (copy / "dist").glob("*.whl")
+    run(sys.executable, "-c", "from setuptools import build_meta; build_meta.build_sdist('dist')", cwd=copy)
+    [built] = (copy / "dist").glob("*.tar.gz")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist):
+    """Built from the sdist, as it is where no wheel is at hand."""
+    alone = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "-q")
+    run(sys.executable, "-m", "pip", "wheel", *alone, "-w", ".", sdist.name, cwd=sdist.parent)
+    [built] = sdist.parent.glob("*.whl")
+    return built
+
+
+def test_the_sdist_holds_every_file_of_the_packages_and_is_small_enough_to_publish(sdist):
+    with tarfile.open(sdist) as packed:
+        names = {name.partition("/")[2] for name in packed.getnames()}
+    assert not (sources() | {"pyproject.toml", "README.md", "LICENSE"}) - names and sdist.stat().st_size < 35e6
 
 
 def test_the_wheel_holds_every_file_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert not sources() - names
+    assert not sources() - names and wheel.stat().st_size < 35e6
     information = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
     assert {name.split("/")[0] for name in names} == {*PACKAGES, information}
     ends = (

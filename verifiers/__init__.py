@@ -16,8 +16,10 @@ from verifiers.hpsv3 import HPSv3
 from verifiers.image_reward import ImageReward
 from verifiers.judge.endpoint import JudgeError
 from verifiers.judge.judge import EditJudge, RubricJudge
+from verifiers.judge.pairs import PairJudge
 from verifiers.loading.devices import unload
 from verifiers.measures import Brightness, JPEGSize, Saturation, Sharpness
+from verifiers.person import HumanVerifier
 from verifiers.pickscore import PickScore
 from verifiers.safety import Safety
 from verifiers.vlm import VLM
@@ -38,12 +40,14 @@ __all__ = [
     "EditJudge",
     "FunctionVerifier",
     "HPSv3",
+    "HumanVerifier",
     "ImageReward",
     "JPEGSize",
     "JudgeError",
     "MeanRank",
     "MeanZ",
     "MinZ",
+    "PairJudge",
     "PickScore",
     "RubricJudge",
     "Safety",

@@ -54,9 +54,9 @@ class Verifier(ABC):
     images, that were made on the way to them at the verifier's `noise_level`, sigma / (alpha + sigma) in (0, 1);
     "source" is the one image that all rows were made from, such as that of an edit, `[1, 3, height, width]` in [0, 1]
     at a size of its own; "sources" are all such images of models that take several, a list of them.
-    `prompt_agnostic` is True where no score depends on the prompt, `paid` where an image that is scored costs money.
-    `exhausted` says, after a call, why images that it left without a score would get none from a further call either,
-    such as a cap on spending; "" where they may.
+    `prompt_agnostic` is True where no score depends on the prompt, `paid` where an image that is scored costs money, or
+    a person's time. `exhausted` says, after a call, why images that it left without a score would get none from a
+    further call either, such as a cap on spending; "" where they may.
 
     Example:
         >>> class Brightness(Verifier):

@@ -19,6 +19,8 @@ class Card:
         differentiable: whether a gradient reaches the images.
         weights: where the weights come from.
         direction: which scores are good.
+        agreement: with how many per cent of people's choices between two images of modern models it agrees, 50 being
+            chance, by MMRB2 (arXiv 2512.16899); None where that isn't known.
     """
 
     measures: str
@@ -32,6 +34,7 @@ class Card:
     differentiable: bool = True
     weights: str = "none"
     direction: str = "higher is better"
+    agreement: float | None = None
 
     @property
     def details(self) -> str:
@@ -39,4 +42,5 @@ class Card:
         loaded = f"{self.size} from {self.weights} ({self.weights_licence})"
         loads = f"weights {self.weights if self.size == 'none' else loaded}"
         limit = "" if self.prompt_limit == "none" else f"; prompt limit {self.prompt_limit}"
-        return f"{self.range}; {self.direction}; {loads}{limit}; {self.reference}"
+        people = "" if self.agreement is None else f"; agrees with people in {self.agreement:g} % of pairs (chance 50)"
+        return f"{self.range}; {self.direction}; {loads}{limit}{people}; {self.reference}"

@@ -22,6 +22,7 @@ CARD = Card(
     weights_licence="MIT",
     prompt_limit="77 tokens",
     weights="timm/vit_large_patch14_clip_224.openai",
+    agreement=51.0,
 )
 
 OUTPUTS = ("clipscore", "cosine", "logit")

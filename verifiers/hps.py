@@ -30,6 +30,7 @@ CARD = Card(
     weights_licence="Apache-2.0",
     prompt_limit="77 tokens",
     weights="xswu/HPSv2",
+    agreement=54.7,
 )
 
 ARCHITECTURE = "ViT-H-14"

@@ -31,6 +31,7 @@ CARD = Card(
     weights_licence="Apache-2.0",
     prompt_limit="32 thousand tokens",
     weights="MizzenAI/HPSv3; tokenizer and configuration of Qwen/Qwen2-VL-7B-Instruct",
+    agreement=60.2,
 )
 
 REWARD_TOKEN = "<|Reward|>"

@@ -29,6 +29,7 @@ CARD = Card(
     weights_licence="Apache-2.0",
     prompt_limit="35 tokens",
     weights="THUDM/ImageReward, google-bert/bert-base-uncased (tokenizer)",
+    agreement=54.0,
 )
 
 PUBLISHED = WeightFile(

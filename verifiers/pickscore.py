@@ -25,6 +25,7 @@ CARD = Card(
     weights_licence="not stated",
     prompt_limit="77 tokens",
     weights="yuvalkirstain/PickScore_v1",
+    agreement=58.6,
 )
 
 MODEL = "yuvalkirstain/PickScore_v1"

@@ -91,7 +91,7 @@ class Auto:
             (not model.can_stop, "the model only runs whole trajectories"),
             (not model.own_steps, "the pipeline's own scheduler takes no first-order steps"),
             (verifier.finished, "the verifier needs finished images"),
-            (verifier.paid, "every image that is scored costs money, and pruning scores more of them"),
+            (verifier.paid, "every image that is scored costs money or time, and pruning scores more of them"),
             (verifier.pooled, "a few finished images can't be told apart by their ranks"),
             (
                 terms.nfe_total < _LEAST * end,

@@ -12,7 +12,7 @@ import numpy as np
 from noise_search.algorithms.knowledge import Calibration, ModelFacts, SeedPrior, VerifierFacts
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.transition import Transitions, evaluations, per_step
+from samplers.transition import Transitions, evaluations, legs
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,15 @@ class Job:
         score: whether verifiers score the rows: the finished image at `space.end`, the x0 prediction before it.
         keep: grid points on the way whose states come back too.
         looks: grid points on the way whose x0 predictions are scored too; a look costs a decode, and no NFE.
-        transition: how to go from point to point, one for all steps or one for each; None for the sampler's own.
+        transition: how to go from point to point, one for all steps or one for each; None for the sampler's own. One
+            that passes over several points (`Glass`) can't be stopped or looked at on the way.
         reference: the scores of this job become what z-scores of an ensemble refer to, unless something did before; of
             several such jobs in a round the first counts.
+        thumbnails: whether the images that are scored at the stop come back too, averaged to 8 x 8 cells.
 
     Raises:
         ValueError: a stop that isn't after the rows, a kept grid point or a look that isn't between, as many
-            transitions as there are no steps, or a reference without scores.
+            transitions as there are no steps, a point within one of them, or a reference or thumbnails without scores.
     """
 
     states: State
@@ -44,6 +46,7 @@ class Job:
     looks: tuple[int, ...] = ()
     transition: Transitions = None
     reference: bool = False
+    thumbnails: bool = False
 
     def __post_init__(self) -> None:
         if not self.states.step < self.stop:
@@ -57,11 +60,13 @@ class Job:
             if any(not self.states.step < k < self.stop for k in points):
                 raise ValueError(f"{name}={points} must lie between {self.states.step} and {self.stop}, ends excluded")
         if self.transition is not None:
-            steps = per_step(self.transition, self.states.step, self.stop)
+            legs(self.transition, self.states.step, self.stop, (*self.keep, *self.looks))
             if isinstance(self.transition, Sequence):  # rows of equal transitions share a batch
-                object.__setattr__(self, "transition", steps)
+                object.__setattr__(self, "transition", tuple(self.transition))
         if self.reference and not self.score:
             raise ValueError("reference=True takes the job's scores, and score=False makes none; leave one of them out")
+        if self.thumbnails and not self.score:
+            raise ValueError("thumbnails=True are of images, and score=False makes none; leave one of them out")
 
     def __len__(self) -> int:
         return len(self.states)
@@ -82,6 +87,7 @@ class Evaluation:
         kept: the rows at every grid point that the job asked to keep.
         components: raw score per verifier key, float64 `[row]`; NaN where a row failed or was not scored.
         looks: by grid point of a look, the same rows there, with the scores of their x0 predictions.
+        thumbnails: uint8 `[row, cell]`, where the job asked for them; zeros where a row failed.
     """
 
     ids: tuple[int, ...]
@@ -89,6 +95,7 @@ class Evaluation:
     kept: Mapping[int, State] = field(default_factory=dict)
     components: Mapping[str, np.ndarray] = field(default_factory=dict)
     looks: Mapping[int, "Evaluation"] = field(default_factory=dict)
+    thumbnails: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,6 +108,7 @@ class Evaluation:
             {k: s[chosen] for k, s in self.kept.items()},
             {k: v[chosen] for k, v in self.components.items()},
             {k: look[chosen] for k, look in self.looks.items()},
+            None if self.thumbnails is None else self.thumbnails[chosen],
         )
 
     @staticmethod

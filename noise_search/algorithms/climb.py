@@ -9,7 +9,7 @@ import numpy as np
 
 from noise_search.algorithms.base import Evaluation, Job, Plan, Problem, Terms
 from noise_search.algorithms.halving import Halving
-from noise_search.arguments import check_between, check_counts, check_numbers
+from noise_search.arguments import check_between, check_counts, check_given, check_numbers
 from samplers.state import State
 from samplers.transition import Deterministic, Mix, Transition
 
@@ -54,8 +54,8 @@ class Climb:
     NFE of late.
 
     The rungs lie where, by the calibration, predictions and final scores have a rank correlation of .55 and .94 within
-    a prompt, and else at 30 and 50 % of the steps. Where the budget begins fewer than 4 children, or the model can do
-    none of the moves, the search is halving.
+    a prompt, and else at 30 and 50 % of the steps. Where they are no two steps of the grid, the warm start begins no
+    more than is finished, fewer than 4 children are paid, or the model can do none of the moves, the search is halving.
 
     Attributes:
         warm_start: share of the budget that goes to it, in (0, 1).
@@ -94,21 +94,25 @@ class Climb:
     rungs: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        check_given(warm_start=self.warm_start, children=self.children, cosine=self.cosine, patience=self.patience)
         check_counts(patience=self.patience, finish=self.finish)
         check_counts(2, children=self.children)
         check_between("warm_start", self.warm_start, 0, 1)
         check_numbers(cosine=self.cosine)
         check_between("cosine", self.cosine, 0, 1)
         if self.moves is not None:
-            object.__setattr__(self, "moves", tuple([self.moves] if isinstance(self.moves, str) else self.moves))
-            if not self.moves or set(self.moves) - set(MOVES):
-                raise ValueError(f"moves={self.moves!r:.60} must be some of {', '.join(MOVES)}")
+            asked = [self.moves] if isinstance(self.moves, str) else self.moves
+            if not isinstance(asked, tuple | list) or not asked or any(one not in MOVES for one in asked):
+                such = f"such as {BRANCH!r} or {[*MOVES]}".replace("'", '"')
+                raise ValueError(f"moves={self.moves!r:.60} must be some of {', '.join(MOVES)}, {such}")
+            object.__setattr__(self, "moves", tuple(dict.fromkeys(asked)))
         if self.rungs is not None:
             two = isinstance(self.rungs, tuple | list) and len(self.rungs) == 2
             for rung in self.rungs if two else ():
+                check_given(rungs=rung)
                 check_between("rungs", rung, 0, 1)
             if not two or not self.rungs[0] < self.rungs[1]:
-                raise ValueError(f"rungs={self.rungs} must be two shares of the steps that rise, such as (0.3, 0.5)")
+                raise ValueError(f"rungs={self.rungs} must be two shares of the steps that rise, such as [0.3, 0.5]")
             object.__setattr__(self, "rungs", tuple(self.rungs))
 
     def plan(self, problem: Problem) -> Plan:

@@ -9,6 +9,18 @@ from samplers.space import NoiseSpace
 from samplers.state import State
 
 RENDERS = 4
+DraftSteps = int | Sequence[int]
+"""How many steps a draft has on a grid of its own, or which steps of the full grid it evaluates."""
+
+
+def plain(steps: DraftSteps) -> int | list[int]:
+    """As plain JSON: how many, or which."""
+    return [int(one) for one in steps] if isinstance(steps, Sequence) else int(steps)
+
+
+def grid_of(steps: DraftSteps) -> dict[str, Any]:
+    """What to ask a sampler's `space` for."""
+    return {"points" if isinstance(steps, Sequence) else "steps": plain(steps)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,7 +32,7 @@ class Drafted:
 
     Attributes:
         algorithm: searches over step-0 noises, with whole trajectories.
-        steps: of a draft.
+        steps: how many a draft has.
         renders: how many noises are rendered at most; never more than half of what noise 0 leaves.
     """
 
@@ -37,11 +49,6 @@ class Drafted:
     def whole_calls(self) -> bool:
         """Drafts and renders run whole."""
         return True
-
-    @property
-    def grids(self) -> tuple[int, ...]:
-        """The grid of the drafts."""
-        return (self.steps,)
 
     def __repr__(self) -> str:
         return repr(self.algorithm)

@@ -4,9 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from noise_search.algorithms.base import Job, Plan, Problem, Terms
+import numpy as np
+
+from noise_search.algorithms.base import Evaluation, Job, Plan, Problem, Terms
 from noise_search.algorithms.knowledge import Calibration
-from noise_search.arguments import check_between, check_counts
+from noise_search.arguments import check_between, check_counts, check_given
+from noise_search.choosing.sets import check_diversity, cosine_distances, pick_set, shown_by, unexplained
 
 _FEW, _SOME = 6, 8
 """Whole trajectories below which there is one rung, and below which one candidate is finished."""
@@ -33,14 +36,20 @@ class Halving:
 
     The scores of the first rung are the reference of z-scores, where an ensemble of them is searched by.
 
+    With a `diversity` it looks for a set of `finish` images that are good and different, as Group Inference does (arXiv
+    2508.15773): a rung lets the set go on that `pick_set` finds best, by scores and by how different the x0 predictions
+    are, as thumbnails. `result.diverse(finish, diversity)` then picks among the finished images.
+
     Attributes:
         rungs: shares of the steps at which x0 predictions are ranked, in (0, 1), rising; None as above. One that rounds
             to no step between the first and the last is left out.
         keep: the share of a rung that goes on to the next, in (0, 1); of the last one `finish` count.
         finish: how many are finished at least; None for 2, and 1 below 8 whole trajectories.
+        diversity: standard deviations of quality that one of mean pairwise difference is worth, 0 or more, such as 1.5;
+            None ranks candidates alone.
 
     Raises:
-        ValueError: a number out of range, or rungs that don't rise.
+        ValueError: a number out of range, rungs that don't rise, or a diversity without a set to finish.
         TypeError: a number of another type.
 
     Example:
@@ -63,28 +72,48 @@ class Halving:
     rungs: tuple[float, ...] | None = None
     keep: float = 0.5
     finish: int | None = None
+    diversity: float | None = None
 
     def __post_init__(self) -> None:
+        check_given(keep=self.keep)
         check_counts(finish=self.finish)
         check_between("keep", self.keep, 0, 1)
         if not isinstance(self.rungs, tuple | list | None):
-            raise TypeError(f"rungs={self.rungs!r:.40} must be shares of the steps, such as (0.3, 0.45)")
+            raise TypeError(f"rungs={self.rungs!r:.40} must be shares of the steps, such as [0.3, 0.45]")
         for rung in self.rungs or ():
+            check_given(rungs=rung)
             check_between("rungs", rung, 0, 1)
         if self.rungs is not None and (not self.rungs or sorted(set(self.rungs)) != list(self.rungs)):
-            raise ValueError(f"rungs={self.rungs} must be shares of the steps that rise, such as (0.3, 0.45)")
+            raise ValueError(f"rungs={self.rungs} must be shares of the steps that rise, such as [0.3, 0.45]")
+        check_diversity(self.diversity)
+        if self.diversity is not None and (self.finish or 1) < 2:
+            raise ValueError(
+                f"diversity={self.diversity} looks for a set, and finish={self.finish} finishes none: give finish=4, "
+                "or another number from 2 on"
+            )
 
     def plan(self, problem: Problem) -> Plan:
         """Yield a job to each rung, and then the finalists, best first, of which the driver runs what is affordable."""
         shape = self.shape(problem)
         states = problem.fresh(shape.rows[0])
         for at, (rung, rows) in enumerate(zip(shape.rungs, shape.rows[1:], strict=True)):
-            (found,) = yield Job(states, rung, reference=at == 0)
+            (found,) = yield Job(states, rung, reference=at == 0, thumbnails=self.diversity is not None)
             last = at == len(shape.rungs) - 1
-            states = found.states[problem.rank(found)[: len(found) if last else rows]]
+            states = found.states[self._order(problem, found, rows)[: len(found) if last else rows]]
         yield Job(states, problem.space.end)
         if (more := problem.nfe_left // problem.space.end) > 0:
             yield Job(problem.fresh(more), problem.space.end)
+
+    def _order(self, problem: Problem, found: Evaluation, count: int) -> list[int]:
+        """Rows from best to worst; with a diversity the set of `count` comes first."""
+        ranked = problem.rank(found)
+        values = problem.values(found)[ranked]
+        usable = int(np.isfinite(values).sum())  # failed rows come last
+        if self.diversity is None or found.thumbnails is None or not usable:
+            return ranked
+        differing = unexplained(shown_by(found.thumbnails[ranked[:usable]]), values[:usable])
+        chosen = pick_set(values[:usable], cosine_distances(differing), count, self.diversity)
+        return [ranked[at] for at in (*chosen, *sorted({*range(len(ranked))} - {*chosen}))]
 
     def describe(self, terms: Terms) -> dict[str, Any]:
         """The rungs and how many rows run to each, as plain JSON."""

@@ -53,7 +53,7 @@ class VerifierFacts:
         pooled: whether it only ranks a pool, so that no reference makes its values absolute.
         finished: whether it needs finished images, and can't look at x0 predictions.
         prompt_agnostic: whether no score depends on the prompt.
-        paid: whether an image that is scored costs money.
+        paid: whether an image that is scored costs money, or a person's time.
     """
 
     keys: tuple[str, ...] = ()

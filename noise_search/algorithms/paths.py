@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from noise_search.algorithms.base import Evaluation, Job, Jobs, Plan, Problem, Terms
 from noise_search.algorithms.rounds import Round, grid_rounds, published_levels, published_rounds
-from noise_search.arguments import check_between, check_counts, check_flags
+from noise_search.arguments import check_between, check_counts, check_flags, check_given
 from samplers.space import NoiseSpace
 from samplers.state import State
 
@@ -59,6 +59,7 @@ class SearchOverPaths:
 
     def __post_init__(self) -> None:
         check_flags(literal=self.literal)
+        check_given(paths=self.paths, forward=self.forward)
         check_counts(paths=self.paths, branches=self.branches)
         check_counts(least=0, rounds=self.rounds)
         for name in ("start", "forward", "backward"):

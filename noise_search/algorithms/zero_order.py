@@ -6,7 +6,7 @@ from itertools import chain, zip_longest
 from typing import ClassVar
 
 from noise_search.algorithms.base import Evaluation, Job, Plan, Problem
-from noise_search.arguments import check_counts, check_flags, check_numbers
+from noise_search.arguments import check_counts, check_flags, check_given, check_numbers
 from samplers.state import State
 
 _STARTS, _PATIENCE, _PARENTS = 8, 3, 3
@@ -27,8 +27,8 @@ class ZeroOrderSearch:
     Attributes:
         neighbours: candidates per round and chain, N; the paper uses 2 for text-to-image and finds 4 a good estimate
             of the local optimum.
-        cosine: between a neighbour and its pivot, in [-1, 1); smaller steps are closer to 1. The paper doesn't
-            publish its step; .95 is the first author's.
+        cosine: between a neighbour and its pivot, in [-1, 1), of the adaptive variant in [0, 1); smaller steps are
+            closer to 1. The paper doesn't publish its step; .95 is the first author's.
         patience: rounds without a better neighbour after which a chain restarts from a fresh noise; None for never.
         chains: pivots that climb side by side, noise 0 to chains - 1 of random search: the same NFE in fewer, larger
             rounds.
@@ -37,7 +37,7 @@ class ZeroOrderSearch:
         adaptive: starts from the best of 8 fresh noises, and from the next best where `patience` rounds, 3 when None,
             brought nothing. `cosine` is that of the first step; from then on steps grow where more than a quarter of a
             round beat the pivot and shrink where fewer do, as evolution strategies do (Rechenberg 1973). Each further
-            round tries the mean of the three best neighbours of the one before, too.
+            round tries the mean of the three best neighbours of the one before, too, or of two where there are no more.
 
     Raises:
         ValueError: a number out of range, or what the published variant doesn't have.
@@ -61,10 +61,15 @@ class ZeroOrderSearch:
 
     def __post_init__(self) -> None:
         check_flags(literal=self.literal, adaptive=self.adaptive)
+        check_given(neighbours=self.neighbours, chains=self.chains, cosine=self.cosine)
         check_counts(neighbours=self.neighbours, chains=self.chains, patience=self.patience)
         check_numbers(cosine=self.cosine)
         if not -1 <= self.cosine < 1:
             raise ValueError(f"cosine={self.cosine!r} must be at least -1 and below 1, where a neighbour is its pivot")
+        if self.adaptive and self.cosine < 0:
+            raise ValueError(
+                f"cosine={self.cosine!r} must be at least 0 with adaptive=True, whose steps go by the sine of the angle"
+            )
         if self.literal and (self.chains > 1 or self.patience is not None):
             raise ValueError("literal=True is the published variant: one chain without restarts; leave them out")
         if self.adaptive and (self.chains > 1 or self.literal):
@@ -127,7 +132,7 @@ class ZeroOrderSearch:
                     starts, waiting = _noises(found, noises), [0]
                 pivot, stalled, sine, parents = starts[[waiting.pop(0)]], 0, first_sine, None
             children = space.neighbour(pivot.states, problem.seeds(self.neighbours), math.sqrt(1 - sine**2))
-            if parents is not None:
+            if parents is not None and len(parents) > 1:  # the mean of one is that one, which was run already
                 children = State.cat([children, space.mean([parents[[i]] for i in range(len(parents))])])
             (found,) = yield Job(children, space.end)
             pool = Evaluation.cat([pivot, _noises(found, children)])

@@ -8,7 +8,6 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -17,11 +16,14 @@ from noise_search.cli.bench import bench
 from noise_search.cli.calibrate import calibrate
 from noise_search.cli.check import check
 from noise_search.cli.compare import compare
+from noise_search.cli.config import configured
 from noise_search.cli.generate import generate
 from noise_search.cli.list import list_
-from noise_search.cli.options import FAILED, INTERRUPTED, Said
+from noise_search.cli.options import FAILED, INTERRUPTED, Command, spread
 from noise_search.cli.replay import replay
+from noise_search.cli.runs import export, list_runs, resume, sheet, show
 from noise_search.cli.score import score
+from noise_search.cli.studio import studio
 from noise_search.version import __version__
 
 _BAD_INPUT = 2
@@ -29,7 +31,6 @@ _BAD_INPUT = 2
 app = typer.Typer(
     help="Better images from a diffusion or flow-matching model by searching for better noise.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -54,10 +55,13 @@ def _options(
 ) -> None: ...
 
 
-def _add(command: Callable[..., Said], name: str, before: str) -> None:
+def _add(command: Command, name: str, before: str, to: typer.Typer = app) -> None:
     """A command whose words are printed and whose errors end in one line; `before` what, an interruption may come."""
+    command = spread(command)
+    if name in ("generate", "compare", "calibrate"):
+        command = configured(command)
 
-    @app.command(name)
+    @to.command(name)
     @functools.wraps(command)
     def run(**given: Any) -> None:
         try:
@@ -80,7 +84,16 @@ _add(compare, "compare", "anything was compared")
 _add(bench, "bench", "anything was compared")
 _add(calibrate, "calibrate", "anything was calibrated")
 _add(check, "check", "anything was checked")
+_add(studio, "studio", "the page was served")
 _add(list_, "list", "anything was listed")
+
+_runs = typer.Typer(help="What run directories hold; going on with one.", no_args_is_help=True)
+app.add_typer(_runs, name="runs")
+_add(list_runs, "list", "anything was listed", _runs)
+_add(show, "show", "anything was shown", _runs)
+_add(resume, "resume", "a first image was done", _runs)
+_add(export, "export", "anything was packed", _runs)
+_add(sheet, "sheet", "a sheet was made", _runs)
 
 
 def _end(error: BaseException, before: str) -> None:

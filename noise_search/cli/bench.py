@@ -1,7 +1,7 @@
 """`noise-search bench`: where an algorithm stands against best-of-N."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -23,7 +23,9 @@ def bench(
     per_family: Annotated[int | None, typer.Option(min=1, help="Prompts of each family at most.")] = None,
     calibration: options.Calibration = None,
     batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
     device: options.Device = None,
+    log: options.Log = None,
     out: Annotated[Path | None, typer.Option(help="Directory; what is there already isn't run again.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the comparison that is there first.")] = False,
     format: options.Printed = Format.human,
@@ -44,8 +46,10 @@ def bench(
         out=out,
         overwrite=overwrite,
         batch_size=batch_size,
+        workers=options.workers(workers),
         calibration=calibration,
         device=device,
+        log=cast(Any, log),
         on_interrupt="return",
     )
     return told(found, format)

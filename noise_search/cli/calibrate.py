@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from noise_search.cli import options
-from noise_search.cli.options import Format, Said
+from noise_search.cli.options import Format, OfModel, Said
 from noise_search.disk.files import RUNS, check_writable, write_atomically
 
 
@@ -38,22 +38,13 @@ def calibrate(
     width: options.Width = None,
     scheduler: Annotated[str, typer.Option(help="keep the pipeline's own, first-order, or auto.")] = "auto",
     batch_size: options.BatchSize = None,
-    image: options.Image = None,
-    mask: options.Mask = None,
-    control_image: options.ControlImage = None,
-    strength: options.Strength = None,
-    model_option: options.ModelOption = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    lora: options.Lora = None,
-    offload: options.Offload = None,
-    variant: options.Variant = None,
-    revision: options.Revision = None,
+    of_model: OfModel = options.OF_MODEL,
     out: Annotated[Path, typer.Option(help="File of calibrations; those of others stay in it.")] = (
         RUNS / "calibration.json"
     ),
     plot: Annotated[Path | None, typer.Option(help="PNG of the correlations by step.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace whatever the file is.")] = False,
+    quiet: options.Quiet = False,
     format: options.Printed = Format.human,
 ) -> Said:
     """Measure how early final scores can be told, what moves of noises keep, and where a score saturates."""
@@ -80,6 +71,7 @@ def calibrate(
             moved=moved,
             seed=seed,
             batch_size=batch_size,
+            progress=not quiet,
             prompts=prompts,
             steps=steps,
             guidance=guidance,
@@ -87,20 +79,7 @@ def calibrate(
             height=height,
             width=width,
             scheduler=cast(Any, scheduler),
-            **options.of_model(
-                model,
-                image=image,
-                mask=mask,
-                control_image=control_image,
-                strength=strength,
-                model_option=model_option,
-                device=device,
-                dtype=options.dtype_named(dtype),
-                lora=lora,
-                offload=offload,
-                variant=variant,
-                revision=revision,
-            ),
+            **of_model.given(model),
         )
     except (FileNotFoundError, IsADirectoryError) as error:  # of prompts
         raise ValueError(str(error)) from error
@@ -111,5 +90,7 @@ def calibrate(
         files["plot"] = str(plot)
     elif plot is not None:
         notes.append("nothing was looked at on the way, so there is no plot")
+    if quiet and format is Format.human:
+        return Said("\n".join(files.values()), notes)
     listed = "\n".join(f"{name:<11} {path}" for name, path in files.items())
     return Said({**found.to_json(), "files": files} if format is Format.json else f"{found}\n\n{listed}", notes)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from noise_search.cli import options
-from noise_search.cli.options import FAILED, Format, Said
+from noise_search.cli.options import FAILED, Format, OfModel, Said
 
 
 def check(
@@ -15,17 +15,7 @@ def check(
     negative_prompt: Annotated[str | None, typer.Option(help="What the image should not show.")] = None,
     height: options.Height = None,
     width: options.Width = None,
-    image: options.Image = None,
-    mask: options.Mask = None,
-    control_image: options.ControlImage = None,
-    strength: options.Strength = None,
-    model_option: options.ModelOption = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    lora: options.Lora = None,
-    offload: options.Offload = None,
-    variant: options.Variant = None,
-    revision: options.Revision = None,
+    of_model: OfModel = options.OF_MODEL,
     format: options.Printed = Format.human,
 ) -> Said:
     """Show, by a few steps of a pipeline, what a search can do with it and what its results mean.
@@ -41,19 +31,6 @@ def check(
         negative_prompt=negative_prompt,
         height=height,
         width=width,
-        **options.of_model(
-            model,
-            image=image,
-            mask=mask,
-            control_image=control_image,
-            strength=strength,
-            model_option=model_option,
-            device=device,
-            dtype=options.dtype_named(dtype),
-            lora=lora,
-            offload=offload,
-            variant=variant,
-            revision=revision,
-        ),
+        **of_model.given(model),
     )
     return Said(found.to_json() if format is Format.json else str(found), code=0 if found.ok else FAILED)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from noise_search.cli import options
-from noise_search.cli.options import INTERRUPTED, Format, Said
+from noise_search.cli.options import INTERRUPTED, Format, OfModel, Said
 from noise_search.disk.files import check_writable
 
 if TYPE_CHECKING:
     from noise_search.comparison.comparison import Comparison
-    from noise_search.prompt_sets import PromptSet
 
 
 def compare(
@@ -53,6 +52,8 @@ def compare(
     height: options.Height = None,
     width: options.Width = None,
     batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    preview: options.Preview = None,
     pictured: Annotated[int, typer.Option(min=0, help="Keep winners' images of so many prompts.")] = 8,
     diagnosed: Annotated[
         int | None, typer.Option(min=0, help="Diagnose the winners of so many prompts; of all by default.")
@@ -60,19 +61,11 @@ def compare(
     pool_limit: Annotated[
         int, typer.Option(min=1, help="How many times the largest budget the random candidates may take.")
     ] = 1,
-    image: options.Image = None,
-    mask: options.Mask = None,
-    control_image: options.ControlImage = None,
-    strength: options.Strength = None,
-    model_option: options.ModelOption = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    lora: options.Lora = None,
-    offload: options.Offload = None,
-    variant: options.Variant = None,
-    revision: options.Revision = None,
+    log: options.Log = None,
+    of_model: OfModel = options.OF_MODEL,
     out: Annotated[Path, typer.Option(help="Directory; what is there already isn't run again.")] = Path("runs/compare"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the comparison that is there first.")] = False,
+    quiet: options.Quiet = False,
     format: options.Printed = Format.human,
 ) -> Said:
     """Compare algorithms at equal NFE, with intervals, held-out judges, plots and a report."""
@@ -85,24 +78,13 @@ def compare(
     scoring, judging = options.configured_verifiers(
         verifier_option or [], searched, options.judge_names(judges, model, searched)
     )
-    of_model = options.of_model(  # what isn't given stays out of the settings that are recorded
+    settings = of_model.given(  # what isn't given stays out of the settings that are recorded
         model,
-        image=image,
-        mask=mask,
-        control_image=control_image,
-        strength=strength,
-        model_option=model_option,
         steps=steps,
         guidance=guidance,
         negative_prompt=negative_prompt,
         height=height,
         width=width,
-        device=device,
-        dtype=options.dtype_named(dtype),
-        lora=lora,
-        offload=offload,
-        variant=variant,
-        revision=revision,
     )
     found = room.compare(
         out=out,
@@ -116,23 +98,27 @@ def compare(
         verifier=scoring,
         ensemble=ensemble,
         judges=judging,
-        seeds=options.seeds(seeds),
-        draft_steps=draft_steps,
+        seeds=options.many_or_these(seeds, "seeds"),
+        draft_steps=None if draft_steps is None else options.many_or_these(draft_steps, "draft-steps"),
         draft_renders=draft_renders,
         batch_size=batch_size,
+        workers=options.workers(workers),
+        preview=preview,
         calibration=calibration,
         prior=prior,
         pictured=pictured,
         diagnosed=diagnosed,
         pool_limit=pool_limit,
+        log=cast(Any, log),
         on_interrupt="return",
-        prompts=_prompt_set(prompts, limit, per_family),  # last, as it may download
-        **of_model,
+        progress=not quiet,
+        prompts=options.prompt_set(prompts, limit, per_family),  # last, as it may download
+        **settings,
     )
-    return told(found, format)
+    return told(found, format, quiet)
 
 
-def told(found: "Comparison", format: Format) -> Said:
+def told(found: "Comparison", format: Format, quiet: bool = False) -> Said:
     """How a comparison is told; where it has a directory, the figures and the report are written there first."""
     from noise_search.comparison.store import Store
 
@@ -145,18 +131,7 @@ def told(found: "Comparison", format: Format) -> Said:
     if format is Format.json:
         files = {name: str(path) for name, path in paths.items()}
         return Said({"records": found.rows(), "files": files}, code=code)
+    if quiet:
+        return Said(str(paths["report"]) if paths else "", code=code)
     listed = [f"{name:<{max(map(len, paths))}} {path}" for name, path in paths.items()]
     return Said("\n".join([str(found), *listed]) if found.records else "", code=code)
-
-
-def _prompt_set(asked: str, limit: int | None, per_family: int | None) -> "PromptSet":
-    """Prompts of a file, a set or a text; that there is no such file is bad input, as an empty one is."""
-    from noise_search.prompt_sets import as_prompt_set
-
-    try:
-        chosen = as_prompt_set(asked)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ValueError(str(error)) from error
-    if limit is None and per_family is None:
-        return chosen
-    return as_prompt_set(chosen, limit=limit, per_family=per_family, seed=0)

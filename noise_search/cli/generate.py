@@ -1,22 +1,32 @@
-"""`noise-search generate`: a search, its files, and what it found in words."""
+"""`noise-search generate`: a search, or several, their files, and what was found in words."""
 
-import tempfile
-from math import isfinite, nan
+import functools
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 
-from noise_search.cli import options
-from noise_search.cli.options import FAILED, INTERRUPTED, Format, Said
-from noise_search.disk.files import RUNS, check_free, check_writable, next_run
-
-if TYPE_CHECKING:
-    from noise_search.results.result import SearchResult
+from noise_search.cli import batches, options
+from noise_search.cli.options import Format, OfModel, Said
+from noise_search.cli.telling import save
+from noise_search.disk.files import RUNS, check_free, check_writable, new_run
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What the image should show.")],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="What the image should show; several for a search each, - for those on standard input, a line each.",
+            show_default=False,
+        ),
+    ] = None,
+    prompts: Annotated[str | None, typer.Option(help="File of prompts, or the name of a prompt set.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Prompts at most, of a set's families alike.")] = None,
+    repeat: Annotated[
+        int, typer.Option(min=1, help="Searches of each prompt, at seeds that share no noise: --seed, + 1000, ...")
+    ] = 1,
     model: options.Model = "shapes-flow",
     algorithm: Annotated[str, typer.Option(help="Search algorithm; see `noise-search list`.")] = "auto",
     option: Annotated[
@@ -48,57 +58,59 @@ def generate(
     ] = "auto",
     check: Annotated[bool, typer.Option(help="Look at a pipeline of an untested class before it is searched.")] = True,
     batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    preview: options.Preview = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Pad batches: equal bytes.")] = False,
     top_k: Annotated[int, typer.Option(help="Images to keep and show.")] = 8,
-    image: options.Image = None,
-    mask: options.Mask = None,
-    control_image: options.ControlImage = None,
-    strength: options.Strength = None,
-    model_option: options.ModelOption = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    lora: options.Lora = None,
-    offload: options.Offload = None,
-    variant: options.Variant = None,
-    revision: options.Revision = None,
+    of_model: OfModel = options.OF_MODEL,
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which no batch starts.")] = None,
     target_score: Annotated[float | None, typer.Option(help="Stop at this score.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many candidates without a new best.")] = None,
+    verifier_timeout: Annotated[
+        float | None, typer.Option(help="Seconds after which a verifier loses the score it was asked for.")
+    ] = None,
+    keep_images: Annotated[
+        str, typer.Option(help="top keeps the first, the best --top-k and every new best; bests only these; all.")
+    ] = "top",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run candidates again that failed in --out before.")
+    ] = False,
+    log: options.Log = None,
     out: Annotated[
-        Path | None, typer.Option(help="Directory of the results, new or empty.", show_default="runs/0001, 0002, ...")
+        Path | None,
+        typer.Option(
+            help="Directory of the run: new, empty, or that of the same search, which goes on there. Of several "
+            "searches it holds a run each, with their sheet and table.",
+            show_default="runs/0001, 0002, ...",
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what a search wrote there.")] = False,
+    quiet: options.Quiet = False,
     format: options.Printed = Format.human,
 ) -> Said:
     """Search for the noise whose image the verifier likes best, and save what was found."""
-    if out is not None and (overwrite or any(out.glob("*"))):
+    from noise_search.comparison.cells import spaced_seeds
+
+    texts = _prompts(prompt or [], prompts, limit)
+    seeds = [seed + more for more in spaced_seeds(repeat, nfe or 8 * (candidates or 32))]
+    several = prompts is not None or "-" in (prompt or []) or len(texts) * repeat > 1
+    if several:
+        batches.check(out, overwrite)
+    elif out is not None and any(out.glob("*")):
+        from noise_search.disk.run import RunFiles
         from noise_search.results.saving import files_of
 
-        check_free(out, ("result.json", "best.png", "top.png", "curve.png"), files_of(out), overwrite)
+        if overwrite or not RunFiles(out).manifest():
+            check_free(out, ("result.json", "best.png", "top.png", "curve.png"), files_of(out), overwrite)
     check_writable(RUNS if out is None else out)
     from noise_search.engine.driver import search
-    from noise_search.engine.interrupts import Interrupts
 
     searched = options.names(verifier)
     scoring, judges = options.configured_verifiers(
         verifier_option or [], searched, options.judge_names(judge, model, searched)
     )
-    of_model = options.of_model(
-        model,
-        image=image,
-        mask=mask,
-        control_image=control_image,
-        strength=strength,
-        model_option=model_option,
-        device=device,
-        dtype=options.dtype_named(dtype),
-        lora=lora,
-        offload=offload,
-        variant=variant,
-        revision=revision,
-    )
-    result = search(
-        prompt,
+    ask = functools.partial(
+        search,
         model=model,
         algorithm=options.configured_algorithm(algorithm, option or []),
         verifier=scoring,
@@ -106,12 +118,11 @@ def generate(
         judges=judges,
         nfe=nfe,
         candidates=candidates,
-        seed=seed,
         steps=steps,
         baseline=baseline,
         calibration=calibration,
         prior=prior,
-        draft_steps=draft_steps,
+        draft_steps=None if draft_steps is None else options.many_or_these(draft_steps, "draft-steps"),
         draft_renders=draft_renders,
         guidance=guidance,
         negative_prompt=negative_prompt,
@@ -121,69 +132,43 @@ def generate(
         check=check,
         scheduler=cast(Any, scheduler),  # the search says which there are
         batch_size=batch_size,
+        workers=options.workers(workers),
+        preview=preview,
         deterministic=deterministic,
         top_k=top_k,
         time_limit=time_limit,
         target_score=target_score,
         patience=patience,
+        verifier_timeout=verifier_timeout,
+        keep_images=cast(Any, keep_images),
+        retry_failed=retry_failed,
+        overwrite=overwrite,
+        log=cast(Any, log),
         on_interrupt="return",
-        **of_model,
+        progress=not quiet,
+        **of_model.given(model),
     )
-    stopped = isinstance(result.error, KeyboardInterrupt)
-    with Interrupts() as interrupts:  # what took hours isn't lost in its last second
-        # Numbered now, so that a search that is refused or finds nothing takes no number.
-        paths, elsewhere = _saved(result, next_run() if out is None else out, overwrite)
-    code = INTERRUPTED if stopped or interrupts.asked else FAILED if result.error is not None or elsewhere else 0
-    said = _json(result, paths) if format is Format.json else _summary(result, paths)
-    return Said(said, notes=[elsewhere] if elsewhere else [], code=code)
-
-
-def _saved(result: "SearchResult", where: Path, overwrite: bool) -> tuple[dict[str, Path], str]:
-    """The files that were written, elsewhere where they can't be here; and that in words."""
+    where = new_run() if out is None else out
     try:
-        return result.save(where, overwrite=overwrite), ""
-    except (OSError, ValueError) as error:
-        refuge = Path(tempfile.mkdtemp(prefix="noise-search-"))
-        said = f"{str(where)!r} can't be written ({error})"
-        try:
-            return result.save(refuge), f"{said}; the files are in {str(refuge)!r}"
-        except OSError as again:
-            seed = result.best.seed
-            plain = "" if seed is None else f"; the best is what seed {seed} gives in plain diffusers"
-            raise OSError(f"{said}, nor can {str(refuge)!r} ({again}): make room and search again{plain}") from again
+        if several:
+            return batches.run(ask, texts, seeds, where, quiet, format)
+        return save(ask(texts[0], seed=seed, run=where), where, format, quiet)
+    finally:
+        if out is None and not any(where.iterdir()):  # a search that is refused takes no number
+            where.rmdir()
 
 
-def _json(result: "SearchResult", paths: dict[str, Path]) -> dict[str, Any]:
-    content = result.to_json()
-    content["best"]["image"] = str(paths["best"])
-    content["files"] = {stem: str(path) for stem, path in paths.items()}
-    return content
+def _prompts(given: Sequence[str], named: str | None, limit: int | None) -> list[str]:
+    """What is to be searched: the arguments, with the lines of standard input for -, and those of a set or file.
 
-
-def _summary(result: "SearchResult", paths: dict[str, Path]) -> str:
-    from noise_search.words import one_line, prediction_in_words
-
-    best = result.best
-    origin = f"candidate {best.id}" + (f", seed {best.seed}" if best.seed is not None else "")
-    lines = [
-        f"prompt   {one_line(result.prompt)}",
-        f"score    {result.first.score:.4f} ({result.first_name}) -> {result.score:.4f} ({origin})",
-    ]
-    for key, score in best.scores.items():
-        lines.append(f"         {key}: {result.first.scores.get(key, float('nan')):.4f} -> {score:.4f}")
-    for key, scores in result.judges.items():
-        told = {which: _told(score) for which, score in scores.items()}
-        judged = sum(isfinite(c.judges.get(key, nan)) for c in result.candidates)
-        mean = f", mean of {judged} judged {told['mean']}" if judged else ""
-        lines.append(f"judge    {key}: {told['first']} ({result.first_name}) -> {told['best']}{mean}")
-    lines.append(f"cost     {result.ledger}")
-    lines.append(f"plan     {result.schedule}")
-    lines.append(f"ended    {result.stop_reason}")
-    if result.prediction is not None:
-        lines.append(f"target   {prediction_in_words(result.prediction)}")
-    lines += [f"{stem:<8} {path}" for stem, path in paths.items() if "/" not in stem]
-    return "\n".join(lines)
-
-
-def _told(score: float) -> str:
-    return "can't tell" if score != score else f"{score:.3g}"
+    Raises:
+        ValueError: none, or no such file or set.
+    """
+    found: list[str] = []
+    for one in given:
+        found += [line.strip() for line in sys.stdin if line.strip()] if one == "-" else [one]
+    if named is not None:
+        found += options.prompt_set(named, limit).texts
+    if not found:
+        raise ValueError("no prompt was given: say what the image should show, or give --prompts FILE, or - and lines")
+    return found[:limit]

@@ -33,7 +33,9 @@ def list_(format: Printed = Format.human) -> Said:
                 lines.append(_indented(details, width))
             if options := entry.get("options"):
                 lines.append(_indented("options: " + ", ".join(f"{k}={_short(v)}" for k, v in options.items()), width))
-    return Said("\n".join(lines))
+    from verifiers.catalogue import ADVICE
+
+    return Said("\n".join([*lines, "", _indented(ADVICE, 0, margin=0)]))
 
 
 def _short(value: Any) -> str:

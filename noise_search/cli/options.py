@@ -1,12 +1,13 @@
 """What people type and what they are told: options that commands share, and NAME=VALUE for algorithms and verifiers."""
 
+import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
     from noise_search.algorithms.base import SearchAlgorithm
+    from noise_search.prompt_sets import PromptSet
     from noise_search.resolve import Named
     from samplers.pipelines.pictures import Picture
 
@@ -48,7 +50,10 @@ Judges = Annotated[
     str | None, typer.Option(help="Held-out judges with commas, or 'none'; the model's oracle by default.")
 ]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps of a trajectory.")]
-DraftSteps = Annotated[int | None, typer.Option(help="Search with so many steps, render the best in full.")]
+DraftSteps = Annotated[
+    str | None,
+    typer.Option(help="Search with so many steps, or with these of them (0,4,8,12,16), render the best in full."),
+]
 DraftRenders = Annotated[int | None, typer.Option(help="Noises to render in full after the drafts.")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale.")]
 Height = Annotated[int | None, typer.Option(help="Height in pixels.")]
@@ -56,6 +61,18 @@ Width = Annotated[int | None, typer.Option(help="Width in pixels.")]
 Calibration = Annotated[Path | None, typer.Option(help="File of what `calibrate` measured.")]
 Prior = Annotated[Path | None, typer.Option(help="File of what `learn_prior` learned of seeds.")]
 BatchSize = Annotated[int | None, typer.Option(help="Candidates per micro-batch.")]
+Workers = Annotated[
+    str | None,
+    typer.Option(help="Processes that make the images: how many, a device for each with commas, ray, ray://HOST:PORT."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and of what was found only where it is.")]
+Preview = Annotated[
+    str | None,
+    typer.Option(help="Small decoder of looks: taesd, or the directory or hub id of an AutoencoderTiny."),
+]
+Log = Annotated[
+    str | None, typer.Option(help="Follow it in wandb, trackio or tensorboard: each prompt of a search is a run.")
+]
 Device = Annotated[str | None, typer.Option(help="Device to load the model on.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
 Image = Annotated[
@@ -78,6 +95,9 @@ Offload = Annotated[
     str | None, typer.Option(help="Keep on the CPU until their turn: model (parts), group or sequential (layers).")
 ]
 Variant = Annotated[str | None, typer.Option(help="Variant of the model's weights, such as fp16.")]
+Compile = Annotated[
+    str | None, typer.Option(help="Compile the denoiser: whole, or regional (its repeated blocks; starts sooner).")
+]
 Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch of a model of the hub.")]
 
 
@@ -86,7 +106,13 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-_SUCH = {"budgets": "80,320", "candidates": "4,16", "seeds": "3, how many, or 0,1000", "looks": "4,6,8"}
+_SUCH = {
+    "budgets": "80,320",
+    "candidates": "4,16",
+    "seeds": "3, how many, or 0,1000",
+    "draft-steps": "6, how many, or 0,4,8",
+    "looks": "4,6,8",
+}
 
 
 def numbers(text: str | None, name: str) -> list[int] | None:
@@ -103,13 +129,20 @@ def numbers(text: str | None, name: str) -> list[int] | None:
         raise ValueError(f"{name} {text!r} must be whole numbers with commas between, such as {_SUCH[name]}") from None
 
 
-def seeds(text: str) -> int | list[int]:
-    """How many seeds, or several of them with commas between.
+def workers(text: str | None) -> int | str | list[str] | None:
+    """How many, "ray" or the address of its cluster, or devices with commas between."""
+    if text is None or text.startswith("ray"):
+        return text
+    return int(text) if text.isdecimal() else names(text)
+
+
+def many_or_these(text: str, name: str) -> int | list[int]:
+    """How many, or several whole numbers with commas between.
 
     Raises:
         ValueError: something else.
     """
-    found = numbers(text, "seeds") or []
+    found = numbers(text, name) or []
     return found[0] if len(found) == 1 and "," not in text else found
 
 
@@ -122,12 +155,7 @@ def judge_names(asked: str | None, model: str, searched: Sequence[str]) -> list[
     return [] if asked == "none" else names(asked)
 
 
-def dtype_named(name: str | None) -> "torch.dtype | None":
-    """A dtype that models are loaded in, by its name.
-
-    Raises:
-        ValueError: another name.
-    """
+def _dtype(name: str | None) -> "torch.dtype | None":
     import torch
 
     from noise_search.words import unknown
@@ -138,37 +166,111 @@ def dtype_named(name: str | None) -> "torch.dtype | None":
     return None if name is None else known[name]
 
 
-def of_model(
-    model: str | None,
-    *,
-    image: Sequence[Path] | None = None,
-    mask: Path | None = None,
-    control_image: Sequence[Path] | None = None,
-    strength: float | None = None,
-    model_option: Sequence[str] | None = None,
-    revision: str | None = None,
-    **loading: Any,
-) -> dict[str, Any]:
-    """Arguments of a search for what is asked of the model; those that aren't given are left out.
+def prompt_set(asked: str, limit: int | None, per_family: int | None = None) -> "PromptSet":
+    """Prompts of a file, a set or a text; that there is no such file is bad input, as an empty one is."""
+    from noise_search.prompt_sets import as_prompt_set
 
-    Pictures are opened upright, and go by the names that the pipeline has for them.
+    try:
+        chosen = as_prompt_set(asked)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ValueError(str(error)) from error
+    if limit is None and per_family is None:
+        return chosen
+    return as_prompt_set(chosen, limit=limit, per_family=per_family, seed=0)
 
-    Raises:
-        ValueError: a picture that can't be opened, or what the model's pipeline doesn't take.
-        TypeError: a value of another type.
-    """
-    given: dict[str, Any] = {**loading, "revision": revision}
-    pictures: list[tuple[Picture, Sequence[Path]]] = [
-        ("image", image or []),
-        ("mask", [] if mask is None else [mask]),
-        ("control image", control_image or []),
-    ]
-    opened = [(what, [_picture(file) for file in files]) for what, files in pictures if files]
-    if strength is not None and not 0 <= strength <= 1:
-        raise ValueError(f"strength={strength:g} must be from 0 to 1")
-    if opened or strength is not None or model_option:
-        given["model_options"] = _call_options(model, revision, opened, strength, model_option or [])
-    return {name: value for name, value in given.items() if value is not None}
+
+@dataclass(frozen=True)
+class Loading:
+    """Options of every command that opens a model: how it is loaded, and the pictures that its pipeline takes."""
+
+    image: Image = None
+    mask: Mask = None
+    control_image: ControlImage = None
+    device: Device = None
+    dtype: Dtype = None
+    lora: Lora = None
+    offload: Offload = None
+    variant: Variant = None
+    revision: Revision = None
+    compile: Compile = None
+
+    def given(self, model: str | None, **more: Any) -> dict[str, Any]:
+        """Arguments of a search for what is asked of the model, and `more` of them; what isn't given is left out.
+
+        Pictures are opened upright, and go by the names that the pipeline has for them.
+
+        Raises:
+            ValueError: a picture that can't be opened, or what the model's pipeline doesn't take.
+            TypeError: a value of another type.
+        """
+        names = ("device", "lora", "offload", "variant", "revision", "compile")
+        given: dict[str, Any] = {**{name: getattr(self, name) for name in names}, "dtype": _dtype(self.dtype), **more}
+        pictures: list[tuple[Picture, Sequence[Path]]] = [
+            ("image", self.image or []),
+            ("mask", [] if self.mask is None else [self.mask]),
+            ("control image", self.control_image or []),
+        ]
+        opened = [(what, [_picture(file) for file in files]) for what, files in pictures if files]
+        strength, assignments = self._call
+        if strength is not None and not 0 <= strength <= 1:
+            raise ValueError(f"strength={strength:g} must be from 0 to 1")
+        if opened or strength is not None or assignments:
+            given["model_options"] = _call_options(model, self.revision, opened, strength, assignments)
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def _call(self) -> tuple[float | None, Sequence[str]]:
+        return None, []
+
+
+@dataclass(frozen=True)
+class OfModel(Loading):
+    """And of every command that says how its pipeline is called."""
+
+    strength: Strength = None
+    model_option: ModelOption = None
+
+    @property
+    def _call(self) -> tuple[float | None, Sequence[str]]:
+        return self.strength, self.model_option or []
+
+
+LOADING, OF_MODEL = Loading(), OfModel()
+"""Nothing asked for."""
+
+Command = Callable[..., Said]
+
+
+def spread(command: Command) -> Command:
+    """The command with the fields of arguments that are dataclasses of options in their place, as typer reads them."""
+    groups: dict[str, type[Loading]] = {}
+    parameters: list[inspect.Parameter] = []
+    hints = get_type_hints(command, include_extras=True)
+    for name, one in inspect.signature(command).parameters.items():
+        if isinstance(hints[name], type) and issubclass(hints[name], Loading):
+            groups[name] = hints[name]
+            of_group = get_type_hints(hints[name], include_extras=True)
+            parameters += [
+                inspect.Parameter(field.name, one.KEYWORD_ONLY, default=field.default, annotation=of_group[field.name])
+                for field in fields(hints[name])
+            ]
+        else:
+            parameters.append(one.replace(kind=one.KEYWORD_ONLY, annotation=hints[name]))
+
+    def gathered(**given: Any) -> Said:
+        for name, kind in groups.items():
+            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+        return command(**given)
+
+    return shaped(gathered, parameters, command)
+
+
+def shaped(function: Command, parameters: Sequence[inspect.Parameter], command: Command) -> Command:
+    """A function that typer takes for one of these parameters, with a command's help."""
+    function.__doc__ = command.__doc__
+    function.__annotations__ = {one.name: one.annotation for one in parameters}
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return function
 
 
 def _call_options(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from noise_search.cli import options
-from noise_search.cli.options import FAILED, Format, Said
+from noise_search.cli.options import FAILED, Format, Loading, Said
 
 
 def replay(
@@ -16,15 +16,7 @@ def replay(
     prompt: Annotated[str | None, typer.Option(help="In place of the recorded one.")] = None,
     verifier: Annotated[str | None, typer.Option(help="Score the image with it, or several with commas.")] = None,
     verifier_option: options.VerifierOptions = None,
-    image: options.Image = None,
-    mask: options.Mask = None,
-    control_image: options.ControlImage = None,
-    device: options.Device = None,
-    dtype: Annotated[str | None, typer.Option(help="In place of the recorded one.")] = None,
-    lora: options.Lora = None,
-    offload: options.Offload = None,
-    variant: options.Variant = None,
-    revision: options.Revision = None,
+    loading: Loading = options.LOADING,
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("replay.png"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
     format: options.Printed = Format.human,
@@ -38,25 +30,13 @@ def replay(
 
     check_picture(out, overwrite=overwrite)
     [scoring] = options.configured_verifiers(verifier_option or [], options.names(verifier or ""))
-    of_model = options.of_model(
-        model,
-        image=image,
-        mask=mask,
-        control_image=control_image,
-        device=device,
-        dtype=options.dtype_named(dtype),
-        lora=lora,
-        offload=offload,
-        variant=variant,
-        revision=revision,
-    )
     replayed = replaying.replay(
         file,
         candidate=candidate,
         model=model,
         prompt=prompt,
         verifier=scoring or None,
-        **of_model,
+        **loading.given(model),
     )
     files = [out, *([] if replayed.frames is None else [out.with_suffix(".gif")])]  # of a clip the PNG is one frame
     for one in files:

@@ -16,9 +16,11 @@ from noise_search.comparison.standard_pools import StandardPools
 from noise_search.comparison.store import check_directory
 from noise_search.engine.driver import search
 from noise_search.engine.interrupts import OnInterrupt
+from noise_search.engine.workers.asked import WorkersLike
 from noise_search.prompt_sets import load
 from noise_search.resolve import Knowledge, resolve_algorithm
 from noise_search.settings import spelt
+from noise_search.tracking import LogLike
 from noise_search.words import unknown
 
 TASK, ORACLE = "shapes-hard", "oracle"
@@ -42,7 +44,9 @@ def bench(
     overwrite: bool = False,
     calibration: Knowledge = None,
     batch_size: int | None = None,
+    workers: WorkersLike = None,
     device: str | torch.device | None = None,
+    log: LogLike | None = None,
     on_interrupt: OnInterrupt | None = None,
     progress: bool = True,
 ) -> Comparison:
@@ -62,7 +66,7 @@ def bench(
         per_family: so many prompts of each family at most, for a quick look.
         judges: held out: "oracle", and the verifiers' names.
         calibration: as in `search()`.
-        out, overwrite, batch_size, device, on_interrupt, progress: as in `compare()`.
+        out, overwrite, batch_size, workers, device, log, on_interrupt, progress: as in `compare()`.
 
     Returns:
         The comparison with random search: `multipliers()` has what each algorithm is worth, `differences("oracle")`
@@ -105,7 +109,9 @@ def bench(
         diagnosed=0,
         calibration=calibration,
         batch_size=batch_size,
+        workers=workers,
         device=device,
+        log=log,
         on_interrupt=on_interrupt,
         progress=progress,
     )

@@ -3,29 +3,39 @@
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
 from noise_search.algorithms.base import SearchAlgorithm
+from noise_search.algorithms.drafts import DraftSteps, plain
 from noise_search.arguments import check_counts
+from noise_search.choosing.features import Features
 from noise_search.comparison.cells import RANDOM, as_seeds, label, own_noises
 from noise_search.comparison.comparison import Comparison
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.running import Runner, Schedule
-from noise_search.comparison.statistics.diversity import Features
 from noise_search.comparison.store import Store, check_directory, check_noises, check_same, joined
 from noise_search.engine.interrupts import OnInterrupt, resolved
 from noise_search.engine.prompt_search import Limits
 from noise_search.engine.setup import check_options, check_search, opened
 from noise_search.engine.shares import Share, check_share
 from noise_search.engine.sources import edited_sources, sources_record
+from noise_search.engine.workers.asked import WorkersLike
+from noise_search.engine.workers.asked import resolved as resolved_workers
+from noise_search.engine.workers.asked import told as told_of
+from noise_search.engine.workers.hiring import hired
+from noise_search.previews import PreviewLike, check_preview, resolve_preview
 from noise_search.prompt_sets import PromptSet, as_prompt_set
 from noise_search.resolve import Knowledge, PriorLike, resolve_algorithm, resolve_calibration, resolve_prior
 from noise_search.results.record import own_versions, search_record, settings_text
 from noise_search.settings import ModelOptions, ModelSettings, spelt
+from noise_search.tracking import Listener, LogLike
 from noise_search.words import counted, printable
 from samplers.base import Sampler
 from samplers.contents import describe, recorded
@@ -54,11 +64,14 @@ def compare(
     known: Sequence[Record | Pool] = (),
     pool_limit: int = 1,
     model_options: dict[str, Any] | None = None,
-    draft_steps: int | None = None,
+    draft_steps: DraftSteps | None = None,
     draft_renders: int | None = None,
     calibration: Knowledge = None,
     prior: PriorLike = None,
     batch_size: int | None = None,
+    workers: WorkersLike = None,
+    preview: PreviewLike = None,
+    log: LogLike | None = None,
     on_interrupt: OnInterrupt | None = None,
     progress: bool = True,
     **settings: Unpack[ModelOptions],
@@ -103,11 +116,15 @@ def compare(
             `{"random, prior": RandomSearch()}` to see what the prior alone is worth. All prompts then share the
             prior's noises, and intervals, which are over prompts, hold for these noises alone.
         calibration, model_options, draft_steps, draft_renders, batch_size: as in `search()`.
+        workers: as in `search()`; the same ones run all searches, and load their models once.
+        preview: as in `search()`, of algorithms that score x0 predictions on the way.
+        log: where the searches are followed, as in `search()`: of each prompt in each search a run, named by algorithm,
+            NFE and seed, in one group. What `out` has already isn't told again, nor is the timing before a start.
         on_interrupt: as in `search()`: after Ctrl-C, "return" what is complete by then, or "raise" KeyboardInterrupt
             with it as `error.comparison`.
         progress: say the projected time before the start, and show a bar.
         settings: of the model, as in `search()`: steps, guidance, negative_prompt, height, width, eta, scheduler,
-            device, dtype, lora, offload, variant, revision.
+            device, dtype, lora, offload, variant, revision, compile.
 
     Returns:
         The comparison; after Ctrl-C what is complete by then, with a warning, as `on_interrupt` says.
@@ -127,9 +144,12 @@ def compare(
     texts = list(families)
     check_counts(least=0, pictured=pictured, diagnosed=diagnosed)
     check_counts(pool_limit=pool_limit)
+    listener = None if log is None else Listener(log)
     resolved(on_interrupt)
-    drafting = {"draft_steps": draft_steps, "draft_renders": draft_renders}
+    drafting: dict[str, Any] = {"draft_steps": draft_steps, "draft_renders": draft_renders}
     check_options(batch_size=batch_size, **drafting)
+    hiring = resolved_workers(workers)
+    check_preview(preview)
     if target_score is not None and share == "equal":
         raise ValueError(
             f"target_score={target_score} stops prompts that share their budgets: give share='threshold' or "
@@ -147,8 +167,10 @@ def compare(
     sources = edited_sources(scoring, loaded.sampler.options)
     with loaded.sampler as sampler:
         space = sampler.space()
+    small = resolve_preview(preview, loaded, space)
     allowed = _budgets(budgets, candidates, space.end)
-    each = min(space.end, draft_steps or space.end)
+    drafted = None if draft_steps is None else plain(draft_steps)
+    each = min(space.end, len(drafted) if isinstance(drafted, list) else drafted or space.end)
     drawn = max(max(allowed) // each, max(allowed) // space.end * pool_limit)
     if share != "equal":  # one prompt may get what all have
         drawn *= len(texts)
@@ -158,7 +180,7 @@ def compare(
     made_with = {
         **search_record(loaded, aggregator, judging, noises[0], deterministic=False),
         **sources_record(sources),
-        "drafts": {"steps": draft_steps, "renders": draft_renders},
+        "drafts": {"steps": drafted, "renders": draft_renders},
         "algorithms": {name: settings_text(one) for name, one in chosen.items()},
         "own": own_versions(chosen, aggregator),
         "steps": space.end,
@@ -171,6 +193,8 @@ def compare(
     if calibration is not None:  # it moves rungs, so records of one don't go with those of another
         measured = resolve_calibration(calibration, loaded.facts, space.end, aggregator)
         made_with["calibration"] = None if measured is None else measured.to_json(scores=False)
+    if small is not None:
+        made_with["preview"] = small.record()
     seeds_known = resolve_prior(prior, loaded.facts, space.end, aggregator)
     if seeds_known is not None:
         made_with["prior"] = seeds_known.record()
@@ -187,16 +211,27 @@ def compare(
     for needed in scoring:
         needed.load(loaded.device)
         needed.check(texts)
-    options = {
+    options: dict[str, Any] = {
         **settings,
         **drafting,
         "model_options": model_options,
         "batch_size": batch_size,
         "calibration": calibration,
         "prior": seeds_known,
+        "preview": preview,
     }
     if settled["scheduler"] == "auto" and not isinstance(model, Sampler):  # all algorithms on the same scheduler
-        options["scheduler"] = "keep" if loaded.sampler.describe().get("rule") == "kept" else "first-order"
+        options["scheduler"] = "keep" if loaded.described.get("rule") == "kept" else "first-order"
+    as_run = replace(asked, scheduler=options.get("scheduler", settled["scheduler"]))
+    hand = {
+        "model": model,
+        "settings": as_run,
+        "verifier": verifier,
+        "ensemble": ensemble,
+        "timeout": None,
+        "preview": preview,
+    }
+    telling = told_of(hiring, loaded, aggregator, first_prompt=texts[0], **hand)
     runner = Runner(
         families,
         model,
@@ -212,13 +247,18 @@ def compare(
         offsets=offsets,
         share=share,
         target=target_score,
+        log=listener,
+        title=f"comparison, {time.strftime('%Y-%m-%d %H:%M:%S')}",
     )
     made_with = joined(store, made_with)
     store.write_settings(made_with)
     store.add(known)
     schedule = Schedule(runner, store, allowed, noises, space.end, pool_limit)
     try:
-        whole = schedule.run(progress)
+        with ExitStack() as held:
+            if hiring is not None and (schedule.left() or schedule.growing(None)):
+                options["workers"] = held.enter_context(hired(hiring, telling))
+            whole = schedule.run(progress)
     except Exception as error:
         _attach(error, _found(store, made_with, complete=False))
         raise

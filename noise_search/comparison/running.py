@@ -1,13 +1,17 @@
 """From one call of `search` to the records of all cells that it answers for."""
 
+import functools
 import hashlib
 import json
 import logging
 import math
+import os
+import shutil
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,29 +20,35 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from noise_search.algorithms.auto import Auto
 from noise_search.algorithms.base import SearchAlgorithm
+from noise_search.choosing.features import Features
 from noise_search.comparison.cells import RANDOM, Task, first_noise
 from noise_search.comparison.records import Pool, Record
 from noise_search.comparison.statistics.diagnoses import numbers
-from noise_search.comparison.statistics.diversity import Features
 from noise_search.comparison.statistics.multiplier import multipliers
 from noise_search.comparison.store import Store
 from noise_search.comparison.views.wording import duration
 from noise_search.diagnosis import diagnose
 from noise_search.disk.files import write_atomically
+from noise_search.disk.lease import lease
 from noise_search.engine.driver import search
+from noise_search.engine.manifest import AnotherSearch
 from noise_search.engine.scoring import as_images
 from noise_search.engine.shares import Share
 from noise_search.results.candidate import Candidate
 from noise_search.results.data import AllCandidatesFailed
 from noise_search.results.result import SearchResult
 from noise_search.results.saving import png_bytes
+from noise_search.tracking import Event, Listener
 from noise_search.words import counted
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
 log = logging.getLogger(__name__)
 
+TASKS = "tasks"
+"""Where runs of tasks are that aren't over."""
 IMAGES = "images"
 """Where winners are kept, in the comparison's directory."""
 
@@ -61,6 +71,7 @@ class Runner:
         device: where the model's images are, and so their features.
         offsets: what is added to the seeds for each prompt's own noises.
         share, target: how prompts share the budgets of all algorithms but random search, as in `search`.
+        log: whom searches are told to, and `title` what the comparison is called there.
     """
 
     families: Mapping[str, str]
@@ -77,6 +88,8 @@ class Runner:
     offsets: Mapping[str, int]
     share: Share = "equal"
     target: float | None = None
+    log: Listener | None = None
+    title: str = ""
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
@@ -96,7 +109,7 @@ class Runner:
         Raises:
             KeyboardInterrupt, Exception: what ended the search early; nothing of it is kept then.
         """
-        results = self.search(task)
+        results = self.search(task, self._begin(task), self._telling(task))
         found: list[Record | Pool] = []
         for prompt, result in zip(task.prompts, results, strict=True):
             # The pool goes first: a record that is on disk has what it is measured against.
@@ -125,28 +138,88 @@ class Runner:
             return 0
         return task.nfe // steps if self.pools(task) else 2 * len(task.prompts)
 
-    def search(self, task: Task) -> list[SearchResult]:
-        """The search of a task, one result per prompt."""
+    def _begin(self, task: Task) -> Path | None:
+        """The run of a task, so that one that is killed in the middle goes on there; None without a directory."""
+        if self.directory is None:
+            return None
+        told = {**asdict(task), "prompts": [self.prompts[at] for at in task.prompts]}
+        content = json.dumps(told)
+        name = hashlib.sha256(content.encode()).hexdigest()[:16]
+        (self.directory / TASKS).mkdir(exist_ok=True)
+        write_atomically(self.directory / TASKS / f"{name}.json", content.encode())
+        return self.directory / TASKS / name
+
+    def begun(self) -> list[tuple[Path, Task]]:
+        """Tasks that were stopped in the middle, those first that were begun first; others' are let alone."""
+        found = []
+        places = {text: at for at, text in enumerate(self.prompts)}
+        for file in sorted((self.directory / TASKS).glob("*.json"), key=os.path.getmtime) if self.directory else ():
+            try:
+                told = json.loads(file.read_bytes())
+                told |= {"prompts": tuple(places[text] for text in told["prompts"]), "budgets": tuple(told["budgets"])}
+                found.append((file, Task(**told)))
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                log.debug("%s is no task of this comparison (%r)", file, error)
+        return found
+
+    def end(self, task: Task) -> None:
+        """Remove the run of a task whose records are kept."""
+        for file, one in self.begun():
+            if one == task:
+                shutil.rmtree(file.with_suffix(""), ignore_errors=True)
+                file.unlink()
+        if self.directory is not None and not any((self.directory / TASKS).glob("*")):
+            (self.directory / TASKS).rmdir()
+
+    def _telling(self, task: Task) -> Callable[[Event], None] | None:
+        """Tells the events of a task's search as those of this comparison."""
+        if self.log is None:
+            return None
+        tell = self.log
+        label = f"{task.algorithm}, pool" if task.pool else task.algorithm
+        search = {"algorithm": label, "nfe": max(task.budgets), "seed": task.seed}
+        run = None if self.directory is None else str(self.directory)
+        whole = {"prompts": len(self.prompts), "run": run}  # the task's own run doesn't stay
+
+        def told(event: Event) -> None:
+            of_start = whole if event["event"] == "start" else {}
+            place = task.prompts[event["index"]]
+            tell({**event, **of_start, "index": place, "comparison": run or self.title, "search": search})
+
+        return told
+
+    def search(
+        self, task: Task, run: Path | None = None, log: Callable[[Event], None] | None = None
+    ) -> list[SearchResult]:
+        """The search of a task, one result per prompt, in a run directory where one is given."""
         nfe = max(task.budgets)
         left_out = ("draft_steps", "draft_renders") if task.pool else ()
+        if self.algorithms[task.algorithm].whole_calls and not isinstance(self.algorithms[task.algorithm], Auto):
+            left_out = (*left_out, "preview")  # it shows nothing on the way
         if task.algorithm == RANDOM:  # the yardstick, whose noises are independent
             left_out = (*left_out, "prior")
         shared = {"share": self.share, "target_score": self.target} if self.shares(task.algorithm) else {}
         results: Sequence[SearchResult]
+        asked: Callable[..., Any] = functools.partial(
+            search,
+            [self.prompts[i] for i in task.prompts],
+            model=self.model,
+            algorithm=self.algorithms[task.algorithm],
+            verifier=self.aggregator,
+            judges=list(self.judges),
+            nfe=nfe,
+            seed=[first_noise(task.seed + task.skipped, self.offsets[self.prompts[i]]) for i in task.prompts],
+            top_k=nfe if self.judges and self.pools(task) else 1,  # the pool's judges give their spread
+            log=log,
+            on_interrupt="return",
+            progress=False,
+            **{name: value for name, value in {**self.options, **shared}.items() if name not in left_out},
+        )
         try:
-            results = search(
-                [self.prompts[i] for i in task.prompts],
-                model=self.model,
-                algorithm=self.algorithms[task.algorithm],
-                verifier=self.aggregator,
-                judges=list(self.judges),
-                nfe=nfe,
-                seed=[first_noise(task.seed + task.skipped, self.offsets[self.prompts[i]]) for i in task.prompts],
-                top_k=nfe if self.judges and self.pools(task) else 1,  # the pool's judges give their spread
-                on_interrupt="return",
-                progress=False,
-                **{name: value for name, value in {**self.options, **shared}.items() if name not in left_out},
-            )
+            try:
+                results = asked(run=run)
+            except AnotherSearch:  # nothing is known that it could go on with
+                results = asked(run=run, overwrite=True)
         except AllCandidatesFailed as error:  # a finding too: cells without a winner
             results = error.results
         for one in results:
@@ -377,12 +450,23 @@ class Schedule:
         )
 
     def run(self, progress: bool) -> bool:
-        """Run what is missing; each task is kept as soon as it is done. False if Ctrl-C ended it, with a warning."""
+        """Run what is missing; each task is kept as soon as it is done. False if Ctrl-C ended it, with a warning.
+
+        Raises:
+            ValueError: another process writes to the directory.
+        """
+        with nullcontext() if self._store.directory is None else lease(self._store.directory):
+            return self._whole(progress)
+
+    def _whole(self, progress: bool) -> bool:
         todo = self.left()
         if progress and self._store.directory is not None and self._store.records:
             tqdm.write(self._found(todo), file=sys.stderr)
         try:
             speed = None
+            if begun := self._begun():
+                self._run(begun, progress)
+                todo = self.left()
             if todo:
                 # A probe of what is small would cost as much again.
                 if sum(task.nfe for task in todo) >= _WORTH_A_PROBE * self._steps:
@@ -402,6 +486,24 @@ class Schedule:
             return False
         return True
 
+    def _begun(self) -> list[Task]:
+        """Tasks that were stopped in the middle and are still asked for; what is left of others is removed."""
+        found = []
+        for _, task in self._runner.begun():
+            cells = [(at, budget) for at in task.prompts for budget in task.budgets]
+            asked = task.algorithm in self._runner.algorithms and task.seed in self._seeds
+            if task.pool:
+                wanted = all(self._pooled(self._runner.prompts[at], task.seed) == task.skipped for at in task.prompts)
+            else:
+                wanted = all(budget in self._budgets for budget in task.budgets) and all(
+                    self._missing(task.algorithm, self._runner.prompts[at], budget, task.seed) for at, budget in cells
+                )
+            if asked and wanted:
+                found.append(task)
+            else:
+                self._runner.end(task)
+        return found
+
     def _found(self, todo: Sequence[Task]) -> str:
         """That a directory goes on, and from where, in one line."""
         runner, missing = self._runner, sum(len(task.budgets) * len(task.prompts) for task in todo if not task.pool)
@@ -417,6 +519,7 @@ class Schedule:
                     pools = self._store.pools
                     found = [pools[one.prompt, one.seed].joined(one) for one in found if isinstance(one, Pool)]
                 self._store.add(found)
+                self._runner.end(task)
                 bar.update(task.nfe)
 
     def _projected(self, todo: Sequence[Task], speed: Speed | None) -> str:
@@ -456,7 +559,8 @@ class Schedule:
         images = sum(one.ledger.judge_images for one in results)
         pictures = [c.raw.nbytes for one in results for c in one.candidates if c.raw is not None]
         nfe = sum(one.ledger.nfe for one in results)
-        return Speed(spent / nfe, judged / max(images, 1), max(pictures, default=1))
+        workers = getattr(self._runner.options.get("workers"), "size", 1)  # whose seconds are added up
+        return Speed(spent / nfe / workers, judged / max(images, 1), max(pictures, default=1))
 
     def _chunk(self, budget: int, speed: Speed | None) -> int:
         if speed is None:

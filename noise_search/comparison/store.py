@@ -12,6 +12,7 @@ from noise_search.comparison.cells import sharing
 from noise_search.comparison.records import Pool, Record, from_json
 from noise_search.disk.files import check_free, check_writable, plain, present
 from noise_search.disk.journal import Journal
+from noise_search.disk.run import RunFiles
 from noise_search.results.record import model_differences
 from samplers.contents import describe, is_told
 from verifiers.code import UNTOLD
@@ -108,7 +109,14 @@ def files_of(directory: Path) -> set[str]:
         records = Journal(directory, RECORDS).lines(from_json) if found else []
     except ValueError:
         records = []
-    return found | present(directory, [one.image for one in records if isinstance(one, Record) and one.image])
+    tasks = [one.relative_to(directory) for one in (directory / "tasks").glob("*.json")] if found else []
+    runs = [
+        f"{task.with_suffix('')}/{name}"
+        for task in tasks
+        for name in RunFiles(directory / task.with_suffix("")).names()
+    ]
+    images = [one.image for one in records if isinstance(one, Record) and one.image]
+    return found | present(directory, [*images, *runs, *map(str, tasks)])
 
 
 def _without_images(directory: Path) -> set[str]:

@@ -30,14 +30,20 @@ RUNS = Path("runs")
 """Where the command puts what isn't asked for elsewhere."""
 
 
-def next_run(directory: Path = RUNS) -> Path:
-    """The first number after those that are there: runs/0001, runs/0002, ..."""
-    numbers = [int(one.name) for one in directory.glob("[0-9]*") if one.name.isdecimal()]
-    return directory / f"{max(numbers, default=0) + 1:04d}"
+def new_run(directory: Path = RUNS) -> Path:
+    """Make the first number after those that are there: runs/0001, runs/0002, ...; of two that ask, each gets one."""
+    while True:
+        numbers = [int(one.name) for one in directory.glob("[0-9]*") if one.name.isdecimal()]
+        made = directory / f"{max(numbers, default=0) + 1:04d}"
+        try:
+            made.mkdir()
+        except FileExistsError:
+            continue
+        return made
 
 
-_MARKS = {"search": "result.json", "comparison": "records.jsonl"}
-"""The file by which a directory is known, by what wrote it; no directory holds both."""
+_MARKS = {"result.json": "search", "run.json": "search", "records.jsonl": "comparison"}
+"""The files by which a directory is known, and what wrote it; no directory holds those of both."""
 
 
 def check_free(
@@ -62,7 +68,7 @@ def check_free(
     found = [one for one in directory.rglob("*") if one.is_symlink() or not one.is_dir()]
     there = {str(one.relative_to(directory)) for one in found if not one.name.startswith(".")}
     through = {name for name in planned if there.intersection(map(str, Path(name).parents))}
-    for other, mark in _MARKS.items():
+    for mark, other in _MARKS.items():
         if other != kind and mark in there:
             raise ValueError(f"directory {str(directory)!r} holds a {other} ({mark}): give a new one")
     if there and not overwrite:
@@ -84,16 +90,21 @@ def present(directory: Path, listed: Any) -> set[str]:
     return {name for name in inside if (directory / name).is_file()}
 
 
-def write_atomically(file: Path, content: bytes) -> None:
+def write_atomically(file: Path, content: bytes, durable: bool = True) -> None:
     """Write beside the file and rename, so that a reader never sees half of it.
+
+    Args:
+        file: where to.
+        content: all of it.
+        durable: whether it is on the disk on return, so that a loss of power leaves it whole, too.
 
     Raises:
         OSError: it can't be written; what was there is left as it was.
     """
-    write_together({file: content})
+    write_together({file: content}, durable)
 
 
-def write_together(contents: Mapping[Path, bytes]) -> None:
+def write_together(contents: Mapping[Path, bytes], durable: bool = True) -> None:
     """Write several files beside where they belong, and rename them when all are written.
 
     Raises:
@@ -108,8 +119,9 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
                 with os.fdopen(handle, "wb") as stream:
                     stream.write(content)
-                    stream.flush()
-                    os.fsync(stream.fileno())
+                    if durable:
+                        stream.flush()
+                        os.fsync(stream.fileno())
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(file)) from error
         for file, name in written.items():

@@ -65,14 +65,28 @@ def picture_png(
     # ASCII: any prompt survives, lone surrogates and NUL included.
     info.add_itxt(CHUNK, json.dumps(record))
     size = (pixels.shape[1], pixels.shape[0])
-    info.add_itxt("parameters", parameters_text(prompt, recipe, settings, size, __version__))
+    parameters = parameters_text(prompt, recipe, settings, size, __version__)
+    # Every reader of such texts knows the plain chunk, which ASCII is the same in for all; some skip the other.
+    (info.add_text if parameters.isascii() else info.add_itxt)("parameters", parameters)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", pnginfo=info)
     return stream.getvalue()
 
 
 _OF_ALPHAS = ("DDIM", "DDPM", "PNDM")
-
+_KEPT = {
+    "DPMSolverMultistep": "DPM++ 2M",
+    "EulerAncestralDiscrete": "Euler a",
+    "EulerDiscrete": "Euler",
+    "FlowMatchEulerDiscrete": "Euler",
+    "HeunDiscrete": "Heun",
+    "KDPM2AncestralDiscrete": "DPM2 a",
+    "KDPM2Discrete": "DPM2",
+    "LMSDiscrete": "LMS",
+    "PNDM": "PLMS",
+    "UniPCMultistep": "UniPC",
+}
+"""What A1111 and ComfyUI call the sampler that a scheduler of diffusers is."""
 
 _LONGEST = 2**16
 """Characters of a prompt that are shown; the whole prompt is in the record beside this text."""
@@ -83,13 +97,16 @@ def parameters_text(
 ) -> str:
     """Prompt, negative prompt, and one line of settings for an image of `size` = (width, height).
 
-    The seed stands there only where a plain pipeline, given it, draws the same picture: a wrong one is worse than none.
+    As A1111 writes them, and so that ComfyUI reads them too, which asks for a negative prompt even where there is none,
+    and for the steps first. "RNG" says that noise is drawn on the CPU, which isn't the former's default. The seed is
+    there only where a plain pipeline, given it, draws the same picture: a wrong one is worse than none.
     """
     model = settings["model"]
     options = model.get("options", {})
-    lines = [one_line(prompt, _LONGEST)]
-    if negative := one_line(str(options.get("negative_prompt") or ""), _LONGEST):
-        lines.append(f"Negative prompt: {negative}")
+    shown = one_line(prompt, _LONGEST)
+    # A line that begins so ends the prompt, whoever wrote it.
+    shown = shown.replace("N", "n", 1) if shown.startswith("Negative prompt:") else shown
+    lines = [shown, f"Negative prompt: {one_line(str(options.get('negative_prompt') or ''), _LONGEST)}"]
     entries: dict[str, Any] = {"Steps": _steps(recipe, settings), "Sampler": _sampler(model)}
     entries["CFG scale"] = _guidance(options)
     entries["Seed"] = plain_seed(recipe, settings)
@@ -97,7 +114,8 @@ def parameters_text(
     entries["Model hash"] = _weights_hash(model)
     entries["Model"] = _shown_name(str(model["name"]))
     entries["Denoising strength"] = options.get("strength")
-    entries["Eta"] = model.get("eta") or None
+    entries["Eta DDIM"] = model.get("eta") or None
+    entries["RNG"] = None if entries["Seed"] is None else "CPU"
     entries["Version"] = f"noise-search {version}"
     lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in entries.items() if value is not None))
     return "\n".join(lines)
@@ -116,14 +134,15 @@ def plain_seed(recipe: Recipe, settings: Mapping[str, Any]) -> int | None:
         return None
     grid = settings.get("grids", {}).get(runs[0]["grid"], {})
     whole = grid.get("steps") or settings["model"].get("steps")
-    extra = bool(grid.get("levels")) and runs[0]["grid"] != settings["model"].get("grid")
+    extra = bool(grid.get("levels") or grid.get("points")) and runs[0]["grid"] != settings["model"].get("grid")
     return None if extra or runs[0]["to"] != whole else recipe.seed
 
 
 def _steps(recipe: Recipe, settings: Mapping[str, Any]) -> int | None:
     """What was asked for, of which a strength below 1 leaves the last; of the grid on which the recipe ends."""
     grid = next((op["grid"] for op in reversed(recipe.operations) if "grid" in op), None)
-    drafted = settings.get("grids", {}).get(grid, {}).get("steps")
+    asked = settings.get("grids", {}).get(grid, {})
+    drafted = len(asked.get("points", ())) or asked.get("steps")
     steps = drafted or settings.get("sampler", {}).get("asked_steps") or settings["model"].get("steps")
     return None if steps is None else int(steps)
 
@@ -131,7 +150,8 @@ def _steps(recipe: Recipe, settings: Mapping[str, Any]) -> int | None:
 def _sampler(model: Mapping[str, Any]) -> str:
     rule = str(model.get("rule", ""))
     if rule == "kept":
-        return str(model.get("scheduler", "")).removesuffix("Scheduler")
+        name = str(model.get("scheduler", "")).removesuffix("Scheduler")
+        return _KEPT.get(name, name)
     # The first-order rule on a table of sigmas is Euler's step, on one of alphas it is DDIM's.
     named = str(model.get("scheduler", rule))
     return "DDIM" if named.startswith(_OF_ALPHAS) else "Euler"

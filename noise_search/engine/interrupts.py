@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of work that is worth keeping: noted at once, heeded where nothing is lost."""
+"""Ctrl-C or SIGTERM in the middle of work that is worth keeping: noted at once, heeded where nothing is lost."""
 
 import builtins
 import signal
@@ -15,27 +15,28 @@ OnInterrupt = Literal["return", "raise"]
 class Interrupts:
     """While open, a first Ctrl-C is only noted, until `heed` raises it; a second one is raised wherever it comes.
 
-    In the main thread and where Ctrl-C has Python's own handler, which is back afterwards; elsewhere it stays what it
-    was.
+    SIGTERM, by which a node that is taken away announces it, counts as Ctrl-C. In the main thread and where they have
+    Python's own handlers, which are back afterwards; elsewhere they stay what they were.
 
     Attributes:
-        asked: how often Ctrl-C came.
+        asked: how often they came.
     """
 
     def __init__(self) -> None:
         self.asked = 0
-        self._before: Any = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            before = signal.getsignal(signal.SIGINT)
-            if before is signal.default_int_handler or isinstance(getattr(before, "__self__", None), Interrupts):
-                self._before = signal.signal(signal.SIGINT, self._note)
+            for one, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+                before = signal.getsignal(one)
+                if before == usual or isinstance(getattr(before, "__self__", None), Interrupts):
+                    self._before[one] = signal.signal(one, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for one, before in self._before.items():
+            signal.signal(one, before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked += 1

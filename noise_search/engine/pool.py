@@ -300,7 +300,26 @@ class Pool:
         self.candidates.append(found)
         return found
 
+    def remember(self, candidate: Candidate, baseline: bool) -> None:
+        """Take in a candidate of a search that is read back, as far as its value and rank go."""
+        self.candidates.append(candidate)
+        if candidate.draft:
+            self.drafts.add(candidate)
+        if not candidate.finished:
+            candidate.score = self._alone(candidate)
+            return
+        self.baseline = candidate if baseline else self.baseline
+        self._rank(candidate)
+
     def _add_finished(self, candidate: Candidate, outcome: Outcome) -> None:
+        self._rank(candidate)
+        if outcome.pixels is not None:
+            candidate.keep(outcome.pixels, outcome.x0)
+            self._pictured.append(candidate)
+        if len(self._pictured) > self._shed_at:
+            self._shed()
+
+    def _rank(self, candidate: Candidate) -> None:
         before = self.aggregator
         if self.finished.add(candidate):
             assert self.finished.best is not None
@@ -309,11 +328,6 @@ class Pool:
         candidate.score = self.finished.latest
         if self.aggregator is not before:  # frozen by this one
             self._price()
-        if outcome.pixels is not None:
-            candidate.keep(outcome.pixels, outcome.x0)
-            self._pictured.append(candidate)
-        if len(self._pictured) > self._shed_at:
-            self._shed()
 
     def _shed(self) -> None:
         """Let go of pictures that won't be shown; only now and then, as that looks at all that are kept."""

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from tqdm.auto import tqdm
 from noise_search.engine.prompt_search import PromptSearch
 from noise_search.engine.setup import Setup
 from noise_search.models import LoadedModel
-from noise_search.words import prediction_in_words, schedule_in_words
+from noise_search.previews import agreement_in_words
+from noise_search.words import counted, prediction_in_words, short_names, size_in_words
 from verifiers.aggregators.base import Aggregator
 
 _FORMAT = "{percentage:3.0f}%|{bar}| {n}/{total} NFE, {elapsed} gone, {left}{postfix}"
@@ -47,20 +49,49 @@ class Reporter:
         self._bar: Any = None
         self._total = setup.terms.nfe_total * len(searches)
         if enabled:
-            each, algorithm = setup.terms.nfe_total, setup.record
             many = f" for each of {len(searches)} prompts" if len(searches) > 1 else ""
             many += f", shared by {setup.share}" if setup.share != "equal" else ""
-            verifiers = ", ".join(v.key for v in aggregator.verifiers)
-            why = f" ({algorithm['why']})" if "why" in algorithm else ""
-            self._say(f"{each} NFE{many}, {algorithm['name']}: {schedule_in_words(algorithm['schedule'])}{why}")
+            keys = [v.key for v in aggregator.verifiers]
+            verifiers = ", ".join(short_names(keys)[key] for key in keys)
+            self._say(setup.in_words(many))
             note = f"; scheduler: {loaded.sampler.note}" * bool(loaded.sampler.note)
-            self._say(f"model {loaded.name}@{loaded.fingerprint}{note}; verifier {verifiers}")
+            self._say(f"model {loaded.name}{note}; verifier {verifiers}")
+            if how := loaded.loading.get("compile"):
+                what = "the denoiser" if how == "whole" else "the denoiser's blocks"
+                self._say(f"{what} will be compiled in the first micro-batch; each is padded to one shape")
             if prediction:
                 self._say(prediction_in_words(prediction["prediction"]))
 
     @staticmethod
     def _say(line: str) -> None:
         tqdm.write(line, file=sys.stderr)
+
+    def directory(self, run: Path, known: int, pictures: int, picture: int, latent: int) -> None:
+        """Say where it is journalled, what is there already, and how much that takes.
+
+        Args:
+            run: the directory.
+            known: evaluations that are there.
+            pictures: how many are kept at most, besides new bests.
+            picture: bytes of one before it is packed, 0 where that isn't known.
+            latent: bytes of what a row takes that stops on its way.
+        """
+        if self._enabled:
+            there = f", which goes on: {counted(known, 'evaluation')} needn't be made again" * bool(known)
+            each = f" of at most {size_in_words(picture)}" * bool(picture)
+            stop = f"{size_in_words(latent)} for a stop on the way"
+            takes = f"{counted(pictures, 'picture')}{each} and every new best, {stop}"
+            self._say(f"run {run}{there}; it keeps {takes}")
+
+    def preview(self, record: Mapping[str, Any]) -> None:
+        """Say how far a small decoder can be trusted."""
+        if self._enabled:
+            self._say(f"preview {agreement_in_words(record)}")
+
+    def workers(self) -> None:
+        """Say what takes a while before the start."""
+        if self._enabled:
+            self._say("workers are started: each loads model and verifiers")
 
     def start(self) -> None:
         """Show the bar."""
@@ -93,8 +124,10 @@ class Reporter:
         self._bar.update(nfe - self._bar.n)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Take the bar away, and say what warming up took."""
         self._bar.close()
+        if self._enabled and (seconds := sum(one.ledger.seconds.get("compile", 0.0) for one in self._searches)):
+            self._say(f"compiling took {seconds:.1f} s")
 
 
 def _left(done: int, total: int, elapsed: float) -> str:

@@ -33,6 +33,10 @@ class Limits:
     def __post_init__(self) -> None:
         check_numbers(time_limit=self.time, target_score=self.target_score)
         check_counts(patience=self.patience)
+        if self.target_score is not None and not np.isfinite(self.target_score):
+            raise ValueError(
+                f"target_score={self.target_score!r} must be finite: leave it out to search without a target"
+            )
         if self.time is not None and not self.time > 0:
             raise ValueError(f"time_limit={self.time!r} must be greater than 0")
 
@@ -83,6 +87,11 @@ class PromptSearch:
         top_k: how many images to keep.
         limits: what ends it besides the budget.
         shared: whether it begins without a budget, and is granted one by instalments.
+
+    Attributes:
+        reached: of each limit that was reached, its words, the first id beyond it, and the first of the next round.
+        referred: ids of the rows that z-scores refer to by the algorithm's wish.
+        beyond: NFE of whole rows that are waste: beyond a limit, or asked for no more where a run goes on.
     """
 
     def __init__(
@@ -99,6 +108,7 @@ class PromptSearch:
         shared: bool = False,
     ) -> None:
         self.index, self.prompt, self.space, self._limits = index, prompt, terms.space, limits
+        self.condition = condition
         first = Recipe.start("fresh", seed=seed % SEEDS) if terms.baseline else None
         self.pool = Pool(terms.space, aggregator, top_k, first)
         self.ledger = Ledger(nfe_budget=0 if shared else terms.nfe_total)
@@ -118,6 +128,9 @@ class PromptSearch:
         self._outcomes: dict[int, Outcome] = {}
         self._next_id = self._next_taken = self._spent = 0
         self._counted: int | None = None
+        self.reached: list[tuple[str, int, int]] = []
+        self.referred: tuple[int, ...] = ()
+        self.beyond = 0
         self._limit: str | None = None  # reached in this round, whose other rows are beyond it
         self._ending: str | None = None  # a limit reached before, after which the plan yields what it owes
 
@@ -217,6 +230,7 @@ class PromptSearch:
         if self._limit is not None:
             self.ledger.refund(outcome.cost)
             self.ledger.nfe_waste += outcome.cost
+            self.beyond += outcome.cost
             if outcome.work.job.score:
                 self.pool.unranked(outcome, self._spent, failure=f"{BEYOND} ({self._limit})")
             return []
@@ -224,6 +238,7 @@ class PromptSearch:
         candidate = self.pool.take(outcome, self._spent)
         if self.running and (reached := self._limits.reached(self.pool)) is not None:
             self._limit, self._counted = reached, self._next_taken
+            self.reached.append((reached, self._next_taken, self._next_id))
         return [] if candidate is None else [candidate]
 
     def _work(self, job: Job) -> Work:
@@ -306,7 +321,7 @@ class PromptSearch:
             found = self._evaluation(job, ids, rows, keys)
             if job.reference and not referred and rows:
                 self.pool.refer(found.components)
-                referred = True
+                self.referred, referred = self.referred or ids, True
             evaluations.append(found)
         return evaluations
 
@@ -325,7 +340,10 @@ class PromptSearch:
             )
             for step in job.looks
         }
-        return Evaluation(ids, State.cat([r.state for r in rows]), kept, components, looks)
+        seen = [r.thumbnail for r in rows if r.thumbnail is not None]
+        return Evaluation(
+            ids, State.cat([r.state for r in rows]), kept, components, looks, np.stack(seen) if seen else None
+        )
 
 
 SEEDS = 2**32

@@ -1,9 +1,11 @@
 """Scores of a batch of images, whatever a verifier does: a failure costs one image, and is never a score."""
 
 import gc
-from collections.abc import Mapping, Sequence
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +18,12 @@ from samplers.base import is_out_of_memory
 from samplers.space import NoiseSpace
 from verifiers.base import Verifier, VerifierUnusable
 
+T = TypeVar("T")
+Scored = tuple[np.ndarray, list[Exception | None]]
+Asked = dict[str, Scored]
+"""By verifier key, scores and errors of each row."""
+Copy = Callable[[Tensor], np.ndarray]
+
 _GIVE_UP, _NEVER_WORKED = 16, 4
 """Failures in a row after which a verifier is taken to be broken: one that has worked before, and one that hasn't."""
 
@@ -26,12 +34,25 @@ NO_X0: Mapping[float, Tensor] = MappingProxyType({})
 class Scorer:
     """Scores batches with several verifiers, and remembers which of them work.
 
+    Args:
+        verifiers: that score.
+        sources: what the images are made from, for verifiers that need it.
+        timeout: seconds after which a call counts as failed; None for never.
+        device: where the images go before they are scored; where they are when None.
+
     Attributes:
         unusable: why one of them can score no further images, None while all can.
     """
 
-    def __init__(self, verifiers: Sequence[Verifier], sources: Sequence[Source] = ()) -> None:
-        self._verifiers, self._sources = tuple(verifiers), tuple(sources)
+    def __init__(
+        self,
+        verifiers: Sequence[Verifier],
+        sources: Sequence[Source] = (),
+        timeout: float | None = None,
+        device: str | None = None,
+    ) -> None:
+        self.verifiers, self._sources, self._timeout = tuple(verifiers), tuple(sources), timeout
+        self._device = device
         self._worked: set[str] = set()
         self._failed_in_a_row = dict.fromkeys((v.key for v in verifiers), 0)
         self.unusable: VerifierUnusable | None = None
@@ -49,21 +70,34 @@ class Scorer:
         Raises:
             Exception: what a verifier raised that failed on 16 images in a row, or on its first 4.
         """
-        components: dict[str, np.ndarray] = {}
-        failures: list[str | None] = [None] * len(images)
-        for verifier in self._verifiers:
-            scores, errors = self._scores(verifier, images, prompts, x0)
-            components[verifier.key] = scores
+        return self.read(self.ask(images, prompts, x0), len(images))
+
+    def ask(
+        self, images: Tensor, prompts: Sequence[str], x0: Mapping[float, Tensor] = NO_X0, copy: Copy | None = None
+    ) -> Asked:
+        """Have everything scored, as `score` does; where they are copied by a `copy` that doesn't wait, look later."""
+        if self._device is not None:
+            images, x0 = images.to(self._device), {level: one.to(self._device) for level, one in x0.items()}
+        asked: Asked = {}
+        for verifier in self.verifiers:
+            found = asked[verifier.key] = self._scores(verifier, images, prompts, x0, copy)
+            self._check(verifier, found[1])
+        return asked
+
+    def read(self, asked: Asked, rows: int) -> tuple[dict[str, np.ndarray], list[str | None]]:
+        """The scores, and why a row has none; see `score`."""
+        failures: list[str | None] = [None] * rows
+        for verifier in self.verifiers:
+            scores, errors = asked[verifier.key]
             for row, error in enumerate(errors):
                 if isinstance(error, Exception):
                     reason: str | None = f"{verifier.name} failed: {error}"
                 else:
                     reason = None if np.isfinite(scores[row]) else f"{verifier.name} gave no finite score"
                 failures[row] = failures[row] or reason
-            self._check(verifier, errors)
             if verifier.exhausted and not np.isfinite(scores).all():
                 self.unusable = VerifierUnusable(f"{verifier.name}: {verifier.exhausted}")
-        return components, failures
+        return {key: scores for key, (scores, _) in asked.items()}, failures
 
     def _check(self, verifier: Verifier, errors: Sequence[Exception | None]) -> None:
         for error in errors:
@@ -80,8 +114,8 @@ class Scorer:
                 raise error
 
     def _scores(
-        self, verifier: Verifier, images: Tensor, prompts: Sequence[str], x0: Mapping[float, Tensor]
-    ) -> tuple[np.ndarray, list[Exception | None]]:
+        self, verifier: Verifier, images: Tensor, prompts: Sequence[str], x0: Mapping[float, Tensor], copy: Copy | None
+    ) -> Scored:
         """Scores and errors of images or clips."""
         needs: dict[str, Tensor] = {}
         if (level := level_of(verifier)) is not None:
@@ -90,11 +124,11 @@ class Scorer:
                 return np.full(len(images), np.nan), [error] * len(images)
             needs["x0"] = x0[level]
         if not is_clip(images):
-            return self._rows(verifier, images, prompts, needs)
+            return self._rows(verifier, images, prompts, needs, copy)
         if "frames" in verifier.needs:
             at = middle(images.shape[1])
             needs = {name: clips[:, at] for name, clips in needs.items()} | {"frames": images}
-            return self._rows(verifier, images[:, at], prompts, needs)
+            return self._rows(verifier, images[:, at], prompts, needs, copy)
         frames = scored_frames(images)
         count = frames.shape[1]
         needs = {name: scored_frames(clips).flatten(0, 1) for name, clips in needs.items()}
@@ -105,8 +139,13 @@ class Scorer:
         return combined, [row[0] if row else None for row in rows]
 
     def _rows(
-        self, verifier: Verifier, images: Tensor, prompts: Sequence[str], needs: Mapping[str, Any]
-    ) -> tuple[np.ndarray, list[Exception | None]]:
+        self,
+        verifier: Verifier,
+        images: Tensor,
+        prompts: Sequence[str],
+        needs: Mapping[str, Any],
+        copy: Copy | None = None,
+    ) -> Scored:
         """Scores, and the error of each row that has none; `needs` has a row for each image.
 
         A batch that fails is scored one by one, in halves where memory runs out, and not again where nothing can help.
@@ -114,7 +153,8 @@ class Scorer:
         failure: Exception | None = None
         try:
             shared = given_sources(verifier, self._sources, images.device)
-            return _as_array(verifier(images, prompts, **needs, **shared)), [None] * len(images)
+            scores = within(self._timeout, lambda: verifier(images, prompts, **needs, **shared))
+            return (_as_array(scores) if copy is None else copy(scores.detach().double())), [None] * len(images)
         except VerifierUnusable as error:
             failure = error.with_traceback(None)
             found = np.full(len(images), np.nan) if error.scores is None else _as_array(error.scores)
@@ -131,6 +171,33 @@ class Scorer:
         cuts = [slice(at, at + step) for at in range(0, len(images), step)]
         parts = [self._rows(verifier, images[cut], prompts[cut], {k: v[cut] for k, v in needs.items()}) for cut in cuts]
         return np.concatenate([scores for scores, _ in parts]), [error for _, errors in parts for error in errors]
+
+
+def within(seconds: float | None, call: Callable[[], T]) -> T:
+    """What a call returns or raises, if it does so in time; else it is left alone, in a thread that nobody waits for.
+
+    Raises:
+        TimeoutError: it didn't.
+    """
+    if seconds is None:
+        return call()
+    answer: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+
+    def answering() -> None:
+        try:
+            answer.put((True, call()))
+        except BaseException as error:
+            answer.put((False, error))
+
+    threading.Thread(target=answering, daemon=True).start()
+    try:
+        fine, found = answer.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no score within {seconds:g} s") from None
+    if not fine:
+        raise found
+    made: T = found
+    return made
 
 
 def _as_array(scores: Tensor) -> np.ndarray:

@@ -3,20 +3,24 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from noise_search.algorithms.auto import Auto
 from noise_search.algorithms.base import SearchAlgorithm, Terms
-from noise_search.algorithms.drafts import RENDERS, Drafted, check_drafts
+from noise_search.algorithms.drafts import RENDERS, Drafted, DraftSteps, check_drafts, grid_of
 from noise_search.algorithms.halving import Halving
 from noise_search.algorithms.random_search import RandomSearch
 from noise_search.arguments import as_nfe, check_counts
 from noise_search.engine.interrupts import OnInterrupt
+from noise_search.engine.run import KeepImages
 from noise_search.engine.scoring import check_frames
 from noise_search.engine.shares import Share
 from noise_search.engine.sources import NEEDS, Source, edited_sources
+from noise_search.engine.workers.asked import WorkersLike
 from noise_search.engine.x0_predictions import Predictions, check_x0, needs_x0
 from noise_search.models import LoadedModel, load_model
+from noise_search.previews import Preview, PreviewLike
 from noise_search.resolve import (
     Knowledge,
     Named,
@@ -30,6 +34,8 @@ from noise_search.resolve import (
 from noise_search.results.candidate import Candidate
 from noise_search.results.record import algorithm_record, grid_record
 from noise_search.settings import ModelOptions, ModelSettings
+from noise_search.tracking import LogLike
+from noise_search.words import schedule_in_words
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
@@ -56,25 +62,36 @@ class SearchOptions(ModelOptions, total=False):
     baseline: bool
     calibration: Knowledge
     prior: PriorLike
-    draft_steps: int | None
+    draft_steps: DraftSteps | None
     draft_renders: int | None
     model_options: dict[str, Any] | None
     batch_size: int | None
     deterministic: bool
+    workers: WorkersLike
+    preview: PreviewLike
     time_limit: float | None
     target_score: float | None
     patience: int | None
     top_k: int
+    run: str | Path | None
+    keep_images: KeepImages
+    retry_failed: bool
+    overwrite: bool
+    verifier_timeout: float | None
     on_candidate: Callable[[Candidate], None] | None
+    log: LogLike | None
     on_interrupt: OnInterrupt | None
     progress: bool
 
 
 def check_options(
-    *, batch_size: int | None = None, draft_steps: int | None = None, draft_renders: int | None = None
+    *, batch_size: int | None = None, draft_steps: DraftSteps | None = None, draft_renders: int | None = None
 ) -> None:
     """Refuse options that no search can take, before a model is loaded."""
-    check_counts(batch_size=batch_size, draft_steps=draft_steps, draft_renders=draft_renders)
+    evaluated = draft_steps if isinstance(draft_steps, Sequence) and not isinstance(draft_steps, str) else ()
+    for step in evaluated:
+        check_counts(least=0, draft_steps=step)
+    check_counts(batch_size=batch_size, draft_steps=None if evaluated else draft_steps, draft_renders=draft_renders)
     if draft_renders is not None and draft_steps is None:
         raise ValueError(f"draft_renders={draft_renders} renders the best drafts; give draft_steps with it")
 
@@ -109,7 +126,7 @@ def check_search(
     *,
     nfe: int,
     kept: bool = False,
-    draft_steps: int | None = None,
+    draft_steps: DraftSteps | None = None,
     draft_renders: int | None = None,
 ) -> None:
     """All that a search refuses of an algorithm on this model with this budget, and nothing computed.
@@ -141,13 +158,21 @@ class Setup:
             return 1 + int(self.record["schedule"]["renders"])
         return self.terms.nfe_total // self.terms.space.end if self.algorithm.whole_calls else 1
 
+    def in_words(self, many: str = "") -> str:
+        """What it costs and how that is spent, in a line; `many` says of how many prompts."""
+        why = f" ({self.record['why']})" if "why" in self.record else ""
+        how = schedule_in_words(self.record["schedule"])
+        return f"{self.terms.nfe_total} NFE{many}, {self.record['name']}: {how}{why}"
+
     def prediction(self, target: float | None, chance: float = 0.8) -> dict[str, Any]:
         """The NFE of a prompt that reach a target with this chance, as plain JSON; None where they can't be told.
 
-        By the calibration, and so {} where there is none with scores, and for algorithms that it doesn't know.
+        By the calibration, and so {} where there is none with scores, and for what it doesn't know: other algorithms,
+        halving by other options than those whose worth was measured, and noises that a prior chose.
         """
         known = self.terms.calibration
-        if target is None or known is None or not isinstance(self.algorithm, RandomSearch | Halving):
+        measured = self.algorithm in (RandomSearch(), Halving()) and self.terms.prior is None
+        if target is None or known is None or not measured:
             return {}
         count = known.candidates_for(target, chance)
         if isinstance(self.algorithm, Halving) and self.algorithm.shape(self.terms).rungs:
@@ -155,7 +180,9 @@ class Setup:
         if math.isnan(count):
             return {}
         nfe = None if math.isinf(count) else int(count) * self.terms.space.end
-        return {"prediction": {"target_score": target, "chance": chance, "nfe": nfe, "steps": self.terms.space.end}}
+        return {
+            "prediction": {"target_score": float(target), "chance": chance, "nfe": nfe, "steps": self.terms.space.end}
+        }
 
 
 def set_up(
@@ -165,12 +192,13 @@ def set_up(
     judges: Sequence[Verifier],
     nfe: int | None,
     candidates: int | None,
-    draft_steps: int | None,
+    draft_steps: DraftSteps | None,
     draft_renders: int | None,
     baseline: bool = True,
     calibration: Knowledge = None,
     prior: PriorLike = None,
     share: Share = "equal",
+    preview: Preview | None = None,
 ) -> Setup:
     """Ask the sampler for its grids; ValueError where the algorithm, its drafts or the budget don't suit them."""
     verifiers = aggregator.verifiers
@@ -183,23 +211,28 @@ def set_up(
         )
     check_frames((*verifiers, *judges), space, loaded.name)
     budget = as_nfe(nfe, candidates, space.end)
+    asked = {steps: grid_of(steps) for steps in getattr(algorithm, "grids", ())}
     if draft_steps is not None:
-        check_drafts(algorithm, space, loaded.sampler.space(steps=int(draft_steps)), budget)
+        draft = loaded.sampler.space(**grid_of(draft_steps))
+        check_drafts(algorithm, space, draft, budget)
         algorithm = RandomSearch() if isinstance(algorithm, Auto) else algorithm  # drafts are whole runs
-        algorithm = Drafted(algorithm, int(draft_steps), draft_renders or RENDERS)
+        algorithm, asked = Drafted(algorithm, draft.end, draft_renders or RENDERS), {draft.end: grid_of(draft_steps)}
     why = {}
     if share != "equal" and isinstance(algorithm, Auto):
         algorithm, why["why"] = RandomSearch(), "prompts that share a budget can't plan for it"
-    further = {steps: loaded.sampler.space(steps=steps) for steps in getattr(algorithm, "grids", ())}
+    further = {steps: loaded.sampler.space(**how) for steps, how in asked.items()}
     grids = grid_record(space, levels)
     for steps, grid in further.items():
-        grids |= grid_record(grid, steps=steps)
+        grids |= grid_record(grid, **asked[steps])
     known = resolve_calibration(calibration, loaded.facts, space.end, aggregator)
+    facts = loaded.facts
+    if known is None and (not algorithm.whole_calls or isinstance(algorithm, Auto)):  # prices matter, and take counting
+        facts = loaded.priced if preview is None else replace(facts, look_price=preview.price)
     terms = Terms(
         space,
         budget,
         baseline and getattr(algorithm, "baseline", True),
-        loaded.facts if known or (algorithm.whole_calls and not isinstance(algorithm, Auto)) else loaded.priced,
+        facts,
         verifier_facts(aggregator),
         known,
         resolve_prior(prior, loaded.facts, space.end, aggregator),
@@ -210,6 +243,19 @@ def set_up(
     predictions = Predictions.of(verifiers, judges, space, further.values())
     sources = edited_sources((*verifiers, *judges), loaded.sampler.options)
     return Setup(algorithm, terms, predictions, sources, grids, {**algorithm_record(algorithm, terms), **why}, share)
+
+
+_WIDENING = {
+    "random": "RandomSearch(round=...)",
+    "zero-order": "ZeroOrderSearch(neighbours=..., chains=...)",
+    "paths": "SearchOverPaths(paths=...)",
+    "climb": "Climb(children=...)",
+}
+
+
+def widening(algorithm: SearchAlgorithm) -> str:
+    """What gives an algorithm's rounds more rows, in words."""
+    return " or ".join(filter(None, (_WIDENING.get(algorithm.name), "more prompts at once")))
 
 
 def check_able(

@@ -11,6 +11,7 @@ from noise_search.algorithms.base import Job, SearchAlgorithm
 from samplers.base import Sampler
 from samplers.recipe import Recipe
 from samplers.space import NoiseSpace
+from samplers.transition import legs
 from verifiers.base import Verifier
 
 
@@ -74,12 +75,14 @@ def points_on_way(
             f"last of {space.end} steps; replay one that is finished"
         )
     points = {level: nearest_point(space, level) for level in sorted(levels)}
-    begun = recipe.operations[len(recipe.before_runs)]["from"]  # its last walk, of one run or of several transitions
+    runs = recipe.operations[len(recipe.before_runs) :]  # its last walk, of one run or of several transitions
+    begun = max((op["to"] for op in runs if "inner" in op), default=runs[0]["from"])  # those predict off the grid
     missed = [level for level, at in points.items() if at < begun]
     if missed:
+        within = " (what led there predicts between points)" if begun > runs[0]["from"] else ""
         raise ValueError(
             f"verifier {names} needs an x0 prediction at noise level {missed[0]:g}, and this candidate's last run "
-            f"starts after it, at {space.noise_level(begun):.2g}; replay one that runs through it"
+            f"starts after it, at {space.noise_level(begun):.2g}{within}; replay one that runs through it"
         )
     return points
 
@@ -153,7 +156,16 @@ class Predictions:
         grid = job.states.grid
         if not job.score or job.stop != self.ends.get(grid):
             return {}
-        return {level: at for level, at in self.points[grid].items() if job.states.step <= at}
+        made = {level: at for level, at in self.points[grid].items() if job.states.step <= at}
+        if job.transition is None:
+            return made
+        taken = legs(job.transition, job.states.step, job.stop)
+        seen = {leg.start for leg in taken if leg.stop == leg.start + 1}  # longer ones predict from within
+        return {level: at for level, at in made.items() if at in seen}
+
+    def unfinished(self, job: Job) -> bool:
+        """Whether the rows of a job stop before the end of their grid."""
+        return job.stop < self.ends.get(job.states.grid, job.stop)
 
     def record(self, spaces: Iterable[NoiseSpace]) -> dict[str, dict[str, dict[str, float]]]:
         """For a result's settings: by grid id, at which noise level each one asked for is predicted; {} for none."""

@@ -116,7 +116,7 @@ def recorded_grids(record: Record, sampler: Sampler, here: Mapping[str, Any]) ->
     for grid in dict.fromkeys(op["grid"] for op in record.recipe.operations if "grid" in op):
         asked = grids.get(grid)
         if asked is not None:
-            space = sampler.space(steps=asked.get("steps"), levels=asked.get("levels", ()))
+            space = sampler.space(**{name: asked[name] for name in ("steps", "levels", "points") if name in asked})
             _refuse(record, [] if space.id == grid else [f"the grid is {space.id} here, {grid} recorded"])
             spaces.append(space)
     return spaces

@@ -336,6 +336,9 @@ def _check_shapes(settings: Mapping[str, Any], origin: str) -> None:
         levels = grid.get("levels", [])
         if not isinstance(levels, list) or not all(isinstance(v, int | float) for v in levels):
             raise ValueError(f"{origin} has levels {levels!r:.40} for grid {name}; expected a list of numbers")
+        points = grid.get("points", [])
+        if not isinstance(points, list) or not all(isinstance(v, int) for v in points):
+            raise ValueError(f"{origin} has points {points!r:.40} for grid {name}; expected a list of whole numbers")
         if not isinstance(grid.get("steps"), int | None):
             raise ValueError(f"{origin} has steps {grid['steps']!r:.40} for grid {name}; expected a whole number")
 

@@ -14,6 +14,7 @@ from noise_search.engine.scoring import Scorer, check_frames
 from noise_search.engine.sources import edited_sources
 from noise_search.engine.x0_predictions import points_on_way
 from noise_search.models import LoadedModel, load_model
+from noise_search.previews import recorded_preview
 from noise_search.replays.opening import open_recorded, recorded_grids
 from noise_search.replays.reading import Record, Source, known_scores, read
 from noise_search.replays.replay import Replay
@@ -34,6 +35,7 @@ from samplers.replay import Replayed, check_recipe, cost, keyed
 from samplers.replay import replay as run_recipe
 from samplers.said import first_line
 from samplers.space import NoiseSpace
+from samplers.state import State
 from verifiers.aggregators.base import Aggregator
 from verifiers.base import Verifier
 
@@ -147,11 +149,21 @@ def replay(
             print(f"replaying {record.origin} on {loaded.name}: {cost(recipe)} NFE", file=sys.stderr)
         with _settings_that_run(record):
             done = run_recipe(sampler, recipe, spaces, condition, sorted({at + 1 for at in points.values()}))
-            images = sampler.decode(done.state)
+            images, note = _shown(done.state, record, loaded, spaces)
             x0 = {level: sampler.decode(done.kept[at + 1]) for level, at in points.items()}
         settings = _settings(record, loaded, known, spaces[0])
     scores = Scorer(scoring, sources).score(images, [text], x0)[0]
-    return _replay(record, text, settings, done, images[0], {k: float(v[0]) for k, v in scores.items()})
+    found = {k: float(v[0]) for k, v in scores.items()}
+    return _replay(record, text, settings, done, images[0], found, note)
+
+
+def _shown(state: State, record: Record, loaded: LoadedModel, spaces: Sequence[NoiseSpace]) -> tuple[Tensor, str]:
+    """The image, an x0 prediction as it was scored by; and what is to be said of it."""
+    ends = {space.id: space.end for space in spaces}
+    if state.step == ends.get(state.grid) or state.x0 is None:
+        return loaded.sampler.decode(state), ""
+    preview, note = recorded_preview((record.settings or {}).get("preview"), loaded, spaces[0])
+    return (loaded.sampler.decode(state) if preview is None else preview(state.x0)), note
 
 
 @contextmanager
@@ -190,6 +202,7 @@ def _replay(
     done: Replayed,
     image: Tensor,
     scores: Mapping[str, float],
+    note: str = "",
 ) -> Replay:
     here, before = settings["environment"], (record.settings or {}).get("environment", {})
     recipe, raw = done.state.recipes[0], as_pixels(image)
@@ -198,6 +211,7 @@ def _replay(
     alike = None if stored is None else raw if stored.ndim == raw.ndim else shown
     difference = None if stored is None or alike is None else _apart(stored, alike)
     notes = () if record.settings is None else tuple(computed_otherwise(record.settings["model"], settings["model"]))
+    notes += (note,) if note else ()
     exact = settings["model"].get("dtype", "float32") == "float32" and not notes
     if stored is not None and difference is None:
         notes += (f"{record.stored} has another size, and isn't compared",)

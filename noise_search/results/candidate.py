@@ -142,9 +142,13 @@ def number(value: float) -> float | None:
 
 def as_pixels(image: Tensor) -> np.ndarray:
     """A float image or clip in [0, 1], channels before height and width, as uint8 with the channels last."""
-    eight_bit = (image.detach().float().clamp(0, 1) * 255).round().byte()
-    found: np.ndarray = eight_bit.movedim(-3, -1).cpu().numpy()
+    found: np.ndarray = eight_bit(image).cpu().numpy()
     return found
+
+
+def eight_bit(image: Tensor) -> Tensor:
+    """The same on the device."""
+    return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(-3, -1)
 
 
 def middle(frames: int) -> int:

@@ -1,7 +1,9 @@
 """All that a search found, as values: what its face, its plots and its files are made of."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,8 @@ from PIL import Image
 
 from noise_search.results.candidate import Candidate, best_finished, components, number
 from noise_search.results.ledger import Ledger
-from noise_search.words import constraints, counted, schedule_in_words, violation
+from noise_search.results.lineage import lineages, parents
+from noise_search.words import constraints, counted, schedule_in_words, short_names, violation
 from samplers.recipe import Recipe
 
 BEYOND = "beyond the end of the search"
@@ -40,6 +43,8 @@ class ResultData:
         error: what ended it early, or None.
         settings: everything that the result depends on, as plain JSON.
         absolute: whether `score` has a meaning outside this pool of candidates.
+        run: the directory in which it was journalled, or None.
+        again: the same search once more, with other arguments by keyword, where it has a directory.
     """
 
     prompt: str
@@ -51,6 +56,8 @@ class ResultData:
     settings: dict[str, Any] = field(repr=False)
     absolute: bool = True
     error: BaseException | None = None
+    run: Path | None = None
+    again: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def failed(self) -> bool:
@@ -111,6 +118,22 @@ class ResultData:
         return schedule_in_words(self.settings["algorithm"]["schedule"])
 
     @property
+    def parents(self) -> dict[int, int | None]:
+        """By candidate id, the one scored earlier on its trajectory that it goes on from; None for none.
+
+        Read from recipes. A candidate that is nobody's parent ended where it was scored, one of several branched there.
+        """
+        return parents(self.candidates)
+
+    @property
+    def lineages(self) -> dict[int, int]:
+        """By grid point, how many first noises the candidates scored there descend from; 1 is a collapse.
+
+        Noise 0 isn't counted where it was only finished for its own sake.
+        """
+        return lineages(self.candidates)
+
+    @property
     def prediction(self) -> dict[str, Any] | None:
         """What the calibration foretold of the target score, and what came of it, as plain JSON; None where nothing.
 
@@ -127,8 +150,8 @@ class ResultData:
     @property
     def image(self) -> Image.Image:
         """The winner's image; the middle frame of a clip."""
-        image = self.best.image
-        assert image is not None
+        if (image := self.best.image) is None:
+            raise ValueError(f"the winner's picture isn't in {str(self.run)!r} any more; resume() makes it again")
         return image
 
     @property
@@ -201,6 +224,29 @@ class ResultData:
             points = [(nfe, c.scores[key]) for nfe, c in zip(self.bests_nfe, self.bests, strict=True)]
             found[key] = [*points, (self.ledger.nfe, points[-1][1])]
         return found
+
+    def to_pandas(self) -> Any:
+        """The candidates as a pandas DataFrame, a row each in their order, so that those of several results join.
+
+        Columns: prompt, id, seed (missing where the noise was moved), step, finished, draft, nfe (spent once it was
+        done), score, "score:NAME" for each verifier, "judge:NAME" for each judge (NaN where it didn't look), failure.
+        """
+        import pandas
+
+        names = short_names(key for one in self.candidates for key in one.scores)
+        judges = short_names(key for one in self.candidates for key in one.judges)
+        plain = ("id", "seed", "step", "finished", "draft", "nfe", "score")
+        rows = [
+            {
+                "prompt": self.prompt,
+                **{name: getattr(one, name) for name in plain},
+                **{f"score:{name}": one.scores.get(key, float("nan")) for key, name in names.items()},
+                **{f"judge:{name}": one.judges.get(key, float("nan")) for key, name in judges.items()},
+                "failure": one.failure,
+            }
+            for one in self.candidates
+        ]
+        return pandas.DataFrame(rows).astype({"seed": "Int64"})
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain JSON, without pixels."""

@@ -3,17 +3,17 @@
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
 from noise_search.results.candidate import Candidate
 from noise_search.results.data import ResultData
-from noise_search.words import counted, printable
+from noise_search.words import counted, printable, short_names
 
 _TOP = 8
-LARGE, _SMALL = 192, 96
+LARGE, _SMALL = 320, 256
 """Widths of pictures on the screen, in pixels."""
 _LONGEST = 400
 _FIGURE = "margin:0;display:inline-block;vertical-align:top;text-align:left"
@@ -75,8 +75,8 @@ def image(pixels: np.ndarray, width: int, alt: str) -> str:
 
 
 def _large_caption(name: str, candidate: Candidate) -> str:
-    lines = [f"<b>{name}</b> {_origin(candidate)}", *(_value(k, v) for k, v in candidate.scores.items())]
-    lines += [f"judge {_value(key, value)}" for key, value in candidate.judges.items()]
+    lines = [f"<b>{name}</b> {_origin(candidate)}", *_values(candidate.scores)]
+    lines += [f"judge {told}" for told in _values(candidate.judges)]
     return "<br>".join(lines)
 
 
@@ -88,8 +88,9 @@ def _origin(candidate: Candidate) -> str:
     return f"candidate {candidate.id}" if candidate.seed is None else f"seed {candidate.seed}"
 
 
-def _value(key: str, value: float) -> str:
-    return f"{escaped(key.split('@')[0])} {_shown(value)}"
+def _values(scores: Mapping[str, float]) -> list[str]:
+    names = short_names(scores)
+    return [f"{escaped(names[key])} {_shown(value)}" for key, value in scores.items()]
 
 
 def _shown(value: float) -> str:

@@ -15,14 +15,15 @@ class Ledger:
         nfe_budget: NFE allowed. 1 NFE = one denoiser evaluation of one candidate at one grid point; guidance does not
             double it (the papers' convention).
         nfe: NFE charged.
-        nfe_waste: NFE that led nowhere: padding rows and batches lost to out-of-memory errors. Not charged.
+        nfe_waste: NFE that led nowhere: padding rows, batches lost to out-of-memory errors or with a worker that died,
+            of which nothing is known and all is counted, and rows beyond the one that reached a limit. Not charged.
         denoiser_rows: rows that went through the denoiser; over the rows per evaluation this is `nfe + nfe_waste`.
         rows_per_evaluation: denoiser rows per NFE, 2 with classifier-free guidance.
         check_nfe: NFE, beside the budget, that showed whether the pipeline can be driven as it is; of the first prompt.
         decodes: latents decoded to images.
         verifier_images: images scored, times verifiers.
         judge_images: images judged, times judges.
-        seconds: wall-clock by phase.
+        seconds: wall-clock by phase; of several workers added up.
     """
 
     nfe_budget: int

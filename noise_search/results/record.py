@@ -1,5 +1,6 @@
 """What a result says of where it was made: enough to make it again elsewhere, and to say what to expect there."""
 
+import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ def search_record(
     return {
         "record_version": RECORD_VERSION,
         "environment": environment(),
-        "model": model_record(loaded, loaded.sampler.describe()),
+        "model": model_record(loaded, loaded.described),
         "verifier": aggregator.describe(),
         "judges": [v.describe() for v in judges],
         "families": {v.key: v.family or v.key for v in (*aggregator.verifiers, *judges)},
@@ -82,11 +83,17 @@ def unread_record(verifiers: Sequence[Verifier], prompts: Sequence[str]) -> dict
 def algorithm_record(algorithm: SearchAlgorithm, terms: Terms) -> dict[str, Any]:
     """The algorithm, and how it will share the budget: an algorithm may say more, such as the levels it turns at."""
     describe = getattr(algorithm, "describe", None)
-    plain = {"candidates": terms.nfe_total // terms.space.end, "steps": terms.space.end}
+    told = {"candidates": terms.nfe_total // terms.space.end, "steps": terms.space.end}
+
+    def plain(one: Any) -> Any:
+        if isinstance(one, np.generic):  # an option of the algorithm may be one of numpy's numbers
+            return one.item()
+        raise TypeError(f"describe() of algorithm {algorithm.name!r} tells {one!r:.40}; expected plain JSON")
+
     return {
         "name": algorithm.name,
         "settings": settings_text(algorithm),
-        "schedule": plain if describe is None else dict(describe(terms)),
+        "schedule": told if describe is None else json.loads(json.dumps(dict(describe(terms)), default=plain)),
     }
 
 
@@ -112,9 +119,12 @@ def own_versions(algorithms: Mapping[str, SearchAlgorithm], aggregator: Aggregat
 _OURS = {"noise_search", "verifiers"}
 
 
-def grid_record(space: NoiseSpace, levels: Sequence[float] = (), steps: int | None = None) -> dict[str, dict[str, Any]]:
+def grid_record(
+    space: NoiseSpace, levels: Sequence[float] = (), steps: int | None = None, points: Sequence[int] = ()
+) -> dict[str, dict[str, Any]]:
     """By its id, what to ask a sampler's `space` for to get this grid again."""
-    return {space.id: {"steps": steps, "levels": list(levels)}}
+    thinned = {"points": list(points)} if points else {}
+    return {space.id: {"steps": steps, "levels": list(levels), **thinned}}
 
 
 def differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from noise_search.disk.files import check_free, check_writable, present, write_together
 from noise_search.disk.png import gif_bytes, picture_png
+from noise_search.disk.run import RunFiles
 from noise_search.results.candidate import Candidate
 from noise_search.results.data import ResultData
 from noise_search.results.plots import contact_sheet, figure_png, score_curve
@@ -31,8 +32,9 @@ def save_result(result: ResultData, directory: Path, overwrite: bool = False) ->
     if not result.failed:
         files |= {"best": "best.png", **({} if result.frames is None else {"clip": "best.gif"})}
         files |= {stem: f"{stem}.png" for stem in (*pictured, "top", "curve")}
-    before = files_of(directory)
-    check_free(directory, files.values(), before, overwrite)
+    before, run = files_of(directory), RunFiles(directory).names()
+    own = result.run is not None and directory.resolve() == result.run.resolve()
+    check_free(directory, files.values(), before, overwrite or own)
     check_writable(directory)
     drawn = {} if result.failed else {"top": _drawn(result, contact_sheet), "curve": _drawn(result, score_curve)}
     files = {stem: name for stem, name in files.items() if drawn.get(stem) != b""}
@@ -51,7 +53,7 @@ def save_result(result: ResultData, directory: Path, overwrite: bool = False) ->
         written |= {} if result.frames is None else {paths["clip"]: gif_bytes(result.frames)}
         written |= {paths[stem]: content for stem, content in drawn.items() if content}
     write_together(written)
-    for stale in before - set(files.values()):
+    for stale in before - set(files.values()) - (run if own else set()):
         (directory / stale).unlink(missing_ok=True)
     return paths
 
@@ -66,13 +68,13 @@ def _drawn(result: ResultData, draw: Callable[[ResultData], Any]) -> bytes:
 
 
 def files_of(directory: Path) -> set[str]:
-    """What a search wrote into a directory, by its own list; nothing where none did, or the list can't be read."""
+    """What a search wrote into a directory, by its own lists; nothing where none did, or they can't be read."""
     try:
         content = json.loads((directory / RESULT).read_text(encoding="utf-8"))
         listed = content["files"] if "files" in content else _files_before(content)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return set()
-    return present(directory, listed)
+        listed = ()
+    return present(directory, listed) | RunFiles(directory).names()
 
 
 def _files_before(content: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,8 @@ EMBEDDED_MODELS = {"shapes-ddim": WEIGHTS / "shapes-ddim", "shapes-flow": WEIGHT
 """Directories of the embedded pipelines; `DiffusionPipeline.from_pretrained` reads them."""
 
 SMALL = "shapes-flow-small"
+TINY = "tiny-vae"
+"""The decoder of looks of both models."""
 
 DECLARED_VERIFIERS: Mapping[str, Mapping[str, Any]] = {
     "clip": {"kind": "clip", "model": "../clip"},
@@ -53,7 +55,8 @@ def embedded_verifier(settings: Mapping[str, Any]) -> "Verifier":
         return Oracle(**options)
     import verifiers
 
-    return verifiers.load(settings["kind"], **options)
+    found: Verifier = verifiers.load(settings["kind"], **options)
+    return found
 
 
 def small_flow(device: str | None = None) -> "FluxPipeline":

@@ -1,4 +1,4 @@
-"""Draw the README's picture of what search buys: `python -m notebooks.bench.figure` writes `notebooks/images/auto.png`.
+"""Draw what search buys, for `docs/bench.md`: `python -m notebooks.bench.figure` writes `notebooks/images/auto.png`.
 
 From `results/recorded.csv`: by `vlm` on the hard prompts, the score of the best candidate and how often the oracle
 finds it right, over NFE, for random search and for auto.

@@ -23,7 +23,7 @@ from samplers.pipelines.scheduler import SearchScheduler, StepOutput, Walk, chec
 from samplers.recipe import Recipe
 from samplers.space import step_noise
 from samplers.state import State
-from samplers.transition import Transition
+from samplers.transition import Leg
 
 CHANGING = {"callback_on_step_end", "mask_image"}
 """Options by which x changes after its last step: there the pipeline's output is x."""
@@ -36,7 +36,7 @@ class BatchCall:
     """The call that takes some rows to `stop`, with one prompt for each.
 
     Attributes:
-        transitions: of each step from the states' to `stop`.
+        legs: the transitions from the states' step to `stop`.
         kept: whether the user's own scheduler is kept.
     """
 
@@ -46,7 +46,7 @@ class BatchCall:
     prompts: list[str]
     stop: int
     keep: Sequence[int]
-    transitions: tuple[Transition, ...]
+    legs: tuple[Leg, ...]
     kept: bool
 
     def run(self) -> Run:
@@ -62,7 +62,7 @@ class BatchCall:
         for step in {*self.keep, stop} - {states.step}:
             x, x0 = walk.seen[step]
             x0 = None if x0 is None else probed.layout.unpack(x0)
-            points[step] = arrived(states, probed.space, step, probed.layout.unpack(x), x0, self.transitions)
+            points[step] = arrived(states, probed.space, step, probed.layout.unpack(x), x0, self.legs)
         rows = calls.denoiser_rows - before
         return Run(points[stop], MappingProxyType({k: points[k] for k in self.keep}), rows)
 
@@ -85,7 +85,7 @@ class BatchCall:
             states.step,
             self.stop,
             injected=layout.pack(handed.x).to(self.calls.device, layout.dtype),
-            transitions=self.transitions,
+            legs=self.legs,
             noise=lambda step: layout.pack(step_noise(streams, step, space.shape)),
             keep=frozenset(self.keep),
             pack=layout.pack,

@@ -47,6 +47,7 @@ class PipelineCalls:
         self.draws_before = False
         self.draws: bool | None = None
         self._holds: list[AbstractContextManager[None]] = []
+        self._device: torch.device | None = None
         self._busy = threading.Lock()
 
     @property
@@ -56,8 +57,11 @@ class PipelineCalls:
 
     @property
     def device(self) -> torch.device:
-        """Where the pipeline computes, whatever its offloading."""
+        """Where the pipeline computes, whatever its offloading; while held asked once, as it looks at every module."""
+        if self._device is not None and self._holds:
+            return self._device
         device: torch.device = self.pipe._execution_device
+        self._device = device
         return device
 
     def hold(self) -> None:
@@ -65,6 +69,7 @@ class PipelineCalls:
         claim = denoisers.claimed(self.modules, self)
         claim.__enter__()
         self._holds.append(claim)
+        self._device = None
 
     def release(self) -> None:
         """Undo one `hold`; after the last, `close`."""
@@ -226,8 +231,8 @@ def as_images(output: Any, rows: int) -> Float[Tensor, " batch *frames 3 height 
             f"width], the pipeline gave {tuple(pixels.shape)}"
         )
     pixels = pixels.detach().float()
-    if isinstance(output, Tensor) and bool((pixels < 0).any()):  # some scale only what they give as arrays or PIL
-        pixels = pixels / 2 + 0.5
+    if isinstance(output, Tensor):  # some scale only what they give as arrays or PIL; told where it is, unwaited for
+        pixels = torch.where((pixels < 0).any(), pixels / 2 + 0.5, pixels)
     return pixels.clamp(0, 1)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,8 +16,8 @@ from samplers import ddim, flow_matching
 from samplers.base import NotDrivable
 from samplers.ddim import DDIM
 from samplers.flow_matching import FlowMatching
-from samplers.rule import StepRule
-from samplers.space import SAME
+from samplers.rule import Point, StepRule
+from samplers.space import SAME, check_points
 
 DDIMS = {"DDIMScheduler", "DDIMParallelScheduler"}
 ALPHA_TABLE = DDIMS | {"DDPMScheduler", "DDPMParallelScheduler"}
@@ -243,14 +244,53 @@ def _inserted(grid: Grid, level: float, scheduler: Any) -> Grid:
     )
 
 
+def thinned(grid: Grid, points: Sequence[int]) -> Grid:
+    """The grid with these of its points alone, and its end; as it is where none are named."""
+    if not points:
+        return grid
+    at = list(check_points(points, len(grid.timesteps)))
+    alphas, sigmas = (tuple(of[i] for i in (*at, -1)) for of in (grid.alphas, grid.sigmas))
+    return replace(grid, timesteps=grid.timesteps[at], alphas=alphas, sigmas=sigmas, own=False)
+
+
+def told_between(grid: Grid, points: Sequence[Point], scheduler: Any) -> Tensor:
+    """What the model is told at points off the grid: float timesteps, or none where there are no points.
+
+    On flow grids they follow sigma. On others they lie between training timesteps, by log-SNR: the model's time
+    embedding has to be one that takes fractions.
+
+    Raises:
+        ValueError: nobody knows what to tell the model.
+    """
+    if not points:
+        return grid.timesteps[:0]
+    if isinstance(grid.rule, FlowMatching):
+        found = [_flow_point(grid, point.sigma, scheduler)[0] for point in points]
+    else:
+        table = _table(scheduler, "a point between those of the grid")
+        log_snr = np.log(table) - np.log1p(-table)  # falls with the timestep
+        asked = [2 * math.log(point.alpha / point.sigma) for point in points]
+        found = np.interp(asked, log_snr[::-1], np.arange(len(table))[::-1]).tolist()
+    return torch.tensor(found, dtype=torch.float64).to(torch.promote_types(grid.timesteps.dtype, torch.float32))
+
+
+def _table(scheduler: Any, what: str) -> np.ndarray:
+    """The squared signal scales of the training timesteps, strictly within (0, 1)."""
+    table = getattr(scheduler, "alphas_cumprod", None)
+    if table is None:
+        raise ValueError(f"{type(scheduler).__name__} has no table alphas_cumprod to find {what} in")
+    squared: np.ndarray = table.double().clamp(1e-12, 1 - 1e-12).cpu().numpy()
+    return squared
+
+
 def _flow_point(grid: Grid, level: float, scheduler: Any) -> tuple[float, float, float]:
     """(timestep, alpha, sigma) where alpha = 1 - sigma: the level is sigma, the timestep follows sigma."""
     train_steps = int(scheduler.config.num_train_timesteps)
     told = torch.tensor(grid.sigmas[:-1], dtype=torch.float64) * train_steps
     if bool(((grid.timesteps.double() - told).abs() > 1 + 1e-3).any()):  # 1: some cut their timesteps to integers
         raise ValueError(
-            f"{type(scheduler).__name__} does not tell the model sigma * {train_steps}, so no level can be "
-            "inserted: leave levels out"
+            f"{type(scheduler).__name__} does not tell the model sigma * {train_steps}, so nothing between the points "
+            "of its grid can be: leave out levels, and transitions that pass over such points (Glass)"
         )
     return level * train_steps, 1 - level, level
 

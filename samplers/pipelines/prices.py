@@ -24,8 +24,10 @@ _HOOKS = ("_hf_hook", "_diffusers_hook")
 
 
 @torch.no_grad()
-def look_price(calls: PipelineCalls, probed: Probed, prompt: str) -> float | None:
+def look_price(calls: PipelineCalls, probed: Probed, prompt: str, decoder: nn.Module | None = None) -> float | None:
     """FLOPs of decoding a row over those of one evaluation of it, guidance included; None where they can't be counted.
+
+    Those of the pipeline's own decoder, or of another one that takes latents in the layout of `NoiseSpace`.
 
     The pipeline is called for one step with stand-ins for its denoisers and decoder, which compute nothing: no NFE. As
     they count on the meta device, the number is the same on every machine. What is encoded before is encoded for real.
@@ -40,6 +42,9 @@ def look_price(calls: PipelineCalls, probed: Probed, prompt: str) -> float | Non
     try:
         with torch.random.fork_rng():
             calls.call(scheduler, [prompt], options, prepare=lambda view: vars(view).update(evaluated | decoding))
+        if decoder is not None:
+            decoding = {"": Counted(decoder)}
+            decoding[""].decode(torch.empty(1, *probed.space.shape, dtype=_dtype(decoder), device="meta"))
     except denoisers.Busy:
         raise
     except (
@@ -50,6 +55,10 @@ def look_price(calls: PipelineCalls, probed: Probed, prompt: str) -> float | Non
         return None
     evaluation = sum(one.flops for one in evaluated.values())
     return sum(one.flops for one in decoding.values()) / evaluation if evaluation else None
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next((one.dtype for one in module.parameters()), torch.float32)
 
 
 class Counted:

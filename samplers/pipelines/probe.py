@@ -13,7 +13,7 @@ from torch import Tensor
 from samplers.base import NotDrivable, is_out_of_memory
 from samplers.pipelines import denoisers
 from samplers.pipelines.calls import PipelineCalls
-from samplers.pipelines.grids import Builder, Grid, with_levels
+from samplers.pipelines.grids import Builder, Grid, thinned, with_levels
 from samplers.pipelines.layout import Layout, LayoutProbe
 from samplers.pipelines.randn import global_states
 from samplers.pipelines.view import parameters
@@ -42,18 +42,20 @@ class Probes:
 
     def __init__(self, calls: PipelineCalls) -> None:
         self._calls = calls
-        self._found: dict[tuple[int | None, tuple[float, ...]], Probed] = {}
+        self._found: dict[tuple[int | None, tuple[float, ...], tuple[int, ...]], Probed] = {}
 
-    def grid(self, prompt: str, steps: int | None = None, levels: Sequence[float] = ()) -> Probed:
+    def grid(
+        self, prompt: str, steps: int | None = None, levels: Sequence[float] = (), points: Sequence[int] = ()
+    ) -> Probed:
         """The noise space, latent layout and grid, asked once for each grid.
 
         Raises NotDrivable where the call shows none, ValueError where options fix the grid that `steps` would change.
         """
         if steps == self._calls.options.get("num_inference_steps"):
             steps = None
-        key = (steps, check_levels(levels))
+        key = (steps, check_levels(levels), tuple(points))
         if key not in self._found:
-            self._found[key] = probe(self._calls, prompt, self._calls.with_steps(steps), key[1])
+            self._found[key] = probe(self._calls, prompt, self._calls.with_steps(steps), *key[1:])
         return self._found[key]
 
     def known(self, grid: str) -> Probed | None:
@@ -97,7 +99,9 @@ class SliceProbe:
 
 
 @torch.no_grad()
-def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tuple[float, ...]) -> Probed:
+def probe(
+    calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tuple[float, ...], points: tuple[int, ...]
+) -> Probed:
     """Call the pipeline once without steps. Raises NotDrivable where it fails, shows no grid, or takes no noise.
 
     Whose fault it was only a call with steps can tell. Out of memory is none of the pipeline's limits.
@@ -131,7 +135,7 @@ def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tu
     layout = layouts.found
     if layout is None or scheduler.walk.grid is None:
         raise NotDrivable(f"{name} asked for no timesteps, or drew no noise, in a call")
-    builder = _extended(calls.builder, slices.skipped, levels)
+    builder = _extended(calls.builder, slices.skipped, levels, points)
     grid = builder(calls.scheduler, scheduler.walk.asked)
     if layout.inlet == "noised":
         grid = replace(grid, start_scale=1.0)  # noise is added to the image at its own scale
@@ -140,9 +144,9 @@ def probe(calls: PipelineCalls, prompt: str, options: dict[str, Any], levels: tu
     return Probed(space, layout, grid, options, builder, latent, unfinished)
 
 
-def _extended(build: Builder, skipped: int, levels: tuple[float, ...]) -> Builder:
-    """A builder of the same grid without its first points, and with extra ones at `levels`."""
-    if not skipped and not levels:
+def _extended(build: Builder, skipped: int, levels: tuple[float, ...], points: tuple[int, ...]) -> Builder:
+    """A builder of the same grid without its first points, with extra ones at `levels`, or with some `points` alone."""
+    if not skipped and not levels and not points:
         return build
 
     def extended(scheduler: Any, asked: Mapping[str, Any]) -> Grid:
@@ -150,6 +154,6 @@ def _extended(build: Builder, skipped: int, levels: tuple[float, ...]) -> Builde
         left = replace(
             grid, timesteps=grid.timesteps[skipped:], alphas=grid.alphas[skipped:], sigmas=grid.sigmas[skipped:]
         )
-        return with_levels(left, levels, scheduler)
+        return thinned(with_levels(left, levels, scheduler), points)
 
     return extended

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samplers.base import Run, Sampler, check_run, clean_latent, joined, row_prompts
-from samplers.pipelines import fingerprints, grids, prices
-from samplers.pipelines.batch import BatchCall, undisturbed
+from samplers.pipelines import compiling, fingerprints, grids, prices
+from samplers.pipelines.batch import CHANGING, BatchCall, undisturbed
 from samplers.pipelines.calls import PipelineCalls, as_images
 from samplers.pipelines.layout import Handed
 from samplers.pipelines.options import (
@@ -27,7 +27,7 @@ from samplers.pipelines.view import as_pipeline
 from samplers.said import warn
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.transition import Ancestral, Transitions, per_step
+from samplers.transition import Ancestral, Glass, Transitions, legs
 
 KEPT = "scheduler='keep'"
 
@@ -43,6 +43,11 @@ class CallingSampler(Sampler):
     def denoiser_rows(self) -> int:  # type: ignore[override]
         """Rows that went through the denoiser modules so far, those of calls that failed included."""
         return self._calls.denoiser_rows
+
+    @property
+    def compile_seconds(self) -> float:  # type: ignore[override]
+        """What compiling the denoiser took so far."""
+        return compiling.seconds_of(self._calls.modules)
 
     @property
     def on_step(self) -> Callable[[], None] | None:
@@ -62,6 +67,12 @@ class CallingSampler(Sampler):
     def options(self) -> Mapping[str, Any]:  # type: ignore[override]
         """Arguments of the pipeline's call."""
         return self._calls.options
+
+    def _check_whole(self, levels: Sequence[float], points: Sequence[int]) -> None:
+        """Refuse grids with other points than the pipeline's own where only whole runs are possible."""
+        if (levels or points) and not self.can_stop:
+            what = "levels are points to stop at" if levels else "steps are left out of its grid"
+            raise ValueError(f"{what}, and {self.limitation} allows whole runs only")
 
     @property
     def text_encodings(self) -> int:  # type: ignore[override]
@@ -193,18 +204,17 @@ class PipelineSampler(CallingSampler):
         elif eta:
             raise ValueError(f"eta = {eta} has no effect with scheduler='keep': set up the pipeline's own")
 
-    def space(self, steps: int | None = None, levels: Sequence[float] = ()) -> NoiseSpace:
+    def space(self, steps: int | None = None, levels: Sequence[float] = (), points: Sequence[int] = ()) -> NoiseSpace:
         """The noise space; asking for a grid first runs the pipeline once without steps, to see it.
 
-        Raises ValueError for levels where only whole runs are possible, for those noisier than the grid's
-        start, and for `steps` where the options give sigmas or timesteps.
+        Raises ValueError for levels and points where only whole runs are possible, for levels noisier than the
+        grid's start, and for `steps` where the options give sigmas or timesteps.
         """
-        if levels and not self.can_stop:
-            raise ValueError(f"levels are points to stop at, and {self.limitation} allows whole runs only")
+        self._check_whole(levels, points)
         if not self._said and (replaced := self.replaced):
             self._said = True
             warn(f"{replaced}; scheduler='keep' runs it whole, as random and zero-order search can")
-        return self._probes.grid(self._first_prompt, steps, levels).space
+        return self._probes.grid(self._first_prompt, steps, levels, points).space
 
     def look(self) -> Probed:
         """What a call without steps shows of the default grid; called at most once. Raises NotDrivable."""
@@ -248,6 +258,10 @@ class PipelineSampler(CallingSampler):
         # Of no prompt that is searched for: texts of other lengths would give other prices.
         return prices.look_price(self._calls, self.look(), any_prompt(self.pipe)) if self.can_stop else None
 
+    def look_price_by(self, decoder: torch.nn.Module) -> float | None:
+        """See `Sampler`."""
+        return prices.look_price(self._calls, self.look(), any_prompt(self.pipe), decoder) if self.can_stop else None
+
     @property
     def plain_seeds(self) -> bool:  # type: ignore[override]
         """Whether the plain pipeline, given the seed of a row from `fresh`, draws the row's picture."""
@@ -269,7 +283,9 @@ class PipelineSampler(CallingSampler):
         """
         probed = self._probed(states)
         prompts = self._checked(probed.space, states, stop, transition, keep)
-        transitions = per_step(self._own if transition is None else transition, states.step, stop)
+        run = legs(self._own if transition is None else transition, states.step, stop, keep)
+        if any(isinstance(leg.transition, Glass) for leg in run):
+            self._check_off_grid()
         if stop == states.step:
             return Run(states, {k: states for k in keep}, 0)
         if len(states) > 1 and not self.rows_together:
@@ -282,11 +298,12 @@ class PipelineSampler(CallingSampler):
             return joined([self.run(states[g], stop, keep=keep) for g in groups], groups)
         try:
             kept = self._keep_scheduler
-            result = BatchCall(self._calls, probed, states, prompts, stop, keep, transitions, kept).run()
+            result = BatchCall(self._calls, probed, states, prompts, stop, keep, run, kept).run()
         except UnequalPrompts as unequal:
             groups = unequal.groups
             result = joined([self.run(states[g], stop, transition=transition, keep=keep) for g in groups], groups)
-        self.rows_per_evaluation = -(-result.denoiser_rows // (len(states) * (stop - states.step)))
+        nfe = len(states) * sum(leg.evaluations for leg in run)
+        self.rows_per_evaluation = -(-result.denoiser_rows // nfe)
         return result
 
     @torch.no_grad()
@@ -313,6 +330,13 @@ class PipelineSampler(CallingSampler):
             "dtype": str(probed.layout.dtype).removeprefix("torch."),
         }
         return own | self._calls.describe(probed.space)
+
+    def _check_off_grid(self) -> None:
+        """Refuse `Glass`, whose evaluations aren't steps, where something counts steps or changes x between them."""
+        changing = ", ".join(sorted(CHANGING & self._calls.options.keys()))
+        if changing or not self.can_stop:
+            why = f"{changing} changes x between them" if changing else f"{self.limitation} counts steps"
+            raise ValueError(f"Glass evaluates the model off the steps of its grid, and {why}: take Mix or Ancestral")
 
     @property
     def _first_prompt(self) -> str:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from samplers.base import NotDrivable
-from samplers.pipelines.grids import Builder, Grid, build, whole_run
+from samplers.crossing import Crossing, crossing, curve_of
+from samplers.pipelines.grids import Builder, Grid, build, told_between, whole_run
 from samplers.rule import Point
-from samplers.transition import Transition
+from samplers.space import sent
+from samplers.transition import Deterministic, Leg, legs
 
 COPIES = "this pipeline copies its scheduler to step several tensors at once, which cannot be stopped or forked yet"
 
@@ -24,8 +26,8 @@ class Walk:
         stop: the last; equal to `start` for a call without steps (to probe, or to decode).
         injected: the x handed to the pipeline, in the layout and dtype of its loop; compared at the first
             step.
-        transitions: one for each step of the slice; () for the ODE.
-        noise: the fresh noise of that step, in the layout of the loop, float32.
+        legs: the transitions that make up the slice; () for the ODE.
+        noise: the fresh noise of one that starts at a grid point, in the layout of the loop, float32.
         keep: grid points whose x and x0 are recorded.
         seen: grid point -> (x, x0), float32, in the layout of the loop.
         grid: set once the pipeline has asked for timesteps.
@@ -38,7 +40,7 @@ class Walk:
     start: int
     stop: int
     injected: Tensor | None = None
-    transitions: tuple[Transition, ...] = ()
+    legs: tuple[Leg, ...] = ()
     noise: Callable[[int], Tensor] | None = None
     keep: frozenset[int] = frozenset()
     seen: dict[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
@@ -77,7 +79,7 @@ class SearchScheduler:
     def __init__(self, user: Any, walk: Walk, builder: Builder = build) -> None:
         self._user, self.walk, self._build = user, walk, builder
         self.config = user.config
-        self._done = 0
+        self._crossings: list[tuple[Leg, Crossing]] = []  # those that aren't done
         self._x0: Tensor | None = None
         self.num_inference_steps: int | None = None
 
@@ -115,10 +117,19 @@ class SearchScheduler:
         asked = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
         self.walk.asked = asked
         self.walk.grid = grid = self._build(self._user, asked)
-        first, last = self.walk.start, self.walk.stop
-        self.timesteps = grid.timesteps[first:last].to(device)
-        self.sigmas = torch.tensor(grid.sigmas[first : last + 1])  # on the CPU: loops read single entries
-        self.num_inference_steps, self._done, self._x0 = last - first, 0, None
+        curve = curve_of(grid.alphas, grid.sigmas)
+        self._crossings = [
+            (leg, crossing(grid.rule, leg, _point(grid, leg.start), _point(grid, leg.stop), curve))
+            for leg in self.walk.legs or legs(Deterministic(), self.walk.start, self.walk.stop)
+        ]
+        self._x0 = None
+        told = [grid.timesteps[:0]]
+        for leg, one in self._crossings:
+            told += [grid.timesteps[leg.start : leg.start + 1], told_between(grid, one.points[1:], self._user)]
+        self.timesteps = torch.cat(told).to(device)
+        passed = [point.sigma for _, one in self._crossings for point in one.points]
+        self.sigmas = torch.tensor([*passed, grid.sigmas[self.walk.stop]])  # on the CPU: loops read single entries
+        self.num_inference_steps = len(passed)
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Nothing: the slice starts where the walk does."""
@@ -175,23 +186,24 @@ class SearchScheduler:
         return StepOutput(prev_sample=prev, pred_original_sample=x0, denoised=x0)
 
     def _advance(self, model_output: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
-        walk, grid = self.walk, self.walk.grid
-        assert grid is not None
-        at, self._done = walk.start + self._done, self._done + 1
+        walk = self.walk
+        leg, taken = self._crossings[0]
         rows = len(sample) if walk.injected is None else len(walk.injected)
         halves = 2 if len(sample) == 2 * rows else 1  # some pipelines keep both guidance halves; they are equal
         if model_output.shape[1] == 2 * sample.shape[1]:  # the second half of the channels is a learned variance
             model_output = model_output[:, : sample.shape[1]]
         x, output = sample[:rows].float(), model_output[:rows].float()
-        self._arrive(at, sample[:rows])
-        here, there = _point(grid, at), _point(grid, at + 1)
-        rho = walk.transitions[at - walk.start].rho_at(here, there) if walk.transitions else 1.0
-        z = walk.noise(at).to(x.device) if rho < 1 and walk.noise is not None else None
-        prev, x0 = grid.rule.step(x, output, here, there, rho, z)
-        self._x0 = x0
-        if at + 1 == walk.stop:
-            walk.seen[at + 1] = (prev.to(sample.dtype).float().clone(), x0)
-        return torch.cat([prev] * halves), torch.cat([x0] * halves)
+        if not taken.begun:
+            self._arrive(leg.start, sample[:rows])
+        fresh = taken.rho < 1 and not taken.begun
+        z = sent(walk.noise(leg.start), x.device) if fresh and walk.noise is not None else None
+        following, x0 = taken.step(x, output, z)
+        if taken.done:
+            del self._crossings[0]
+            self._x0 = x0
+            if leg.stop == walk.stop:
+                walk.seen[leg.stop] = (following.to(sample.dtype).float().clone(), x0)
+        return torch.cat([following] * halves), torch.cat([x0] * halves)
 
     def _arrive(self, at: int, sample: Tensor) -> None:
         """Check x at the first step; record it where asked, as the loop holds it now."""

@@ -23,7 +23,7 @@ from samplers.pipelines.sampler import CallingSampler
 from samplers.pipelines.view import as_pipeline, parameters
 from samplers.space import NoiseSpace
 from samplers.state import State
-from samplers.transition import Deterministic, Transitions
+from samplers.transition import Deterministic, Transitions, legs
 
 SEEDS_ONLY = "a seed of a whole call"
 
@@ -99,10 +99,9 @@ class WholeCallSampler(CallingSampler):
         self.limitation = reason
         self.rows_per_evaluation = estimated_rows(pipe, self._calls.options)
 
-    def space(self, steps: int | None = None, levels: Sequence[float] = ()) -> NoiseSpace:
+    def space(self, steps: int | None = None, levels: Sequence[float] = (), points: Sequence[int] = ()) -> NoiseSpace:
         """The space of seeds; a call that ends at its first denoiser evaluation tells how many there are."""
-        if levels:
-            raise ValueError(f"levels are points to stop at, and {self.limitation} allows whole runs only")
+        self._check_whole(levels, points)
         if steps not in self._spaces:
             options = self._calls.with_steps(steps)
             count = count_steps(self._calls, options, self._prompts[0] if self._prompts else None)
@@ -119,7 +118,7 @@ class WholeCallSampler(CallingSampler):
             return Run(states, {k: states for k in keep}, 0)
         before, options = self.denoiser_rows, self._calls.with_steps(steps)
         images = torch.cat([self._call(states[i], prompts[i], options) for i in range(len(states))])
-        final = arrived(states, space, stop, images, None, [Deterministic()] * stop)
+        final = arrived(states, space, stop, images, None, legs(Deterministic(), 0, stop))
         rows = self.denoiser_rows - before
         self.rows_per_evaluation = math.ceil(rows / (len(states) * stop))
         points = {0: states, stop: final}

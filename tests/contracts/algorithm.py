@@ -1,5 +1,6 @@
 """What every search algorithm must do: inherit `AlgorithmContract` and give it an `algorithm` fixture."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -15,8 +16,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from noise_search import SearchAlgorithm, SearchResult
-from tiny.search import CountingSampler, scores, toy_search
+from noise_search import SearchAlgorithm, SearchResult, load
+from noise_search.disk.run import RunFiles
+from tiny.search import CountingSampler, Killed, Mortal, brightness, contrast, scores, told, toy_search
 
 BUDGET = 120
 
@@ -136,3 +138,40 @@ class AlgorithmContract:
 
         result = run(algorithm, verifier=score, batch_size=4)
         assert np.isfinite(result.score) and result.candidates[0].failure and result.best.id != 0
+
+    @pytest.mark.slow
+    @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(lives=st.lists(st.integers(0, 40), max_size=3), batch=st.integers(1, 7), several=st.booleans())
+    def test_killed_anywhere_it_goes_on_and_finds_what_it_would_have_found(
+        self, algorithm, tmp_path_factory, lives, batch, several
+    ):
+        run_in = tmp_path_factory.mktemp("runs") / "run"
+        asked = {"batch_size": batch, "verifier": [brightness, contrast] if several else brightness, "top_k": 3}
+        whole = run(algorithm, **asked)
+        for evaluations in lives:
+            with contextlib.suppress(Killed):
+                run(algorithm, CountingSampler(fn=Mortal(evaluations)), run=run_in, **asked)
+        sampler = CountingSampler()
+        found = run(algorithm, sampler, run=run_in, **asked)
+        assert told(found) == told(whole)
+        journalled = [line["key"] for line in RunFiles(run_in).lines() if "key" in line]
+        assert len(journalled) == len({*journalled}), "something was evaluated twice"
+        assert told(load(run_in)) == told(found)
+        assert load(run_in).image.tobytes() == whole.image.tobytes()
+        nobody = CountingSampler(fn=Mortal(0))
+        assert told(run(algorithm, nobody, run=run_in, **asked)) == told(whole)
+
+    def test_a_larger_budget_computes_only_what_it_proposes_anew(self, algorithm, tmp_path):
+        rows = 0
+        for nfe in (BUDGET // 3, BUDGET // 2, BUDGET):
+            sampler = CountingSampler()
+            found = run(algorithm, sampler, nfe=nfe, run=tmp_path / "run", batch_size=4)
+            rows += sampler.rows
+            assert found.ledger.denoiser_rows == rows == found.ledger.nfe + found.ledger.nfe_waste
+        at_once = run(algorithm, batch_size=4)
+        first, second = told(found), told(at_once)
+        if getattr(algorithm, "anytime", False):
+            assert found.ledger.nfe_waste <= 2 * 8, "an anytime algorithm asks again for all that it had"
+        for one in (first, second):
+            one["ledger"] = {name: one["ledger"][name] for name in ("nfe", "nfe_budget")}
+        assert first == second

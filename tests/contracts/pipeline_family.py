@@ -232,10 +232,11 @@ class FamilyContract:
 
     def test_rows_are_counted_at_the_denoisers(self, family, run):
         rows: list[int] = []
+        on_the_way = run.whole.kept[1]
         with hooked(denoisers(run.pipe), rows.append):
             stopped = run.sampler.run(run.noise[[0, 1]], 1)
             assert rows == [2 * n for n in family.calls] and stopped.denoiser_rows == sum(rows)
-            rest = run.sampler.run(State.cat([stopped.final, run.whole.kept[1][[2]]]), STEPS)
+            rest = run.sampler.run(State.cat([stopped.final, on_the_way[[2]]]), STEPS)
             assert stopped.denoiser_rows + rest.denoiser_rows == sum(rows) == sum(family.calls) * (2 + 3 * 2)
         assert run.estimated == run.sampler.rows_per_evaluation == sum(family.calls)
 
@@ -272,7 +273,7 @@ class FamilyContract:
     @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
     def test_the_users_pipeline_is_untouched(self, family, error):
         run = FamilyRun(family)
-        before, expected = self.snapshot(run.pipe), family.plain(family.make(), [DOGS], [5])
+        expected, before = family.plain(family.make(), [DOGS], [5]), self.snapshot(run.pipe)
         with failing(run.pipe, error, at=2 * len(family.calls)) as calls:
             hooks = self.snapshot(run.pipe)
             with run.sampler, pytest.raises(error) if error else nullcontext():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from executed_notebooks import DIRECTORY, read
 
 TESTS = Path(__file__).parents[1]
@@ -16,6 +17,7 @@ LINES = re.compile(r"`tests/([a-z_/]+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
 SLOW = "not every_budget and not odd_sizes and not scores_of_any_kind"
 
 
+@pytest.mark.slow
 def test_the_classes_of_notebook_06_pass_the_contracts_by_the_lines_it_shows(tmp_path: Path) -> None:
     cells = read(DIRECTORY / "06-write-your-own.ipynb").cells
     imports = cells[1].source.split("\n\n\n")[0]

@@ -94,6 +94,7 @@ def test_there_are_notebooks() -> None:
     assert NOTEBOOKS
 
 
+@pytest.mark.slow
 @each
 def test_runs_and_gives_the_committed_kinds_of_output(file: Path, tmp_path: Path) -> None:
     committed = read(file)

@@ -191,3 +191,60 @@ def test_a_denoiser_over_one_grid_says_so():
     for asked in ((4, ()), (None, (0.5,))):
         with pytest.raises(ValueError, match=r"one grid of 5 steps.*pass DenoiserSampler a function"):
             sampler.space(*asked)
+
+
+POINTS = (0, 1, 3, 6)
+
+
+@pytest.mark.parametrize("make", [vp_space, flow_space])
+def test_left_out_steps_take_what_the_model_said_last(make):
+    """Step by step over the whole grid, with the noise and the clean image that the last evaluation gave."""
+    asked = []
+
+    def fn(x, alpha, sigma, prompts):
+        asked.append(1)
+        return mixture_denoiser(MEANS, 0.3)(x, alpha, sigma, prompts)
+
+    full = make(8)
+    sampler = DenoiserSampler(fn, full, prediction="x0")
+    space = sampler.space(points=POINTS)
+    assert space.end == 4 and space.id != full.id and sampler.space() is not space
+    noise = full.fresh([1, 2])
+    found = sampler.run(space.adopt(noise), space.end).final.x
+    assert len(asked) == len(POINTS)
+    x = noise.x
+    for step in range(full.end):
+        if step in POINTS:
+            x0 = mixture_denoiser(MEANS, 0.3)(x, full.alphas[step], full.sigmas[step], ["", ""])
+            held = (x - full.alphas[step] * x0) / full.sigmas[step]
+        x = full.alphas[step + 1] * x0 + full.sigmas[step + 1] * held
+    torch.testing.assert_close(found, x, atol=1e-5, rtol=1e-5)
+
+
+def test_a_pipeline_on_some_of_its_steps_is_the_pipeline_with_their_sigmas():
+    sampler = flux()
+    full, space = sampler.space(), sampler.space(points=(0, 1, 3))
+    assert space.sigmas == tuple(full.sigmas[i] for i in (0, 1, 3, 4)) and sampler.space(points=(0, 1, 3)) is space
+    images = sampler.decode(sampler.run(space.fresh([1], sampler.condition("a cat")), space.end).final)
+    pipe = tiny("flux", diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0))
+    stock = stock_images(pipe, ["a cat"], [1], sigmas=list(space.sigmas[:-1]), **FLUX)
+    torch.testing.assert_close(images, stock, atol=1e-5, rtol=0)
+
+
+def test_all_steps_are_the_whole_grid():
+    sampler = sd()
+    assert sampler.space(points=range(4)).id == sampler.space().id
+
+
+@pytest.mark.parametrize("points", [(1, 2), (0, 4), (0, 2, 2), (0, 3, 1)])
+def test_steps_out_of_order_or_off_the_grid_are_refused(points):
+    with pytest.raises(ValueError, match="must rise from 0 to below the 4 of the grid"):
+        sd().space(points=points)
+    with pytest.raises(ValueError, match="must rise from 0 to below the 4 of the grid"):
+        DenoiserSampler(mixture_denoiser(MEANS, 0.3), vp_space(4), prediction="x0").space(points=points)
+
+
+def test_whole_runs_have_no_steps_to_leave_out():
+    sampler = PipelineSampler(tiny("sd"), steps=4, scheduler="keep")
+    with pytest.raises(ValueError, match="steps are left out of its grid, and scheduler='keep'"):
+        sampler.space(points=(0, 2))

@@ -71,7 +71,10 @@ def test_any_chain_of_moves_and_runs_gives_the_row_that_a_batch_had(kind, seeds,
 
 
 COMBINED = st.tuples(
-    st.sampled_from(["mean", "region", "band"]), SEEDS, st.floats(0, 1), st.lists(st.integers(0, 99), min_size=2)
+    st.sampled_from(["mean", "region", "band", "repair"]),
+    SEEDS,
+    st.floats(0, 1),
+    st.lists(st.integers(0, 99), min_size=2),
 )
 
 
@@ -85,6 +88,8 @@ def test_any_graph_of_noises_gives_the_row_that_was_run(seeds, moves):
         parents = [born[at % len(born)] for at in which[0]] if which else [born[-1]]
         if op == "mean":
             born.append(space.mean(parents, [value + 0.5, *[1.0] * (len(parents) - 1)]))
+        elif op == "repair":
+            born.append(space.repair(parents[0]))
         elif which:
             born.append(space.crossover(*parents[:2], [seed], by=op, share=value))
         else:

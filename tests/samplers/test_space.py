@@ -219,6 +219,8 @@ def test_misuse_is_refused():
     for wrong, message in [
         (lambda: space.neighbour(late, [1, 2], 0.9), "step 2"),
         (lambda: space.pcn(late, [1, 2], 0.9), "step 2"),
+        (lambda: space.repair(late), "step 2"),
+        (lambda: space.repair(SPACES[1].fresh([1])), "belongs to grid"),
         (lambda: space.neighbour(rows, [1, 2], 1.1), "cosine must be"),
         (lambda: space.pcn(rows, [1, 2], -0.1), "beta must be"),
         (lambda: space.neighbour(rows, [1, 2, 3], 0.9), "one seed per row"),

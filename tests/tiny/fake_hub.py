@@ -138,9 +138,10 @@ class HubServer:
                 self.send_header("Content-Length", str(len(contents)))
                 self.end_headers()
                 if body:
-                    self.wfile.write(contents)
+                    # Noted first: whoever has the file asks at once what was served.
                     if status == 200 and (file := re.fullmatch(r"/(.+)/resolve/([^/]+)/(.+)", path)):
                         hub.served.append((file[1], hub._commit(file[1], file[2]), file[3]))
+                    self.wfile.write(contents)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

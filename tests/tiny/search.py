@@ -1,5 +1,6 @@
 """Closed-form models, verifiers and stub algorithms: whole searches in milliseconds."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,23 @@ class CountingSampler(DenoiserSampler):
         super().__init__(counted, lambda asked, levels: space(asked or steps, levels))
 
 
+class Killed(BaseException):
+    """What ends a search as if its process were killed: nothing is saved after it."""
+
+
+class Mortal:
+    """Denoisers that live for so many evaluations, all of them together."""
+
+    def __init__(self, evaluations: int, fn: Callable[..., Tensor] = exact_x0) -> None:
+        self.left, self.fn = evaluations, fn
+
+    def __call__(self, x: Tensor, alpha: float, sigma: float, prompts: list[str]) -> Tensor:
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+        return self.fn(x, alpha, sigma, prompts)
+
+
 def brightness(images: Tensor, prompts: list[str]) -> Tensor:
     return images.mean((1, 2, 3))
 
@@ -109,6 +127,13 @@ def toy_search(sampler: DenoiserSampler | None = None, prompt: Any = "a prompt",
     """A search of the closed-form model, by brightness if nothing else is asked for."""
     asked = {"model": sampler or CountingSampler(), "algorithm": "random", "verifier": brightness, "progress": False}
     return search(prompt, **asked | options)
+
+
+def told(result: Any) -> dict[str, Any]:
+    """All that a result says but seconds, and with which batches on what model it was made."""
+    found: dict[str, Any] = copy.deepcopy(result.to_json())
+    del found["ledger"]["seconds"], found["model"], found["settings"]["model"], found["settings"]["batch_size"]
+    return found
 
 
 def scores(result: Any) -> list[float]:

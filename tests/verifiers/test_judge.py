@@ -25,11 +25,13 @@ from contracts.verifier import VerifierContract
 from tiny.chat_model import write_chat_model
 from tiny.judge_server import ASPECTS, JudgeServer, Received, Turn, answer_text, grades
 from verifiers.base import VerifierUnusable
+from verifiers.catalogue import load
 from verifiers.judge.endpoint import Answer, JudgeError, retry_after
 from verifiers.judge.judge import EditJudge, RubricJudge, encode_png
 from verifiers.judge.openai import OpenAIEndpoint
+from verifiers.judge.pairs import PairJudge, PairQuestion
 from verifiers.judge.requests import Backoff, run_all
-from verifiers.judge.rubric import EDIT_RUBRIC, RUBRIC, Rubric
+from verifiers.judge.rubric import EDIT_RUBRIC, OVERALL, RUBRIC, Rubric, UnreadableAnswer
 from verifiers.judge.spending import Spending
 
 PROVIDERS = ["openai", "gemini"]
@@ -891,3 +893,110 @@ def test_a_local_model_sees_the_source_too(tmp_path, images):
     processor = judge.endpoint._processor  # type: ignore[attr-defined]
     pictures = [Image.open(io.BytesIO(encode_png(images[index]))) for index in (3, 0)]
     torch.testing.assert_close(seen[0], processor.image_processor(pictures, return_tensors="pt").pixel_values)
+
+
+RED, DARK = (Image.new("RGB", (8, 6), colour) for colour in ("red", "black"))
+
+
+def brighter(received: Received) -> Turn:
+    """Which of the two images is brighter, as a model would say it."""
+    first, second = (np.asarray(Image.open(io.BytesIO(png))).mean() for png in received.content[1:4:2])
+    said = "A" if first > second else "B" if second > first else "tie"
+    return Turn(text=json.dumps({"explanation": "it is brighter", "better": said}))
+
+
+def pair_judge(server: JudgeServer, provider: str, **options: Any) -> PairJudge:
+    return PairJudge(make(server, provider, **options))
+
+
+def test_a_pair_judge_shows_both_images_and_says_which_is_better(server, provider):
+    server.script = brighter
+    judge = pair_judge(server, provider)
+    assert [judge(RED, DARK, "a"), judge(DARK, RED, "a"), judge(RED, RED, "a")] == [1.0, 0.0, 0.5]
+    assert judge.explain(RED, DARK, "a").explanations == {OVERALL: "it is brighter"}
+    assert (judge.judge.spending.calls, judge.judge.cache_hits) == (3, 1), "an answer is remembered"
+    labels = [part for part in server.received[0].content if isinstance(part, str)]
+    assert labels[:2] == ["Image A:", "Image B:"] and server.received[0].prompt == "a"
+    shown = [part for part in server.received[0].content if isinstance(part, bytes)]
+    assert [Image.open(io.BytesIO(png)).getpixel((0, 0)) for png in shown] == [(255, 0, 0), (0, 0, 0)]
+    assert "enum" in json.dumps(server.received[0].body), "the form of the answer is asked for"
+
+
+def test_a_pair_judge_keeps_the_caps_of_the_judge_that_it_is_made_of(server, provider, caplog):
+    server.script = lambda received: brighter(received) if len(received.content) == 5 else Turn()
+    grading = make(server, provider, max_calls=3)
+    judge = PairJudge(grading)
+    assert judge(RED, DARK, "a") == 1.0 and judge.exhausted == ""
+    grading(torch.rand(2, 3, 8, 8), ["a", "a"])
+    assert np.isnan(judge(DARK, RED, "a")) and "max_calls=3" in judge.exhausted
+    assert judge(RED, DARK, "a") == 1.0, "what is known costs nothing"
+    assert grading.spending.calls == len(server.received) == 3 and "max_calls=3" in caplog.text
+
+
+def test_a_pair_judge_asks_again_where_it_could_not_read_the_answer(server, provider):
+    server.turns(Turn(text="I like them both"), Turn(status=503), Turn(text='{"better": "Image B"}'))
+    judge = pair_judge(server, provider)
+    assert judge(RED, DARK, "a") == 0.0 and judge.judge.spending.calls == 3
+    server.turns(*[Turn(text="no")] * 5)
+    assert np.isnan(judge(RED, DARK, "b"))
+
+
+def test_a_pair_judge_that_no_request_can_reach_says_so(server, provider):
+    server.script = lambda received: Turn(status=401)
+    with pytest.raises(JudgeError, match="check the key"):
+        pair_judge(server, provider)(RED, DARK, "a")
+
+
+@pytest.mark.parametrize(
+    ("answer", "share"),
+    [
+        ('{"explanation": "x", "better": "A"}', 1.0),
+        ('```json\n{"Better": "b"}\n```', 0.0),
+        ('At first {"better": "A"}, but no: {"better": "tie"}', 0.5),
+        ('{"better": "<A, B or tie>"} {"better": "image B"}', 0.0),
+    ],
+)
+def test_which_is_better_is_read_from_whatever_a_model_says(answer, share):
+    assert PairQuestion().parse(answer).scores == {OVERALL: share}
+
+
+@pytest.mark.parametrize("answer", ["", "A", '{"better": 1}', '{"better": "C"}', '{"best": "A"}', '["A"]'])
+def test_an_answer_that_says_nothing_is_unreadable(answer):
+    with pytest.raises(UnreadableAnswer, match="A, B or tie"):
+        PairQuestion().parse(answer)
+
+
+def test_the_judge_by_name_compares_pairs_in_that_mode(server, provider):
+    server.script = brighter
+    given = {**server.options(provider), "provider": provider, "model": "eye-1", "max_calls": 2}
+    judge = load("judge", mode="pairs", **given)
+    assert isinstance(judge, PairJudge) and [judge(RED, DARK, "a"), judge(DARK, RED, "a")] == [1.0, 0.0]
+    assert np.isnan(judge(RED, RED, "a")) and "max_calls=2" in judge.exhausted
+    assert isinstance(load("judge", mode="scores", **given), RubricJudge)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "said"),
+    [
+        ("clip", "pairs", "'pairs' for 'clip'"),
+        ("judge", "pair", "expected 'scores'"),
+        ("judge-edit", "pairs", "source"),
+    ],
+)
+def test_a_mode_that_a_verifier_has_not_is_refused(name, mode, said):
+    with pytest.raises(ValueError, match=said):
+        load(name, mode=mode)
+
+
+def test_a_local_model_compares_pairs(tmp_path):
+    judge = PairJudge("local", write_chat_model(tmp_path / "eye", '{"better":"B"}'), dtype=torch.float32)
+    assert judge(RED, DARK, "word1") == 0.0 and judge.judge.spending.calls == 1
+
+
+def test_a_pair_judge_refuses_what_it_cannot_use(server):
+    with pytest.raises(TypeError, match="max_calls"):
+        PairJudge(make(server), max_calls=3)
+    with pytest.raises(ValueError, match="source"):
+        PairJudge(edit_judge(server, "openai"))
+    with pytest.raises(ValueError, match="provider"):
+        PairJudge("nobody")

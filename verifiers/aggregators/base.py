@@ -68,6 +68,11 @@ class Aggregator(ABC):
         return ()
 
     @property
+    def members(self) -> tuple[Verifier | str, ...]:
+        """The members, those that are names still among them."""
+        return tuple(self._members)
+
+    @property
     def verifiers(self) -> tuple[Verifier, ...]:
         """The members.
 

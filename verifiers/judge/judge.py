@@ -25,7 +25,7 @@ from verifiers.judge.gemini import GeminiEndpoint
 from verifiers.judge.local import LocalEndpoint
 from verifiers.judge.openai import OpenAIEndpoint
 from verifiers.judge.requests import Backoff, run_all
-from verifiers.judge.rubric import EDIT_RUBRIC, OVERALL, RUBRIC, Grades, Rubric, UnreadableAnswer
+from verifiers.judge.rubric import EDIT_RUBRIC, OVERALL, RUBRIC, Grades, Question, Rubric, UnreadableAnswer
 from verifiers.judge.spending import Spending
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,10 @@ ENDPOINTS: dict[str, Callable[..., Endpoint]] = {
 
 @dataclass(frozen=True)
 class _Request:
-    """One image with its prompt, and with its sources where they are shown; equal ones are asked once."""
+    """What is shown and told, such as an image with its prompt, and what is asked; equal ones are asked once."""
 
     content: Content
+    question: Question
 
     @cached_property
     def key(self) -> str:
@@ -187,6 +188,21 @@ class RubricJudge(Verifier):
         with torch.no_grad():
             return self._grades(torch.where(finite[:, None, None, None], images, 0.5).float(), prompts, **needs)
 
+    def ask(self, content: Content, question: Question) -> Grades:
+        """Ask something else than the rubric, within the same caps, and as patiently; an answer is remembered.
+
+        Raises:
+            JudgeError: no request can succeed.
+        """
+        request = _Request(tuple(content), question)
+        found = self._remembered(request.key)
+        self.cache_hits += found is not None
+        if found is None:
+            self.endpoint.ready()
+            [found] = self._ask_all([request])
+        self._told([found])
+        return found
+
     def describe(self) -> dict[str, Any]:
         """Everything that changes scores."""
         return {
@@ -217,10 +233,14 @@ class RubricJudge(Verifier):
                 error.scores = self._values(_in_order(wanted, known))
                 raise
         given = _in_order(wanted, known)
+        self._told(given)
+        return given
+
+    def _told(self, given: Sequence[Grades]) -> None:
+        """Note why a further request would be refused, and log what got no grade."""
         cap = self.spending.cap() if any(grades.capped for grades in given) else ""  # no request is under way now
         self.exhausted = cap and f"the cap {cap} is reached; raise it to grade more"
         self._report(given)
-        return given
 
     def _values(self, grades: Sequence[Grades]) -> Float[Tensor, " batch"]:
         return torch.tensor([given.value(self.chosen) for given in grades], dtype=torch.float32)
@@ -237,7 +257,7 @@ class RubricJudge(Verifier):
         if bool((image == 0.5).all()):
             return None
         # Model and rubric are this object's.
-        return _Request((*shown, encode_png(image, self.max_side), self.rubric.text(prompt)))
+        return _Request((*shown, encode_png(image, self.max_side), self.rubric.text(prompt)), self.rubric)
 
     def _ask_all(self, requests: Sequence[_Request]) -> list[Grades]:
         first: list[Grades] = []
@@ -260,7 +280,7 @@ class RubricJudge(Verifier):
                 answer = self._answer(request, unreadable)
                 if answer.refused:
                     return Grades(reason=f"the model declined to grade it: {answer.refused}")
-                grades = self.rubric.parse(answer.text)
+                grades = request.question.parse(answer.text)
             except RequestFailed as error:
                 reason, asked_wait = error.reason, error.wait
                 if not error.again:
@@ -279,7 +299,7 @@ class RubricJudge(Verifier):
         # At temperature 0 the same seed would give the same unreadable answer.
         seed = None if self.seed is None else self.seed + unreadable
         try:
-            answer = self.endpoint.ask(request.content, self.rubric.schema(), seed)
+            answer = self.endpoint.ask(request.content, request.question.schema(), seed)
         except BaseException as error:  # an interrupt, too, leaves a request that may be billed
             answered = error.answered if isinstance(error, RequestFailed) else isinstance(error, JudgeError)
             self.spending.failed(maybe_billed=not answered)

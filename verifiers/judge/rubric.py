@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from verifiers.arguments import as_string
 
@@ -104,14 +104,12 @@ class Rubric:
         questions = "\n".join(
             f"- {key}: {question}" for key, question in (*self.aspects.items(), (OVERALL, self.overall))
         )
-        # JSON quotes the prompt, so that a line of it can't pass for one of ours; lone surrogates can't be sent.
-        quoted = json.dumps(prompt, ensure_ascii=False).encode("utf-8", "replace").decode()
         # The form shows no number: a model that copies it gives no grade rather than a made-up one.
         value = '{"explanation": "<one sentence>", "score": <number>}' if self.explanations else "<number>"
         form = ", ".join(f'"{key}": {value}' for key in self.keys)
         given = _EDITED if self.edits else _MADE
         return (
-            f"{given}: {quoted}\n"
+            f"{given}: {quoted(prompt)}\n"
             f"Grade each of these from {low} (worst) to {high} (best):\n{questions}\n"
             "Use the whole scale and one decimal place, so that images which differ a little get grades which do.\n"
             f"Answer with one JSON object of this form and nothing else: {{{form}}}"
@@ -120,8 +118,8 @@ class Rubric:
     def schema(self) -> dict[str, Any]:
         """The JSON schema of an answer, in the subset that every provider's structured output takes."""
         number: dict[str, Any] = {"type": "number"}
-        value = _object({"explanation": {"type": "string"}, "score": number}) if self.explanations else number
-        return _object(dict.fromkeys(self.keys, value))
+        value = object_schema({"explanation": {"type": "string"}, "score": number}) if self.explanations else number
+        return object_schema(dict.fromkeys(self.keys, value))
 
     def parse(self, answer: str) -> Grades:
         """Read the grades: the last whole set of them, wherever it stands in the text.
@@ -132,11 +130,11 @@ class Rubric:
         Raises:
             UnreadableAnswer: no whole set, or its grades are off the scale.
         """
-        found = [held for value in _objects(answer) if (held := self._held(value))]
+        found = [held for value in json_objects(answer) if (held := self._held(value))]
         chosen = self._whole(found)
         if chosen is None:
             mended = _mended(answer)
-            chosen = self._whole([] if mended == answer else [self._held(value) for value in _objects(mended)])
+            chosen = self._whole([] if mended == answer else [self._held(value) for value in json_objects(mended)])
         if chosen is None:
             raise UnreadableAnswer(self._lack(found[-1]) if found else _no_grades(answer))
         return Grades(
@@ -157,16 +155,16 @@ class Rubric:
             below: list[Any] = []
             for inner in level:
                 if isinstance(inner, dict):
-                    keys = {_spelt(key): one for key, one in inner.items()}
+                    keys = {spelt(key): one for key, one in inner.items()}
                     graded = {key: one for key, one in keys.items() if key in self.keys}
                     # {"aspect": "originality", "score": 7} names its key by a value
-                    named = [] if graded else [key for one in inner.values() if (key := _spelt(one)) in self.keys]
+                    named = [] if graded else [key for one in inner.values() if (key := spelt(one)) in self.keys]
                     own |= graded or dict.fromkeys(named, inner)
                     below += [] if named else [one for key, one in keys.items() if key not in self.keys]
                 elif isinstance(inner, list):
                     below += inner
                 elif isinstance(inner, str):
-                    below += _objects(inner)
+                    below += json_objects(inner)
             found, level = own | found, below
         return found
 
@@ -187,7 +185,7 @@ class Rubric:
             if key not in held:
                 return f"the answer lacks a grade for {key!r}; it has {sorted(held)}"
             if _number(held[key], self.scale) is None:
-                return f"the grade for {key!r} is {_shortened(repr(held[key]))}; expected a number"
+                return f"the grade for {key!r} is {shortened(repr(held[key]))}; expected a number"
         return "the answer's grades can't be told apart"
 
     def _on_scale(self, key: str, value: Any) -> float:
@@ -243,7 +241,26 @@ EDIT_RUBRIC = Rubric(
 consistency split in two, in our words."""
 
 
-def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
+@runtime_checkable
+class Question(Protocol):
+    """What a judge is asked about one image or several: the form of its answer, and how that is read."""
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of an answer."""
+        ...
+
+    def parse(self, answer: str) -> Grades:
+        """Read it; UnreadableAnswer where it can't be."""
+        ...
+
+
+def quoted(prompt: str) -> str:
+    """A prompt as a JSON string, so that a line of it can't pass for one of ours; lone surrogates can't be sent."""
+    return json.dumps(prompt, ensure_ascii=False).encode("utf-8", "replace").decode()
+
+
+def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object with just these properties, all of them required."""
     required = {"required": list(properties), "additionalProperties": False}
     return {"type": "object", "properties": dict(properties), **required}
 
@@ -261,7 +278,7 @@ def _number(value: Any, scale: Sequence[float | int]) -> float | None:
     return max(-1e9, min(1e9, value)) * 1.0  # a whole number of 400 digits is no float
 
 
-def _spelt(key: Any) -> str:
+def spelt(key: Any) -> str:
     """A key as rubrics write it: "Visual quality" and "visualQuality" are visual_quality."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key) if isinstance(key, str) and len(key) < 100 else ""
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
@@ -273,7 +290,7 @@ def _mended(text: str) -> str:
     return text + "}}" if text.endswith("}") else text
 
 
-def _objects(text: str) -> list[dict[str, Any]]:
+def json_objects(text: str) -> list[dict[str, Any]]:
     """The JSON objects in a text, in order, those inside another left out; line breaks may stand in their texts."""
     decoder = json.JSONDecoder(parse_constant=_refused, strict=False)
     found: list[dict[str, Any]] = []
@@ -292,13 +309,14 @@ def _objects(text: str) -> list[dict[str, Any]]:
 
 
 def _no_grades(answer: str) -> str:
-    return f"the answer holds no JSON object with grades: {_shortened(answer)}"
+    return f"the answer holds no JSON object with grades: {shortened(answer)}"
 
 
 def _refused(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _shortened(text: str, most: int = 120) -> str:
+def shortened(text: str, most: int = 120) -> str:
+    """A text in one line, cut where it is longer."""
     text = " ".join(text[: 4 * most].split())
     return text if len(text) <= most else f"{text[:most]}..."

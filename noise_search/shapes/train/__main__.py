@@ -1,7 +1,7 @@
 """Train the embedded models: `python -m noise_search.shapes.train [STAGE ...] --out DIRECTORY`.
 
-Stages, in order: vae, clip, latents, ddim, flow, aesthetic, vlm, assemble, small, gates. Every stage is a function
-of the seed; interrupted ones continue from their checkpoint. On two cores all of it takes hours.
+Stages, in order: vae, clip, latents, ddim, flow, aesthetic, vlm, assemble, small, tiny, gates. Every stage is a
+function of the seed; interrupted ones continue from their checkpoint. On two cores all of it takes hours.
 """
 
 import argparse
@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from noise_search.shapes import WEIGHTS
-from noise_search.shapes.train import clip, gates, pipelines, vlm
+from noise_search.shapes.train import clip, gates, pipelines, tiny, vlm
 from noise_search.shapes.train.loop import Plan
 
 log = logging.getLogger("noise_search.shapes.train")
-STAGES = ("vae", "clip", "latents", "ddim", "flow", "aesthetic", "vlm", "assemble", "small", "gates")
+STAGES = ("vae", "clip", "latents", "ddim", "flow", "aesthetic", "vlm", "assemble", "small", "tiny", "gates")
 
 
 def main() -> None:
@@ -74,6 +74,8 @@ def run(stage: str, out: Path, weights: Path, seed: int, device: torch.device, s
             encoders = pipelines.text_encoders(weights / "shapes-flow")
             small = pipelines.train_small(out, encoders, seed, device, plan(pipelines.SMALL_FLOW))
             pipelines.save_small(small, weights)
+        case "tiny":
+            tiny.train(out, weights, seed, device, plan(tiny.PLAN))
         case "gates":
             report = gates.report(weights)
             log.info("gates: %s", json.dumps(report, indent=2))

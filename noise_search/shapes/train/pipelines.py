@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer, T5Tokenizer
 
-from noise_search.shapes import DECLARED_VERIFIERS, SMALL, configs
+from noise_search.shapes import DECLARED_VERIFIERS, SMALL, TINY, configs
 from noise_search.shapes.captions import captions
 from noise_search.shapes.render import render
 from noise_search.shapes.scenes import sample_scenes
@@ -324,6 +324,7 @@ def card_of(name: str) -> dict[str, Any]:
         "negative_prompt": "",
         "options": {"max_sequence_length": configs.LENGTH} if flow else {},
         "verifiers": dict(DECLARED_VERIFIERS),
+        "preview": f"../{TINY}",
     }
 
 

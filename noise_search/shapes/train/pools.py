@@ -27,7 +27,7 @@ from noise_search.arguments import first_seed
 from noise_search.comparison.cells import sharing
 from noise_search.comparison.standard_pools import FILE
 from noise_search.disk.files import write_atomically
-from noise_search.engine.scoring import as_images
+from noise_search.engine.scoring import Scorer, as_images
 from noise_search.engine.worker import Batch, LocalWorker, Rows
 from noise_search.engine.x0_predictions import Predictions
 from noise_search.models import load_model
@@ -85,7 +85,7 @@ class Pools:
         for one in verifiers:
             one.load(device)
         self._names = {one.key: one.name for one in verifiers}
-        self._worker, self.sampler = LocalWorker(loaded.sampler, verifiers), loaded.sampler
+        self._worker, self.sampler = LocalWorker(loaded.sampler, Scorer(verifiers)), loaded.sampler
         loaded.sampler.condition(measured_prompts("validation")[0].text)
         self._space = loaded.sampler.space()
         self._predictions = Predictions.of(verifiers, (), self._space).points[self._space.id]

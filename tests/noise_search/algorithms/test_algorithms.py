@@ -9,11 +9,12 @@ import torch
 from scipy import stats
 
 from contracts.algorithm import AlgorithmContract, in_another_process, run, scored_by
-from noise_search import Job, RandomSearch, SearchOverPaths, ZeroOrderSearch, search
-from noise_search.algorithms import Auto, Climb, Halving
+from noise_search import Job, RandomSearch, SearchOverPaths, Variations, ZeroOrderSearch, search
+from noise_search.algorithms import Auto, Climb, EvoSearch, Halving, MonteCarloTreeSearch, TreeSearch
 from noise_search.algorithms.base import Terms
 from noise_search.shapes import EMBEDDED_MODELS
 from samplers import DenoiserSampler, NoiseSpace, ddim
+from samplers.recipe import Recipe
 from tiny.command import PROMPT
 from tiny.search import STUBS, CountingSampler, brightness, contrast, exact_x0, scores, space
 from verifiers.aggregators.ranks import MeanRank, ranks
@@ -32,17 +33,28 @@ DEFAULTS = [
     Climb(warm_start=0.2, children=3, moves=("neighbour",), patience=1, finish=1),
     Climb(moves=("branch",), rungs=(0.2, 0.9)),
     Auto(),
+    TreeSearch(),
+    MonteCarloTreeSearch(select="boltzmann", parallel=3),
+    EvoSearch(starts=(0, 0.5), crossing="mean", repair=True),
     *STUBS,
 ]
-PUBLISHED = [ZeroOrderSearch(literal=True), SearchOverPaths(literal=True)]
+PICKED = Recipe.start("fresh", seed=7).then_run(0, 8, space().id, 1.0)
+NO_BASELINE = [
+    ZeroOrderSearch(literal=True),
+    SearchOverPaths(literal=True),
+    TreeSearch(literal=True),
+    EvoSearch(literal=True),
+    Variations([PICKED], cosine=0.8),
+    Variations([PICKED], move="branch"),
+]
 
 
 @pytest.fixture(scope="module")
 def another_process() -> dict[str, str]:
     """The proposals of every algorithm in a process with another hash seed."""
-    salt, found = in_another_process(*DEFAULTS, *PUBLISHED)
+    salt, found = in_another_process(*DEFAULTS, *NO_BASELINE)
     assert salt != hash("x"), "the processes share a hash seed, so this shows nothing"
-    return {repr(a): proposed for a, proposed in zip(DEFAULTS + PUBLISHED, found, strict=True)}
+    return {repr(a): proposed for a, proposed in zip(DEFAULTS + NO_BASELINE, found, strict=True)}
 
 
 class Contract(AlgorithmContract):
@@ -56,7 +68,7 @@ class TestDefaults(Contract):
     pass
 
 
-@pytest.mark.parametrize("algorithm", PUBLISHED, ids=repr)
+@pytest.mark.parametrize("algorithm", NO_BASELINE, ids=repr)
 class TestPublished(Contract):
     published = True
 
@@ -139,6 +151,12 @@ def test_adaptive_steps_follow_the_share_of_neighbours_that_win():
         best = max([pivot, *children], key=lambda c: (c.score, -c.id))
         pivot, stalled = best, 0 if won else stalled + 1
     assert means > 5
+
+
+def test_the_mean_of_one_neighbour_is_not_run_again():
+    found = run(ZeroOrderSearch(adaptive=True, neighbours=1, patience=2), nfe=400).candidates
+    last = [c.recipe.noise.last["op"] for c in found]
+    assert last.count("neighbour") > 20 and "mean" not in last
 
 
 def test_patience_restarts_from_the_next_fresh_noise_and_the_best_centre_wins():
@@ -336,7 +354,15 @@ def test_the_published_levels_are_refused_on_a_grid_that_starts_below_them():
     [
         (lambda: ZeroOrderSearch(neighbours=0), "neighbours=0 must be at least 1"),
         (lambda: ZeroOrderSearch(neighbours=2.5), "neighbours=2.5 must be a whole number"),
+        (lambda: ZeroOrderSearch(neighbours=None), "neighbours=None stands for nothing"),
+        (lambda: ZeroOrderSearch(chains=None), "chains=None stands for nothing"),
+        (lambda: ZeroOrderSearch(cosine=None), "cosine=None stands for nothing"),
+        (lambda: SearchOverPaths(paths=None), "paths=None stands for nothing"),
+        (lambda: SearchOverPaths(forward=None), "forward=None stands for nothing"),
+        (lambda: Halving(keep=None), "keep=None stands for nothing"),
+        (lambda: Halving(rungs=(0.3, None)), "rungs=None stands for nothing"),
         (lambda: ZeroOrderSearch(cosine=1.0), "cosine=1.0"),
+        (lambda: ZeroOrderSearch(cosine=-0.5, adaptive=True), "cosine=-0.5 must be at least 0 with adaptive=True"),
         (lambda: ZeroOrderSearch(cosine="near"), "cosine='near' is a str; expected a number"),
         (lambda: ZeroOrderSearch(patience=0), "patience=0"),
         (lambda: ZeroOrderSearch(chains=-1), "chains=-1"),

@@ -164,12 +164,20 @@ def test_rungs_follow_the_calibration_and_small_budgets_are_halved():
         ({"children": 1}, "children=1"),
         ({"cosine": 1.0}, "cosine=1.0"),
         ({"moves": ("leap",)}, "must be some of neighbour, branch"),
+        ({"moves": "neighbour,branch"}, r'moves=.neighbour,branch. .* such as "branch" or \["neighbour", "branch"\]'),
+        ({"moves": 5}, "moves=5 must be some of"),
+        ({"moves": [["branch"]]}, "must be some of neighbour, branch"),
         ({"moves": ()}, "must be some of neighbour, branch"),
         ({"patience": 0}, "patience=0"),
         ({"finish": 0}, "finish=0"),
         ({"rungs": (0.5, 0.3)}, "two shares of the steps that rise"),
         ({"rungs": (0.3,)}, "two shares of the steps that rise"),
         ({"rungs": 0.3}, "two shares of the steps that rise"),
+        ({"rungs": (0.3, None)}, "rungs=None stands for nothing"),
+        *(
+            ({name: None}, f"{name}=None stands for nothing")
+            for name in ("warm_start", "children", "cosine", "patience")
+        ),
     ],
 )
 def test_climbs_that_make_no_sense_are_refused(wrong, told):

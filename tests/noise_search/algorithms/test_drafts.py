@@ -57,6 +57,17 @@ def test_the_best_drafts_are_rendered_in_full_from_their_own_noise(algorithm):
     assert {c.recipe.operations[-1]["grid"] for c in order} == {space(DRAFT).id}
 
 
+def test_drafts_that_evaluate_some_steps_of_the_grid_are_charged_for_these():
+    evaluated = (0, 2, 5)
+    result = run(draft_steps=evaluated)
+    drafts = drafts_of(result)
+    assert result.ledger.nfe == 3 * len(drafts) + STEPS * (len(result.candidates) - len(drafts))
+    [grid] = {c.recipe.operations[-1]["grid"] for c in drafts}
+    assert result.settings["grids"][grid] == {"steps": None, "levels": [], "points": list(evaluated)}
+    assert grid == CountingSampler(STEPS).space(points=evaluated).id
+    assert result.best.finished and result.schedule == run(draft_steps=range(0, 6, 2)).schedule
+
+
 def test_drafts_walk_random_searchs_stream_from_noise_0_and_score_as_plain_runs_of_so_many_steps():
     result = run(nfe=100)
     plain = run(CountingSampler(DRAFT), candidates=len(drafts_of(result)), nfe=None, draft_steps=None)

@@ -1,18 +1,20 @@
 """Halving against an independent account of it, and what `auto` chooses."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noise_search import ALGORITHMS, Job
+from noise_search import ALGORITHMS, Evaluation, Job
 from noise_search.algorithms import Auto, Halving, RandomSearch
 from noise_search.algorithms.base import Terms
 from noise_search.algorithms.knowledge import Calibration, ModelFacts, VerifierFacts
+from noise_search.choosing.sets import cosine_distances, shown_by, unexplained, worth
 from noise_search.engine.recorded import Ladder, bare_space, search_recorded
-from tiny.search import CountingSampler, brightness, contrast, toy_search
+from tiny.search import CountingSampler, brightness, contrast, told, toy_search
 from verifiers import FunctionVerifier, MeanZ
 from verifiers.aggregators.ranks import Single
 
@@ -237,3 +239,66 @@ def test_a_target_score_needs_no_eight_finished_ones_where_the_first_rung_is_the
     assert toy_search(algorithm="auto", **asked).stop_reason == "budget spent"
     with pytest.raises(ValueError, match="has them after 8 finished candidates, and only 6 are sure"):
         toy_search(algorithm="random", **asked | {"nfe": 48})
+
+
+def test_a_set_of_no_diversity_is_the_best_and_the_default_knows_no_sets():
+    found = [toy_search(algorithm=one, nfe=96) for one in (Halving(finish=4), Halving(finish=4, diversity=0.0))]
+    assert told(found[0])["candidates"] == told(found[1])["candidates"]
+    assert Halving().diversity is None
+
+
+def test_a_rung_lets_the_set_go_on_that_is_best_by_scores_and_thumbnails():
+    """Every pair and triple of the rows is tried, in place of insertion and swaps."""
+    space = Terms(bare_space(8), 8 * 8).space
+    cells = np.array([[0, 9, 0], [0, 0, 9], [9, 0, 9], [50, 50, 0], [0, 90, 99]], np.uint8)
+    states = replace(space.fresh(range(5)), step=4)
+    components = {"v": np.array([5.0, 4.0, np.nan, 3.0, 2.0])}
+    evaluation = Evaluation(tuple(range(5)), states, {}, components, thumbnails=cells)
+
+    class Seen:
+        def rank(self, pool):
+            return [0, 1, 3, 4, 2]
+
+        def values(self, pool):
+            return pool.components["v"]
+
+    rows = [0, 1, 3, 4]
+    quality = evaluation.components["v"][rows]
+    distance = cosine_distances(unexplained(shown_by(cells[rows]), quality))
+    for count in (2, 3):
+        best = max(combinations(range(4), count), key=lambda some: worth(some, quality, distance, 2.0))
+        order = Halving(finish=count, diversity=2.0)._order(Seen(), evaluation, count)
+        assert order[:count] == [rows[one] for one in best] and order[-1] == 2 and sorted(order) == list(range(5))
+
+
+def test_thumbnails_come_back_where_they_are_asked_for():
+    seen: list[Evaluation] = []
+
+    class Looking:
+        name, whole_calls = "looking", False
+
+        def plan(self, problem):
+            for asked in (True, False):
+                seen.extend((yield Job(problem.fresh(2), 4, thumbnails=asked)))
+            yield Job(seen[0].states, problem.space.end)
+
+    toy_search(algorithm=Looking(), nfe=48, batch_size=4)
+    assert seen[0].thumbnails.shape == (2, 192) and seen[0].thumbnails.dtype == np.uint8 and seen[1].thumbnails is None
+    assert seen[0][[1]].thumbnails.tolist() == [seen[0].thumbnails[1].tolist()]
+    with pytest.raises(ValueError, match="thumbnails=True"):
+        Job(seen[0].states, 6, score=False, thumbnails=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"diversity": 1.5}, ValueError, "finish=4"),
+        ({"diversity": 1.5, "finish": 1}, ValueError, "finish=1"),
+        ({"diversity": -1, "finish": 4}, ValueError, "diversity=-1"),
+        ({"diversity": float("inf"), "finish": 4}, ValueError, "finite"),
+        ({"diversity": "1", "finish": 4}, TypeError, "number"),
+    ],
+)
+def test_a_diversity_that_makes_no_sense_is_refused(options, error, said):
+    with pytest.raises(error, match=said):
+        Halving(**options)

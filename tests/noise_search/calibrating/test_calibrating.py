@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from noise_search import Calibration, CalibrationResult, Halving, calibrate, compare
+from noise_search import Calibration, CalibrationResult, Halving, RandomSearch, SeedPrior, calibrate, compare
 from noise_search.algorithms.base import Job, Terms
 from noise_search.calibrating.measuring import Scores, default_looks, default_moves
 from noise_search.calibrating.statistics import calibration, rank_correlation, rises, slopes
@@ -199,6 +199,14 @@ def test_a_file_keeps_the_calibrations_of_others_and_what_is_none(tmp_path):
     json.loads(file.read_text(), parse_constant=pytest.fail)  # no NaN in it
 
 
+@pytest.mark.parametrize("wrong", [{"correlations": 5}, {"version": "new"}, {"scores": 3}, {"errors": [1]}])
+def test_a_damaged_file_is_refused_by_its_name(wrong, tmp_path):
+    file = tmp_path / "damaged.json"
+    file.write_text(json.dumps({"model": "m", "verifier": "v", "steps": 4, "correlations": {}, **wrong}))
+    with pytest.raises(ValueError, match=r"damaged.json can't be read as a calibration"):
+        toy_search(nfe=24, calibration=file)
+
+
 def test_a_picture_shows_each_verifier_and_where_halving_begins_to_trust():
     found = measured(verifier=[brightness, contrast])
     axes = found.plot().axes[0]
@@ -345,3 +353,8 @@ def test_nothing_is_foretold_where_nothing_is_known():
     assert toy_search(sampler, **asked).prediction is None
     assert toy_search(sampler, **asked, algorithm="zero-order", target_score=1.0).prediction is None
     assert toy_search(sampler, candidates=4, target_score=1.0).prediction is None
+    found = {"random": RandomSearch(), "halving": Halving(), "other rungs": Halving(rungs=(0.25,), keep=0.2)}
+    told = {name: toy_search(sampler, **asked, algorithm=one, target_score=0.0) for name, one in found.items()}
+    assert {name for name, one in told.items() if one.prediction is not None} == {"random", "halving"}
+    chosen = SeedPrior(known[0].model, known[0].verifier, known[0].steps, {7: 1.0}, 12, 0.9)
+    assert toy_search(sampler, **asked, algorithm="random", target_score=0.0, prior=chosen).prediction is None

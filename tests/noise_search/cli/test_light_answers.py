@@ -22,16 +22,20 @@ except SystemExit as ended:
 print(json.dumps([code, [name for name in {heavy} if name in sys.modules]]))
 """
 COMMANDS = ("generate", "replay", "score", "compare", "bench", "calibrate", "list")
+OF_RUNS = ("list", "show", "resume", "export", "sheet")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--version"], [f"noise-search {noise_search.__version__}"]),
-        (["--help"], [*COMMANDS, "--version"]),
+        (["--help"], [*COMMANDS, "studio", "runs", "--version"]),
         *([[command, "--help"], ["--format"]] for command in COMMANDS),
+        (["studio", "--help"], ["--port"]),
+        (["runs", "--help"], list(OF_RUNS)),
+        *([["runs", command, "--help"], ["--help"]] for command in OF_RUNS),
     ],
-    ids=["version", "help", *COMMANDS],
+    ids=["version", "help", *COMMANDS, "studio", "runs", *(f"runs-{command}" for command in OF_RUNS)],
 )
 def test_help_and_version_import_nothing_heavy(arguments, words):
     done = subprocess.run(

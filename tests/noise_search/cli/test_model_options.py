@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from noise_search import compare, search
 from noise_search.cli.app import app
-from noise_search.cli.options import of_model
+from noise_search.cli.options import OfModel
 from tiny.pipelines import tiny
 from tiny.search import brightness
 
@@ -152,16 +152,16 @@ def test_a_comparison_with_an_image_goes_on_with_the_same(tmp_path):
 
 def test_values_have_the_types_of_the_signature():
     typed = ["original_size=[64, 48]", "prompt_2=2024", "clip_skip=2", "guidance_rescale=0.7", "ip_adapter_image=a.png"]
-    found = of_model("sdxl", model_option=typed)["model_options"]
+    found = OfModel(model_option=typed).given("sdxl")["model_options"]
     assert found.pop("ip_adapter_image").size == (16, 16)
     assert found == {"original_size": (64, 48), "prompt_2": "2024", "clip_skip": 2, "guidance_rescale": 0.7}
 
 
 def test_pictures_are_opened_upright_and_several_are_a_list():
-    assert of_model("sd-image", image=["sideways.png"])["model_options"]["image"].size == (16, 24)
-    [first, second] = of_model("sd-controlnet", control_image=["a.png", "b.png"])["model_options"]["image"]
+    assert OfModel(image=["sideways.png"]).given("sd-image")["model_options"]["image"].size == (16, 24)
+    [first, second] = OfModel(control_image=["a.png", "b.png"]).given("sd-controlnet")["model_options"]["image"]
     assert first == drawn(0) and second == drawn(1)
 
 
 def test_what_is_not_given_is_left_out():
-    assert of_model("sd", steps=3, lora=None, image=None, strength=None) == {"steps": 3}
+    assert OfModel().given("sd", steps=3, width=None) == {"steps": 3}

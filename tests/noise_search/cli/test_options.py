@@ -11,6 +11,7 @@ from noise_search.cli.options import assignment, configured_algorithm, configure
 from noise_search.resolve import Named
 from tiny.command import PROMPT
 from tiny.command import run as command
+from tiny.search import toy_search
 
 
 def test_options_of_an_algorithm_become_the_object():
@@ -31,7 +32,7 @@ def test_options_of_an_algorithm_become_the_object():
         ),
         ("zero-order", ["neighbours"], "option 'neighbours' has no value"),
         ("zero-order", ["neighbours=many"], "neighbours='many' must be a whole number"),
-        ("random", ["n=3"], "algorithm 'random' takes no options"),
+        ("random", ["n=3"], "unknown option of algorithm 'random':"),
         ("paths", ["start=2"], "start=2 must be between 0 and 1"),
     ],
 )
@@ -50,6 +51,8 @@ def test_the_command_says_how_the_budget_was_spent(tmp_path):
     drafts = ("--draft-steps", "2", "--out", str(tmp_path / "drafts"))
     wrong = command("generate", PROMPT, "--algorithm", "paths", *drafts)
     assert wrong.returncode == 2 and "stops at grid points inside trajectories" in wrong.stderr.splitlines()[-1]
+    cached = ("--draft-steps", "0,5,10", "--nfe", "120", "--out", str(tmp_path / "cached"))
+    assert "of 3 steps" in command("generate", PROMPT, "--algorithm", "random", *cached).stdout
 
 
 @pytest.mark.parametrize(
@@ -139,8 +142,12 @@ def test_runs_are_numbered_and_never_replaced_unasked(tmp_path, monkeypatch):
         done = runner.invoke(app, small)
         assert done.exit_code == 0, done.output
         assert (tmp_path / "runs" / number / "best.png").exists()
-    refused = runner.invoke(app, [*small, "--out", "runs/0001"])
-    assert (
-        refused.exit_code == 2 and "holds a search: give a new one, or overwrite=True (--overwrite)" in refused.output
-    )
-    assert runner.invoke(app, [*small, "--out", "runs/0001", "--overwrite"]).exit_code == 0
+    more = [*small, "--seed", "1", "--out", "runs/0001"]
+    refused = runner.invoke(app, more)
+    assert refused.exit_code == 2 and "seeds[0] is 1 here, 0 recorded: give another directory" in refused.output
+    assert runner.invoke(app, [*more, "--overwrite"]).exit_code == 0
+
+
+def test_a_judge_of_pairs_is_no_verifier_of_a_search():
+    with pytest.raises(ValueError, match="'judge' with mode='pairs' scores no image by itself"):
+        toy_search(candidates=2, verifier=Named("judge", {"mode": "pairs"}))

@@ -28,6 +28,7 @@ from noise_search.comparison.statistics.means import differences, means
 from noise_search.comparison.statistics.multiplier import multipliers
 from noise_search.comparison.statistics.transfer import transfers
 from noise_search.comparison.store import SAVED, Store
+from noise_search.disk.journal import Journal
 from tiny import made_up
 from tiny.pipelines import tiny
 from tiny.search import CountingSampler, brightness, contrast
@@ -85,10 +86,10 @@ def noises(found, seed=0):
 
 
 def rewrite(directory, change):
-    """Let `change` turn the lines of a directory's records, as JSON, into others."""
-    file = directory / "records.jsonl"
-    lines = change([json.loads(line) for line in file.read_text().splitlines()])
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    """Let `change` turn the lines of a directory's records, as JSON, into others, as of an earlier version."""
+    journal = Journal(directory, "records.jsonl")
+    lines = change(journal.lines(dict))
+    journal.file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def scorer(name, version="1", of=lambda images, prompts: images.amax((1, 2, 3))):

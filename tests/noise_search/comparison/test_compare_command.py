@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from noise_search import RandomSearch, ZeroOrderSearch
 from noise_search.cli.app import app
-from noise_search.cli.options import configured_algorithms, seeds
+from noise_search.cli.options import configured_algorithms, many_or_these
 from noise_search.comparison.comparison import Comparison
 
 
@@ -87,9 +87,9 @@ def test_options_name_their_algorithm_where_there_are_several():
 
 
 def test_seeds_are_a_number_or_several():
-    assert seeds("3") == 3 and seeds("0,1000") == [0, 1000] and seeds("7,") == [7]
+    assert [many_or_these(one, "seeds") for one in ("3", "0,1000", "7,")] == [3, [0, 1000], [7]]
     with pytest.raises(ValueError, match="seeds 'two' must be whole numbers with commas between, such as 3, how many"):
-        seeds("two")
+        many_or_these("two", "seeds")
 
 
 def test_an_early_interruption_ends_with_130_and_no_figures(monkeypatch, tmp_path, caplog):

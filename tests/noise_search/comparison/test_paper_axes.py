@@ -51,6 +51,7 @@ def test_every_axis_asks_for_what_compare_takes(scripts):
             assert axis.cost(run, 20) > 0
 
 
+@pytest.mark.slow
 def test_points_are_means_over_the_searches_that_all_curves_have(scripts, ran):
     axis, place = ran
     more = Comparison.read(place / "3-steps")
@@ -67,6 +68,7 @@ def test_points_are_means_over_the_searches_that_all_curves_have(scripts, ran):
     assert point.score.value == pytest.approx(sum(scores) / 6)
 
 
+@pytest.mark.slow
 def test_an_axis_is_reported_as_table_figure_and_csv(scripts, ran, tmp_path):
     axis, place = ran
     found = scripts["report"].points(axis, place)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from noise_search.diagnosis.noise import NORM_LIMIT, RISK, noise_checks
+from noise_search.diagnosis.noise import LEAST_WHITENESS, NORM_LIMIT, RISK, noise_checks
 from samplers.space import seeded_noise
 
 AXES = ("channel", "height", "width")
 SHAPE = (4, 16, 16)
-NORM, MEANS = "|x|^2 / D", "channel means"
+NORM, MEANS, WHITE = "|x|^2 / D", "channel means", "cosine to repaired noise"
 LAGS = ("lag-1 correlation along height", "lag-1 correlation along width")
 LOWEST = "power 0 to 0.0625 cycles/pixel"
 HIGHEST = "power above 0.25 cycles/pixel"
@@ -90,12 +90,12 @@ def test_one_slow_wave_has_its_power_in_the_lowest_octave():
 def test_each_fault_fails_its_own_check(seed):
     noise = seeded_noise(seed, SHAPE)
     assert failed(noise) == set()
-    assert {NORM, HIGHEST} <= failed(1.2 * noise)
+    assert {NORM, HIGHEST} <= failed(1.2 * noise) and WHITE not in failed(1.2 * noise)
     assert NORM in failed(0.8 * noise)
     assert MEANS in failed(noise + 0.3)
     blurred = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(noise[None], (1, 1, 1, 1), "circular"), 3, 1)[0]
     blurred *= (noise.numel() / blurred.square().sum()).sqrt()
-    assert {*LAGS, HIGHEST} <= failed(blurred) and NORM not in failed(blurred)
+    assert {*LAGS, HIGHEST, WHITE} <= failed(blurred) and NORM not in failed(blurred)
 
 
 def test_scale_moves_no_correlation_and_a_shift_no_octave():
@@ -116,12 +116,14 @@ def test_the_norm_is_held_to_three_deviations_and_the_others_share_one_risk():
     assert checks(noise * math.sqrt(1 + edge - 1e-6))[NORM].passed
     assert not checks(noise * math.sqrt(1 + edge + 1e-6))[NORM].passed
     found = checks(seeded_noise(0, SHAPE))
-    others = [one for name, one in found.items() if name != NORM]
+    assert found[WHITE].passed == (found[WHITE].value >= LEAST_WHITENESS)
+    others = [one for name, one in found.items() if name not in (NORM, WHITE)]
     assert all(one.passed == (one.tail >= RISK / len(others)) for one in others)
 
 
 def test_only_what_the_axes_allow_is_checked():
     assert checks(seeded_noise(0, (64, 8)), ("token", "channel")).keys() == {NORM, MEANS}
+    assert checks(seeded_noise(0, (128, 8)), ("token", "channel")).keys() == {NORM, WHITE, MEANS}
     clip = seeded_noise(0, (4, 3, 16, 16))
     assert checks(clip, ("channel", "frame", "height", "width")).keys() == checks(clip[:, 0]).keys()
     with pytest.raises(ValueError, match="one axis per name"):

@@ -1,14 +1,24 @@
 """The driver on a closed-form model: budget, fairness, prompts in lockstep, limits and early ends."""
 
+import json
 import re
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
 import noise_search
-from noise_search import AllCandidatesFailed, prompt_sets, search
+from noise_search import (
+    AllCandidatesFailed,
+    Climb,
+    Halving,
+    RandomSearch,
+    SearchOverPaths,
+    prompt_sets,
+    search,
+)
 from noise_search.algorithms.base import Job
 from noise_search.engine.progress import _left
 from tiny.search import CountingSampler, TreeSearch, brightness, contrast, exact_x0, raising, scores, toy_search
@@ -194,7 +204,7 @@ def test_progress_goes_to_standard_error_and_moves_within_a_micro_batch(capsys):
     toy_search(CountingSampler(4, slow), candidates=4, batch_size=2, progress=True)
     shown = capsys.readouterr()
     assert shown.out == ""
-    for words in ("16 NFE, random: up to 4 candidates of 4 steps", "brightness@", "best 0."):
+    for words in ("16 NFE, random: up to 4 candidates of 4 steps", "verifier brightness", "best 0."):
         assert shown.err.count(words) >= 1
     seen = [int(n) for n in re.findall(r"(\d+)/16 NFE", shown.err)]
     assert seen == sorted(seen) and {2, 4, 6, 8, 12} <= set(seen)
@@ -280,6 +290,36 @@ def test_a_description_that_is_no_json_is_found_before_anything_is_computed():
 def test_numpys_integers_are_settings_like_any_other(tmp_path):
     result = run(seed=np.int64(3), nfe=np.int64(16), batch_size=np.int32(2), top_k=np.int64(1))
     assert result.save(tmp_path)["result"].exists() and result.first.seed == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"algorithm": Climb(finish=np.int64(2), children=np.int64(3), rungs=(np.float32(0.3), np.float32(0.5)))},
+        {"algorithm": Halving(finish=np.int64(2))},
+        {"algorithm": SearchOverPaths(paths=np.int64(2))},
+        {"algorithm": RandomSearch(), "draft_steps": np.int64(4), "draft_renders": np.int64(2)},
+        {"algorithm": RandomSearch(), "verifier": "aesthetic", "target_score": np.float32(9)},
+    ],
+    ids=lambda options: repr(options["algorithm"]),
+)
+def test_options_and_targets_of_numpy_are_written(options, tmp_path):
+    asked = {"verifier": brightness, "candidates": 10, "steps": 20, "progress": False}
+    result = search("a red circle", **asked | options)
+    schedule = json.loads(result.save(tmp_path)["result"].read_text())["algorithm"]["schedule"]
+    assert schedule == result.settings["algorithm"]["schedule"]
+
+
+def test_a_description_that_is_no_json_ends_before_anything_is_computed():
+    @dataclass(frozen=True)
+    class Told(RandomSearch):
+        def describe(self, terms):
+            return {"sampler": object()}
+
+    sampler = CountingSampler()
+    with pytest.raises(TypeError, match=r"describe\(\) of algorithm 'random' tells <object.* expected plain JSON"):
+        run(sampler, algorithm=Told())
+    assert sampler.rows == 0
 
 
 def test_judges_see_the_first_the_top_and_every_best_and_never_steer():

@@ -166,3 +166,9 @@ def test_a_target_that_could_never_be_applied_is_refused(options):
 def test_a_target_in_z_scores_is_applied_once_they_are_absolute():
     result = run(verifier=[brightness, contrast], candidates=20, target_score=-100)
     assert result.stop_reason == "target score -100 reached" and len(result.candidates) >= 8
+
+
+@pytest.mark.parametrize("target", [float("inf"), float("-inf"), float("nan")])
+def test_a_target_is_a_finite_number_as_json_has_no_other(target):
+    with pytest.raises(ValueError, match=f"target_score={target} must be"):
+        run(candidates=2, target_score=target)

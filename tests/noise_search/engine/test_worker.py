@@ -10,6 +10,7 @@ from noise_search import SearchOutOfMemory, SearchOverPaths, ZeroOrderSearch, se
 from noise_search.algorithms.base import Job
 from noise_search.engine import driver
 from noise_search.engine.evaluator import Evaluator, Work
+from noise_search.engine.scoring import Scorer
 from noise_search.engine.worker import Batch, BatchStopped, Done, LocalWorker, Rows, Spent
 from noise_search.results.ledger import Ledger
 from tiny.search import STUBS, CountingSampler, brightness, contrast, space
@@ -162,7 +163,7 @@ def test_a_batch_says_what_it_cost_when_its_verifier_fails():
     sampler = CountingSampler()
     noise = space().fresh([0, 1, 2, 3])
     with pytest.raises(BatchStopped) as stopped:
-        LocalWorker(sampler, [FunctionVerifier(broken)]).run(Batch(Rows.of(noise), PROMPTS * 2, END))
+        LocalWorker(sampler, Scorer([FunctionVerifier(broken)])).run(Batch(Rows.of(noise), PROMPTS * 2, END))
     found = stopped.value
     assert isinstance(found.error, ValueError) and found.denoised and found.spent.denoiser_rows == sampler.rows
     assert found.spent.seconds.keys() == {"denoise", "decode", "verify"}

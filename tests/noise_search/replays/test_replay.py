@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from noise_search import RandomSearch, Replay, SearchOverPaths, ZeroOrderSearch, replay, search
+from noise_search import BFS, RandomSearch, Replay, SearchOverPaths, ZeroOrderSearch, replay, search
 from noise_search.algorithms.base import Job
 from noise_search.replays.reading import read
 from noise_search.shapes import EMBEDDED_MODELS
@@ -97,7 +97,7 @@ def check_all(result, had, model):
 
 
 PATHS = SearchOverPaths(paths=2, branches=2)
-ALGORITHMS = [RandomSearch(), ZeroOrderSearch(neighbours=2, patience=1, chains=2), PATHS, Chains(), *STUBS]
+ALGORITHMS = [RandomSearch(), BFS(), ZeroOrderSearch(neighbours=2, patience=1, chains=2), PATHS, Chains(), *STUBS]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: repr(a)[:40])
@@ -250,6 +250,8 @@ def test_everything_there_is_to_say_is_said(saved):
         "noise of seed 1, then 6 neighbours in turn at cosine 0.95 (seeds 0, 1, 2, 3, ... 5), "
         "then a new random stream (seed 9), then steps 0 to 8, eta 0.5"
     )
+    glass = Recipe.start("fresh", seed=1).then_run(0, 8, "g", 0.4, inner=4)
+    assert in_words(glass) == "noise of seed 1, then steps 0 to 8, rho 0.4 by 4 evaluations over 4"
 
 
 def edited(file, folder, **changes):
@@ -385,6 +387,7 @@ NESTED = json.loads("[" * 600 + "]" * 600)
         ({"environment__torch": NESTED}, "settings of more than 32 levels"),
         ({"grids": {"abc": {"steps": 5 * 10**7, "levels": []}}}, "has 50000000 for steps"),
         ({"grids": {"abc": {"steps": None, "levels": [0.5] * 10**6}}}, "for the length of levels"),
+        ({"grids": {"abc": {"steps": None, "levels": [], "points": "0,4"}}}, "points '0,4' for grid abc"),
         ({"model__eta": float("nan")}, r"eta must be in \[0, 1\]"),
         ({"model__eta": 7.0}, r"eta must be in \[0, 1\]"),
         ({"model__eta": "all"}, "has settings that its model can't run"),

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from diffusers import DiffusionPipeline
@@ -21,7 +23,7 @@ from noise_search.shapes import EMBEDDED_MODELS
 from noise_search.version import __version__
 from samplers import Recipe
 from tiny.command import PROMPT
-from tiny.search import CountingSampler, contrast, toy_search
+from tiny.search import CountingSampler, brightness, contrast, toy_search
 
 MODELS = sorted(EMBEDDED_MODELS)
 
@@ -102,7 +104,7 @@ def test_awkward_prompts_survive_a_png(prompt, tmp_path):
     paths = result.save(tmp_path)
     with Image.open(paths["best"]) as image:
         assert json.loads(image.text["noise_search"])["prompt"] == prompt
-        assert len(image.text["parameters"].split("\n")) == 2
+        assert len(image.text["parameters"].split("\n")) == 3
         assert all(len(text.encode()) < 2**16 for text in image.text.values())
     again = replay(paths["best"], model=CountingSampler(), progress=False)
     assert again.prompt == prompt and again.difference <= 1.001 / 255
@@ -209,13 +211,31 @@ def test_the_umask_decides_who_may_read(tmp_path):
     assert {stat.S_IMODE(path.stat().st_mode) for path in paths.values()} == {0o600}
 
 
+def test_candidates_are_a_table_by_candidate():
+    first = toy_search(candidates=4, judges=[contrast], top_k=1, algorithm="zero-order")
+    second = toy_search(prompt="another", candidates=3, verifier=[brightness, contrast])
+    table = first.to_pandas()
+    assert list(table.columns) == [
+        *("prompt", "id", "seed", "step", "finished", "draft", "nfe", "score"),
+        *("score:brightness", "judge:contrast", "failure"),
+    ]
+    assert table["score"].tolist() == [c.score for c in first.candidates]
+    assert [None if value is pandas.NA else value for value in table["seed"]] == [c.seed for c in first.candidates]
+    judged = [c.judges.get(next(iter(first.best.judges)), np.nan) for c in first.candidates]
+    assert np.array_equal(table["judge:contrast"], judged, equal_nan=True) and np.isnan(judged).any()
+    both = pandas.concat([table, second.to_pandas()])
+    assert both.groupby("prompt")["nfe"].max().to_dict() == {"a prompt": 32, "another": 24}
+    assert {"score:brightness", "score:contrast"} <= set(both.columns)
+
+
 def test_notebooks_show_escaped_texts_and_small_pictures():
     options = {"judges": [contrast], "candidates": 5, "top_k": 3}
     dark = toy_search(verifier=lambda images, prompts: -images.mean((1, 2, 3)), **options)
     assert dark.best.id != dark.first.id, "or there is nothing to set side by side"
     shown = dark._repr_html_()
     assert shown.count("<img ") == shown.count('alt="') == 2 + sum(c.pixels is not None for c in dark.top(8))
-    assert len(shown) < 200_000
+    assert len(shown) < 200_000 and set(re.findall(r"<img [^>]*width:(\d+)px", shown)) == {"320", "256"}
+    assert shown.count("image-rendering:pixelated") == shown.count("<img ")
     assert all(word in shown for word in ("one sample", "winner", "40 of 40 NFE", "judge contrast", "seed 0"))
     assert "winner, the plain sample" in toy_search(candidates=1)._repr_html_()
     wicked = toy_search(prompt="<script>x</script>\"'", candidates=2)
