@@ -63,7 +63,8 @@ class Climb:
         cosine: between the first neighbours and their parent, in (0, 1).
         moves: "neighbour", "branch" or both; None for both, and for branches alone where a neighbour keeps less than
             .15 of its parent's score by the calibration.
-        patience: rounds without gain after which a move goes on with the best candidate that it hasn't tried.
+        patience: rounds without gain after which a move leaves its parent. It goes on with the best candidate that it
+            hasn't tried, after a gain, too.
         finish: how many are finished; None for 2, and 3 from 40 whole trajectories on.
         rungs: shares of the steps, in (0, 1), the early and the late; None as above.
 
@@ -158,8 +159,7 @@ class Climb:
         if not 0 < early < late < end or not self._able(terms):
             return None
         finish = self.finish or (3 if nfe >= _LARGE * end else 2)
-        leaves = sorted({round(share * end) for share in _LEAVES} & set(range(1, late)))
-        course = Course(early, late, tuple(leaves), finish)
+        course = Course(early, late, _leaves(end, early, late), finish)
         spare = nfe - finish * (end - late) - (end - early if terms.baseline else 0)
         begun = 0
         while course.cost(begun + 1) <= self.warm_start * spare:
@@ -171,7 +171,8 @@ class Climb:
         kept = None if terms.calibration is None else terms.calibration.neighbours_keep
         rough = kept is not None and kept < _KEPT and terms.model.can_mix
         asked = self.moves or ((BRANCH,) if rough else MOVES)
-        return tuple(name for name in asked if name == NEIGHBOUR or terms.model.can_mix)
+        leave = terms.model.can_mix and bool(_leaves(terms.space.end, *self._points(terms)))
+        return tuple(name for name in asked if name == NEIGHBOUR or leave)
 
     def _points(self, terms: "Terms | Problem") -> tuple[int, int]:
         end, known = terms.space.end, terms.calibration
@@ -180,6 +181,15 @@ class Climb:
             early = known.first_above(Halving.TRUSTED) or early
             late = known.first_above(self.SURE) or late
         return early, late
+
+
+def _leaves(end: int, early: int, late: int) -> tuple[int, ...]:
+    """Grid points at which branches leave, rising: what they show at a rung stems from before their last step there,
+    so that one which leaves a step before it shows what its parent does; such points move forward by one."""
+    blind = (early - 1, late - 1)
+    wanted = (round(share * end) for share in _LEAVES)
+    seen = (next((at for at in range(one, 0, -1) if at not in blind), 0) for one in wanted if one < late)
+    return tuple(sorted({*seen} - {0}))
 
 
 @dataclass
@@ -310,9 +320,9 @@ class _Move:
         able = [one for one in alive if (0 in one.points if self.name == NEIGHBOUR else max(one.points, default=0))]
         if self.idle >= self.asked.patience:
             self._begin()
-            able = [one for one in able if one.id not in self.tried] or able
         if self.idle == 0 or self._parent not in able:
-            self._parent = able[0] if able else None
+            untried = [one for one in able if one.id not in self.tried]
+            self._parent = next(iter(untried or able), None)
         return self._parent is not None
 
     def propose(self, problem: Problem, count: int) -> State:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from noise_search.algorithms import Auto, Climb, Halving
 from noise_search.algorithms.base import Terms
+from noise_search.algorithms.climb import _leaves
 from noise_search.algorithms.knowledge import Calibration, ModelFacts
 from noise_search.engine.recorded import bare_space
 from samplers.replay import replay
@@ -49,15 +50,14 @@ def test_neighbours_are_of_the_best_at_a_distance_that_follows_their_success(see
 
     begun, alive = race(result.settings["algorithm"]["schedule"]["begun"])
     assert [moves(c)[0]["seed"] for c in begun] == list(range(seed, seed + len(begun)))
-    sine, idle, tried, parent, rounds, restarts = math.sqrt(1 - 0.9**2), 0, [], None, 0, 0
+    sine, idle, tried, parent, rounds = math.sqrt(1 - 0.9**2), 0, [], None, 0
     left = [c for c in result.candidates if c.step == early and not c.finished][len(begun) :]
     while left:
         alive = better(alive, 16)
         if idle == 2:
-            fresh = [c for c in alive if c.id not in tried] or alive
-            parent, idle, sine, restarts = fresh[0], 0, math.sqrt(1 - 0.9**2), restarts + 1
-        elif idle == 0 or parent not in alive:
-            parent = alive[0]
+            idle, sine = 0, math.sqrt(1 - 0.9**2)
+        if idle == 0 or parent not in alive:
+            parent = next(iter([c for c in alive if c.id not in tried] or alive))
         count = sum(moves(c)[:-1] == moves(parent) for c in left[:5])
         assert count >= 2 and all(moves(c)[-1]["op"] == "neighbour" for c in left[:count])
         cosines = [moves(c)[-1]["cosine"] for c in left[:count]]
@@ -124,6 +124,24 @@ def test_the_move_that_gains_more_is_taken_more_often():
 def test_an_ensemble_is_climbed_by_what_its_warm_start_refers_to():
     result = toy_search(algorithm=Climb(), nfe=400, verifier=[brightness, contrast])
     assert result.absolute and result.best.finished and np.isfinite(scores(result)).any()
+
+
+@given(steps=st.integers(2, 60), data=st.data())
+def test_no_branch_leaves_where_its_rung_shows_what_its_parent_shows(steps, data):
+    early = data.draw(st.integers(1, steps - 1))
+    late = data.draw(st.integers(early, steps - 1))
+    leaves = _leaves(steps, early, late)
+    assert list(leaves) == sorted({*leaves}) and not {0, early - 1, late - 1} & {*leaves}
+    assert all(0 < at < late for at in leaves)
+
+
+@pytest.mark.parametrize("steps", [8, 10, 20, 30])
+def test_children_by_branches_are_told_apart(steps):
+    sampler = CountingSampler(steps=steps, fn=gaussian_x0)
+    result = toy_search(sampler, algorithm=Climb(moves=("branch",)), candidates=24)
+    children = [c for c in result.candidates if not c.finished and "branch" in c.recipe.to_json()]
+    assert len(children) > 10 and len({c.score for c in children}) == len(children)
+    assert not {c.score for c in children} & {c.score for c in result.candidates if c not in children}
 
 
 @given(nfe=st.integers(1, 80), steps=st.integers(1, 40), share=st.floats(0.05, 0.95), baseline=st.booleans())
