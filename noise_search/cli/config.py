@@ -131,16 +131,18 @@ def _of_run(run: Path) -> dict[str, Any]:
     import torch
 
     from noise_search.disk.run import RunFiles
-    from noise_search.engine.manifest import read
+    from noise_search.engine.manifest import read, recorded
 
     manifest = RunFiles(run).manifest()
     if not manifest:
         raise ValueError(f"{str(run)!r} holds no run (it has no run.json): expected a TOML file or a run's directory")
-    seeds = sorted({*manifest["seeds"]})
-    found: dict[str, Any] = {"prompt": manifest["prompts"], "seed": seeds[0], "nfe": manifest["nfe"]}
-    if len(seeds) > 1:
-        raise ValueError(f"the prompts of {str(run)!r} have seeds of their own, which no options say: use load()")
-    for name, written in manifest["call"].items():
+    asked, prompts = recorded(manifest), manifest["prompts"]
+    if len(prompts) > 1:  # to the command these are searches apart, in a run each
+        raise ValueError(f"{str(run)!r} is one search of {len(prompts)} prompts, which no options say: use load()")
+    if (share := asked.get("share", "equal")) != "equal":
+        raise ValueError(f"{str(run)!r} was searched with share={share!r}, which no option says: use load()")
+    found: dict[str, Any] = {"prompt": prompts, "seed": manifest["seeds"][0], "nfe": manifest["nfe"]}
+    for name, written in asked.items():
         try:
             value = read(written)
         except ValueError as error:
@@ -155,6 +157,8 @@ def _of_run(run: Path) -> dict[str, Any]:
             found["model_option"] = [f"{option}={json.dumps(one)}" for option, one in value.items()]
         elif isinstance(value, torch.dtype):
             found[name] = str(value).removeprefix("torch.")
+        elif name == "compile" and value is True:
+            found[name] = "whole"
         elif name not in ("seed", "share"):
             found[name] = value
     return found

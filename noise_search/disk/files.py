@@ -84,10 +84,14 @@ def check_free(
 
 
 def present(directory: Path, listed: Any) -> set[str]:
-    """Those of the listed names that are files in the directory; a list that was edited names nothing outside it."""
+    """Those of the listed names that are files in the directory; a list that was edited names nothing outside it.
+
+    Nor does a link: what a stranger's archive points elsewhere would be packed, or removed, there.
+    """
     listed = listed if isinstance(listed, Iterable) else ()
     inside = [str(name) for name in listed if not Path(str(name)).is_absolute() and ".." not in Path(str(name)).parts]
-    return {name for name in inside if (directory / name).is_file()}
+    there, here = [name for name in inside if (directory / name).is_file()], directory.resolve()
+    return {name for name in there if (directory / name).resolve() == here / name}
 
 
 def write_atomically(file: Path, content: bytes, durable: bool = True) -> None:

@@ -16,6 +16,7 @@ from noise_search.disk.files import check_free, check_writable, plain
 from noise_search.disk.lease import lease
 from noise_search.disk.run import EVALUATIONS, MANIFEST, RUN_VERSION, RunFiles
 from noise_search.engine.run import KeepImages
+from noise_search.engine.setup import SearchOptions
 from noise_search.models import ELSEWHERE
 from noise_search.resolve import Named
 from noise_search.results.record import knowledge_record, model_differences, own_versions, settings_text
@@ -228,6 +229,15 @@ def read(value: Any) -> Any:
     raise ValueError(name)
 
 
+def recorded(known: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a search that a manifest gives to the next one, in plain JSON.
+
+    A manifest may be a stranger's: where workers are, and what is written or removed, is not for it to say.
+    """
+    taken = SearchOptions.__annotations__.keys() - {*_FREE}
+    return {name: one for name, one in known["call"].items() if name in taken}
+
+
 def call_again(directory: Path, known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of `search` that go on with a run.
 
@@ -241,7 +251,7 @@ def call_again(directory: Path, known: Mapping[str, Any], given: Mapping[str, An
     """
     found: dict[str, Any] = {}
     lost = []
-    for name, value in known["call"].items():
+    for name, value in recorded(known).items():
         if name in given:
             continue
         try:

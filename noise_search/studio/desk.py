@@ -20,7 +20,7 @@ from noise_search.choosing.features import Features
 from noise_search.choosing.pairs import as_batch
 from noise_search.choosing.sets import cosine_distances, pick_beside
 from noise_search.disk.export import export_together
-from noise_search.disk.files import RUNS, check_writable
+from noise_search.disk.files import RUNS, check_writable, present
 from noise_search.disk.images import read_pixels
 from noise_search.disk.run import RunFiles
 from noise_search.engine.loading import state_of
@@ -411,7 +411,7 @@ class Desk:
             where = self.shelf.directory / run
             if (where / "run.json").is_file():  # else it was refused before it began
                 files[where] = [one for one in files_of(where) if not one.startswith("states")]
-                files[where] += [SAID] if (where / SAID).is_file() else []
+                files[where] += present(where, [SAID])
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory) / "board.zip"
             export_together(files, file)

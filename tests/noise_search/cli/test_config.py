@@ -128,21 +128,37 @@ def test_a_run_gives_its_options_back(folder):
 
 def test_a_run_of_python_gives_its_options_too(folder):
     kept = {"run": folder / "run", "progress": False, "candidates": 2, "steps": 2, "judges": ["oracle"]}
-    search(
-        [PROMPT, "two yellow stars"], algorithm=ZeroOrderSearch(neighbours=3), model_options={"sigmas": None}, **kept
-    )
+    search([PROMPT], algorithm=ZeroOrderSearch(neighbours=3), model_options={"sigmas": None}, **kept)
     found = tomllib.loads(printed("generate", "--config", "run"))
-    assert found["prompt"] == [PROMPT, "two yellow stars"] and found["judge"] == "oracle" and found["nfe"] == 4
+    assert found["prompt"] == [PROMPT] and found["judge"] == "oracle" and found["nfe"] == 4
     assert found["algorithm"] == "zero-order" and found["option"] == ["neighbours=3"]
     assert found["model-option"] == ["sigmas=null"]
+    edit_call(folder / "run", compile=True)
+    assert tomllib.loads(printed("generate", "--config", "run"))["compile"] == "whole"
+
+
+def edit_call(run, **more):
+    content = json.loads((run / "run.json").read_text())
+    content["call"] |= more
+    (run / "run.json").write_text(json.dumps(content))
+
+
+def test_a_run_of_a_stranger_says_nothing_of_where_and_what_is_written(folder):
+    search(PROMPT, run=folder / "run", progress=False, candidates=1, steps=2)
+    plain = printed("generate", "--config", "run")
+    edit_call(folder / "run", workers="ray://elsewhere:1", overwrite=True, out="/tmp/x", format="json", quiet=True)
+    edit_call(folder / "run", config="/tmp/c.toml", log="tensorboard", prompts="/etc/passwd", repeat=99)
+    assert printed("generate", "--config", "run") == plain
 
 
 def test_a_run_that_no_options_can_ask_for_says_so(folder):
     kept = {"progress": False, "candidates": 1, "steps": 2}
     search(PROMPT, verifier=brightness, run=folder / "own", **kept)
     assert "was searched with verifier (a " in refused("generate", "--config", "own")
-    search([PROMPT, "two yellow stars"], seed=[0, 9], run=folder / "seeds", **kept)
-    assert "have seeds of their own" in refused("generate", "--config", "seeds")
+    search([PROMPT, "two yellow stars"], seed=[0, 9], run=folder / "two", **kept)
+    assert "'two' is one search of 2 prompts, which no options say" in refused("generate", "--config", "two")
+    search([PROMPT], algorithm="random", share="difficulty", run=folder / "shared", **kept)
+    assert "was searched with share='difficulty', which no option" in refused("generate", "--config", "shared")
     (folder / "empty").mkdir()
     assert "'empty' holds no run (it has no run.json)" in refused("generate", "--config", "empty")
     assert json.loads((folder / "own" / "run.json").read_text())["prompts"] == [PROMPT]

@@ -167,6 +167,15 @@ def test_a_directory_of_somebody_else_is_refused_and_overwriting_removes_what_a_
         toy_search(run=other, **ASKED)
 
 
+def test_a_manifest_names_no_workers_and_removes_nothing(copy):
+    known = json.loads((copy / "run.json").read_text())
+    known["call"] |= {"workers": "ray://elsewhere:1", "overwrite": True, "log": "tensorboard", "unheard": 1}
+    (copy / "run.json").write_text(json.dumps(known))
+    before = (copy / "evaluations.jsonl").read_bytes()
+    load(copy).resume(model=CountingSampler(fn=Mortal(0)), verifier=brightness)
+    assert (copy / "evaluations.jsonl").read_bytes().startswith(before)
+
+
 def test_one_at_a_time_writes(copy):
     with lease(copy), pytest.raises(ValueError, match=rf"is being written to by process {os.getpid()} on .* since"):
         toy_search(run=copy, **ASKED)

@@ -146,6 +146,27 @@ def test_nothing_is_written_through_a_link_to_a_directory(overwrite, tmp_path):
     assert [one.read_bytes() for one in pictures.iterdir()] == [b"mine"] and len(list(run.iterdir())) == 1
 
 
+def test_what_a_link_leads_to_is_nobodys_but_its_owners(tmp_path):
+    elsewhere, run = tmp_path / "elsewhere", tmp_path / "run"
+    found = toy_search(candidates=2, run=run)
+    found.save(run)
+    ours = files_of(run)
+    pictures = {name for name in ours if name.startswith("images")}
+    (run / "images").rename(elsewhere)
+    (run / "images").symlink_to(elsewhere)
+    (run / "top.png").unlink()
+    (run / "top.png").symlink_to(elsewhere / Path(min(pictures)).name)
+    assert pictures and files_of(run) == ours - pictures - {"top.png"}
+    (tmp_path / "alias").symlink_to(run)
+    assert files_of(tmp_path / "alias") == files_of(run)
+
+    listed = [str(elsewhere / one.name) for one in elsewhere.iterdir()]
+    (run / "result.json").write_text(json.dumps({"files": [*listed, "images/../best.png"]}))
+    assert not files_of(run) & {*listed, "images/../best.png"}
+    toy_search(candidates=2, seed=9, run=run, overwrite=True)
+    assert all(Path(one).exists() for one in listed)
+
+
 def test_all_files_are_written_or_none(tmp_path, monkeypatch):
     before, after = toy_search(candidates=5, seed=50), toy_search(candidates=5, seed=99)
     before.save(tmp_path)
