@@ -15,6 +15,9 @@ from verifiers.loading.tower import TowerSource
 GRID = 8
 """Cells along height and width to which pictures are averaged."""
 
+BLANK: UInt8[np.ndarray, " cell"] = np.zeros(3 * GRID * GRID, np.uint8)
+"""The thumbnail of what was never seen."""
+
 Thumbnails = UInt8[np.ndarray, "image cell"]
 
 

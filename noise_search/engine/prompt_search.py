@@ -10,6 +10,7 @@ import numpy as np
 from noise_search.algorithms.base import Evaluation, Job, Jobs, LimitReached, SearchAlgorithm, Terms
 from noise_search.algorithms.knowledge import Calibration, ModelFacts, SeedPrior, VerifierFacts
 from noise_search.arguments import check_counts, check_numbers
+from noise_search.choosing.features import BLANK
 from noise_search.engine.evaluator import Outcome, Work
 from noise_search.engine.pool import Pool
 from noise_search.results.candidate import Candidate
@@ -340,10 +341,9 @@ class PromptSearch:
             )
             for step in job.looks
         }
-        seen = [r.thumbnail for r in rows if r.thumbnail is not None]
-        return Evaluation(
-            ids, State.cat([r.state for r in rows]), kept, components, looks, np.stack(seen) if seen else None
-        )
+        seen = [BLANK if r.thumbnail is None else r.thumbnail for r in rows]
+        shown = np.stack(seen) if job.thumbnails else None
+        return Evaluation(ids, State.cat([r.state for r in rows]), kept, components, looks, shown)
 
 
 SEEDS = 2**32

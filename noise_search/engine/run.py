@@ -78,7 +78,7 @@ class Run:
         self._rows: list[dict[int, str]] = [{} for _ in searches]
         self._told = Told.read(lines, len(searches))
         self._loaded: tuple[str, dict[str, np.ndarray]] = ("", {})
-        self._nfe_before = [0] * len(searches)
+        self._nfe_before, self._nfe_told = [0] * len(searches), [0] * len(searches)
         self._batches, self._durable_until = 0, 0.0
         self._writer = Writer()
         for line in lines:
@@ -114,6 +114,7 @@ class Run:
                 if outcome is not None:
                     self._reused.add(name)
                     self._rows[work.prompt][index] = name
+                    self._nfe_told[work.prompt] += outcome.cost
                     found.append(outcome)
         if lost:
             log.warning(
@@ -173,6 +174,7 @@ class Run:
                 line["states"] = [f"{self._batches + 1:06d}"]
             lines.append(line)
             self._rows[prompt][outcome.id] = name
+            self._nfe_told[prompt] += outcome.cost
         if not lines:
             return None
         self._batches += bool(latents)
@@ -242,6 +244,9 @@ class Run:
                 self._pictures[name] = candidate
                 with _told():
                     self._painted(one, name, candidate, raw, {})()
+        # Rows that ended in their scoring, or were rescued, keep their charge, of which no line tells the next attempt.
+        for one, told, booked in zip(self._searches, self._nfe_told, self._booked, strict=True):
+            booked["nfe_waste"] -= one.ledger.nfe + one.beyond - told
         for name in self._reused:
             self._nfe_before[self._known[name]["prompt"]] -= self._known[name]["nfe"]
         for one, unused in zip(self._searches, self._nfe_before, strict=True):

@@ -3,9 +3,10 @@
 import shutil
 
 import pytest
+import torch
 
 from noise_search import load
-from tiny.search import CountingSampler, toy_search
+from tiny.search import CountingSampler, brightness, toy_search
 
 
 @pytest.mark.parametrize("algorithm", ["random", "zero-order", "halving", "climb", "paths"])
@@ -48,3 +49,40 @@ def test_each_prompt_has_its_own_waste(tmp_path):
         ledgers = [one.ledger for one in found]
         assert [one.denoiser_rows for one in ledgers] == [one.nfe + one.nfe_waste for one in ledgers]
         assert sum(one.denoiser_rows for one in ledgers) == sampler.rows
+
+
+class Stopping:
+    """Brightness, but for some calls that only raise."""
+
+    version = "1"
+
+    def __init__(self, error, calls):
+        self.error, self.calls, self.asked = error, calls, 0
+
+    def __call__(self, images, prompts):
+        self.asked += 1
+        if self.asked in self.calls:
+            raise self.error
+        return brightness(images, prompts)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "error", "calls"),
+    [
+        ("random", KeyboardInterrupt(), [2, 5]),
+        ("halving", KeyboardInterrupt(), [2, 5]),  # nothing is finished by then, and something is rescued
+        ("climb", KeyboardInterrupt(), [2, 5]),
+        ("random", torch.OutOfMemoryError("CUDA out of memory. Tried"), range(3, 6)),
+        ("random", ValueError("no"), range(4, 30)),
+    ],
+)
+def test_what_ended_in_its_scoring_is_waste_to_those_that_go_on(tmp_path, algorithm, error, calls):
+    sampler, verifier = CountingSampler(), Stopping(error, calls)
+    asked = {"algorithm": algorithm, "candidates": 24, "batch_size": 2, "on_interrupt": "return"}
+    reasons = []
+    while not reasons or reasons[-1] != "budget spent":
+        found = toy_search(sampler, verifier=verifier, run=tmp_path / "run", **asked)
+        reasons.append(found.stop_reason)
+        assert found.ledger.denoiser_rows == sampler.rows == found.ledger.nfe + found.ledger.nfe_waste, reasons
+        assert load(tmp_path / "run").ledger.to_json() == found.ledger.to_json()
+    assert len(reasons) > 1 and found.ledger.nfe_waste > 0

@@ -198,21 +198,29 @@ def test_after_ctrl_c_no_batch_starts_and_those_under_way_are_kept():
     assert result.ledger.nfe == 8 * len(result.candidates) < 320 and not result.ledger.nfe_waste
 
 
-def test_candidates_are_lost_after_three_deaths_and_cost_what_they_were_charged():
-    class Fatal(Shuffled):
-        def wait(self):
-            seeds = {recipe.seed for batch in self.running.values() for recipe in batch.rows.recipes}
-            self._random.choice = lambda tickets: next(
-                (t for t in tickets if 3 in {r.seed for r in self.running[t].rows.recipes}), min(tickets)
-            )
-            self._deaths = float(3 in seeds)
-            return super().wait()
+class Fatal(Shuffled):
+    """Workers that die of the noise of seed 3, which they take first."""
 
+    def wait(self):
+        seeds = {recipe.seed for batch in self.running.values() for recipe in batch.rows.recipes}
+        self._random.choice = lambda tickets: next(
+            (t for t in tickets if 3 in {r.seed for r in self.running[t].rows.recipes}), min(tickets)
+        )
+        self._deaths = float(3 in seeds)
+        return super().wait()
+
+
+def test_candidates_are_lost_after_three_deaths_and_cost_what_they_were_charged():
     crew = Fatal(2)
     result = toy_search(workers=crew, nfe=80, batch_size=2)
     assert [c.id for c in result.candidates if c.failure == "its workers ended 3 times"] == [2, 3] and crew.died == 3
     assert len(result.candidates) == 10 and result.ledger.nfe == 80
     assert result.ledger.nfe_waste == 2 * 2 * 8, "of two of three attempts; the third is charged"
+
+
+def test_a_set_is_found_beside_a_row_that_was_lost():
+    result = toy_search(workers=Fatal(2), algorithm=Halving(finish=2, diversity=1.5), candidates=8, batch_size=1)
+    assert [c.id for c in result.candidates if c.failure] == [3] and result.stop_reason == "budget spent"
 
 
 def test_a_search_whose_every_batch_kills_its_workers_ends():
