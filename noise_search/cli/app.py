@@ -6,7 +6,6 @@ Help and version answer without torch: what is slow to import is imported inside
 import functools
 import json
 import logging
-import re
 import sys
 from typing import Annotated, Any
 
@@ -17,16 +16,15 @@ from noise_search.cli.calibrate import calibrate
 from noise_search.cli.check import check
 from noise_search.cli.compare import compare
 from noise_search.cli.config import configured
+from noise_search.cli.errors import code_of_error, in_one_line
 from noise_search.cli.generate import generate
 from noise_search.cli.list import list_
-from noise_search.cli.options import FAILED, INTERRUPTED, Command, spread
+from noise_search.cli.options import INTERRUPTED, Command, spread
 from noise_search.cli.replay import replay
 from noise_search.cli.runs import export, list_runs, resume, sheet, show
 from noise_search.cli.score import score
 from noise_search.cli.studio import studio
 from noise_search.version import __version__
-
-_BAD_INPUT = 2
 
 app = typer.Typer(
     help="Better images from a diffusion or flow-matching model by searching for better noise.",
@@ -104,32 +102,7 @@ def _end(error: BaseException, before: str) -> None:
     if isinstance(error, KeyboardInterrupt):  # a command may say what else wasn't done
         print(f"noise-search: interrupted before {str(error) or before}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from error
-    from noise_search.engine.worker import SearchOutOfMemory
-    from noise_search.prompt_sets.published import PromptsUnavailable
-    from noise_search.results.data import AllCandidatesFailed
-    from verifiers import WeightsError
-    from verifiers.base import VerifierUnusable
-
-    if isinstance(error, ValueError | TypeError | ImportError | WeightsError | VerifierUnusable) or _of_device(error):
-        code = _BAD_INPUT
-    elif isinstance(error, AllCandidatesFailed | SearchOutOfMemory | PromptsUnavailable | OSError):
-        code = FAILED
-    else:
+    if (code := code_of_error(error)) is None:
         return
-    print(f"noise-search: {_one_line(error)}", file=sys.stderr)
+    print(f"noise-search: {in_one_line(error)}", file=sys.stderr)
     raise typer.Exit(code) from error
-
-
-def _of_device(error: BaseException) -> bool:
-    """Whether torch says that a device doesn't exist, here or at all, which it does by errors of several classes."""
-    return isinstance(error, RuntimeError | AssertionError | NotImplementedError) and bool(
-        re.search(
-            r"device string|device type at start|not (compiled|linked) with|NVIDIA driver|invalid device", str(error)
-        )
-    )
-
-
-def _one_line(error: BaseException) -> str:
-    """What an error says, and the notes that were added to it; libraries' messages may have several lines."""
-    said = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
-    return "; ".join(" ".join(one.split()) for one in said)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noise_search.cli.errors import code_of_error, in_one_line
 from noise_search.cli.options import FAILED, INTERRUPTED, Format, Said
 from noise_search.cli.telling import COLUMNS, as_json, code_of, cost, line, saved, shown
 from noise_search.disk.files import write_atomically
@@ -68,11 +69,12 @@ def run(
             print(f"{number} of {len(searches)}: {prompt}", file=sys.stderr)
         try:
             result = ask(prompt, seed=seed, run=directory)
-        except (AllCandidatesFailed, ValueError, OSError) as error:
+        except Exception as error:
             _remove_empty(directory)
-            if not found and not isinstance(error, AllCandidatesFailed):  # of what all have in common, most likely
+            common = not found and not isinstance(error, AllCandidatesFailed)  # of all of them, most likely
+            if common or code_of_error(error) is None:
                 raise
-            notes.append(f"{directory}: {' '.join(str(error).split())}")
+            notes.append(f"{directory}: {in_one_line(error)}")
             code = FAILED
             continue
         except KeyboardInterrupt:
@@ -122,8 +124,9 @@ def _table(found: "Sequence[tuple[Path, SearchResult, Any]]") -> Iterator[str]:
     rows = [("run", "seed", "score", *judges.values(), "prompt")]
     for directory, one, _ in found:
         seed = "-" if one.best.seed is None else str(one.best.seed)
-        pairs = [[shown(one.judges[key][which]) for which in ("first", "best")] for key in judges]
-        told = [" -> ".join(dict.fromkeys(pair)) for pair in pairs]
+        known = [one.judges.get(key, {}) for key in judges]  # an interrupted one has none
+        pairs = [[shown(judged[which]) for which in ("first", "best") if judged] for judged in known]
+        told = [" -> ".join(dict.fromkeys(pair)) or "-" for pair in pairs]
         rows.append((directory.name, seed, f"{one.first.score:.3f} -> {one.score:.3f}", *told, one.prompt))
     taken = sum(max(len(row[at]) for row in rows) + 2 for at in range(len(rows[0]) - 1))
     rows = [(*row[:-1], one_line(row[-1], max(COLUMNS - taken - 3, 12))) for row in rows]

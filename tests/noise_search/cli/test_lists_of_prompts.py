@@ -16,8 +16,11 @@ from noise_search import load
 from noise_search.cli.app import app
 from noise_search.cli.telling import summary
 from noise_search.engine import driver
+from noise_search.engine.crew import WorkersFailed
+from noise_search.engine.worker import SearchOutOfMemory
 from tiny.command import PROMPT
 from tiny.search import contrast, toy_search
+from verifiers.base import VerifierUnusable
 
 STARS = "two yellow stars"
 SMALL = ["--steps", "2", "--candidates", "2", "--judge", "none"]
@@ -112,19 +115,49 @@ def test_a_batch_is_not_put_where_something_else_is(folder):
 def test_one_that_fails_or_is_interrupted_ends_with_what_there_is(folder, monkeypatch):
     asked = driver.search
 
+    failures = {
+        STARS: ValueError("no room\nfor stars"),
+        "stop": KeyboardInterrupt(),
+        "workers": WorkersFailed("no worker is left"),
+        "large": SearchOutOfMemory("out of memory"),
+        "mute": VerifierUnusable("no answer"),
+        "mistake": ZeroDivisionError("one of ours"),
+    }
+
     def broken(prompt, **options):
-        if prompt == STARS:
-            raise ValueError("no room\nfor stars")
-        if prompt == "stop":
-            raise KeyboardInterrupt
+        if prompt in failures:
+            raise failures[prompt]
         return asked(prompt, **options)
 
     monkeypatch.setattr(driver, "search", broken)
-    done = run("generate", PROMPT, STARS, "a red circle", "stop", "never", *SMALL, "--out", "b")
+    prompts = [PROMPT, STARS, "workers", "large", "mute", "a red circle", "stop", "never"]
+    done = run("generate", *prompts, *SMALL, "--out", "b")
     assert done.exit_code == 130 and [row["prompt"] for row in table(folder / "b")] == [PROMPT, "a red circle"]
-    assert "b/0002: no room for stars" in done.stderr and "interrupted: 2 of 5 searches are left" in done.stderr
+    assert "b/0002: no room for stars" in done.stderr and "interrupted: 2 of 8 searches are left" in done.stderr
+    for said in ("b/0003: no worker is left", "b/0004: out of memory", "b/0005: no answer"):
+        assert said in done.stderr
+    mistaken = run("generate", PROMPT, "mistake", *SMALL, "--out", "m")
+    assert mistaken.exception is failures["mistake"]
+    alone = run("generate", "workers", *SMALL, "--out", "w")
+    assert alone.exit_code == 1 and alone.stderr.splitlines()[-1] == "noise-search: no worker is left"
     done = run("generate", STARS, PROMPT, *SMALL, "--out", "c")
     assert done.exit_code == 2 and "no room for stars" in done.stderr and not list((folder / "c").glob("*"))
+
+
+def test_a_batch_that_is_interrupted_in_a_search_tells_of_it_without_judges(folder, monkeypatch):
+    asked = driver.search
+
+    def stop(candidate):
+        raise KeyboardInterrupt
+
+    def interrupted(prompt, **options):
+        return asked(prompt, **options | ({"on_candidate": stop, "batch_size": 1} if prompt == STARS else {}))
+
+    monkeypatch.setattr(driver, "search", interrupted)
+    done = run("generate", PROMPT, STARS, "never", *SMALL[:-1], "oracle", "--out", "b")
+    assert done.exit_code == 130, done.output
+    assert re.search(rf"0002 .*  -  +{STARS}", done.stdout) and "oracle" in done.stdout
+    assert [bool(row["judge:oracle"]) for row in table(folder / "b")] == [True, False]
 
 
 def test_runs_of_batches_are_listed_found_and_laid_out(folder):
