@@ -45,7 +45,8 @@ class Auto:
         if not shape.rungs:
             return RandomSearch(), f"{terms.nfe_total} NFE begin no more noises than they finish"
         rise, kept = self._room(terms)
-        if min(terms.nfe_total / (_MANY * terms.space.end), rise / _RISE, kept / _KEPT) >= 1:
+        room = min(terms.nfe_total / (_MANY * terms.space.end), rise / _RISE, kept / _KEPT) >= 1
+        if room and Climb().course(terms) is not None:
             return Climb(), (
                 f"twice as many candidates still gain {rise:.2f} standard deviations, and a neighbour keeps {kept:.0%} "
                 "of its parent's score, as the calibration says"

@@ -64,7 +64,6 @@ class EvoSearch:
     """
 
     name: ClassVar[str] = "evo-search"
-    whole_calls: ClassVar[bool] = False
     moves_noise: ClassVar[bool] = True
 
     starts: tuple[float, ...] | None = None
@@ -102,6 +101,11 @@ class EvoSearch:
         changed = [one for one in ("starts", "elites", "eta", "crossing") if getattr(self, one) is not None]
         if self.literal and (changed or self.repair or (self.first, self.beta) != (0.42, 0.2)):
             raise ValueError("literal=True is the published variant, with its own constants: leave other options out")
+
+    @property
+    def whole_calls(self) -> bool:
+        """Generations that all start at pure noise need nothing else."""
+        return self.starts is not None and not any(self.starts)
 
     @property
     def baseline(self) -> bool:

@@ -25,7 +25,7 @@ def current(history: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
 
 
 def difference(history: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
-    """What it gained since the last point: over a whole run the gains add up, so finals are tilted by exp(score)."""
+    """What it gained since the last point: gains add up, so that particles are tilted by exp of their last score."""
     earlier = temperatures[-2] * history[-2] if len(history) > 1 else 0.0
     return current(history, temperatures) - earlier
 
@@ -69,6 +69,8 @@ class Scheme:
             always.
         plain: whether particles follow the sampler's own steps to the first point, where their noises differ anyway.
         particles: of one population; None for as many as the budget pays.
+        apart: steps between two points at least. What a prediction is made from comes before the last step's noise, so
+            that branches are told apart from two steps on.
     """
 
     potential: str = "max"
@@ -87,6 +89,7 @@ class Scheme:
     resample: float = 1.0
     plain: bool = True
     particles: int | None = None
+    apart: int = 2
 
     @property
     def step(self) -> Transition:
@@ -101,7 +104,7 @@ class Scheme:
         last = min(end - 1, round(self.until * end))
         while at <= last:
             found.append(at)
-            at = max(at + 1, round((self.start + len(found) * self.every) * end))
+            at = max(at + self.apart, round((self.start + len(found) * self.every) * end))
         return tuple(found)
 
 
@@ -112,9 +115,9 @@ class Particles:
     A population of noises runs to a first point, where verifiers score its x0 predictions. Weights follow, particles
     without offspring end, others branch, and so on to the end, where the best image wins. All cost what random search
     costs but for the rest of noise 0, which is finished for its own sake, and for looks `ahead`. Where the budget pays
-    several populations of the asked size, one follows the other. With fewer steps than make a point, or a budget below
-    two particles, the search is random search. What predictions are scored with comes from before the last step's
-    noise, so points lie two steps apart at least, or a look goes ahead.
+    several populations of the asked size, one follows the other. With fewer steps than make a point, a budget below two
+    particles, or a model whose trajectories can't branch, the search is random search. What predictions are scored with
+    comes from before the last step's noise, so points lie two steps apart at least, or a look goes ahead.
 
     Attributes:
         particles: of one population; None for as many as the budget pays.
@@ -206,7 +209,7 @@ class Particles:
         """Particles of a population that the budget pays to the end; 0 where it has no points."""
         scheme, end = self.scheme, terms.space.end
         points = scheme.points(end)
-        if not points:
+        if not points or not terms.model.can_mix:
             return 0
         spare = 0
         if first and terms.baseline:  # noise 0, from where it branches
@@ -344,7 +347,8 @@ class DAS(Particles):
     """DAS without its gradient (Kim et al. 2025, arXiv 2501.05803): tempered, weighted by what a prediction gained.
 
     Published: four particles, ancestral steps, target p exp(r / .005) (their number for an aesthetic score), reached by
-    rising temperatures, weighed in every step, SSP offspring once half of the particles count.
+    rising temperatures, weighed in every step, SSP offspring once half of the particles count. Here the prediction that
+    is weighed lags a step behind the state, where the paper pays an evaluation more.
     """
 
     name: ClassVar[str] = "das"
@@ -362,6 +366,7 @@ class DAS(Particles):
         resample=0.5,
         plain=False,
         particles=4,
+        apart=1,
     )
 
 
@@ -386,15 +391,17 @@ class SVDD(Particles):
         ahead=1,
         plain=False,
         particles=4,
+        apart=1,
     )
 
 
 @dataclass(frozen=True)
 class BFS(Particles):
-    """Breadth-first search (Zhang et al. 2025, arXiv 2505.23614): best score so far, rising temperature, SSP.
+    """Breadth-first search (Zhang et al. 2025, arXiv 2505.23614): best score so far, rising temperature.
 
-    Published: eight particles, ancestral steps, weighed at every quarter of the steps. What their temperature rises to
-    isn't published for every score; the literal variant ends at FK's 10.
+    Published: eight particles, ancestral steps, weighed at every quarter of the steps, SSP offspring. What their
+    temperature rises to isn't published for every score; the literal variant rises towards FK's 10, of which the last
+    point has 7.5.
     """
 
     name: ClassVar[str] = "bfs"
@@ -418,8 +425,8 @@ class BFS(Particles):
 class Beam(Particles):
     """Beam search, as language models have it (Snell et al. 2024, arXiv 2408.03314): the best in M branches each.
 
-    N particles; N / M of them go on, M is the `width`. Published: M = 4, in many small steps; here in every second one,
-    as predictions lag by one. It is told to win at small budgets, and to fall below random search at large ones.
+    N particles; N / M of them go on, M is the `width`. Published: M = 4, in many small steps; here at every tenth of
+    the steps, and no closer than predictions tell branches apart. It is told to win at small budgets, and to fall below random search at large ones.
     """
 
     name: ClassVar[str] = "beam"

@@ -31,13 +31,14 @@ class TreeSearch:
     Only finished images count in it. `select` says how a descent goes on: "uct" to the child with the highest
     v + explore sqrt(ln n / n_child), both in those standard deviations (DTS*, a search for the best); "boltzmann" to a
     child drawn by exp(lam v), so that descents through a large tree draw from the model's distribution tilted by
-    exp(lam score) (DTS). A descent that ends at a finished image only counts there.
+    exp(lam score) (DTS). A descent that ends at a finished image only counts there; after 1,000 of these in a row the
+    root grows all the same.
 
     With `process` a child only runs to the next of the grid points, where the score of its x0 prediction, a process
     reward, stands for its image's until a descent comes there again and runs it on. So trajectories are begun, judged
     on the way and finished as descents come back; each grid point's predictions are shifted by what they lack, in the
-    mean of those that went on. In the end the best open nodes are finished, as many as `finish`. That is MCTS as a
-    language model's steps are searched (Snell et al. 2024, arXiv 2408.03314), with states for steps.
+    mean of those that went on. In the end the best open nodes are finished, by what `finish` trajectories cost. That is
+    MCTS as a language model's steps are searched (Snell et al. 2024, arXiv 2408.03314), with states for steps.
 
     Without `process` candidates don't depend on the budget, and what is left below a candidate's price isn't spent.
     A model whose trajectories can't branch has fresh noises alone, which is random search.
@@ -46,15 +47,16 @@ class TreeSearch:
         select: "uct" or "boltzmann".
         process: whether x0 predictions judge nodes.
         points: shares of the steps, in (0, 1), at which trajectories have nodes; None for .1, .2 and .3, or .2, .35
-            and .5 with `process`.
+            and .5 with `process`, for which two lie two steps apart at least: a prediction stems from before the last
+            step's noise.
         width, growth: of progressive widening, C > 0 and a in (0, 1].
         sharpness: of the soft mean and of Boltzmann selection, in 1 / standard deviations; above 0.
         explore: of UCT, 0 or more.
-        eta: how a child goes on: None for one step of fresh noise alone, and the ODE; in (0, 1] for DDIM's eta in each
-            of its steps (1 is ancestral sampling).
+        eta: how a branch goes on: None for one step of fresh noise alone, and the ODE; in (0, 1] for DDIM's eta in
+            each of its steps (1 is ancestral sampling). Fresh noises follow the ODE until something branches.
         parallel: descents of a round, each of which counts for the next before its image is there, so that batches and
             workers are filled; None for 4, or with `literal` 1, the published order.
-        finish: how many trajectories are paid for in the end, with `process`.
+        finish: how many whole trajectories are held back for the end, with `process`.
         literal: the published tree: a node at every grid point, ancestral steps (eta 1) everywhere, and no plain sample
             first. The paper's constants of widening and exploration aren't known here.
 
@@ -144,10 +146,16 @@ class TreeSearch:
         if self.literal:
             return tuple(range(space.end))
         shares = self.points or (_PROCESS_POINTS if self.process else _POINTS)
-        return tuple(sorted({round(share * space.end) for share in shares} & set(range(1, space.end))))
+        found = list[int]()
+        for at in sorted({round(share * space.end) for share in shares} & set(range(1, space.end))):
+            if not self.process or not found or at - found[-1] > 1:
+                found.append(at)
+        return tuple(found)
 
 
 _AT_ONCE = 4
+_COUNTED = 1000
+"""Descents in a row that may end at finished images."""
 _POINTS, _PROCESS_POINTS = (0.1, 0.2, 0.3), (0.2, 0.35, 0.5)
 
 
@@ -190,6 +198,11 @@ class Node:
         """From the root to it."""
         return [self] if self.parent is None else [*self.parent.path, self]
 
+    @property
+    def plain(self) -> bool:
+        """Whether no branch led to it."""
+        return all(one.own for one in self.path[2:])
+
 
 @dataclass(frozen=True)
 class Child:
@@ -225,7 +238,7 @@ class Tree:
 
     def descend(self) -> Child:
         """The child that is due where a descent ends; the nodes that it passes are visited."""
-        while True:
+        for _ in range(_COUNTED):
             node = self.nodes[0]
             while node.children and not self._grows(node):
                 node = self._chosen(node)
@@ -233,6 +246,7 @@ class Tree:
                 one.visits += 1
             if node.state is not None or node.parent is None:
                 return self._child(node)
+        return self._child(self.nodes[0])
 
     def closing(self) -> list[Child]:
         """The best nodes that nothing went on from, as many as can be finished; none without process rewards."""
@@ -242,7 +256,7 @@ class Tree:
             if node.state is not None and not node.children and end - node.step <= left:
                 left -= end - node.step
                 node.waiting += 1
-                found.append(Child(node, True, Job(node.state, end)))
+                found.append(Child(node, True, Job(node.state, end, transition=self._steps(node, True, end))))
         return found
 
     def grow(self, children: Sequence[Child], found: Sequence[Evaluation]) -> None:
@@ -255,21 +269,23 @@ class Tree:
         space, begun = self.problem.space, node.state
         own = begun is not None and not node.children and not node.waiting
         node.waiting += 1
-        eta = 1.0 if self.asked.literal else self.asked.eta
-        first: Transition = Mix(0.0) if eta is None else Ancestral(eta)
-        others: Transition = Deterministic() if eta is None else Ancestral(eta)
         if begun is None:
             begun = self.problem.fresh(1)
-            plain = not self.asked.literal
-        elif own:
-            plain = True
-        else:
-            begun, plain = space.branch(begun, self.problem.seeds(1)), False
+        elif not own:
+            begun = space.branch(begun, self.problem.seeds(1))
         later = (at for at in self.levels if at > begun.step)
         stop = next(later, space.end) if self.asked.process else space.end
         keep = tuple(at for at in self.levels if begun.step < at < stop)
-        steps = None if plain else (first, *[others] * (stop - begun.step - 1))
-        return Child(node, own, Job(begun, stop, keep=keep, transition=steps))
+        return Child(node, own, Job(begun, stop, keep=keep, transition=self._steps(node, own, stop)))
+
+    def _steps(self, node: Node, own: bool, stop: int) -> tuple[Transition, ...] | None:
+        """How a child runs: by the sampler's own steps, or by those of a branch."""
+        eta, count = 1.0 if self.asked.literal else self.asked.eta, stop - max(node.step, 0)
+        fresh = node.parent is None
+        if eta is None:
+            return None if own or fresh else (Mix(0.0), *[Deterministic()] * (count - 1))
+        plain = not self.asked.literal and (fresh or (own and node.plain))
+        return None if plain else (Ancestral(eta),) * count
 
     def _hang(self, child: Child, found: Evaluation) -> None:
         """The states that a child passed, from its noise on, and its image, or where it stopped."""

@@ -31,7 +31,8 @@ class Variations:
             goes on with fresh noise in its first step; what that run takes is charged once for each given one. "again":
             the given one's noise run whole, once, as for other steps or another prompt.
         cosine: of neighbours, in [-1, 1).
-        leave: where branches leave, as a share of the steps in (0, 1): the later, the more they have in common.
+        leave: where branches leave, as a share of the steps in (0, 1): the later, the more they have in common. Where
+            a given one's GLASS transition passes over that point they leave before it, as it can't be cut.
 
     Raises:
         ValueError: no recipes, an unknown move, or a number out of range; of a search, recipes that ran on another grid
@@ -97,7 +98,10 @@ class Variations:
 
     def _start(self, space: NoiseSpace) -> int:
         """The grid point at which variations begin."""
-        return min(max(round(self.leave * space.end), 1), space.end - 1) if self.move == "branch" else 0
+        if self.move != "branch":
+            return 0
+        wanted = min(max(round(self.leave * space.end), 1), space.end - 1)
+        return next(at for at in range(wanted, -1, -1) if not any(_passed_over(one, at) for one in self.of))
 
     def describe(self, terms: Terms) -> dict[str, Any]:
         """What it makes of how many, as plain JSON; refuses what couldn't be made."""
@@ -131,6 +135,15 @@ def _way(recipe: Recipe, stop: int) -> list[tuple[Operation, int]]:
     if last == len(operations):  # it ended before, as what a search has pruned: it goes on as the model does
         return way
     return [*way[:-1], (way[-1][0], stop)]
+
+
+def _passed_over(recipe: Recipe, point: int) -> bool:
+    """Whether a grid point lies within one of a recipe's transitions."""
+    way = _way(recipe, point)
+    op = way[-1][0] if way else {}
+    if "inner" not in op or not op["from"] < point < op["to"]:
+        return False
+    return bool((point - op["from"]) % (op.get("stride") or op["inner"]))
 
 
 def _retraced(problem: Problem, recipe: Recipe, stop: int) -> Generator[Job, list[Evaluation], State]:

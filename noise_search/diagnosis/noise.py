@@ -71,7 +71,8 @@ class NoiseReport:
 
     Attributes:
         winner, first: their checks; () where they were skipped.
-        renoised: how often new noise came into the winner after its first step, which these checks don't see.
+        renoised: stretches of the winner's way in which new noise came in, each a jump back or a run of steps that mix
+            it in; these checks don't see it.
         skipped: why there are none, or "".
     """
 
@@ -83,8 +84,8 @@ class NoiseReport:
     @property
     def note(self) -> str:
         """What the checks don't see, in words, or ""."""
-        times = "once" if self.renoised == 1 else f"{self.renoised} times"
-        return f"new noise came in {times} after the first step, and isn't checked" if self.renoised else ""
+        stretches = "one stretch" if self.renoised == 1 else f"{self.renoised} stretches"
+        return f"new noise came in on {stretches} of the way, and isn't checked" if self.renoised else ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -120,7 +121,7 @@ def noise_report(result: SearchResult, model: Any, model_options: Mapping[str, A
 
 
 def _renoised(recipe: Recipe) -> int:
-    """How often new noise came in after the first step: by runs that mix it in, and between runs."""
+    """On how many stretches new noise came in: by runs that mix it in, and between runs."""
     return sum(op["op"] == "renoise" or (op["op"] == "run" and op.get("rho") != 1) for op in recipe.operations)
 
 

@@ -215,5 +215,6 @@ def test_auto_climbs_where_the_calibration_says_so():
         replace(large, calibration=replace(KNOWN, slopes={"neighbour 0.95": 0.4})),
         replace(large, calibration=replace(KNOWN, slopes={})),
         replace(large, calibration=None),
+        replace(large, calibration=replace(KNOWN, correlations={4: 0.95})),  # both rungs are one
     ):
         assert Auto().choose(here)[0] == Halving()

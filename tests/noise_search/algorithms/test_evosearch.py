@@ -6,7 +6,7 @@ from contracts.algorithm import run
 from noise_search import EvoSearch
 from noise_search.algorithms.base import Terms
 from noise_search.algorithms.knowledge import ModelFacts
-from tiny.search import scores, space
+from tiny.search import CountingSampler, scores, space
 
 END = 8
 
@@ -43,6 +43,16 @@ def test_a_model_that_can_not_branch_has_generations_of_pure_noise():
     terms = Terms(space(END), 200, model=ModelFacts(can_mix=False))
     shape = EvoSearch().shape(terms)
     assert shape.starts == (0,) and price(shape, END) > 200 - END
+
+
+def test_generations_of_pure_noise_need_whole_runs_alone():
+    class Whole(CountingSampler):
+        can_mix = can_stop = False
+
+    found = run(EvoSearch(starts=[0, 0]), Whole(), nfe=200)
+    assert any("pcn" in one.recipe.to_json() for one in found.candidates)
+    with pytest.raises(ValueError, match="evo-search"):
+        run(EvoSearch(), Whole(), nfe=200)
 
 
 def test_children_leave_trajectories_of_the_elites_and_the_last_generation():

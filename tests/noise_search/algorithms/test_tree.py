@@ -162,7 +162,7 @@ def test_process_rewards_begin_more_than_they_finish_and_finish_the_best(grown):
     assert len(begun) > len(finished) > 4, "fresh noises are judged at the first point"
     assert found.ledger.nfe <= 400 < found.ledger.nfe + END
     values, levels = tree._values(), sorted({node.step for node in tree.nodes if node.score is not None})
-    assert levels == [2, 3, 4, END]
+    assert levels == [2, 4, END], "two steps apart, or a prediction can't tell a branch from what it left"
     for at, later in pairwise(levels):
         followed = [node for node in tree.nodes if node.own and node.step == later and node.parent.step == at]
         lacking = [values[later][node.score] - values[at][node.parent.score] for node in followed]
@@ -171,6 +171,22 @@ def test_process_rewards_begin_more_than_they_finish_and_finish_the_best(grown):
     quarter = len(children) // 4
     visits = [sum(node.visits for node in some) for some in (children[:quarter], children[-quarter:])]
     assert visits[0] < visits[1]
+
+
+@pytest.mark.parametrize("algorithm", [TreeSearch(growth=0.1), TreeSearch(width=0.01, growth=0.5)], ids=repr)
+def test_descents_that_only_count_come_to_an_end(algorithm):
+    assert run(algorithm, nfe=100).ledger.nfe > 100 - END
+
+
+@pytest.mark.parametrize("algorithm", [TreeSearch(eta=0.5), MonteCarloTreeSearch(eta=0.5)], ids=repr)
+def test_a_branch_takes_its_eta_to_the_end_and_fresh_noises_the_ode(algorithm):
+    found = [one.recipe for one in run(algorithm, nfe=400).candidates if one.finished]
+    assert {bool(left_at(one)) for one in run(algorithm, nfe=400).candidates if one.finished} == {True, False}
+    for recipe in found:
+        ops = [op["op"] for op in recipe.operations]
+        first = ops.index("branch") if "branch" in ops else len(ops)
+        runs = [(at > first, op.get("rho"), op.get("eta")) for at, op in enumerate(recipe.operations) if op["op"] == "run"]
+        assert all((rho, eta) == ((None, 0.5) if late else (1, None)) for late, rho, eta in runs)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,17 @@ def test_a_branch_of_any_recipe_goes_the_way_that_it_went(leave):
         assert torch.allclose(replay(sampler, before, [grid], 0).state.x, known.kept[stop].x, atol=1e-6)
 
 
+def test_a_branch_leaves_where_no_transition_is_cut():
+    """GLASS passes over grid points, where its row has no state of its own."""
+    sampler = CountingSampler(steps=20)
+    best = toy_search(sampler, algorithm="bfs", candidates=12).best.recipe
+    passed = [op for op in best.operations if "inner" in op]
+    assert passed[0]["from"] < 8 < passed[0]["to"]
+    one = toy_search(sampler, algorithm=Variations([best], move="branch", leave=0.4), nfe=40).candidates[0]
+    before = one.recipe.before_runs.before
+    assert before.last["to"] == passed[0]["from"] and before.to_json() in [b.to_json() for b in best.beginnings()]
+
+
 def test_a_branch_that_leaves_before_an_earlier_one_is_of_the_way_before_it():
     first = toy_search(algorithm=Variations([WHOLE], move="branch", leave=0.5), nfe=8).best.recipe
     one = toy_search(algorithm=Variations([first], move="branch", leave=0.25), nfe=8).candidates[0]
