@@ -178,7 +178,7 @@ def test_what_may_pass_is_asked_again(server, provider, turn, images):
 
 def test_silence_is_a_failure_after_the_timeout(server, provider, images):
     server.turns(Turn(hang=True))
-    judge = make(server, provider, timeout=1)
+    judge = make(server, provider, timeout=3)
     assert_graded(judge, images[:2])
     assert by_image(server) == [2, 2]
 

@@ -88,9 +88,9 @@ def test_a_time_limit_while_drafting_renders_the_best_draft():
 
         def slow(candidate, seen=seen):
             seen.append(candidate)
-            time.sleep(0.1 if len(seen) == 4 else 0)
+            time.sleep(0.6 if len(seen) == 4 else 0)
 
-        result = run(nfe=400, batch_size=2, seed=seed, time_limit=0.1, on_candidate=slow)
+        result = run(nfe=400, batch_size=2, seed=seed, time_limit=0.6, on_candidate=slow)
         assert "budget" not in result.stop_reason
         best = max(drafts_of(result), key=lambda c: (c.score, -c.id))
         others += best.seed != seed

@@ -342,14 +342,14 @@ def test_a_verifier_that_hangs_loses_the_score_that_it_was_asked_for(tmp_path):
     def slow(images, prompts):
         seen.extend(images)
         if len(images) > 1 or len(seen) == 7:
-            release.wait(5)
+            release.wait(30)
         return images.mean((1, 2, 3))
 
     started = time.monotonic()
-    found = toy_search(verifier=slow, verifier_timeout=0.2, algorithm="random", nfe=64, batch_size=4)
+    found = toy_search(verifier=slow, verifier_timeout=0.8, algorithm="random", nfe=64, batch_size=4)
     release.set()
     failed = [one.failure for one in found.candidates if one.failure]
-    assert failed == ["slow failed: no score within 0.2 s"] and time.monotonic() - started < 5
+    assert failed == ["slow failed: no score within 0.8 s"] and time.monotonic() - started < 20
     assert len(found.candidates) == 8
 
 
