@@ -270,6 +270,8 @@ def told_to_workers(asked: PreviewLike) -> str | None:
     Raises:
         ValueError: it has none.
     """
+    if str(asked) == TAESD:  # whatever folder there is of that name, as in `_place`
+        return TAESD
     if asked is None or (isinstance(asked, str) and not Path(asked).is_dir()):
         return asked
     if isinstance(asked, Path | str):

@@ -198,7 +198,7 @@ _LINES: dict[str, dict[str, Callable[[Any], bool]]] = {
         "scores": _by_name(_score),
         "failure": _or_none(_text),
         "looks": _or_none(lambda v: _by_name(_by_name(_score))(v) and all(one.isdecimal() for one in v)),
-        "picture": _or_none(_flag),
+        **dict.fromkeys(("picture", "clip"), _or_none(_flag)),
         "states": _or_none(_in_turn(_matching(_NUMBER), _matching(_HASH))),
         "cost": _COSTS,
     },

@@ -144,7 +144,7 @@ def _result(
             refer = {-1}
     pool.settle()
     for candidate in pool.shown:
-        raw, x0 = read_picture(files, told.rows[candidate.id])
+        raw, x0 = read_picture(files, rows[told.rows[candidate.id]])
         candidate.keep(raw, x0)
     ledger = _ledger(at, manifest, lines, spent, end)
     return SearchResult(

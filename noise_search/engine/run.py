@@ -304,6 +304,8 @@ class Run:
             "scores": _numbers(outcome.components),
             "failure": outcome.failure,
         }
+        if outcome.pixels is not None and outcome.pixels.ndim == 4:
+            line["clip"] = True
         if outcome.thumbnail is not None:
             line["thumbnail"] = outcome.thumbnail.tobytes().hex()
         if outcome.compared:
@@ -406,7 +408,7 @@ class Run:
     def _read_picture(self, line: Mapping[str, Any]) -> tuple[np.ndarray | None, dict[float, np.ndarray]]:
         if not line.get("picture"):
             return None, {}
-        return read_picture(self.files, str(line["key"]))
+        return read_picture(self.files, line)
 
     def _look_at_candidates(self) -> None:
         """Take note of candidates that came since, whose pictures may have been written before."""
@@ -477,11 +479,13 @@ class Told:
         return found
 
 
-def read_picture(files: RunFiles, name: str) -> tuple[np.ndarray | None, dict[float, np.ndarray]]:
+def read_picture(files: RunFiles, line: Mapping[str, Any]) -> tuple[np.ndarray | None, dict[float, np.ndarray]]:
     """A picture, or clip, and the x0 predictions on its way by noise level; None where it isn't there or not whole."""
+    name = str(line["key"])
     image, arrays = files.read_picture(name), files.read_arrays(files.arrays(name))
     x0 = {float(one.removeprefix("x0/")): array for one, array in arrays.items() if one.startswith("x0/")}
-    return (image if image is None else arrays.get("clip", image)), x0
+    still = None if line.get("clip") else image  # without its frames a clip would pass for a picture
+    return (image if image is None else arrays.get("clip", still)), x0
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Shelf:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._read: dict[str, tuple[tuple[int, int], SearchResult]] = {}
-        self._keys: dict[str, str] = {}
+        self._keys: dict[str, tuple[tuple[int, int], dict[int, str]]] = {}
 
     def run(self, name: str) -> Path:
         """A run's directory.
@@ -70,10 +70,7 @@ class Shelf:
         Raises:
             Refused: none of that name, one that can't be read, or a search of several prompts.
         """
-        run = self.run(name)
-        journal = run / EVALUATIONS
-        about = journal.stat() if journal.exists() else run.stat()
-        stamp = (about.st_mtime_ns, about.st_size)
+        run, stamp = self.run(name), self._stamp(name)
         known = self._read.get(name)
         if known is None or known[0] != stamp:
             try:
@@ -85,6 +82,13 @@ class Shelf:
             known = self._read[name] = (stamp, found)
         return known[1]
 
+    def _stamp(self, name: str) -> tuple[int, int]:
+        """Another one once a run was written to, which may give its ids to other rows."""
+        run = self.run(name)
+        journal = run / EVALUATIONS
+        about = journal.stat() if journal.exists() else run.stat()
+        return about.st_mtime_ns, about.st_size
+
     def picture(self, name: str) -> Path:
         """The PNG of a picture, which holds its recipe.
 
@@ -92,14 +96,14 @@ class Shelf:
             Refused: no such picture, or it wasn't kept.
         """
         run, at = split(name)
-        files = RunFiles(self.run(run))
-        if name not in self._keys:
+        files, stamp = RunFiles(self.run(run)), self._stamp(run)
+        known = self._keys.get(run)
+        if known is None or known[0] != stamp:
             try:
-                rows = Told.read(files.lines(), 1)[0].rows
+                known = self._keys[run] = (stamp, Told.read(files.lines(), 1)[0].rows)
             except IndexError as error:
                 raise Refused("run", f"run {run!r} is of several prompts, and a board is of one") from error
-            self._keys |= {f"{run}/{index}": key for index, key in rows.items()}
-        file = files.picture(self._keys[name]) if name in self._keys else None
+        file = files.picture(known[1][at]) if at in known[1] else None
         if file is None or not file.is_file():
             raise Refused("picture", f"picture {at} of run {run} wasn't kept")
         return file

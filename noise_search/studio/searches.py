@@ -203,7 +203,10 @@ class Searches:
         return ["oracle"] if asked.model in EMBEDDED_MODELS and asked.verifier != "oracle" else []
 
     def begin(self, asked: Asked, algorithm: SearchAlgorithm, nfe: int | None = None) -> str:
-        """Begin a search after those that wait for the same model; returns its run."""
+        """Begin a search after those that wait for the same model; returns its run.
+
+        Its number stays taken even where nothing comes of it: boards and pages know it by then.
+        """
         return self._wait_for_turn(Round(new_run(self._runs).name, asked, algorithm, nfe))
 
     def go_on(self, run: str, asked: Asked, held: Sequence[Candidate]) -> str:
@@ -249,9 +252,6 @@ class Searches:
         except Exception as error:
             log.debug("a search failed", exc_info=error)
             made.state, made.message = "failed", one_line(f"{error}" or type(error).__name__, 300)
-        finally:
-            if not (where / "run.json").exists() and where.is_dir() and not any(where.iterdir()):
-                where.rmdir()
 
     def _searched(self, made: Round, algorithm: SearchAlgorithm) -> SearchResult:
         asked = made.asked

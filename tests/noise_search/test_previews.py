@@ -162,8 +162,10 @@ def test_few_or_failed_scores_tell_no_correlation():
     assert "weren't compared" in previews.agreement_in_words({"name": "x", **seen.record()})
 
 
-def test_a_worker_is_told_a_name_and_no_function(tmp_path):
-    assert previews.told_to_workers("taesd") == "taesd"
+def test_a_worker_is_told_a_name_and_no_function(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taesd").mkdir()
+    assert previews.told_to_workers("taesd") == "taesd", "which means the published one to the search, too"
     assert previews.told_to_workers(tmp_path) == str(tmp_path)
     with pytest.raises(ValueError, match="can't be told to them"):
         previews.told_to_workers(half_size)

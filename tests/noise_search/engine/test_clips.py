@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from noise_search import load
+from noise_search.disk.run import RunFiles
 from noise_search.engine.scoring import Scorer
 from samplers import PipelineSampler
 from tiny.pipelines import tiny
@@ -115,3 +117,24 @@ def test_a_failure_on_one_frame_costs_that_clip_and_memory_is_shared_out():
     (values,) = found.values()
     assert values[0] == pytest.approx(0.25) and np.isnan(values[1])
     assert failures[0] is None and "too bright" in failures[1]
+
+
+@pytest.mark.parametrize("harm", ["cut", "removed"])
+def test_a_clip_whose_frames_are_lost_is_made_again_and_never_a_still(harm, tmp_path):
+    first = found(brightness, candidates=2, run=tmp_path)
+    frames = tmp_path / "images" / f"{RunFiles(tmp_path).lines()[first.best.id]['key']}.safetensors"
+    whole = frames.read_bytes()
+    frames.write_bytes(whole[:100]) if harm == "cut" else frames.unlink()
+    assert load(tmp_path).best.pixels is None
+    again = found(brightness, candidates=2, run=tmp_path)
+    assert np.array_equal(again.best.raw, first.best.raw) and again.ledger.nfe_waste == 2
+    assert np.array_equal(load(tmp_path).best.raw, first.best.raw) and frames.read_bytes() == whole
+
+
+def test_a_clip_of_a_line_that_says_nothing_of_it_is_read(tmp_path):
+    first = found(brightness, candidates=1, run=tmp_path)
+    journal = RunFiles(tmp_path).journal
+    lines = [{name: one for name, one in line.items() if name != "clip"} for line in RunFiles(tmp_path).lines()]
+    journal.file.unlink()
+    journal.append(lines)
+    assert np.array_equal(load(tmp_path).best.raw, first.best.raw)

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from noise_search import load, replay
+from noise_search.replays.reading import read
 from noise_search.studio.asked import ME, Asked
-from noise_search.studio.board import Refused, Said
+from noise_search.studio.board import Refused, Said, Shelf
 from noise_search.studio.desk import Desk
+from tiny.search import toy_search
 
 PROMPT = "two yellow stars"
 
@@ -186,6 +188,32 @@ def test_one_search_per_model_at_a_time(desk):
     for one in reversed(waiting):
         desk.stop(one)
     assert desk.wait(waiting[1]).state == "stopped" and not desk.view(waiting[1]).pictures
+
+
+def test_a_round_that_never_ran_gives_its_number_to_no_other_board(tmp_path):
+    desk, small = Desk(tmp_path), {"candidates": 1, "steps": 2}
+    board, busy = desk.start(asked(**small)), desk.start(asked(verifier=ME, **small))
+    until(lambda: desk.view(busy).question)
+    waiting = desk.more_like(board, [f"{board}/0"], count=1)
+    desk.stop(board), desk.stop(busy)
+    desk.wait(busy), desk.wait(board)
+    assert desk.view(board).rounds == [board, waiting] and desk.view(board).state == "stopped"
+    desk.close()
+    for again in (Desk(tmp_path), Desk(tmp_path)):
+        other = again.start(asked(prompt="a red circle", **small))
+        again.wait(other)
+        assert [one.name for one in again.view(board).pictures] == [f"{board}/0"]
+        assert {board, other} <= {row["name"] for row in again.boards()}
+        again.close()
+
+
+def test_pictures_are_those_of_the_rows_that_have_their_ids_by_now(tmp_path):
+    shelf, options = Shelf(tmp_path), {"algorithm": "paths", "keep_images": "all", "run": tmp_path / "0001"}
+    for nfe in (192, 96):
+        result = toy_search(nfe=nfe, **options)
+        for one in result.candidates:
+            if one.finished:
+                assert read(shelf.picture(f"0001/{one.id}")).recipe == one.recipe, (nfe, one.id)
 
 
 def test_a_person_scores_and_steers(desk):
