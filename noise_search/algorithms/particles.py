@@ -426,7 +426,8 @@ class Beam(Particles):
     """Beam search, as language models have it (Snell et al. 2024, arXiv 2408.03314): the best in M branches each.
 
     N particles; N / M of them go on, M is the `width`. Published: M = 4, in many small steps; here at every tenth of
-    the steps, and no closer than predictions tell branches apart. It is told to win at small budgets, and to fall below random search at large ones.
+    the steps, and no closer than predictions tell branches apart. It is told to win at small budgets, and to fall below
+    random search at large ones.
     """
 
     name: ClassVar[str] = "beam"
