@@ -11,6 +11,7 @@ import numpy as np
 from noise_search.algorithms.base import Job
 from noise_search.engine.evaluator import Outcome
 from noise_search.results.candidate import Candidate, components
+from noise_search.results.lineage import walk
 from samplers.recipe import Recipe
 from samplers.space import NoiseSpace
 from samplers.state import State
@@ -225,9 +226,12 @@ class Pool:
 
     @property
     def unfinished(self) -> list[State]:
-        """The rows to be finished before the search can end well: the one `pending`, and noise 0 once it has begun."""
+        """The rows to be finished before the search can end well: the one `pending`, and noise 0 once it has begun.
+
+        One where both are on the same way, as a look ahead of noise 0 is: they would end as the same image.
+        """
         found = [state for state in (self.pending, self._noise_0) if state is not None]
-        return list({state.recipes[0].key: state for state in found}.values())
+        return list({walk(state.recipes[0]): state for state in found}.values())
 
     def is_noise_0(self, job: Job, row: int) -> bool:
         """Whether a row of a job carries noise 0 on, as the sampler itself would."""

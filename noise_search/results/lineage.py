@@ -15,7 +15,7 @@ def parents(candidates: Sequence[Candidate]) -> dict[int, int | None]:
     """
     known: dict[tuple[Any, ...], list[Candidate]] = {}
     for one in candidates:
-        known.setdefault(_walk(one.recipe), []).append(one)
+        known.setdefault(walk(one.recipe), []).append(one)
     return {one.id: _parent(one, known) for one in candidates}
 
 
@@ -23,14 +23,14 @@ def _parent(candidate: Candidate, known: dict[tuple[Any, ...], list[Candidate]])
     for recipe in candidate.recipe.beginnings():
         if recipe.last["op"] not in ("run", "branch"):
             return None
-        earlier = [one for one in known.get(_walk(recipe), ()) if _passes(recipe, one)]
+        earlier = [one for one in known.get(walk(recipe), ()) if _passes(recipe, one)]
         earlier = [one for one in earlier if one.step < candidate.step and not one.draft]
         if earlier:
             return min(earlier, key=lambda one: (-one.step, one.id)).id
     return None
 
 
-def _walk(recipe: Recipe) -> tuple[Any, ...]:
+def walk(recipe: Recipe) -> tuple[Any, ...]:
     """What recipes have in common that end in the same walk, wherever they stop on it."""
     if recipe.last["op"] != "run" or recipe.before is None:
         return (recipe.key,)

@@ -262,3 +262,11 @@ def test_lookahead_pays_for_its_looks_and_takes_them_back():
     first = [min(c.nfe for c in result.candidates if c.finished) for result in (plain, ahead)]
     assert first[1] - first[0] == 4 * 3 * 1
     assert torch.isfinite(torch.tensor([c.score for c in ahead.candidates])).all()
+
+
+@pytest.mark.parametrize("nfe", range(38, 46))
+def test_noise_0_is_finished_once_where_its_look_is_the_best(nfe):
+    result = run(Lookahead(), nfe=nfe, batch_size=1)
+    best = max((c for c in result.candidates if c.step == 4), key=lambda c: c.score)
+    assert best.seed == 0 and [c.seed for c in result.candidates if c.finished].count(0) == 1
+    assert len({c.recipe.key for c in result.candidates}) == len(result.candidates)
