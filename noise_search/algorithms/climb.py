@@ -184,8 +184,11 @@ class Climb:
 
 
 def _leaves(end: int, early: int, late: int) -> tuple[int, ...]:
-    """Grid points at which branches leave, rising: what they show at a rung stems from before their last step there,
-    so that one which leaves a step before it shows what its parent does; such points move forward by one."""
+    """Grid points at which branches leave, rising.
+
+    What a rung sees stems from before the last step to it: a branch that leaves one step before shows its parent's own
+    prediction, and leaves a step earlier instead.
+    """
     blind = (early - 1, late - 1)
     wanted = (round(share * end) for share in _LEAVES)
     seen = (next((at for at in range(one, 0, -1) if at not in blind), 0) for one in wanted if one < late)

@@ -180,9 +180,9 @@ def test_descents_that_only_count_come_to_an_end(algorithm):
 
 @pytest.mark.parametrize("algorithm", [TreeSearch(eta=0.5), MonteCarloTreeSearch(eta=0.5)], ids=repr)
 def test_a_branch_takes_its_eta_to_the_end_and_fresh_noises_the_ode(algorithm):
-    found = [one.recipe for one in run(algorithm, nfe=400).candidates if one.finished]
-    assert {bool(left_at(one)) for one in run(algorithm, nfe=400).candidates if one.finished} == {True, False}
-    for recipe in found:
+    finished = [one for one in run(algorithm, nfe=400).candidates if one.finished]
+    assert {bool(left_at(one)) for one in finished} == {True, False}
+    for recipe in (one.recipe for one in finished):
         branched = False
         for op in recipe.operations:
             branched = branched or op["op"] == "branch"

@@ -146,8 +146,8 @@ def edit_call(run, **more):
 def test_a_run_of_a_stranger_says_nothing_of_where_and_what_is_written(folder):
     search(PROMPT, run=folder / "run", progress=False, candidates=1, steps=2)
     plain = printed("generate", "--config", "run")
-    edit_call(folder / "run", workers="ray://elsewhere:1", overwrite=True, out="/tmp/x", format="json", quiet=True)
-    edit_call(folder / "run", config="/tmp/c.toml", log="tensorboard", prompts="/etc/passwd", repeat=99)
+    edit_call(folder / "run", workers="ray://elsewhere:1", overwrite=True, out="theirs", format="json", quiet=True)
+    edit_call(folder / "run", config="theirs.toml", log="tensorboard", prompts="theirs.txt", repeat=99)
     assert printed("generate", "--config", "run") == plain
 
 
